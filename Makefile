@@ -1,0 +1,39 @@
+# One virtual environment serves everything; PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint types wheel clean
+
+demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/.all  ## installs everything and runs the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.all
+	$(BIN)/mypy
+
+wheel: $(VENV)/.all  ## builds the wheel, and trains with it from another directory
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation
+	$(PYTHON) tools/smoke.py dist/*.whl
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.examples: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	touch $@
+
+$(VENV)/.all: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@ $(VENV)/.examples
+
+clean:
+	rm -rf $(VENV) build dist out

@@ -1,0 +1,1 @@
+"""Functional neural networks and whole training runs on JAX."""

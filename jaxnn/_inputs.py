@@ -1,0 +1,37 @@
+"""What layers check and derive from their input: its dtype and rank, the dtype of params, the key of a shard."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn._errors import invalid, wrong_type
+
+
+def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
+    """The key of this shard: under `shard_map`, folded with the index along every mesh axis over which `x` varies."""
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    if not manual:
+        return key
+    varying = jax.typeof(x).manual_axis_type.varying
+    for axis in manual:
+        if not varying or axis in varying:  # without check_vma nothing is known to vary: then fold every axis
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    return key
+
+
+def floating(where: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "[...]") -> Any:
+    """`x` as an array or shape of a floating dtype and the rank that a layer needs, or the error that says so."""
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise wrong_type(where, f"x to be an array of shape {shape}", x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        fix = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
+        raise wrong_type(where, f"x of shape {shape} and a floating dtype", x, fix)
+    if len(x.shape) < least or (rank is not None and len(x.shape) != rank):
+        raise invalid(where, f"x of shape {shape}", x)
+    return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
+
+
+def param_dtype(x: Any) -> Any:
+    """The dtype in which a layer's params are made for an input: that of `x`, but float32 at least."""
+    return jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype

@@ -1,0 +1,112 @@
+"""Inner outputs as results: taps that travel in the state, so that they pass through scan, vmap, remat and shared weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn.layer import TAP, WATCH, Layer, as_layer, wrap
+
+
+class Tap(NamedTuple):
+    """A place in a model where the output is read, and may be added to.
+
+    Attributes:
+      add: an array of the output's shape to add to it; its gradient is the gradient at that output. None: nothing.
+      outputs: filled by `call`, one entry for each time the layer ran.
+    """
+
+    add: jax.Array | None = None
+    outputs: tuple = ()
+
+
+def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Layer:
+    """The model with inner outputs beside its own: apply gives `((y, {path: output}), state)`.
+
+    Inside `repeat` an output is stacked, `[n, ...]`; a layer that runs several times (shared weights) gives a tuple.
+    Differentiating with respect to `Tap(add=zeros)` gives the gradient at the inner output, as Grad-CAM needs it.
+
+    Args:
+      paths: where, as `stem/conv`; a mapping gives each path its own `Tap`.
+
+    Raises ValueError from apply, with the paths that there are, for one that is not among them.
+
+    >>> import jax.numpy as jnp, jaxnn as nn
+    >>> model = nn.serial(nn.dense(3), nn.relu, nn.dense(2))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> (y, inner), _ = capture(model, "relu").apply(params, state, jnp.ones((1, 4)))
+    >>> inner["relu"].shape
+    (1, 3)
+    >>> def score(delta):
+    ...     (y, _), _ = capture(model, {"relu": Tap(add=delta)}).apply(params, state, jnp.ones((1, 4)))
+    ...     return y[0, 1]
+    >>> jnp.array_equal(jax.grad(score)(jnp.zeros((1, 3)))[0], params["dense_1"]["w"][:, 1]).item()
+    True
+    """
+    model = as_layer(model, "capture")
+    if isinstance(paths, str):
+        paths = [paths]
+    taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
+    for path, tap in taps.items():
+        if not isinstance(path, str) or not isinstance(tap, Tap):
+            raise wrong_type("capture", "paths as strings, or a mapping from path to Tap", {path: tap})
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        tapped = state
+        for path, tap in taps.items():
+            tapped = _with(tapped, path.split("/"), tap)
+        y, new = model.apply(params, tapped, x, key=key, train=train)
+        inner = {}
+        for path in taps:
+            outputs = _at(new, path.split("/"))
+            if not outputs:
+                known = layer_paths(model, params, state, x)
+                raise invalid("capture", f"one of the paths {', '.join(known)}", repr(path))
+            inner[path] = outputs[0] if len(outputs) == 1 else outputs
+        return (y, inner), _without_taps(new)
+
+    return wrap(model, model.init, apply)
+
+
+@jax.tree_util.register_static
+class Watch:
+    """A leafless guest of the state that notes every `call` while a model is traced, in the order of the calls."""
+
+    def __init__(self, seen: dict[str, Any] | None = None, path: tuple[str, ...] = ()):
+        self.seen: dict[str, Any] = {} if seen is None else seen
+        self.path = path
+
+    def enter(self, name: str) -> "Watch":
+        """The watch of a child; its row is made now, so that parents come before children."""
+        inner = Watch(self.seen, (*self.path, name))
+        self.seen.setdefault("/".join(inner.path), None)
+        return inner
+
+    def leave(self, y: Any) -> None:
+        """Notes the output of the layer at this path."""
+        self.seen["/".join(self.path)] = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), y)
+
+
+def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, Any]:
+    """Every path of a model with the shapes of its output, in the order of the calls; nothing is computed."""
+    watch = Watch()
+    jax.eval_shape(lambda p, s, x: model.apply(p, {**s, WATCH: watch}, x)[0], params, state, x)
+    return watch.seen
+
+
+def _with(state: dict, path: list[str], tap: Tap) -> dict:
+    head, *rest = path
+    inner = state.get(head, {})
+    return {**state, head: _with(inner, rest, tap) if rest else {**inner, TAP: tap}}
+
+
+def _at(state: dict, path: list[str]) -> tuple:
+    for name in path:
+        state = state.get(name, {}) if isinstance(state, dict) else {}
+    return state[TAP].outputs if isinstance(state, dict) and TAP in state else ()
+
+
+def _without_taps(state: dict) -> dict:
+    kept = {k: _without_taps(v) if isinstance(v, dict) else v for k, v in state.items() if k != TAP}
+    return {k: v for k, v in kept.items() if not (isinstance(v, dict) and not v)}

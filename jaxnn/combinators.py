@@ -1,0 +1,261 @@
+"""How layers combine: in a row, side by side, around a skip, n times, and wrappers of one layer.
+
+Wrappers of one child (`residual`, `repeat`, `remat`, `cast`, `time_distributed`) are transparent: the child keeps its
+params, its path and its key.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
+
+
+def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
+    """One layer after another, `y = f_n(... f_1(x))`; bare functions such as `nn.relu` are lifted.
+
+    Params are keyed by the children's names: `dense`, `dense_1`, or what `name=` pinned. Raises ValueError when two
+    children have one name, TypeError for what is no layer. As Keras's and PyTorch's Sequential, but the input's size is
+    found by itself.
+
+    >>> import jaxnn as nn
+    >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(2, name="head"))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'dense': {'b': (16,), 'w': (8, 16)}, 'head': {'b': (2,), 'w': (16, 2)}}
+    """
+    named = children(layers, "serial")
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        params: dict = {}
+        state: dict = {}
+        for child_name, child in named.items():
+            p, s = init_child(child, child_name, key, x)
+            params, state = params | p, state | s
+            x = output_of(child, child_name, p, s, x)
+        return params, state
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        for child_name, child in named.items():
+            x, state = call(child, child_name, params, state, x, key=key, train=train)
+        return x, state
+
+    return layer(init, apply, "serial", name=name)
+
+
+def parallel(
+    *branches: Layer | Callable, join: Literal["add", "concatenate"] | Callable, name: str | None = None
+) -> Layer:
+    """Branches on one input, joined: `y = join(f_1(x), ..., f_n(x))`.
+
+    Args:
+      join: "add" (equal shapes, nothing is broadcast), "concatenate" (along the last axis), or a function of the
+        branches' outputs, `join(*ys)`; `lambda *ys: ys` keeps them apart.
+
+    Raises ValueError when the outputs do not fit together.
+
+    >>> import jaxnn as nn
+    >>> model = parallel(nn.dense(3), nn.serial(nn.dense(4), nn.relu), join="concatenate")
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
+    >>> model.apply(params, state, jnp.ones((5, 8)))[0].shape
+    (5, 7)
+    """
+    named = children(branches, "parallel")
+    if not named:
+        raise invalid("parallel", "at least one branch", "none")
+    if not (callable(join) or join in ("add", "concatenate")):
+        raise invalid("parallel", "join to be 'add', 'concatenate' or a function", join)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        params: dict = {}
+        state: dict = {}
+        for child_name, child in named.items():
+            p, s = init_child(child, child_name, key, x)
+            params, state = params | p, state | s
+        return params, state
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        ys = []
+        for child_name, child in named.items():
+            y, state = call(child, child_name, params, state, x, key=key, train=train)
+            ys.append(y)
+        if callable(join):
+            return join(*ys), state
+        fits = {y.shape if join == "add" else y.shape[:-1] for y in ys}
+        if len(fits) > 1:
+            expected = "outputs of one shape" if join == "add" else "outputs of one shape but for the last axis"
+            raise invalid("parallel", expected, tuple(ys))
+        return sum(ys[1:], start=ys[0]) if join == "add" else jnp.concatenate(ys, axis=-1), state
+
+    return layer(init, apply, "parallel", name=name)
+
+
+def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -> Layer:
+    """A block with a way around it, `y = block(x) + x`, or `block(x) + skip(x)` (He et al. 2015, arXiv:1512.03385).
+
+    Args:
+      skip: a projection for when the block changes the shape, such as `conv(features, 1, stride=2)`; its params lie
+        beside the block's under "skip".
+
+    Raises ValueError when the shapes to be added differ; nothing is broadcast.
+
+    >>> import jaxnn as nn
+    >>> model = residual(nn.dense(4), skip=nn.dense(4, bias=False))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'b': (4,), 'skip': {'w': (8, 4)}, 'w': (8, 4)}
+    """
+    block = as_layer(block, "residual")
+    skip = None if skip is None else as_layer(skip, "residual")
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        params, state = block.init(key, x)
+        if skip is None:
+            return params, state
+        if "skip" in params or "skip" in state:
+            fix = "Give that layer another name=."
+            raise invalid("residual", "no child of the block to be named 'skip' beside skip=", "one", fix)
+        p, s = init_child(skip, "skip", key, x)
+        return params | p, state | s
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        around = x
+        if skip is not None:
+            around, state = call(skip, "skip", params, state, x, key=key, train=train)
+            params = {k: v for k, v in params.items() if k != "skip"}
+        kept = {k: v for k, v in state.items() if k == "skip" and skip is not None}
+        y, state = block.apply(params, {k: v for k, v in state.items() if k not in kept}, x, key=key, train=train)
+        if jnp.shape(y) != jnp.shape(around):
+            fix = "Make the block keep the shape, or project with skip=."
+            raise invalid("residual", "block(x) and the way around it of one shape", (y, around), fix)
+        return y + around, state | kept
+
+    return wrap(block, init, apply)
+
+
+def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
+    """A block n times in a row with params of their own, stacked `[n, ...]` at the block's own paths, as one `lax.scan`.
+
+    Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
+    scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
+
+    Args:
+      n: the number of copies, >= 1.
+      unroll: lays the copies out one after the other in the compiled program.
+
+    Raises ValueError when the block changes shape or dtype of its input.
+
+    >>> import jaxnn as nn
+    >>> model = repeat(nn.serial(nn.dense(8), nn.tanh), 6)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'dense': {'b': (6, 8), 'w': (6, 8, 8)}}
+    """
+    block = as_layer(block, "repeat")
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise invalid("repeat", "n to be a whole number >= 1", n)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        def copy(x: Any, own: tuple[jax.Array, dict, dict]) -> tuple[Any, dict]:
+            i, params, state = own
+            inner = None if key is None else jax.random.fold_in(key, i)
+            y, state = block.apply(params, state, x, key=inner, train=train)
+            if describe(y) != describe(x):
+                raise invalid("repeat", f"a block that gives back {describe(x)}", y, "Each copy feeds the next.")
+            return y, state
+
+        return jax.lax.scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
+
+    return wrap(block, init, apply)
+
+
+def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
+    """The same layer, its inner values computed again in the backward pass instead of kept: less memory, more time.
+
+    Args:
+      policy: which values to keep all the same, one of `jax.checkpoint_policies`.
+
+    >>> import jaxnn as nn
+    >>> remat(nn.dense(3)).name
+    'dense'
+    """
+    child = as_layer(child, "remat")
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        return jax.checkpoint(partial(child.apply, train=train), policy=policy)(params, state, x, key=key)
+
+    return wrap(child, child.init, apply)
+
+
+def time_distributed(child: Layer | Callable) -> Layer:
+    """A layer on every step of a sequence, `[n, t, ...] -> [n, t, ...]`: the two leading axes run as one batch of n·t.
+
+    A batch norm inside takes its statistics over examples and steps alike, as Keras's TimeDistributed does.
+
+    Raises ValueError for an input without a time axis.
+
+    >>> import jaxnn as nn
+    >>> model = time_distributed(nn.serial(nn.flatten(), nn.dense(5)))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((2, 7, 4, 4)))
+    >>> model.apply(params, state, jnp.ones((2, 7, 4, 4)))[0].shape
+    (2, 7, 5)
+    """
+    child = as_layer(child, "time_distributed")
+
+    def check(x: Any) -> None:
+        if len(x.shape) < 2:
+            raise invalid("time_distributed", "x of shape [n, t, ...]", x)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        check(x)
+        n, t, *rest = x.shape
+        return child.init(key, jax.ShapeDtypeStruct((n * t, *rest), x.dtype))
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        check(x)
+        n, t, *rest = x.shape
+        y, state = child.apply(params, state, x.reshape(n * t, *rest), key=key, train=train)
+        return jax.tree.map(lambda y: y.reshape(n, t, *y.shape[1:]), y), state
+
+    return wrap(child, init, apply)
+
+
+def cast(child: Layer | Callable, dtype: Any) -> Layer:
+    """The same layer computed in another dtype: `x` is cast on the way in, `y` back to x's dtype on the way out.
+
+    Params and state keep their own dtype (float32 master weights under `cast(block, jnp.bfloat16)`), and since the
+    output's dtype is the input's, it fits in `residual` and `repeat`. Losses stay outside, in float32.
+
+    Args:
+      dtype: a floating dtype.
+
+    Raises TypeError for a dtype that is not floating.
+
+    >>> import jaxnn as nn
+    >>> model = cast(nn.dense(3), jnp.bfloat16)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> params["w"].dtype.name, model.apply(params, state, jnp.ones((1, 2)))[0].dtype.name
+    ('float32', 'float32')
+    """
+    child = as_layer(child, "cast")
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise wrong_type("cast", "a floating dtype", dtype.name)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        y, state = child.apply(params, state, _floating_to(dtype, x), key=key, train=train)
+        return _floating_to(outer[0] if outer else dtype, y), state
+
+    return wrap(child, child.init, apply)
+
+
+def _floating_to(dtype: Any, tree: Any) -> Any:
+    return jax.tree.map(lambda v: v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v, tree)

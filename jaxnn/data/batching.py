@@ -1,0 +1,147 @@
+"""Parts and batches of a pytree of arrays, on the host."""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnn._errors import describe, invalid, wrong_type
+
+
+def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
+    """Two random parts of a pytree of arrays [n, ...]: the rest, and the part with `fraction` of the examples.
+
+    The part has round(fraction·n) examples, half up. With labels, class c gives fraction·n_c of them, rounded so that
+    the sum is kept: each is rounded down, and the largest remainders (the first class, on a tie) take one more.
+    Both parts come shuffled, as NumPy arrays, and depend on the seed alone, whatever the version of NumPy.
+
+    Args:
+      key: an int or a JAX key.
+      fraction: in (0, 1).
+      stratify: labels [n], integers or strings, whose shares both parts keep. As scikit-learn's `train_test_split`,
+        which breaks ties at random and rounds the test part up.
+
+    Raises ValueError if leaves differ in length, a part or a class's share of one would be empty, or `fraction` is out
+    of range; TypeError for a key or labels of another kind.
+
+    >>> rest, part = split(0, {"x": np.arange(8.0), "y": np.arange(8) % 2}, 0.5, stratify=np.arange(8) % 2)
+    >>> np.bincount(part["y"]).tolist()
+    [2, 2]
+    """
+    rows = _rows("split", data)
+    if isinstance(fraction, bool) or not isinstance(fraction, float | int | np.floating | np.integer):
+        raise wrong_type("split", "fraction to be a number in (0, 1)", describe(fraction))
+    if not 0 < fraction < 1:
+        raise invalid("split", "fraction in (0, 1)", fraction)
+    size = int(_quota(fraction, rows) + 0.5)
+    if not 0 < size < rows:
+        raise invalid(
+            "split", "an example or more in each part", f"{rows - size} and {size}", "Choose another fraction."
+        )
+    order = _permutation("split", key, rows)
+    if stratify is None:
+        chosen = np.arange(rows) < size
+    else:
+        classes, codes, counts = np.unique(_labels(stratify, rows), return_inverse=True, return_counts=True)
+        quota = _quota(fraction, counts)
+        share = np.floor(quota).astype(int)
+        remainder = np.round(quota - share, 9)
+        share[np.argsort(-remainder, kind="stable")[: size - share.sum()]] += 1
+        for name, count, taken in zip(classes.tolist(), counts, share, strict=True):
+            if not 0 < taken < count:
+                got = f"class {name!r} with {count - taken} and {taken} of its {count}"
+                raise invalid("split", "an example or more of each class in each part", got, "Choose another fraction.")
+        codes = codes[order]
+        chosen = np.empty(rows, bool)
+        for code, taken in enumerate(share):
+            (places,) = np.nonzero(codes == code)
+            chosen[places] = np.arange(len(places)) < taken
+    return _take(data, order[~chosen]), _take(data, order[chosen])
+
+
+def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool = False) -> Iterator[Any]:
+    """Batches [batch_size, ...] of a pytree of arrays [n, ...], one after the other, as NumPy arrays.
+
+    Once through the data; the last batch holds what is left, unless `drop_remainder`. Without a key they are views, in
+    order. For a run of many epochs in one program see `fit`, which takes its batches on the device.
+
+    Args:
+      key: an int or a JAX key to shuffle by; another one for each epoch.
+
+    Raises ValueError if leaves differ in length or no batch would come of any data; TypeError for a key of another
+    kind or a batch size that is no integer.
+
+    >>> [batch.tolist() for batch in batches(np.arange(5), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    rows = _rows("batches", data)
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+        raise wrong_type("batches", "batch_size to be an int", describe(batch_size))
+    if batch_size < 1:
+        raise invalid("batches", "batch_size >= 1", batch_size)
+    if drop_remainder and batch_size > rows:
+        fix = "Lower it, or keep the remainder."
+        raise invalid("batches", f"batch_size <= {rows}, the examples", batch_size, fix)
+    stop = rows - rows % batch_size if drop_remainder else rows
+    order = None if key is None else _permutation("batches", key, rows)
+    data = jax.tree.map(np.asarray, data)
+    starts = range(0, stop, operator.index(batch_size))
+    slices = (slice(start, min(start + batch_size, stop)) for start in starts)
+    return (_take(data, rows if order is None else order[rows]) for rows in slices)
+
+
+def _rows(where: str, data: Any) -> int:
+    """The common length of the leaves' first axis."""
+    leaves = jax.tree_util.tree_leaves_with_path(data)
+    lengths = {}
+    for path, leaf in leaves:
+        name = f"data{jax.tree_util.keystr(path)}"
+        if not isinstance(leaf, np.ndarray | jax.Array):
+            fix = "A list is a tree of its elements: np.asarray it."
+            raise wrong_type(where, f"{name} to be an array", describe(leaf), fix)
+        if isinstance(leaf, jax.core.Tracer):
+            raise wrong_type(where, f"{name} to be a concrete array", leaf, "Call it outside of jit and vmap.")
+        if leaf.ndim == 0:
+            raise invalid(where, f"{name} of shape [n, ...]", leaf)
+        lengths[name] = len(leaf)
+    if len(set(lengths.values())) != 1:
+        got = ", ".join(f"{name} of {length}" for name, length in lengths.items()) or "no array"
+        raise invalid(where, "arrays of one length", got)
+    return len(leaves[0][1])
+
+
+def _quota(fraction: float, count: Any) -> Any:
+    return np.round(float(fraction) * count, 9)  # 0.7 · 45 is 31.5, and not a little less
+
+
+def _labels(labels: Any, rows: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "biuU":
+        raise wrong_type("split", "stratify of integers or strings", labels)
+    if labels.shape != (rows,):
+        raise invalid("split", f"stratify of shape [{rows}]", labels)
+    return labels
+
+
+def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
+    """A random order. NumPy keeps the bits of a bit generator for ever, but not what `permutation` makes of them."""
+    return np.argsort(np.random.PCG64(_entropy(where, key)).random_raw(rows), kind="stable")
+
+
+def _entropy(where: str, key: Any) -> int | list[int]:
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        if key < 0:
+            raise invalid(where, "a seed >= 0", key)
+        return int(key)
+    if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.ndim == 0:
+            return np.asarray(jax.random.key_data(key)).tolist()
+    elif isinstance(key, np.ndarray | jax.Array) and key.dtype == np.uint32 and key.ndim == 1:
+        return np.asarray(key).tolist()
+    raise wrong_type(where, "an int or one JAX key", describe(key))
+
+
+def _take(data: Any, rows: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], data)

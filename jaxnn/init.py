@@ -1,0 +1,316 @@
+"""Initializers: plain functions `(key, shape, dtype=float32) -> array` with their options as keyword-only arguments.
+
+One uniform rule: an initializer is called, never built, and its options are bound by `functools.partial`, as in
+`partial(normal, stddev=0.02)`. In jax.nn.initializers `zeros` and `ones` are initializers, but `normal()` and
+`he_normal()` are factories, to be called first; given the same key, the numbers are the same (`uniform` excepted).
+
+Weights are `[*space, in, out]`: `[in, out]` for a map, HWIO for a convolution. Those scaled by fans count
+
+    fan_in = prod(space) in,    fan_out = prod(space) out
+
+with every leading axis as space, so draw stacked weights by `vmap` over keys. Their normal distributions are cut at two
+standard deviations and widened again to the variance they state, as in Keras, flax and jax.nn; the papers and PyTorch
+do not cut: `partial(variance_scaling, scale=2.0, mode="fan_in", distribution="normal")`.
+
+Numbers are drawn in at least float32 and then cast: a bfloat16 weight is its float32 weight, rounded. All raise
+ValueError for a shape or a Python number out of range and TypeError for a dtype that is not floating; `dtype=None` is
+such a one. `key` may be typed or raw. Options may be traced, and are scalars.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from jaxnn._errors import invalid, wrong_type
+
+__all__ = [
+    "constant",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "truncated_normal",
+    "uniform",
+    "variance_scaling",
+    "zeros",
+]
+
+Scalar = float | Array
+Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+Distribution = Literal["truncated_normal", "normal", "uniform"]
+
+
+def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """All 0, for biases: hidden weights of 0 would give every unit the same gradient. `key` is not used.
+
+    >>> zeros(None, (2,)).tolist()
+    [0.0, 0.0]
+    """
+    return jnp.zeros(*_checked("zeros", shape, dtype)[:2])
+
+
+def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """All 1, for the scales of norms. `key` is not used.
+
+    >>> ones(None, (2,)).tolist()
+    [1.0, 1.0]
+    """
+    return jnp.ones(*_checked("ones", shape, dtype)[:2])
+
+
+def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
+    """All `value`, or a copy of it: 1 for an LSTM's forget gate, the classes' log-odds for the last bias.
+
+    Args:
+      key: not used.
+      value: a scalar, or an array of exactly `shape`; nothing else is broadcast.
+
+    >>> constant(None, (2,), value=-4.6).tolist()
+    [-4.59..., -4.59...]
+    """
+    shape, dtype, _ = _checked("constant", shape, dtype)
+    if not (_is_number(value) or (hasattr(value, "dtype") and jnp.shape(value) in ((), shape))):
+        raise invalid("constant", f"value to be a scalar or of shape {list(shape)}", value, "Nothing is broadcast.")
+    return jnp.broadcast_to(jnp.array(value, dtype), shape)
+
+
+def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
+    """N(0, stddev²). GPT-2 and BERT take 0.02; PyTorch's `normal_` has 1 as default, Keras's RandomNormal 0.05.
+
+    Args:
+      stddev: standard deviation, >= 0.
+
+    >>> normal(jax.random.key(0), (2, 3), stddev=0.02).shape
+    (2, 3)
+    """
+    shape, dtype, wide = _checked("normal", shape, dtype)
+    stddev = _scalar("normal", "stddev", stddev, wide)
+    return jax.nn.initializers.normal(stddev)(key, shape, wide).astype(dtype)
+
+
+def truncated_normal(
+    key: Array,
+    shape: Sequence[int],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    stddev: Scalar = 1e-2,
+    lower: Scalar = -2.0,
+    upper: Scalar = 2.0,
+) -> Array:
+    """N(0, stddev²) conditioned on [lower stddev, upper stddev]: the tails are left out, not clipped to the bounds.
+
+    With the default bounds the standard deviation left over is 0.8796 stddev.
+
+    Args:
+      stddev: standard deviation before the cut, >= 0, as in Keras and jax.nn.
+      lower, upper: bounds in standard deviations, lower < upper; those of PyTorch's `trunc_normal_` are absolute.
+
+    >>> bool(jnp.all(jnp.abs(truncated_normal(jax.random.key(0), (1000,), stddev=1.0)) <= 2))
+    True
+    """
+    shape, dtype, wide = _checked("truncated_normal", shape, dtype)
+    if _is_number(lower) and _is_number(upper) and not lower < upper:
+        raise invalid("truncated_normal", "lower < upper", f"lower={lower} and upper={upper}", "They count in stddev.")
+    stddev = _scalar("truncated_normal", "stddev", stddev, wide)
+    lower = _scalar("truncated_normal", "lower", lower, wide, least=-np.inf)
+    upper = _scalar("truncated_normal", "upper", upper, wide, least=-np.inf)
+    draw = jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)
+    return draw(key, shape, wide).astype(dtype)
+
+
+def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1e-2) -> Array:
+    """U[-scale, scale), of mean 0 and standard deviation scale / √3.
+
+    jax.nn.initializers.uniform is U[0, scale), whose mean is not 0. Keras's RandomUniform has 0.05 as default.
+
+    Args:
+      scale: half the width of the interval, >= 0.
+
+    >>> bool(jnp.all(jnp.abs(uniform(jax.random.key(0), (1000,), scale=0.5)) <= 0.5))
+    True
+    """
+    shape, dtype, wide = _checked("uniform", shape, dtype)
+    scale = _scalar("uniform", "scale", scale, wide)
+    return (jax.random.uniform(key, shape, wide, -1, 1) * scale).astype(dtype)
+
+
+def variance_scaling(
+    key: Array,
+    shape: Sequence[int],
+    dtype: DTypeLike = jnp.float32,
+    *,
+    scale: Scalar = 1.0,
+    mode: Mode = "fan_in",
+    distribution: Distribution = "truncated_normal",
+) -> Array:
+    """Mean 0 and variance scale / n, n a fan of the weights: `[*space, in, out]`, drawn from `distribution`.
+
+        truncated_normal   N(0, s²) cut at ±2s, s = √(scale / n) / 0.8796
+        normal             N(0, scale / n)
+        uniform            U[-r, r), r = √(3 scale / n)
+
+    Args:
+      scale: >= 0; the gain squared (PyTorch's `calculate_gain` gives the gain): 2 for relu.
+      mode: n is fan_in, fan_out, their mean ("fan_avg") or their geometric mean ("fan_geo_avg").
+
+    Raises ValueError for a shape of less than two axes, which has no fans. Defaults as Keras's VarianceScaling.
+
+    He et al., Delving Deep into Rectifiers, 2015, for the principle.
+
+    >>> variance_scaling(jax.random.key(0), (3, 3, 16, 32), mode="fan_out", distribution="uniform").shape
+    (3, 3, 16, 32)
+    """
+    return _fan_scaled("variance_scaling", key, shape, dtype, scale, mode, distribution)
+
+
+def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Truncated normal of variance 1 / fan_in: keeps the variance of linear layers, and of selu networks.
+
+    LeCun et al., Efficient BackProp, 1998; Klambauer et al., Self-Normalizing Neural Networks, 2017.
+
+    >>> lecun_normal(jax.random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+    return _fan_scaled("lecun_normal", key, shape, dtype, 1.0, "fan_in", "truncated_normal")
+
+
+def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """U[-r, r), r = √(3 / fan_in): variance 1 / fan_in.
+
+    PyTorch's Linear and Conv start from r = √(1 / fan_in), a third of that variance: `scale=1/3`.
+
+    LeCun et al., Efficient BackProp, 1998.
+
+    >>> lecun_uniform(jax.random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+    return _fan_scaled("lecun_uniform", key, shape, dtype, 1.0, "fan_in", "uniform")
+
+
+def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Truncated normal of variance 2 / fan_in: keeps the mean square through relu layers.
+
+    He et al., Delving Deep into Rectifiers, 2015. PyTorch calls it `kaiming_normal_` (not truncated).
+
+    >>> he_normal(jax.random.key(0), (3, 3, 8, 16)).shape
+    (3, 3, 8, 16)
+    """
+    return _fan_scaled("he_normal", key, shape, dtype, 2.0, "fan_in", "truncated_normal")
+
+
+def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """U[-r, r), r = √(6 / fan_in): variance 2 / fan_in, as `he_normal`.
+
+    He et al., Delving Deep into Rectifiers, 2015. PyTorch's `kaiming_uniform_` with nonlinearity="relu".
+
+    >>> he_uniform(jax.random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+    return _fan_scaled("he_uniform", key, shape, dtype, 2.0, "fan_in", "uniform")
+
+
+def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Truncated normal of variance 2 / (fan_in + fan_out): between the forward and the backward balance, for tanh.
+
+    Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010. PyTorch calls it
+    `xavier_normal_` (not truncated).
+
+    >>> glorot_normal(jax.random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+    return _fan_scaled("glorot_normal", key, shape, dtype, 1.0, "fan_avg", "truncated_normal")
+
+
+def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """U[-r, r), r = √(6 / (fan_in + fan_out)): the paper's form, and Keras's default for Dense and Conv.
+
+    Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010. PyTorch calls it
+    `xavier_uniform_`.
+
+    >>> glorot_uniform(jax.random.key(0), (4, 2)).shape
+    (4, 2)
+    """
+    return _fan_scaled("glorot_uniform", key, shape, dtype, 1.0, "fan_avg", "uniform")
+
+
+def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1.0) -> Array:
+    """scale Q, Q drawn uniformly (Haar) from the matrices [prod(space) in, out] with orthonormal rows or columns.
+
+    WᵀW = scale² I if there are at least as many rows as columns, else W Wᵀ = scale² I. For recurrent weights and deep
+    stacks: all singular values are `scale`. A QR decomposition: O(n³) for n × n.
+
+    Args:
+      scale: the gain, >= 0: √2 for relu.
+
+    Raises ValueError for a shape of less than two axes. As jax.nn, Keras and PyTorch, which flatten the same way.
+
+    Saxe, McClelland & Ganguli, Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear Networks, 2014.
+
+    >>> w = orthogonal(jax.random.key(0), (3, 2))
+    >>> bool(jnp.allclose(w.T @ w, jnp.eye(2), atol=1e-6))
+    True
+    """
+    shape, dtype, wide = _checked("orthogonal", shape, dtype, rank=2)
+    scale = _scalar("orthogonal", "scale", scale, wide)
+    return jax.nn.initializers.orthogonal(scale)(key, shape, wide).astype(dtype)
+
+
+def _fan_scaled(
+    where: str,
+    key: Array,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    scale: Scalar,
+    mode: Mode,
+    distribution: Distribution,
+) -> Array:
+    shape, dtype, wide = _checked(where, shape, dtype, rank=2)
+    scale = _scalar(where, "scale", scale, wide)
+    for name, value, known in (("mode", mode, get_args(Mode)), ("distribution", distribution, get_args(Distribution))):
+        if value not in known:
+            raise invalid(where, f"{name} to be one of {', '.join(known)}", repr(value))
+    if 0 in shape:
+        return jnp.zeros(shape, dtype)
+    return jax.nn.initializers.variance_scaling(scale, mode, distribution)(key, shape, wide).astype(dtype)
+
+
+def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[int, ...], np.dtype, np.dtype]:
+    """The shape, the dtype, and the dtype to draw in."""
+    if not isinstance(shape, Sequence) or not all(isinstance(n, int | np.integer) for n in shape):
+        raise wrong_type(where, "shape to be a tuple of sizes", shape, "A vector of n is (n,).")
+    shape = tuple(shape)
+    if min(shape, default=0) < 0:
+        raise invalid(where, "sizes >= 0", shape)
+    if len(shape) < rank:
+        raise invalid(where, "a shape [*space, in, out]", shape, "A vector has no fans: use zeros, ones or normal.")
+    with suppress(TypeError):
+        dtype = dtype if dtype is None else jnp.dtype(dtype)  # jnp.dtype(None) is float64
+    if not (isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.floating)):
+        raise wrong_type(where, "a floating dtype", str(dtype), "Pass jnp.float32, jnp.bfloat16 or one of their kind.")
+    return shape, dtype, dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def _scalar(where: str, name: str, value: Any, dtype: np.dtype, least: float = 0.0) -> Any:
+    """`value` as a number, or as a scalar of `dtype` if it is an array: only the value of a number is known."""
+    if _is_number(value):
+        if not value >= least:
+            raise invalid(where, f"{name} >= {least:g}", str(value))
+        return float(value)
+    if not hasattr(value, "dtype") or jnp.shape(value) != ():
+        raise wrong_type(where, f"{name} to be a number", value)
+    return jnp.asarray(value, dtype)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number)

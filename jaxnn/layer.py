@@ -1,0 +1,364 @@
+"""What a layer is, how one layer calls another, and how a function becomes a layer.
+
+A `Layer` is a named tuple of two pure functions on plain nested dicts, `params` (trained) and `state` (not trained):
+
+    init(key, x) -> (params, state)
+    apply(params, state, x, *, key=None, train=False) -> (y, state)
+
+Layers combine in plain Python, through `call`. Weight sharing and two inputs, in five lines:
+
+    def twins(encoder, head, name=None):
+        def apply(params, state, x, *, key=None, train=False):
+            a, state = call(encoder, "encoder", params, state, x[0], key=key, train=train)
+            b, state = call(encoder, "encoder", params, state, x[1], key=key, train=train)
+            return call(head, "head", params, state, jnp.abs(a - b), key=key, train=train)
+        return layer(None, apply, "twins", name=name)
+
+`init=None` says that every parameter belongs to a child, and each child is initialised where it is first called.
+"""
+
+import contextlib
+import functools
+import inspect
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
+
+TAP = "@tap"  # keys in a state that no layer can have for a name
+WATCH = "@watch"
+
+
+class Layer(NamedTuple):
+    """A layer or a whole model: two pure functions and the name under which its numbers are kept.
+
+    Attributes:
+      init: `init(key, x) -> (params, state)`; `x` is an array, a `ShapeDtypeStruct`, or a pytree of them.
+      apply: `apply(params, state, x, *, key=None, train=False) -> (y, state)`; `train` is a Python bool.
+      name: the key of its params and state in those of the layer around it.
+
+    >>> import jaxnn as nn
+    >>> model = nn.dense(3)
+    >>> params, state = model.init(jax.random.key(0), jnp.zeros((8, 4)))
+    >>> y, state = model.apply(params, state, jnp.ones((8, 4)))
+    >>> params["w"].shape, y.shape
+    ((4, 3), (8, 3))
+    """
+
+    init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
+    apply: Callable[..., tuple[Any, dict[str, Any]]]
+    name: str
+
+
+class Stateless(NamedTuple):
+    """A model without state as two functions: `init(key, x) -> params`, `apply(params, x, *, key, train) -> y`."""
+
+    init: Callable[..., dict[str, Any]]
+    apply: Callable[..., Any]
+
+
+class _Kind(str):
+    """A default name: combinators number its copies (`dense`, `dense_1`), while a plain string is pinned."""
+
+    __slots__ = ()
+
+
+def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None = None) -> Layer:
+    """A `Layer` from two functions, checked where users go wrong: names, a traced `train`, what the functions return.
+
+    Args:
+      init: `init(key, x) -> (params, state)`, called with shapes alone (`ShapeDtypeStruct`) in place of `x`. None when
+        all params belong to children run through `call`: they are then initialised from the inputs that they meet
+        in `apply` with `train=False`.
+      apply: `apply(params, state, x, *, key, train) -> (y, state)`.
+      kind: the default name; copies in one place are numbered.
+      name: pins the name, `[A-Za-z0-9_]+`.
+
+    Raises ValueError for a name that is not one, TypeError for what is not a function.
+
+    >>> def scale(factor, name=None):
+    ...     def apply(params, state, x, *, key, train):
+    ...         return factor * x, state
+    ...     return layer(lambda key, x: ({}, {}), apply, "scale", name=name)
+    >>> scale(3).apply({}, {}, jnp.ones(2))[0].tolist()
+    [3.0, 3.0]
+    """
+    for given in (kind, name):
+        if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
+            raise invalid("layer", "a name of letters, digits and underscores", given)
+    where = name or str(kind)
+    for role, f in (("init", init), ("apply", apply)):
+        if not (callable(f) or (f is None and role == "init")):
+            raise wrong_type(where, f"a function for {role}", f)
+
+    def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = jax.tree.map(functools.partial(_struct, where), x)
+        out = _init_where_called(apply, key, x) if init is None else init(key, x)
+        return _pair(where, "init to return (params, state)", out, (dict, dict))
+
+    def checked_apply(
+        params: dict, state: dict, x: Any, *, key: jax.Array | None = None, train: bool = False
+    ) -> tuple[Any, dict]:
+        if not isinstance(train, bool):
+            got = "a traced value" if isinstance(train, jax.core.Tracer) else train
+            fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
+            raise wrong_type(where, "train to be a Python bool", got, fix)
+        out = apply(params, state, x, key=key, train=train)
+        return _pair(where, "apply to return (y, state)", out, (object, dict))
+
+    return Layer(checked_init, checked_apply, name or _Kind(kind))
+
+
+def wrap(child: Layer, init: Callable, apply: Callable) -> Layer:
+    """A layer around one child that keeps the child's name, and by that its path and its key."""
+    return layer(init, apply, child.name)._replace(name=child.name)
+
+
+def call(
+    child: Layer | Callable,
+    name: str,
+    params: dict,
+    state: dict,
+    x: Any,
+    *,
+    key: jax.Array | None = None,
+    train: bool = False,
+) -> tuple[Any, dict]:
+    """Runs a child inside a layer's `apply`: `(y, state)`, where `state` is the parent's with the child's part renewed.
+
+    The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`, so adding a layer leaves the numbers of
+    its neighbours alone; its operations carry `name` in profiles; an exception from inside names the whole path; a `Tap`
+    placed at the path is served.
+
+    >>> import jaxnn as nn
+    >>> head = nn.dense(2)
+    >>> params, state = head.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> y, _ = call(head, "head", {"head": params}, {}, jnp.ones((1, 3)))
+    >>> y.shape
+    (1, 2)
+    """
+    child = as_layer(child, "call")
+    if isinstance(params, _Sketch):
+        return params.meet(child, name, x), state
+    inner = dict(state.get(name, {}))
+    tap, watch = inner.pop(TAP, None), state.get(WATCH)
+    if watch is not None:
+        watch = inner[WATCH] = watch.enter(name)
+    with _inside(name), jax.named_scope(name):
+        y, new = child.apply(params.get(name, {}), inner, x, key=fold_name(key, name), train=train)
+        if tap is not None:
+            y, tap = _served(name, tap, y)
+    if watch is not None:
+        watch.leave(y)
+    new = {k: v for k, v in new.items() if k != WATCH} | ({} if tap is None else {TAP: tap})
+    rest = {k: v for k, v in state.items() if k != name}
+    return y, (rest | {name: new} if new else rest)
+
+
+def lift(f: Callable, *, name: str | None = None) -> Layer:
+    """The layer without params of a function of one input, `x -> f(x)`; combinators lift bare functions by themselves.
+
+    Raises TypeError for what is not a function, and for a layer's factory that was not called.
+
+    >>> lift(jnp.tanh).apply({}, {}, jnp.zeros(2))[0].tolist()
+    [0.0, 0.0]
+    """
+    if isinstance(f, Layer) or not callable(f):
+        raise wrong_type("lift", "a function of one input", f if not isinstance(f, Layer) else f"the layer {f.name}")
+    kind = getattr(getattr(f, "func", f), "__name__", "")
+    if _is_factory(f):
+        raise _uncalled("lift", kind)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        y = f(x)
+        if isinstance(y, Layer):
+            raise _uncalled("lift", kind)
+        return y, state
+
+    return layer(lambda key, x: ({}, {}), apply, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name=name)
+
+
+def stateless(model: Layer) -> Stateless:
+    """A model without state as `init(key, x) -> params` and `apply(params, x, *, key=None, train=False) -> y`.
+
+    Raises ValueError, from both, when the model does have state (a batch norm's statistics).
+
+    >>> import jaxnn as nn
+    >>> init, apply = stateless(nn.dense(3))
+    >>> params = init(jax.random.key(0), jnp.ones((2, 4)))
+    >>> jax.grad(lambda p: apply(p, jnp.ones((2, 4))).sum())(params)["b"].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    model = as_layer(model, "stateless")
+
+    def check(state: dict) -> None:
+        if state:
+            fix = "Use model.apply(params, state, x), and keep the state that it returns."
+            raise invalid("stateless", "a model without state", f"state at {', '.join(paths(state))}", fix)
+
+    def init(key: jax.Array, x: Any) -> dict:
+        params, state = model.init(key, x)
+        check(state)
+        return params
+
+    def apply(params: dict, x: Any, *, key: jax.Array | None = None, train: bool = False) -> Any:
+        y, state = model.apply(params, {}, x, key=key, train=train)
+        check(state)
+        return y
+
+    return Stateless(init, apply)
+
+
+# What combinators are made of.
+
+
+def as_layer(x: Any, where: str) -> Layer:
+    """`x` itself if it is a layer, a plain function lifted; anything else, an uncalled factory above all, raises."""
+    if isinstance(x, Layer):
+        return x
+    if not callable(x):
+        raise wrong_type(where, "a Layer or a function of one input", x)
+    if _is_factory(x):
+        raise _uncalled(where, x.__name__)
+    return lift(x)
+
+
+def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]:
+    """The layers by the names that they have beside each other: pinned ones as they are, the others numbered by kind."""
+    named: dict[str, Layer] = {}
+    counts: dict[str, int] = {}
+    for x in layers:
+        child = as_layer(x, where)
+        name = str(child.name)
+        if isinstance(child.name, _Kind):
+            counts[name] = counts.get(name, -1) + 1
+            name += f"_{counts[name]}" if counts[name] else ""
+        if name in named:
+            raise invalid(where, "children with different names", f"{name!r} twice", "Give one of them another name=.")
+        named[name] = child
+    return named
+
+
+def init_child(child: Layer, name: str, key: jax.Array, x: Any) -> tuple[dict, dict]:
+    """Initialises a child as `call` will find it: `({name: params}, {name: state})`, without empty nodes."""
+    with _inside(name):
+        params, state = child.init(fold_name(key, name), x)
+    return ({name: params} if params else {}), ({name: state} if state else {})
+
+
+def output_of(child: Layer, name: str, params: dict, state: dict, x: Any) -> Any:
+    """Shape and dtype of a child's output, with `train=False`, by abstract evaluation."""
+    return jax.eval_shape(lambda p, s, x: call(child, name, p, s, x)[0], params, state, x)
+
+
+def fold_name(key: jax.Array | None, name: str) -> jax.Array | None:
+    """The key of a child: crc32, since Python's own hash of a string differs from process to process."""
+    return None if key is None else jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def paths(tree: dict, prefix: str = "") -> list[str]:
+    """The paths of a nested dict's leaves, `stem/conv/w`."""
+    found: list[str] = []
+    for name, node in tree.items():
+        found += paths(node, f"{prefix}{name}/") if isinstance(node, dict) else [prefix + name]
+    return found
+
+
+def _struct(where: str, x: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise wrong_type(where, "x to be arrays or shapes", x)
+    return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype))
+
+
+def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tuple[Any, Any]:
+    if not (type(got) is tuple and len(got) == 2 and isinstance(got[0], types[0]) and isinstance(got[1], types[1])):
+        raise wrong_type(where, expected, got if type(got) is tuple else describe(got))
+    return got
+
+
+def _is_factory(f: Callable) -> bool:
+    try:
+        return inspect.signature(f).return_annotation in (Layer, "Layer")
+    except (TypeError, ValueError):  # no signature, as some built-in functions
+        return False
+
+
+def _uncalled(where: str, name: str) -> InvalidType:
+    return wrong_type(where, "a Layer", f"its factory {name}", f"Call it: {name}(...).")
+
+
+@contextlib.contextmanager
+def _inside(name: str) -> Iterator[None]:
+    """Puts `name` in front of the path of an exception: ours are prefixed, all others get a note."""
+    try:
+        yield
+    except (InvalidValue, InvalidType) as error:
+        error.path = (name, *error.path)
+        raise
+    except Exception as error:
+        path = (name, *getattr(error, "_layer_path", ()))
+        notes = getattr(error, "__notes__", [])
+        stale = _note(path[1:])
+        if stale in notes:
+            notes.remove(stale)
+        error._layer_path = path  # type: ignore[attr-defined]
+        error.add_note(_note(path))
+        raise
+
+
+def _note(path: tuple[str, ...]) -> str:
+    return f"in the layer {'/'.join(path)}"
+
+
+def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
+    if tap.add is not None:
+        if jnp.shape(tap.add) != jnp.shape(y):
+            raise invalid(name, f"Tap(add=) of the output's shape {describe(y)}", tap.add)
+        y = y + tap.add.astype(y.dtype)
+    return y, tap._replace(outputs=(*tap.outputs, y))
+
+
+class _Sketch:
+    """Stands in for params while a layer of children alone is traced: it notes which child met which input first."""
+
+    def __init__(self, key: jax.Array):
+        self.key = key
+        self.met: dict[str, tuple[Layer, Any]] = {}
+
+    def meet(self, child: Layer, name: str, x: Any) -> Any:
+        known, _ = self.met.setdefault(name, (child, jax.tree.map(functools.partial(_struct, name), x)))
+        if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
+            raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
+        with _inside(name):
+            params, state = child.init(self.key, x)
+            return child.apply(params, state, x)[0]
+
+    def __getitem__(self, name: str) -> Any:
+        raise invalid(name, "an init that makes the layer's own params", "init=None, which makes those of children")
+
+    get = __getitem__
+
+
+def _init_where_called(apply: Callable, key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def trace(key: jax.Array, x: Any) -> Any:
+        sketch = _Sketch(key)
+        y, _ = apply(sketch, {}, x, key=None, train=False)
+        met.update(sketch.met)
+        return y
+
+    met: dict[str, tuple[Layer, Any]] = {}
+    jax.eval_shape(trace, key, x)
+    params: dict = {}
+    state: dict = {}
+    for name, (child, shape) in met.items():
+        p, s = init_child(child, name, key, shape)
+        params, state = params | p, state | s
+    return params, state

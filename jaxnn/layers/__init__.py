@@ -1,0 +1,1 @@
+"""Layers with params, one file a family."""

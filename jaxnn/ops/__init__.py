@@ -1,0 +1,1 @@
+"""The arithmetic on raw arrays, without params and without state."""

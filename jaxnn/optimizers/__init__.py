@@ -1,0 +1,8 @@
+"""Optimizers: one rule on one array each, lifted to trees as optax.GradientTransformationExtraArgs."""
+
+from jaxnn.optimizers.adadelta import adadelta
+from jaxnn.optimizers.adam import adam
+from jaxnn.optimizers.rmsprop import rmsprop
+from jaxnn.optimizers.sgd import sgd
+
+__all__ = ["adadelta", "adam", "rmsprop", "sgd"]

@@ -1,0 +1,160 @@
+"""A model as a table, from shapes alone: what each layer gives, holds and costs."""
+
+import html
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+
+from jaxnn._errors import describe
+from jaxnn.capture import Watch
+from jaxnn.layer import WATCH, Layer, as_layer
+
+HEADER = ("layer", "output", "params", "bytes", "FLOPs")
+
+
+class Row(NamedTuple):
+    """One layer: its path, output, and the params, bytes (params and state) and FLOPs of all that is inside it."""
+
+    path: str
+    output: str
+    params: int
+    bytes: int
+    flops: int
+
+
+class Summary(NamedTuple):
+    """The layers of a model in the order in which they run, and the whole; prints as a table."""
+
+    rows: tuple[Row, ...]
+    total: Row
+
+    def __str__(self) -> str:
+        cells = [HEADER, *map(_cells, self.rows), _cells(self.total)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            for row in cells
+        ]
+        rule = "─" * len(lines[0])
+        return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def line(cells: tuple[str, ...], tag: str) -> str:
+            style = ' style="text-align:left;white-space:pre"'
+            return "<tr>" + "".join(
+                f"<{tag}{style if i < 2 else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells)
+            )
+
+        body = "".join(line(_cells(row), "td") for row in self.rows)
+        return f"<table>{line(HEADER, 'th')}{body}{line(_cells(self.total), 'th')}</table>"
+
+
+def summary(model: Layer, x: Any) -> Summary:
+    """A table of the model on an input like `x`: path, output, params, bytes, FLOPs; nothing is computed.
+
+    FLOPs are those of one forward pass with `train=False`, counted on the traced program: 2 for each multiply-add of a
+    matrix product or convolution, 1 for each element of any other arithmetic; every copy of a `repeat` counts.
+
+    Args:
+      x: an array or a `ShapeDtypeStruct` of the input's shape, batch included (or a pytree of them).
+
+    >>> import jax.numpy as jnp, jaxnn as nn
+    >>> nn.summary(nn.serial(nn.dense(16), nn.relu, nn.dense(2)), jax.ShapeDtypeStruct((8, 4), jnp.float32))
+    layer    output          params  bytes  FLOPs
+    ─────────────────────────────────────────────
+    dense    float32[8, 16]      80    320   1152
+    relu     float32[8, 16]       0      0    128
+    dense_1  float32[8, 2]       34    136    528
+    ─────────────────────────────────────────────
+    total    float32[8, 2]      114    456   1808
+    """
+    model = as_layer(model, "summary")
+    params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+    watch = Watch()
+
+    def forward(params: dict, state: dict, x: Any) -> Any:
+        return model.apply(params, {**state, WATCH: watch}, x)[0]
+
+    traced, output = jax.make_jaxpr(forward, return_shape=True)(params, state, x)
+    flops: dict[str, int] = {}
+    _count(traced.jaxpr, "", 1, flops)
+
+    def row(path: str, label: str, y: Any) -> Row:
+        held = jax.tree.leaves(_at(params, path))
+        stored = held + jax.tree.leaves(_at(state, path))
+        inside = sum(n for scope, n in flops.items() if not path or f"{scope}/".startswith(f"{path}/"))
+        size = sum(prod(p.shape) * p.dtype.itemsize for p in stored)
+        return Row(label, describe(y), sum(prod(p.shape) for p in held), size, inside)
+
+    rows = tuple(row(path, path, y) for path, y in watch.seen.items())
+    return Summary(rows, row("", "total", output))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    depth = row.path.count("/")
+    name = "  " * depth + row.path.rsplit("/", 1)[-1]
+    return (name, row.output, *(f"{v:,}".replace(",", " ") for v in row[2:]))
+
+
+def _at(tree: dict, path: str) -> Any:
+    for name in path.split("/") if path else ():
+        tree = tree.get(name, {})
+    return tree
+
+
+def _count(jaxpr: core.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> None:
+    """Adds the FLOPs of a program to those of the scopes (layer paths) in which its operations stand."""
+    for eqn in jaxpr.eqns:
+        inner = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
+        programs = [p for v in eqn.params.values() for p in _programs(v)]
+        if eqn.primitive.name == "cond":  # one branch runs: count the dearest
+            branches: list[dict[str, int]] = [{} for _ in programs]
+            for program, counted in zip(programs, branches, strict=True):
+                _count(program, inner, times, counted)
+            for path, n in max(branches, key=lambda counted: sum(counted.values())).items():
+                flops[path] = flops.get(path, 0) + n
+        elif programs:
+            repeats = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+            for program in programs[:1] if "custom" in eqn.primitive.name else programs:
+                _count(program, inner, times * repeats, flops)
+        else:
+            flops[inner] = flops.get(inner, 0) + times * _flops(eqn)
+
+
+def _programs(value: Any) -> list[core.Jaxpr]:
+    if isinstance(value, core.ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, core.Jaxpr):
+        return [value]
+    return [p for v in value for p in _programs(v)] if isinstance(value, tuple | list) else []
+
+
+# Operations that move, choose, convert or make values, and compute none.
+_FREE = frozenset(
+    "broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice pad concatenate gather "
+    "convert_element_type bitcast_convert_type copy copy_p iota rev select_n stop_gradient device_put split pvary "
+    "random_wrap random_unwrap random_bits random_seed random_fold_in threefry2x32 shift_left shift_right_logical".split()
+)
+
+
+def _flops(eqn: Any) -> int:
+    name = eqn.primitive.name
+    if name in _FREE:
+        return 0
+    shapes = [v.aval.shape for v in eqn.invars if hasattr(v.aval, "shape")]
+    made = sum(prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
+    if name == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        return 2 * made * prod(shapes[0][i] for i in contracted)
+    if name == "conv_general_dilated":
+        out_features = eqn.params["dimension_numbers"].rhs_spec[0]
+        return 2 * made * prod(shapes[1]) // shapes[1][out_features]
+    if name.startswith("reduce_window"):
+        return made * prod(eqn.params["window_dimensions"])
+    if name.startswith(("reduce_", "arg", "cum", "sort")):
+        return prod(shapes[0])
+    return made

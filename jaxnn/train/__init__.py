@@ -1,0 +1,1 @@
+"""Training runs: the trainer, the run, and what is kept of them."""

@@ -1,0 +1,178 @@
+"""The safetensors format: eight bytes with the length of a JSON header, the header, the raw arrays without gaps.
+
+Written here and not left to the safetensors package: its low-level functions changed incompatibly between 0.6 and 0.8,
+and take whole files as bytes, where these read and write each array in place, one at a time. Its readers open what
+`write` writes, and `read_header` opens what it writes.
+"""
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn._errors import InvalidValue, invalid
+
+CODES = {
+    "bool": "BOOL",
+    **{f"{kind}{bits}": f"{kind[0].upper()}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "complex64": "C64",
+}
+DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
+
+HEADER_LIMIT = 100_000_000  # bytes; other readers refuse more
+
+
+class Tensor(NamedTuple):
+    """An array of a file, not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    position: int
+
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndarray], metadata: dict[str, str]) -> None:
+    """Write arrays by name to one file, whole or not at all; sharded ones are gathered one at a time."""
+    # Wide elements first: each array then starts at a multiple of its element's size, as readers that map files want.
+    ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, x in ordered.items():
+        begin, end = end, end + x.nbytes
+        header[name] = {"dtype": CODES[x.dtype.name], "shape": x.shape, "data_offsets": (begin, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > HEADER_LIMIT:
+        got = f"one of {len(text)}, for {len(arrays)} arrays"
+        raise invalid("save", f"a header of at most {HEADER_LIMIT} bytes", got, "Stack small arrays into large ones.")
+    with _replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for x in ordered.values():
+            file.write(_bytes(np.asarray(x)))
+
+
+@contextlib.contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` at the end, or leaves no trace if anything fails before."""
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise invalid("save", "an existing folder", folder, "Create it by os.makedirs(folder, exist_ok=True).")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise invalid("save", "the path of a file", f"{target}, which is none", "Add a file name.")
+    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    if os.name != "nt":  # the new name is on disk only after its folder is synced; Windows has no such call
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems refuse folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The arrays of a file by name and its metadata; every number is checked before it is used."""
+
+    def bad(got: str) -> InvalidValue:
+        return invalid(where, "a safetensors file", got, "It is cut short, damaged, or of another format.")
+
+    size = os.fstat(file.fileno()).st_size
+    if size < 8:
+        raise bad(f"one of {size} bytes")
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, HEADER_LIMIT):
+        raise bad(f"one of {size} bytes with a header of {length}")
+    header = parse_json(file.read(length), bad("a header that is not a JSON object"))
+    metadata = header.pop("__metadata__", {})
+    if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
+        raise bad("metadata that are not strings")
+    tensors, spans = {}, []
+    for name, entry in header.items():
+        match entry:
+            case {"dtype": str(code), "shape": [*shape], "data_offsets": [begin, stop]} if all(
+                type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, stop)
+            ):
+                pass
+            case _:
+                raise bad(f"an entry {name!r} without dtype, shape and offsets")
+        if code not in DTYPES:
+            raise invalid(where, f"arrays of {', '.join(DTYPES)}", f"{name!r} of {code}", "Convert it elsewhere first.")
+        dtype = DTYPES[code]
+        # NumPy refuses more than 64 axes, and sizes past 64 bits even where another axis is empty.
+        if len(shape) > 64 or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**63:
+            raise bad(f"an entry {name!r} of an impossible shape")
+        if stop - begin != math.prod(shape) * dtype.itemsize:
+            raise bad(f"an entry {name!r} whose offsets do not fit its shape")
+        tensors[name] = Tensor(tuple(shape), dtype, 8 + length + begin)
+        spans.append((begin, stop))
+    end = 0
+    for begin, stop in sorted(spans):
+        if begin != end:
+            raise bad("arrays that overlap or leave gaps")
+        end = stop
+    if 8 + length + end != size:
+        raise bad(f"one of {size} bytes whose header speaks of {8 + length + end}")
+    return tensors, metadata
+
+
+def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarray:
+    """One array, in memory of its own."""
+    array = np.empty(tensor.shape, tensor.dtype)
+    file.seek(tensor.position)
+    if file.readinto(_bytes(array)) != array.nbytes:
+        raise invalid(where, f"{array.nbytes} bytes", "the end of the file", "It was changed while it was read.")
+    if array.dtype == np.bool_ and (_bytes(array) > 1).any():
+        raise invalid(where, "bool in bytes of 0 and 1", "others", "It is damaged, or was written by other means.")
+    return array
+
+
+def parse_json(text: bytes, error: InvalidValue) -> dict[str, Any]:
+    """The JSON object of a text, or `error`: also for a key given twice and for nesting past Python's recursion."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key given twice")
+        return dict(pairs)
+
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as cause:
+        raise error from cause
+    if type(value) is not dict:
+        raise error
+    return value
+
+
+def _bytes(x: np.ndarray) -> np.ndarray:
+    """The bytes of an array in row-major and native order, without a copy if they lie so already."""
+    return np.ascontiguousarray(x, x.dtype.newbyteorder("=")).reshape(-1).view(np.uint8)

@@ -1,0 +1,82 @@
+"""Gradients at the ends of the range: each has a named outcome."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+
+RATE = 0.5
+# an optimizer, and its first updates for gradients of 0, 1e-40 and 1e30, in units of the rate
+TABLE = {
+    "sgd": (sgd(RATE), (0, 1e-40, 1e30)),
+    "sgd momentum": (sgd(RATE, 0.9), (0, 1e-40, 1e30)),
+    "sgd nesterov": (sgd(RATE, 0.9, True), (0, 1e-40, 1.9e30)),
+    "rmsprop": (rmsprop(RATE), (0, 1e-36, 10**0.5)),
+    "rmsprop outside": (rmsprop(RATE, eps_in_sqrt=False), (0, 1e-32, 10**0.5)),
+    "rmsprop momentum": (rmsprop(RATE, momentum=0.9, nesterov=True), (0, 1.9e-36, 1.9 * 10**0.5)),
+    "rmsprop corrected": (rmsprop(RATE, bias_correction=True), (0, 1e-36, 1)),
+    "rmsprop centered": (rmsprop(RATE, centered=True), (0, 1e-36, 1 / 0.09**0.5)),
+    # the first variance is 0, so the update is g / eps, of the bounded g
+    "rmsprop both": (rmsprop(RATE, 0.9, 1e-2, 0, False, True, bias_correction=True), (0, 1e-38, 4.6116860e20)),
+    "adadelta": (adadelta(RATE), (0, 1e-40, (1e-6 / 0.1) ** 0.5)),
+    "adam": (adam(RATE), (0, 1e-32, 1)),
+    "adam nesterov": (adam(RATE, nesterov=True), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
+}
+
+every = pytest.mark.parametrize(("opt", "first"), TABLE.values(), ids=TABLE)
+
+
+def finite(*trees):
+    return all(np.isfinite(leaf.astype(jnp.float32)).all() for leaf in jax.tree.leaves(trees))
+
+
+@every
+def test_zero_denormal_and_huge(opt, first):
+    g = jnp.array([0.0, 1e-40, 1e30], jnp.float32)
+    u, state = opt.update(g, opt.init(jnp.zeros(3)))
+    # a denormal may be flushed to 0
+    np.testing.assert_allclose(u, -RATE * np.array(first), rtol=1e-5, atol=2e-32)
+    for _ in range(3):
+        u, state = opt.update(g, state)
+        assert finite(u, state)
+
+
+@every
+def test_infinite_and_nan_are_never_hidden(opt, first):
+    u, state = opt.update(jnp.array([jnp.inf, -jnp.inf, jnp.nan]), opt.init(jnp.zeros(3)))
+    assert not np.isfinite(u).any()
+    if state.slots:  # and they stay, until somebody looks
+        assert not np.isfinite(opt.update(jnp.ones(3), state)[0]).any()
+
+
+@every
+def test_float16_is_squared_in_float32(opt, first):
+    g = jnp.array([6e4, 1e-7], jnp.float16)
+    u, state = opt.update(g, opt.init(jnp.zeros(2, jnp.float16)))
+    want, _ = opt.update(g.astype(jnp.float32), opt.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(u, want.astype(jnp.float16))
+    assert finite(state)
+
+
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda c: adam(c(0.1), c(0.9), c(0.999), c(1e-8), c(0.0)),
+        lambda c: adam(c(0.1), c(0.9999), c(0.9999), c(1e-8), nesterov=True),
+        lambda c: rmsprop(c(0.1), c(0.999), c(1e-8), c(0.0), momentum=c(0.9)),
+        lambda c: rmsprop(c(0.1), c(0.9999), c(1e-8), centered=True, bias_correction=True),
+        lambda c: adadelta(c(1.0), c(0.9999), c(1e-6)),
+    ],
+    ids=["adam", "nadam", "rmsprop", "rmsprop both", "adadelta"],
+)
+def test_hyper_parameters_rounded_to_16_bits_stay_finite(make, kind):
+    opt = make(lambda value: jnp.asarray(value, kind))  # 0.999 is 1 in bfloat16, 1e-8 is 0 in float16
+    state = opt.init(jnp.zeros(3, kind))
+    for _ in range(3):
+        u, state = opt.update(jnp.array([0.0, 1.0, -2.0], kind), state)
+        assert finite(u, state)
+        assert u[0] == 0
+        assert u[1] < 0 < u[2]
