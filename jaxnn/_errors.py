@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 
-class _Located:
+class _Located(Exception):
     """An exception with a place; a layer's place grows from the inside out as the error passes `call`."""
 
     def __init__(self, where: str, message: str):

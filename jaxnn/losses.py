@@ -167,8 +167,7 @@ def _masked(
         if not jnp.issubdtype(_kind(weights), jnp.floating) and not jnp.issubdtype(_kind(weights), jnp.integer):
             raise wrong_type(name, "weights of a floating or integer dtype", weights, "A mask is passed as where=.")
         weights = weights if jnp.shape(weights) == () else _of_shape(name, "weights", weights, shape)
-        weights = jnp.asarray(weights).astype(value.dtype)
-        value = value * (weights if where is None else _keep(where, weights))
+        value = value * jnp.asarray(weights).astype(value.dtype)
     return value if where is None else _keep(where, value)
 
 

@@ -66,11 +66,11 @@ def summary(model: Layer, x: Any) -> Summary:
     >>> nn.summary(nn.serial(nn.dense(16), nn.relu, nn.dense(2)), jax.ShapeDtypeStruct((8, 4), jnp.float32))
     layer    output          params  bytes  FLOPs
     ─────────────────────────────────────────────
-    dense    float32[8, 16]      80    320   1152
+    dense    float32[8, 16]      80    320  1 152
     relu     float32[8, 16]       0      0    128
     dense_1  float32[8, 2]       34    136    528
     ─────────────────────────────────────────────
-    total    float32[8, 2]      114    456   1808
+    total    float32[8, 2]      114    456  1 808
     """
     model = as_layer(model, "summary")
     params, state = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -135,9 +135,38 @@ def _programs(value: Any) -> list[core.Jaxpr]:
 
 # Operations that move, choose, convert or make values, and compute none.
 _FREE = frozenset(
-    "broadcast_in_dim reshape transpose squeeze expand_dims slice dynamic_slice dynamic_update_slice pad concatenate gather "
-    "convert_element_type bitcast_convert_type copy copy_p iota rev select_n stop_gradient device_put split pvary "
-    "random_wrap random_unwrap random_bits random_seed random_fold_in threefry2x32 shift_left shift_right_logical".split()
+    [
+        "broadcast_in_dim",
+        "reshape",
+        "transpose",
+        "squeeze",
+        "expand_dims",
+        "slice",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "pad",
+        "concatenate",
+        "gather",
+        "convert_element_type",
+        "bitcast_convert_type",
+        "copy",
+        "copy_p",
+        "iota",
+        "rev",
+        "select_n",
+        "stop_gradient",
+        "device_put",
+        "split",
+        "pvary",
+        "random_wrap",
+        "random_unwrap",
+        "random_bits",
+        "random_seed",
+        "random_fold_in",
+        "threefry2x32",
+        "shift_left",
+        "shift_right_logical",
+    ]
 )
 
 

@@ -1,1 +1,20 @@
-"""Training runs: the trainer, the run, and what is kept of them."""
+"""Training runs: the trainer, the run, prediction, and what is kept of them."""
+
+from jaxnn.train.checkpoint import load, save
+from jaxnn.train.fit import Best, Run, drive, fit
+from jaxnn.train.predict import predict
+from jaxnn.train.trainer import Trainer, TrainState, objective_trainer, trainer
+
+__all__ = [
+    "Best",
+    "Run",
+    "TrainState",
+    "Trainer",
+    "drive",
+    "fit",
+    "load",
+    "objective_trainer",
+    "predict",
+    "save",
+    "trainer",
+]

@@ -1,0 +1,120 @@
+"""Dense layers and embeddings, and the change of shape between a convolution and them."""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn import init as initializers
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import floating, param_dtype
+from jaxnn.layer import Layer, layer
+
+
+def check_size(where: str, argument: str, value: Any) -> None:
+    """Raises unless `value` is a whole number >= 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise invalid(where, f"{argument} to be a whole number >= 1", value)
+
+
+def dense(
+    features: int,
+    *,
+    bias: bool = True,
+    w_init: Callable = initializers.lecun_normal,
+    b_init: Callable = initializers.zeros,
+    name: str | None = None,
+) -> Layer:
+    """Affine map of the last axis, y = x w + b, [..., d] -> [..., features]; params w [d, features], b [features].
+
+    Leading axes are flattened for one matrix product. PyTorch's Linear keeps w transposed, [features, d], and draws both
+    uniformly within ±1/√d; Keras draws w by Glorot; the default here is LeCun's normal, as in flax and haiku.
+
+    Args:
+      bias: False leaves b out, as before a norm layer, which would cancel it.
+
+    Raises ValueError where x does not fit w, TypeError for an x that is not floating.
+
+    >>> params, state = dense(3).init(jax.random.key(0), jnp.ones((2, 4)))
+    >>> dense(3).apply(params, state, jnp.ones((2, 4)))[0].shape
+    (2, 3)
+    """
+    where = name or "dense"
+    check_size(where, "features", features)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        floating(where, x, least=1, shape="[..., d]")
+        w_key, b_key = jax.random.split(key)
+        params = {"w": w_init(w_key, (x.shape[-1], features), param_dtype(x))}
+        return params | ({"b": b_init(b_key, (features,), param_dtype(x))} if bias else {}), {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        w = params["w"]
+        x = floating(where, x, least=1, shape=f"[..., {w.shape[0]}]")
+        if x.shape[-1] != w.shape[0]:
+            fix = f"w was made for {w.shape[0]} inputs: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
+        y = x.reshape(-1, w.shape[0]) @ w.astype(x.dtype)
+        if bias:
+            y = y + params["b"].astype(x.dtype)[None, :]
+        return y.reshape(*x.shape[:-1], features), state
+
+    return layer(init, apply, "dense", name=name)
+
+
+def embed(size: int, features: int, *, w_init: Callable | None = None, name: str | None = None) -> Layer:
+    """A table of vectors looked up by whole numbers, integer [...] -> [..., features]; params w [size, features].
+
+    An index out of range, negative ones too, gives a vector of NaN, never another entry (PyTorch raises on a CPU; JAX's
+    indexing alone would clamp).
+
+    Args:
+      size: the number of entries, >= 1; indices are 0 to size - 1.
+      w_init: None draws from a normal distribution with standard deviation 1/√features.
+
+    Raises TypeError for an x that is not of whole numbers.
+
+    >>> params, state = embed(10, 4).init(jax.random.key(0), jnp.array([0]))
+    >>> embed(10, 4).apply(params, state, jnp.array([[1, 2, 3]]))[0].shape
+    (1, 3, 4)
+    """
+    where = name or "embed"
+    check_size(where, "size", size)
+    check_size(where, "features", features)
+
+    def check(x: Any) -> None:
+        if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
+            raise wrong_type(where, "x of shape [...] and an integer dtype", x)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        check(x)
+        draw = w_init or partial(initializers.normal, stddev=features**-0.5)
+        return {"w": draw(key, (size, features), jnp.float32)}, {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        check(x)
+        w = params["w"]
+        return w.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False), state
+
+    return layer(init, apply, "embed", name=name)
+
+
+def flatten(*, name: str | None = None) -> Layer:
+    """All axes but the first as one, [n, ...] -> [n, d].
+
+    Raises ValueError for an x without a batch axis.
+
+    >>> flatten().apply({}, {}, jnp.ones((2, 4, 4, 3)))[0].shape
+    (2, 48)
+    """
+    where = name or "flatten"
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        if jnp.ndim(x) < 1:
+            raise invalid(where, "x of shape [n, ...]", x)
+        return x.reshape(x.shape[0], prod(x.shape[1:])), state
+
+    return layer(lambda key, x: ({}, {}), apply, "flatten", name=name)

@@ -1,0 +1,58 @@
+"""What convolutions and pools share: sizes per space axis, and padding by name."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxnn._errors import invalid
+
+Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
+
+
+def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
+    """A whole number for each of `rank` space axes, from one for all or one for each."""
+    values = (value,) * rank if isinstance(value, int | np.integer) else value
+    whole = isinstance(values, Sequence) and all(isinstance(v, int | np.integer) and v >= least for v in values)
+    if not whole or isinstance(values, str) or len(values) != rank:
+        raise invalid(where, f"{argument} to be a whole number >= {least}, or {rank} of them", value)
+    return tuple(int(v) for v in values)
+
+
+def pads(
+    where: str,
+    padding: Padding,
+    size: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd one out behind."""
+    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    if padding == "valid":
+        explicit = [(0, 0)] * len(size)
+    elif padding == "same":
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, reach, strict=True)]
+        explicit = [(p // 2, p - p // 2) for p in total]
+    else:
+        each = (padding,) * len(size) if isinstance(padding, int | np.integer) else padding
+        explicit = [_sides(p) for p in each] if isinstance(each, Sequence) and not isinstance(each, str) else []
+        if len(explicit) != len(size) or any(p is None for p in explicit):
+            expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
+            raise invalid(where, expected, padding)
+    for n, k, (before, after) in zip(size, reach, explicit, strict=True):
+        if n + before + after < k:
+            raise invalid(
+                where,
+                f"a window that fits in x, {k} steps long",
+                f"{n + before + after} steps, padding included",
+                "Use padding='same', a smaller window or a smaller dilation.",
+            )
+    return tuple((int(a), int(b)) for a, b in explicit)
+
+
+def _sides(p: Any) -> Any:
+    pair = (p, p) if isinstance(p, int | np.integer) else p
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        return None
+    return tuple(pair) if all(isinstance(v, int | np.integer) and v >= 0 for v in pair) else None

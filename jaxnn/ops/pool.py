@@ -1,0 +1,103 @@
+"""Pooling over one, two or three space axes, channels last."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxnn._errors import invalid
+from jaxnn._inputs import floating
+from jaxnn.ops._window import Padding, pads, per_axis
+
+# A window of up to so many taps is a chain of strided slices, whose gradient XLA makes much faster than select_and_scatter.
+SLICED_TAPS = 32
+
+
+def max_pool(
+    x: ArrayLike,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Largest value of each window, [n, *space, c] -> [n, *space', c].
+
+    The gradient goes to the first of equal values, as in PyTorch; NaN anywhere in a window gives NaN; padding counts as
+    -inf.
+
+    Args:
+      window: steps per window, one number for all space axes or one for each.
+      stride: steps between windows; None is the window, as in PyTorch and Keras.
+      padding: as in `conv`; PyTorch's default 0 is "valid".
+
+    Raises ValueError where the window does not fit, TypeError for an x that is not floating.
+
+    >>> max_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [3.0, 5.0]
+    """
+    x, window, stride, padding = _checked("max_pool", x, window, stride, padding)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
+    if prod(window) > SLICED_TAPS:
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), "VALID")
+    return _over_taps(x, window, stride, _first_largest)
+
+
+def avg_pool(
+    x: ArrayLike,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+) -> Array:
+    """Mean of each window, [n, *space, c] -> [n, *space', c]; padding does not count, as in Keras (PyTorch counts it).
+
+    Summed in at least float32.
+
+    Args:
+      window: steps per window, one number for all space axes or one for each.
+      stride: steps between windows; None is the window.
+      padding: as in `conv`.
+
+    Raises ValueError where the window does not fit, TypeError for an x that is not floating.
+
+    >>> avg_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [2.0, 3.5]
+    """
+    x, window, stride, padding = _checked("avg_pool", x, window, stride, padding)
+    wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+
+    def total(v: Array) -> Array:
+        zero = jnp.zeros((), v.dtype)[()]
+        return lax.reduce_window(v, zero, lax.add, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
+
+    if any(p != (0, 0) for p in padding):
+        return (total(wide) / total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))).astype(x.dtype)
+    return (total(wide) / prod(window)).astype(x.dtype)
+
+
+def _checked(where: str, x: ArrayLike, window: int | Sequence[int], stride: object, padding: Padding) -> tuple:
+    x = floating(where, x, least=3, shape="[n, *space, c]")
+    rank = x.ndim - 2
+    if rank > 3:
+        raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
+    window = per_axis(where, "window", window, rank)
+    stride = window if stride is None else per_axis(where, "stride", stride, rank)
+    return x, window, stride, pads(where, padding, x.shape[1:-1], window, stride, (1,) * rank)
+
+
+def _first_largest(a: Array, b: Array) -> Array:
+    return jnp.where((b > a) | (b != b), b, a)
+
+
+def _over_taps(x: Array, window: tuple[int, ...], stride: tuple[int, ...], join: Callable) -> Array:
+    """Folds the taps of all windows, each tap one strided slice of x."""
+    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], window, stride, strict=True)]
+    y = None
+    for tap in product(*map(range, window)):
+        stop = [t + (n - 1) * s + 1 for t, n, s in zip(tap, size, stride, strict=True)]
+        part = lax.slice(x, (0, *tap, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
+        y = part if y is None else join(y, part)
+    return y

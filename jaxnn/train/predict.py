@@ -1,0 +1,57 @@
+"""Predictions for any number of examples, in batches of one size."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn.layer import Layer
+
+
+def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 256) -> Any:
+    """The model's outputs with `train=False` for any number of examples, [n, ...] -> [n, ...], compiled once.
+
+    All batches have `batch_size` examples, the last one filled up with copies that are cut off again, so neither n nor a
+    second call compiles anew as long as `model` is the same object.
+
+    Args:
+      x: an array, or a pytree of arrays with examples on axis 0.
+      batch_size: examples at a time, >= 1.
+
+    Raises TypeError for what is no model, ValueError for arrays of different lengths.
+
+    >>> import jaxnn as nn
+    >>> model = nn.dense(3)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> predict(model, params, state, jnp.ones((1000, 4))).shape
+    (1000, 3)
+    """
+    if not isinstance(model, Layer):
+        raise wrong_type("predict", "model to be a Layer", model)
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise invalid("predict", "batch_size to be a whole number >= 1", batch_size)
+    x = jax.tree.map(jnp.asarray, x)
+    lengths = {a.shape[0] if a.ndim else None for a in jax.tree.leaves(x)}
+    if len(lengths) != 1 or None in lengths:
+        raise invalid("predict", "arrays with as many examples on axis 0", x)
+    (n,) = lengths
+    if n == 0:
+        shape = jax.eval_shape(partial(_apply, model), params, state, x)
+        return jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), shape)
+    ys = []
+    for start in range(0, n, batch_size):
+        batch = jax.tree.map(lambda a, start=start: a[start : start + batch_size], x)
+        missing = start + batch_size - n
+        if missing > 0:
+            batch = jax.tree.map(lambda a, m=missing: jnp.concatenate([a, jnp.repeat(a[:1], m, axis=0)]), batch)
+        ys.append(_jitted(model, params, state, batch))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *ys)
+
+
+def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
+    return model.apply(params, state, x)[0]
+
+
+_jitted = jax.jit(_apply, static_argnums=0)

@@ -1,0 +1,197 @@
+"""One step of training and one evaluation, as pure functions of a state that is the whole of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.layer import Layer, paths
+
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a step reads and writes; no two leaves alias, so all of it can be donated.
+
+    Attributes:
+      step: number of steps taken, int32.
+      params: all params of the model, frozen ones too.
+      state: the model's state.
+      opt_state: the optimizer's state, for the params that are trained.
+      key: raw key data; step i draws from `fold_in(key, i)`.
+    """
+
+    step: jax.Array
+    params: Any
+    state: Any
+    opt_state: Any
+    key: jax.Array
+
+
+class Trainer(NamedTuple):
+    """How a model is trained: three pure functions.
+
+    Attributes:
+      init: `init(key, batch) -> TrainState`.
+      step: `step(ts, batch) -> (ts, metrics)`, one update.
+      evaluate: `evaluate(ts, batch) -> metrics`, means over the examples of the batch, with `train=False`.
+    """
+
+    init: Callable[..., TrainState]
+    step: Callable[..., tuple[TrainState, Metrics]]
+    evaluate: Callable[..., Metrics]
+
+
+def trainer(
+    model: Layer,
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    metrics: Mapping[str, Callable] | None = None,
+    regularizer: Callable | None = None,
+    frozen: str | Sequence[str] = (),
+) -> Trainer:
+    """Supervised training on batches `(x, y)`: the loss is the mean over residuals of `loss(model(x), y)`.
+
+    Args:
+      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`.
+      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain.
+      metrics: name -> `(prediction, y) -> number`, a mean over the examples of the batch (others, F1 or AUC, take the
+        predictions of the whole set).
+      regularizer: `params -> number`, added to the loss; it sees the frozen params too.
+      frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state.
+
+    Raises TypeError for what is no model, loss or optimizer, ValueError for a pattern that matches no path.
+
+    >>> import jaxnn as nn
+    >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
+    >>> ts = t.init(jax.random.key(0), batch)
+    >>> ts, before = t.step(ts, batch)
+    >>> bool(t.evaluate(ts, batch)["loss"] < before["loss"])
+    True
+    """
+    if not isinstance(model, Layer):
+        raise wrong_type("trainer", "model to be a Layer", model)
+    if not callable(loss):
+        raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", loss)
+    measures = dict(metrics or {})
+    for name, metric in measures.items():
+        if name == "loss" or not callable(metric):
+            raise wrong_type(
+                "trainer", "metrics as functions (prediction, target) under names other than 'loss'", {name: metric}
+            )
+
+    def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
+        return model.init(key, _pair(batch)[0])
+
+    def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
+        x, y = _pair(batch)
+        prediction, state = model.apply(params, state, x, key=key, train=train)
+        value = jnp.mean(loss(prediction, y))
+        if regularizer is not None:
+            value = value + regularizer(params)
+        return value, (state, {name: metric(prediction, y) for name, metric in measures.items()})
+
+    return objective_trainer(init, objective, optimizer, frozen=frozen)
+
+
+def objective_trainer(
+    init: Callable, objective: Callable, optimizer: optax.GradientTransformation, *, frozen: str | Sequence[str] = ()
+) -> Trainer:
+    """Training of anything, from the function that is minimised.
+
+    Args:
+      init: `init(key, batch) -> (params, state)`.
+      objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; loss and metrics are means
+        over the examples of the batch, and metrics does not contain "loss".
+      optimizer: any `optax.GradientTransformation`.
+      frozen: as in `trainer`.
+
+    >>> import jaxnn as nn
+    >>> def objective(params, state, batch, *, key, train):
+    ...     return jnp.mean((params["centre"] - batch) ** 2), (state, {})
+    >>> t = objective_trainer(lambda key, batch: ({"centre": jnp.zeros(())}, {}), objective, nn.sgd(0.5))
+    >>> ts, _ = t.step(t.init(jax.random.key(0), jnp.full(4, 3.0)), jnp.full(4, 3.0))
+    >>> ts.params["centre"].item()
+    3.0
+    """
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
+    optimizer = optax.with_extra_args_support(optimizer)
+    patterns = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+
+    def start(key: jax.Array, batch: Any) -> TrainState:
+        init_key, run_key = jax.random.split(typed(key))
+        params, state = init(init_key, batch)
+        known = paths(params)
+        for pattern in patterns:
+            if not any(fnmatchcase(path, pattern) for path in known):
+                raise invalid("trainer", f"frozen to match some of {', '.join(known)}", repr(pattern))
+        with jax.numpy_dtype_promotion("standard"):
+            opt_state = optimizer.init(_split(params, patterns)[0])
+        return TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))
+
+    def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        trained, kept = _split(ts.params, patterns)
+        key = jax.random.fold_in(typed(ts.key), ts.step)
+
+        def value(trained: dict) -> tuple:
+            loss, aux = objective(_merge(trained, kept), ts.state, batch, key=key, train=True)
+            if jnp.shape(loss) != ():
+                raise invalid("trainer", "the objective to be one number, the mean over examples", loss)
+            return loss, aux
+
+        (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(trained)
+        with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
+            updates, opt_state = optimizer.update(
+                grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
+            )
+            trained = optax.apply_updates(trained, updates)
+        return TrainState(ts.step + 1, _merge(trained, kept), state, opt_state, ts.key), {"loss": loss, **metrics}
+
+    def evaluate(ts: TrainState, batch: Any) -> Metrics:
+        loss, (_, metrics) = objective(ts.params, ts.state, batch, key=None, train=False)
+        return {"loss": loss, **metrics}
+
+    return Trainer(start, step, evaluate)
+
+
+def typed(key: jax.Array) -> jax.Array:
+    """A typed key from a typed one or from raw key data, whose width tells the implementation."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    impl = {2: "threefry2x32", 4: "rbg"}.get(key.shape[-1] if key.ndim else 0)
+    if key.dtype != jnp.uint32 or impl is None:
+        raise wrong_type("trainer", "a key, as jax.random.key(0) makes it", key)
+    return jax.random.wrap_key_data(key, impl=impl)
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise wrong_type("trainer", "a batch (x, y)", describe(batch), "Other batches go through objective_trainer.")
+    return batch[0], batch[1]
+
+
+def _split(params: dict, patterns: tuple[str, ...], prefix: str = "") -> tuple[dict, dict]:
+    """Params as two nested dicts, trained and frozen, without empty nodes."""
+    trained: dict = {}
+    frozen: dict = {}
+    for name, node in params.items():
+        path = f"{prefix}{name}"
+        if isinstance(node, dict):
+            for kept, part in zip((trained, frozen), _split(node, patterns, f"{path}/"), strict=True):
+                if part:
+                    kept[name] = part
+        else:
+            (frozen if any(fnmatchcase(path, p) for p in patterns) else trained)[name] = node
+    return trained, frozen
+
+
+def _merge(a: dict, b: dict) -> dict:
+    both = {name: _merge(a[name], b[name]) for name in a.keys() & b.keys()}
+    return {**a, **b, **both}
