@@ -179,6 +179,8 @@ def _flops(eqn: Any) -> int:
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
         return 2 * made * prod(shapes[0][i] for i in contracted)
+    if name == "conv":  # our own: the window is [*window, c, features]
+        return 2 * made * prod(shapes[1][:-1])
     if name == "conv_general_dilated":
         out_features = eqn.params["dimension_numbers"].rhs_spec[0]
         return 2 * made * prod(shapes[1]) // shapes[1][out_features]
