@@ -74,15 +74,12 @@ def probabilities(model: nn.Layer, run: nn.Run, x: np.ndarray) -> np.ndarray:
 
 
 def picture(path: Path, run: nn.Run, test: tuple, p: np.ndarray) -> None:
-    """Curves with their spread over seeds; below, the digits that most seeds got wrong, with the confidence of each guess."""
+    """Curves with their spread over seeds; below, the digits that a seed got wrong, with its confidence."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    mean = p.mean(axis=0)
-    guess = mean.argmax(axis=-1)
-    wrong = np.flatnonzero(guess != test[1])[:8]
     figure = plt.figure(figsize=(10, 6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
     for axes, metric in zip(top.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -95,13 +92,17 @@ def picture(path: Path, run: nn.Run, test: tuple, p: np.ndarray) -> None:
             axes.fill_between(epoch, curve.min(axis=0), curve.max(axis=0), color=line.get_color(), alpha=0.2, lw=0)
         axes.set(xlabel="epoch", ylabel=metric, yscale="log" if metric == "loss" else "linear")
         axes.legend(title=f"mean and range of {SEEDS} seeds")
-    bottom.suptitle(f"the {len(wrong)} test digits on which the mean of the seeds is wrong")
-    for axes, i in zip(bottom.subplots(1, 8), range(8), strict=True):
+
+    wrong = p.argmax(axis=-1) != test[1]  # [seeds, n]
+    shown = np.argsort(-wrong.sum(axis=0), kind="stable")[:8]
+    bottom.suptitle("test digits that seeds got wrong: the guess of the first of them, and how sure it was")
+    for axes, k in zip(bottom.subplots(1, 8), shown, strict=True):
         axes.axis("off")
-        if i < len(wrong):
-            k = wrong[i]
+        if wrong[:, k].any():
+            guess = p[wrong[:, k].argmax(), k]
             axes.imshow(test[0][k, :, :, 0], cmap="gray_r")
-            axes.set_title(f"a {test[1][k]}, taken for {guess[k]}\n({mean[k].max():.0%} sure)", fontsize=9)
+            label = f"a {test[1][k]}, taken for {guess.argmax()}\n{guess.max():.0%} sure"
+            axes.set_title(f"{label}\n{wrong[:, k].sum()} of {SEEDS} seeds", fontsize=9)
     figure.savefig(path, dpi=120)
 
 

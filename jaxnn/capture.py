@@ -1,4 +1,4 @@
-"""Inner outputs as results: taps that travel in the state, so that they pass through scan, vmap, remat and shared weights."""
+"""Inner outputs as results: taps that travel in the state, and so through scan, vmap, remat and shared weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -61,10 +61,11 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         for path in taps:
             outputs = _at(new, path.split("/"))
             if not outputs:
-                known = layer_paths(model, params, state, x)
-                raise invalid("capture", f"one of the paths {', '.join(known)}", repr(path))
+                raise invalid("capture", _known(layer_paths(model, params, state, x)), repr(path))
             inner[path] = outputs[0] if len(outputs) == 1 else outputs
-        return (y, inner), _without_taps(new)
+        for path in taps:
+            new = _without(new, path.split("/"))
+        return (y, inner), new
 
     return wrap(model, model.init, apply)
 
@@ -98,6 +99,8 @@ def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, An
 def _with(state: dict, path: list[str], tap: Tap) -> dict:
     head, *rest = path
     inner = state.get(head, {})
+    if not isinstance(inner, dict):  # a path through an array: the tap is not put, and so it is not found
+        return state
     return {**state, head: _with(inner, rest, tap) if rest else {**inner, TAP: tap}}
 
 
@@ -107,6 +110,16 @@ def _at(state: dict, path: list[str]) -> tuple:
     return state[TAP].outputs if isinstance(state, dict) and TAP in state else ()
 
 
-def _without_taps(state: dict) -> dict:
-    kept = {k: _without_taps(v) if isinstance(v, dict) else v for k, v in state.items() if k != TAP}
-    return {k: v for k, v in kept.items() if not (isinstance(v, dict) and not v)}
+def _without(state: dict, path: list[str]) -> dict:
+    """The state without the tap at a path, and without the nodes that this leaves empty."""
+    head, *rest = path
+    inner = state.get(head)
+    if not isinstance(inner, dict):
+        return state
+    inner = _without(inner, rest) if rest else {k: v for k, v in inner.items() if k != TAP}
+    others = {k: v for k, v in state.items() if k != head}
+    return {**others, head: inner} if inner else others
+
+
+def _known(paths: Mapping[str, Any]) -> str:
+    return f"one of the paths {', '.join(paths)}" if paths else "a model with layers inside"

@@ -28,7 +28,7 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
     >>> jax.tree.map(jnp.shape, params)
     {'dense': {'b': (16,), 'w': (8, 16)}, 'head': {'b': (2,), 'w': (16, 2)}}
     """
-    named = children(layers, "serial")
+    named = children(layers, name or "serial")
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -64,11 +64,12 @@ def parallel(
     >>> model.apply(params, state, jnp.ones((5, 8)))[0].shape
     (5, 7)
     """
-    named = children(branches, "parallel")
+    where = name or "parallel"
+    named = children(branches, where)
     if not named:
-        raise invalid("parallel", "at least one branch", "none")
+        raise invalid(where, "at least one branch", "none")
     if not (callable(join) or join in ("add", "concatenate")):
-        raise invalid("parallel", "join to be 'add', 'concatenate' or a function", join)
+        raise invalid(where, "join to be 'add', 'concatenate' or a function", join)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -88,7 +89,7 @@ def parallel(
         fits = {y.shape if join == "add" else y.shape[:-1] for y in ys}
         if len(fits) > 1:
             expected = "outputs of one shape" if join == "add" else "outputs of one shape but for the last axis"
-            raise invalid("parallel", expected, tuple(ys))
+            raise invalid(where, expected, tuple(ys))
         return sum(ys[1:], start=ys[0]) if join == "add" else jnp.concatenate(ys, axis=-1), state
 
     return layer(init, apply, "parallel", name=name)
@@ -138,7 +139,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
 
 
 def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
-    """A block n times in a row with params of their own, stacked `[n, ...]` at the block's own paths, as one `lax.scan`.
+    """A block n times in a row, each copy with its own params, stacked `[n, ...]` at the block's paths, as one `lax.scan`.
 
     Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
     scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
@@ -210,6 +211,8 @@ def time_distributed(child: Layer | Callable) -> Layer:
     child = as_layer(child, "time_distributed")
 
     def check(x: Any) -> None:
+        if not hasattr(x, "shape"):
+            raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", x)
         if len(x.shape) < 2:
             raise invalid("time_distributed", "x of shape [n, t, ...]", x)
 
@@ -245,14 +248,17 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     ('float32', 'float32')
     """
     child = as_layer(child, "cast")
-    dtype = jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise wrong_type("cast", "a floating dtype", dtype.name)
+    try:
+        given = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
+    except TypeError:
+        given = None
+    if given is None or not jnp.issubdtype(given, jnp.floating):
+        raise wrong_type("cast", "a floating dtype", dtype if given is None else given.name)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        y, state = child.apply(params, state, _floating_to(dtype, x), key=key, train=train)
-        return _floating_to(outer[0] if outer else dtype, y), state
+        y, state = child.apply(params, state, _floating_to(given, x), key=key, train=train)
+        return _floating_to(outer[0] if outer else given, y), state
 
     return wrap(child, child.init, apply)
 

@@ -132,9 +132,9 @@ def call(
 ) -> tuple[Any, dict]:
     """Runs a child inside a layer's `apply`: `(y, state)`, where `state` is the parent's with the child's part renewed.
 
-    The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`, so adding a layer leaves the numbers of
-    its neighbours alone; its operations carry `name` in profiles; an exception from inside names the whole path; a `Tap`
-    placed at the path is served.
+    The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`, so adding a layer leaves the numbers
+    of its neighbours alone; its operations carry `name` in profiles; an exception from inside names the whole path; a
+    `Tap` placed at the path is served.
 
     >>> import jaxnn as nn
     >>> head = nn.dense(2)
@@ -170,8 +170,8 @@ def lift(f: Callable, *, name: str | None = None) -> Layer:
     [0.0, 0.0]
     """
     if isinstance(f, Layer) or not callable(f):
-        raise wrong_type("lift", "a function of one input", f if not isinstance(f, Layer) else f"the layer {f.name}")
-    kind = getattr(getattr(f, "func", f), "__name__", "")
+        raise wrong_type("lift", "a function of one input", f)
+    kind = _name_of(f)
     if _is_factory(f):
         raise _uncalled("lift", kind)
 
@@ -223,14 +223,15 @@ def as_layer(x: Any, where: str) -> Layer:
     if isinstance(x, Layer):
         return x
     if not callable(x):
-        raise wrong_type(where, "a Layer or a function of one input", x)
+        fix = f"Unpack them: {where}(*layers)." if isinstance(x, list | tuple) else ""
+        raise wrong_type(where, "a Layer or a function of one input", x, fix)
     if _is_factory(x):
-        raise _uncalled(where, x.__name__)
+        raise _uncalled(where, _name_of(x))
     return lift(x)
 
 
 def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]:
-    """The layers by the names that they have beside each other: pinned ones as they are, the others numbered by kind."""
+    """The layers by the names that they have beside each other: pinned ones as they are, others numbered by kind."""
     named: dict[str, Layer] = {}
     counts: dict[str, int] = {}
     for x in layers:
@@ -284,9 +285,14 @@ def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tupl
     return got
 
 
+def _name_of(f: Callable) -> str:
+    return getattr(getattr(f, "func", f), "__name__", "")
+
+
 def _is_factory(f: Callable) -> bool:
     try:
-        return inspect.signature(f).return_annotation in (Layer, "Layer")
+        annotation = inspect.signature(f).return_annotation
+        return annotation is Layer or (isinstance(annotation, str) and annotation.split(".")[-1] == "Layer")
     except (TypeError, ValueError):  # no signature, as some built-in functions
         return False
 
@@ -320,9 +326,9 @@ def _note(path: tuple[str, ...]) -> str:
 
 def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
     if tap.add is not None:
-        if jnp.shape(tap.add) != jnp.shape(y):
+        if not hasattr(y, "shape") or jnp.shape(tap.add) != y.shape:
             raise invalid(name, f"Tap(add=) of the output's shape {describe(y)}", tap.add)
-        y = y + tap.add.astype(y.dtype)
+        y = y + jnp.asarray(tap.add).astype(y.dtype)
     return y, tap._replace(outputs=(*tap.outputs, y))
 
 
@@ -334,11 +340,11 @@ class _Sketch:
         self.met: dict[str, tuple[Layer, Any]] = {}
 
     def meet(self, child: Layer, name: str, x: Any) -> Any:
-        known, _ = self.met.setdefault(name, (child, jax.tree.map(functools.partial(_struct, name), x)))
+        known, first = self.met.setdefault(name, (child, jax.tree.map(functools.partial(_struct, name), x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):
-            params, state = child.init(self.key, x)
+            params, state = child.init(self.key, first)
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:

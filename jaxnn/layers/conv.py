@@ -10,7 +10,7 @@ from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.layer import Layer, layer
-from jaxnn.layers.linear import check_size
+from jaxnn.layers._checks import check_size
 from jaxnn.ops._window import Padding, per_axis
 
 
@@ -29,8 +29,8 @@ def conv(
 ) -> Layer:
     """Convolution plus bias, [n, *space, c] -> [n, *space', features], over 1 to 3 space axes: as many as x has.
 
-    Params w [*window, c / groups, features], b [features]; the arithmetic is `ops.conv`, where padding, stride, dilation
-    and groups are explained. PyTorch pads nothing by default, this layer and Keras's `padding="same"` keep the size.
+    Params w [*window, c / groups, features], b [features]; the arithmetic is `ops.conv`, where padding, stride,
+    dilation and groups are explained. PyTorch and Keras pad nothing by default; here the default keeps the size.
 
     Args:
       window: steps per window, one number for all space axes or one for each.

@@ -12,12 +12,7 @@ from jaxnn import init as initializers
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.layer import Layer, layer
-
-
-def check_size(where: str, argument: str, value: Any) -> None:
-    """Raises unless `value` is a whole number >= 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise invalid(where, f"{argument} to be a whole number >= 1", value)
+from jaxnn.layers._checks import check_size
 
 
 def dense(
@@ -30,8 +25,8 @@ def dense(
 ) -> Layer:
     """Affine map of the last axis, y = x w + b, [..., d] -> [..., features]; params w [d, features], b [features].
 
-    Leading axes are flattened for one matrix product. PyTorch's Linear keeps w transposed, [features, d], and draws both
-    uniformly within ±1/√d; Keras draws w by Glorot; the default here is LeCun's normal, as in flax and haiku.
+    Leading axes are flattened for one matrix product. PyTorch's Linear keeps w transposed, [features, d], and draws
+    both uniformly within ±1/√d; Keras draws w by Glorot; the default here is LeCun's normal, as in flax and haiku.
 
     Args:
       bias: False leaves b out, as before a norm layer, which would cancel it.
@@ -57,7 +52,7 @@ def dense(
         if x.shape[-1] != w.shape[0]:
             fix = f"w was made for {w.shape[0]} inputs: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
-        y = x.reshape(-1, w.shape[0]) @ w.astype(x.dtype)
+        y = x.reshape(prod(x.shape[:-1]), w.shape[0]) @ w.astype(x.dtype)
         if bias:
             y = y + params["b"].astype(x.dtype)[None, :]
         return y.reshape(*x.shape[:-1], features), state
@@ -97,7 +92,9 @@ def embed(size: int, features: int, *, w_init: Callable | None = None, name: str
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         check(x)
         w = params["w"]
-        return w.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False), state
+        i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
+        i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
+        return w.at[i].get(mode="fill", fill_value=jnp.nan), state
 
     return layer(init, apply, "embed", name=name)
 
@@ -113,7 +110,7 @@ def flatten(*, name: str | None = None) -> Layer:
     where = name or "flatten"
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        if jnp.ndim(x) < 1:
+        if not hasattr(x, "shape") or len(x.shape) < 1:
             raise invalid(where, "x of shape [n, ...]", x)
         return x.reshape(x.shape[0], prod(x.shape[1:])), state
 

@@ -9,9 +9,10 @@ from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.layer import Layer, layer
+from jaxnn.layers._checks import check_number
 
 
-def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float = 1e-5, name: str | None = None) -> Layer:
+def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
     """Batch normalisation over all axes but the last, [n, ..., c] -> [n, ..., c] (Ioffe & Szegedy 2015).
 
         y = (x - mean) / sqrt(var + eps) · scale + bias
@@ -23,7 +24,7 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float = 1e-5, name: st
 
     Args:
       momentum: share of the running statistics that stays at each step, in [0, 1].
-      eps: added to the variance.
+      eps: added to the variance, >= 0.
 
     Params scale, bias [c]; state mean, var [c]. Raises ValueError for an empty batch in training or another number of
     channels, TypeError for an x that is not floating.
@@ -34,8 +35,9 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float = 1e-5, name: st
     (True, [0.44999..., 0.55000..., 0.64999...])
     """
     where = name or "batch_norm"
-    if isinstance(momentum, float | int) and not 0 <= momentum <= 1:
-        raise invalid(where, "momentum in [0, 1]", momentum, "PyTorch's momentum is one minus this one.")
+    fix = "PyTorch's momentum is one minus this one."
+    check_number(where, "momentum in [0, 1]", momentum, lambda v: 0 <= v <= 1, fix)
+    check_number(where, "eps >= 0", eps, lambda v: v >= 0)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=2, shape="[n, ..., c]")

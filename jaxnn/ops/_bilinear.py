@@ -1,9 +1,10 @@
 """The convolution underneath all others: one bilinear primitive whose transposes are that primitive again.
 
-lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at the top
-level of a program but not inside a loop, where they then run as naive loops, tens of times slower. Here the gradients are
-written as convolutions in canonical order, [n, *space, c] by [*space, c, features], with explicit transposes, so a train step
-costs the same inside `lax.scan` as outside. Closed under differentiation: jvp, reverse and any mixture stay in the family.
+lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at
+the top level of a program but not inside a loop, where they then run as naive loops, tens of times slower. Here the
+gradients are written as convolutions in canonical order, [n, *space, c] by [*space, c, features], with explicit
+transposes, so a train step costs the same inside `lax.scan` as outside. Closed under differentiation: jvp, reverse and
+any mixture stay in the family.
 """
 
 from functools import partial
@@ -15,7 +16,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-# Members of a vmap over both operands that are laid out one by one; beyond it lax's grouped convolution keeps compiling short.
+# Members of a vmap over both operands that are laid out one by one; beyond it a grouped convolution compiles faster.
 UNROLLED_MEMBERS = 16
 
 
@@ -28,7 +29,7 @@ def bilinear_conv(
     x_dilation: tuple[int, ...],
     w_dilation: tuple[int, ...],
 ) -> Array:
-    """[n, *space, c], [*window, c, features] -> [n, *space', features]; every argument explicit, one entry a space axis."""
+    """[n, *space, c], [*window, c, features] -> [n, *space', features]; one entry a space axis in each argument."""
     x, w = _equally_varying(x, w)
     return conv_p.bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
 
@@ -56,7 +57,7 @@ def _dx(dy: Array, x: Any, w: Array, *, stride: Any, padding: Any, x_dilation: A
 
 
 def _dw(dy: Array, x: Array, w: Any, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any) -> Array:
-    """x, channels for examples, against dy as the window, examples for channels; stride and w's dilation change places."""
+    """x, channels as examples, against dy as window, examples as channels; stride, w's dilation change places."""
     pads = []
     for i in range(len(stride)):
         width = (x.shape[i + 1] - 1) * x_dilation[i] + 1
@@ -71,16 +72,17 @@ def _dw(dy: Array, x: Array, w: Any, *, stride: Any, padding: Any, x_dilation: A
 
 def _batched(operands: tuple[Array, Array], axes: tuple[int | None, int | None], **how: Any) -> tuple[Array, int]:
     (x, w), (x_axis, w_axis) = operands, axes
+    assert x_axis is not None or w_axis is not None
     if w_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
-        y = bilinear_conv(x.reshape(-1, *x.shape[2:]), w, **how)
+        y = bilinear_conv(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w, **how)
         return y.reshape(*x.shape[:2], *y.shape[1:]), 0
     if x_axis is None:
         w = jnp.moveaxis(w, w_axis, -2)
         y = bilinear_conv(x, w.reshape(*w.shape[:-2], -1), **how)
         return y.reshape(*y.shape[:-1], *w.shape[-2:]), y.ndim - 1
     x, w = jnp.moveaxis(x, x_axis, 0), jnp.moveaxis(w, w_axis, 0)
-    if len(x) <= UNROLLED_MEMBERS:
+    if 1 <= len(x) <= UNROLLED_MEMBERS:
         return jnp.stack([bilinear_conv(x[i], w[i], **how) for i in range(len(x))]), 0
     return jax.vmap(partial(_native, **how))(x, w), 0
 
@@ -100,7 +102,7 @@ def _equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
 
 
 conv_p = Primitive("conv")
-conv_p.def_impl(lambda x, w, **how: jax.jit(partial(_native, **how))(x, w))
+conv_p.def_impl(jax.jit(_native, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
 conv_p.def_abstract_eval(_abstract)
 ad.defbilinear(conv_p, _dx, _dw)
 batching.primitive_batchers[conv_p] = _batched

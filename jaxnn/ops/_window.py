@@ -12,9 +12,8 @@ Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
 def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
     """A whole number for each of `rank` space axes, from one for all or one for each."""
-    values = (value,) * rank if isinstance(value, int | np.integer) else value
-    whole = isinstance(values, Sequence) and all(isinstance(v, int | np.integer) and v >= least for v in values)
-    if not whole or isinstance(values, str) or len(values) != rank:
+    values = (value,) * rank if _whole(value, least) else value
+    if not (isinstance(values, Sequence) and len(values) == rank and all(_whole(v, least) for v in values)):
         raise invalid(where, f"{argument} to be a whole number >= {least}, or {rank} of them", value)
     return tuple(int(v) for v in values)
 
@@ -27,7 +26,7 @@ def pads(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd one out behind."""
+    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd step behind."""
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
     if padding == "valid":
         explicit = [(0, 0)] * len(size)
@@ -35,8 +34,8 @@ def pads(
         total = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, reach, strict=True)]
         explicit = [(p // 2, p - p // 2) for p in total]
     else:
-        each = (padding,) * len(size) if isinstance(padding, int | np.integer) else padding
-        explicit = [_sides(p) for p in each] if isinstance(each, Sequence) and not isinstance(each, str) else []
+        each = (padding,) * len(size) if _whole(padding, 0) else padding
+        explicit = [_sides(p) for p in each] if isinstance(each, Sequence) else []
         if len(explicit) != len(size) or any(p is None for p in explicit):
             expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
             raise invalid(where, expected, padding)
@@ -52,7 +51,10 @@ def pads(
 
 
 def _sides(p: Any) -> Any:
-    pair = (p, p) if isinstance(p, int | np.integer) else p
-    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-        return None
-    return tuple(pair) if all(isinstance(v, int | np.integer) and v >= 0 for v in pair) else None
+    pair = (p, p) if _whole(p, 0) else p
+    fits = isinstance(pair, Sequence) and len(pair) == 2 and all(_whole(v, 0) for v in pair)
+    return tuple(pair) if fits else None
+
+
+def _whole(v: Any, least: int) -> bool:
+    return isinstance(v, int | np.integer) and not isinstance(v, bool) and int(v) >= least

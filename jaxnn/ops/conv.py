@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import floating
@@ -13,8 +12,8 @@ from jaxnn.ops._window import Padding, pads, per_axis
 
 
 def conv(
-    x: ArrayLike,
-    w: ArrayLike,
+    x: Array,
+    w: Array,
     *,
     stride: int | Sequence[int] = 1,
     padding: Padding = "same",
@@ -40,10 +39,11 @@ def conv(
     >>> conv(jnp.ones((1, 5, 1)), jnp.ones((3, 1, 1)))[0, :, 0].tolist()
     [2.0, 3.0, 3.0, 3.0, 2.0]
     """
-    if jnp.ndim(w) not in (3, 4, 5):
+    if not hasattr(w, "dtype") or w.ndim not in (3, 4, 5):
         raise invalid("conv", "w of shape [*window, c / groups, features] with 1 to 3 window axes", w)
-    rank = jnp.ndim(w) - 2
-    x = floating("conv", x, rank=rank + 2, shape="[n, " + "hwd"[:rank].replace("", ", ")[2:-2] + ", c]")
+    w = jnp.asarray(w)
+    rank = w.ndim - 2
+    x = floating("conv", x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
     if w.dtype != x.dtype:
         raise wrong_type("conv", f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
     *window, channels, features = w.shape
@@ -52,10 +52,9 @@ def conv(
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
-    padding = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
-    w = jnp.asarray(w)
+    sides = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
     if groups == 1:
-        return bilinear_conv(x, w, stride=stride, padding=padding, x_dilation=(1,) * rank, w_dilation=dilation)
+        return bilinear_conv(x, w, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
     space = "DHW"[3 - rank :]
     numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
-    return lax.conv_general_dilated(x, w, stride, padding, None, dilation, numbers, groups)
+    return lax.conv_general_dilated(x, w, stride, sides, None, dilation, numbers, groups)

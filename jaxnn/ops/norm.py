@@ -6,13 +6,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn._inputs import floating
+
 
 def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
-    """Mean and (biased) variance over `axis`, in at least float32 and in two passes: E[(x - E[x])²], never E[x²] - E[x]².
+    """Mean and (biased) variance over `axis`, in at least float32.
+
+    In two passes, E[(x - E[x])²]: E[x²] - E[x]² loses all digits where the mean is large.
+
+    Raises TypeError for an x that is not floating.
 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
     """
+    x = floating("moments", x)
     x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
     mean = jnp.mean(x, axis, keepdims=True)
     return jnp.squeeze(mean, axis), jnp.mean(jnp.square(x - mean), axis)

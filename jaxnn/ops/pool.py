@@ -1,23 +1,24 @@
 """Pooling over one, two or three space axes, channels last."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import product
 from math import prod
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating
 from jaxnn.ops._window import Padding, pads, per_axis
 
-# A window of up to so many taps is a chain of strided slices, whose gradient XLA makes much faster than select_and_scatter.
+# A window of up to so many taps is a chain of strided slices: its gradient is much faster than select_and_scatter.
 SLICED_TAPS = 32
 
 
 def max_pool(
-    x: ArrayLike,
+    x: Array,
     window: int | Sequence[int],
     *,
     stride: int | Sequence[int] | None = None,
@@ -38,15 +39,15 @@ def max_pool(
     >>> max_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [3.0, 5.0]
     """
-    x, window, stride, padding = _checked("max_pool", x, window, stride, padding)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
-    if prod(window) > SLICED_TAPS:
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), "VALID")
-    return _over_taps(x, window, stride, _first_largest)
+    x, taps, steps, sides = _checked("max_pool", x, window, stride, padding)
+    x = jnp.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
+    if prod(taps) > SLICED_TAPS:
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *taps, 1), (1, *steps, 1), "VALID")
+    return _over_taps(x, taps, steps, _first_largest)
 
 
 def avg_pool(
-    x: ArrayLike,
+    x: Array,
     window: int | Sequence[int],
     *,
     stride: int | Sequence[int] | None = None,
@@ -66,26 +67,29 @@ def avg_pool(
     >>> avg_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [2.0, 3.5]
     """
-    x, window, stride, padding = _checked("avg_pool", x, window, stride, padding)
+    x, taps, steps, sides = _checked("avg_pool", x, window, stride, padding)
     wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
     def total(v: Array) -> Array:
-        zero = jnp.zeros((), v.dtype)[()]
-        return lax.reduce_window(v, zero, lax.add, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
+        return lax.reduce_window(v, 0.0, lax.add, (1, *taps, 1), (1, *steps, 1), ((0, 0), *sides, (0, 0)))
 
-    if any(p != (0, 0) for p in padding):
+    if any(p != (0, 0) for p in sides):
         return (total(wide) / total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))).astype(x.dtype)
-    return (total(wide) / prod(window)).astype(x.dtype)
+    return (total(wide) / prod(taps)).astype(x.dtype)
 
 
-def _checked(where: str, x: ArrayLike, window: int | Sequence[int], stride: object, padding: Padding) -> tuple:
+def _checked(where: str, x: Array, window: int | Sequence[int], stride: Any, padding: Padding) -> tuple:
     x = floating(where, x, least=3, shape="[n, *space, c]")
     rank = x.ndim - 2
     if rank > 3:
         raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
     window = per_axis(where, "window", window, rank)
     stride = window if stride is None else per_axis(where, "stride", stride, rank)
-    return x, window, stride, pads(where, padding, x.shape[1:-1], window, stride, (1,) * rank)
+    sides = pads(where, padding, x.shape[1:-1], window, stride, (1,) * rank)
+    if any(max(p) >= k for p, k in zip(sides, window, strict=True)):
+        fix = "A window of padding alone has no value."
+        raise invalid(where, f"padding shorter than the window {window}", sides, fix)
+    return x, window, stride, sides
 
 
 def _first_largest(a: Array, b: Array) -> Array:
@@ -95,9 +99,9 @@ def _first_largest(a: Array, b: Array) -> Array:
 def _over_taps(x: Array, window: tuple[int, ...], stride: tuple[int, ...], join: Callable) -> Array:
     """Folds the taps of all windows, each tap one strided slice of x."""
     size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], window, stride, strict=True)]
-    y = None
-    for tap in product(*map(range, window)):
+
+    def at(tap: tuple[int, ...]) -> Array:
         stop = [t + (n - 1) * s + 1 for t, n, s in zip(tap, size, stride, strict=True)]
-        part = lax.slice(x, (0, *tap, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
-        y = part if y is None else join(y, part)
-    return y
+        return lax.slice(x, (0, *tap, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
+
+    return reduce(join, map(at, product(*map(range, window))))

@@ -1,7 +1,8 @@
 """Training runs: the trainer, the run, prediction, and what is kept of them."""
 
 from jaxnn.train.checkpoint import load, save
-from jaxnn.train.fit import Best, Run, drive, fit
+from jaxnn.train.drive import drive
+from jaxnn.train.fit import Best, Run, fit
 from jaxnn.train.predict import predict
 from jaxnn.train.trainer import Trainer, TrainState, objective_trainer, trainer
 

@@ -1,17 +1,12 @@
-"""A whole training run as one pure function, and the same run driven from outside with its progress shown."""
+"""A whole training run as one pure function."""
 
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn.layer import fold_name
-from jaxnn.train.progress import reporter
 from jaxnn.train.trainer import Trainer, TrainState, typed
 
 
@@ -42,7 +37,7 @@ class Run(NamedTuple):
     history: dict[str, dict[str, jax.Array]]
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What is static about a run; hashable, so that one plan compiles once."""
 
     trainer: Trainer
@@ -90,68 +85,13 @@ def fit(
     >>> runs.history["train"]["loss"].shape, bool(jnp.all(runs.history["train"]["loss"][:, -1] < 1e-2))
     ((3, 20, 4), True)
     """
-    plan = _plan("fit", trainer, train, valid, epochs, batch_size, patience, monitor, mode)
+    plan = make_plan("fit", trainer, train, valid, epochs, batch_size, patience, monitor, mode)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
-    return _advance(plan, _start(plan, key, train, valid), train, valid, jnp.asarray(epochs, jnp.int32))
+    return advance(plan, start(plan, key, train, valid), train, valid, jnp.asarray(epochs, jnp.int32))
 
 
-def drive(
-    trainer: Trainer,
-    key: jax.Array,
-    train: Any,
-    valid: Any = None,
-    *,
-    epochs: int,
-    batch_size: int | None = None,
-    patience: int | None = None,
-    monitor: str = "loss",
-    mode: Literal["min", "max"] = "min",
-    run: Run | None = None,
-    every: int = 1,
-    progress: bool = True,
-) -> Run:
-    """The run of `fit`, compiled here and driven epoch by epoch: progress is shown, an interrupt keeps what was reached.
-
-    Args:
-      key: one key, or a row of keys for as many runs at once: every leaf of the `Run` then has a leading axis.
-      run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact.
-      every: epochs between two looks at the run.
-      progress: shows epoch, metrics and time: a live line in a terminal, plain lines elsewhere.
-
-    The other arguments are those of `fit`. Raises as `fit`, and TypeError under a trace, where `fit` is the one to call.
-
-    >>> import jaxnn as nn
-    >>> x = jax.random.normal(jax.random.key(1), (64, 3))
-    >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(0.1))
-    >>> run = nn.drive(t, jax.random.key(0), (x, x[:, :1]), epochs=20, batch_size=16, progress=False)
-    >>> int(run.epoch), run.history["train"]["loss"].shape
-    (20, (20, 4))
-    """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, train, valid, run))):
-        raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
-    plan = _plan("drive", trainer, train, valid, epochs, batch_size, patience, monitor, mode)
-    train, valid = jax.tree.map(jnp.asarray, (train, valid))
-    key = typed(key)
-    if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", key)
-    many = key.ndim == 1
-    if run is None:
-        run = _jitted_start(plan, many, key, train, valid)
-    else:
-        run = jax.tree.map(jnp.copy, run)
-    with reporter(progress, epochs) as report:
-        began, first = time.perf_counter(), int(jnp.max(run.epoch))
-        try:
-            while (done := int(jnp.max(run.epoch))) < epochs and not _stopped(plan, run):
-                run = _jitted_advance(plan, many, run, train, valid, min(done + every, epochs))
-                reached = int(jnp.max(run.epoch))
-                report(reached, _latest(run.history, reached), (time.perf_counter() - began) / (reached - first))
-        except KeyboardInterrupt:
-            report.note("interrupted: the run is kept as far as it got")
-    return run
-
-
-def _start(plan: _Plan, key: jax.Array, train: Any, valid: Any) -> Run:
+def start(plan: Plan, key: jax.Array, train: Any, valid: Any) -> Run:
+    """The run before its first epoch."""
     batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
     ts = plan.trainer.init(key, batch)
     _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
@@ -167,7 +107,7 @@ def _start(plan: _Plan, key: jax.Array, train: Any, valid: Any) -> Run:
     return Run(ts, best, worst, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), history)
 
 
-def _advance(plan: _Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
+def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
     """Epochs up to `until`, a traced bound: however a run is cut into pieces, it runs this same loop."""
 
     def going(run: Run) -> jax.Array:
@@ -190,7 +130,7 @@ def _advance(plan: _Plan, run: Run, train: Any, valid: Any, until: jax.Array) ->
     return jax.lax.while_loop(going, epoch, run)
 
 
-def _epoch(plan: _Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
+def _epoch(plan: Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
     if plan.batch_size is None:
         ts, metrics = plan.trainer.step(run.ts, train)
         return ts, {name: m[None] for name, m in metrics.items()}
@@ -205,7 +145,7 @@ def _epoch(plan: _Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
     return jax.lax.scan(step, run.ts, order)
 
 
-def _evaluate(plan: _Plan, ts: TrainState, data: Any) -> dict[str, jax.Array]:
+def _evaluate(plan: Plan, ts: TrainState, data: Any) -> dict[str, jax.Array]:
     """Means over all examples: full batches in a scan, what is left over as one smaller batch, weighted by size."""
     n, size = _size(data), plan.batch_size or _size(data)
     size = min(n, max(size, 256))  # nothing is kept for a backward pass: larger batches than in training fit
@@ -225,39 +165,24 @@ def _record(history: dict, epoch: jax.Array, metrics: dict) -> dict:
     return {name: history[name].at[epoch].set(m) for name, m in metrics.items()}
 
 
-def _starts(plan: _Plan, many: bool, key: jax.Array, train: Any, valid: Any) -> Run:
-    start = partial(_start, plan)
-    return (jax.vmap(start, (0, None, None)) if many else start)(key, train, valid)
-
-
-def _advances(plan: _Plan, many: bool, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
-    advance = partial(_advance, plan)
-    return (jax.vmap(advance, (0, None, None, None)) if many else advance)(run, train, valid, until)
-
-
-_jitted_start: Callable[..., Run] = jax.jit(_starts, static_argnums=(0, 1))
-_jitted_advance: Callable[..., Run] = jax.jit(_advances, static_argnums=(0, 1), donate_argnums=2)
-
-
-def _stopped(plan: _Plan, run: Run) -> bool:
-    return plan.patience is not None and bool(jnp.all(run.wait > plan.patience))
-
-
-def _latest(history: dict, epoch: int) -> dict[str, dict[str, np.ndarray]]:
-    """The last epoch's metrics as NumPy arrays, one number for each member: means over steps, and the evaluation."""
-    return {
-        "train": {k: np.asarray(v[..., epoch - 1, :]).mean(axis=-1) for k, v in history["train"].items()},
-        "valid": {k: np.asarray(v[..., epoch - 1]) for k, v in history.get("valid", {}).items()},
-    }
-
-
-def _plan(where: str, trainer: Any, train: Any, valid: Any, epochs: Any, batch_size: Any, patience: Any, monitor: str, mode: str) -> _Plan:  # fmt: skip
+def make_plan(
+    where: str,
+    trainer: Any,
+    train: Any,
+    valid: Any,
+    epochs: Any,
+    batch_size: Any,
+    patience: Any,
+    monitor: str,
+    mode: str,
+) -> Plan:
+    """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
         raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
-    for argument, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("patience", patience, 0)):
-        optional = argument != "epochs" and value is None
-        if not optional and not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
-            raise invalid(where, f"{argument} to be a whole number >= {least}", value)
+    check_count(where, "epochs", epochs)
+    for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0)):
+        if value is not None:
+            check_count(where, argument, value, least)
     if mode not in ("min", "max"):
         raise invalid(where, "mode to be 'min' or 'max'", mode)
     for argument, data in (("train", train), ("valid", valid)):
@@ -270,7 +195,13 @@ def _plan(where: str, trainer: Any, train: Any, valid: Any, epochs: Any, batch_s
             raise invalid(where, f"{argument} to have as many examples in every array, and at least one", data)
     if batch_size is not None and batch_size > _size(train):
         raise invalid(where, f"batch_size to be at most the {_size(train)} examples of train", batch_size)
-    return _Plan(trainer, epochs, batch_size, patience, monitor, mode)
+    return Plan(trainer, epochs, batch_size, patience, monitor, mode)
+
+
+def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
+    """Raises unless `value` is a whole number >= `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise invalid(where, f"{argument} to be a whole number >= {least}", value)
 
 
 def _size(data: Any) -> int:

@@ -13,8 +13,8 @@ from jaxnn.layer import Layer
 def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 256) -> Any:
     """The model's outputs with `train=False` for any number of examples, [n, ...] -> [n, ...], compiled once.
 
-    All batches have `batch_size` examples, the last one filled up with copies that are cut off again, so neither n nor a
-    second call compiles anew as long as `model` is the same object.
+    All batches have `batch_size` examples, the last one filled up with copies that are cut off again: neither another n
+    nor a second call compiles anew, as long as `model` is the same object.
 
     Args:
       x: an array, or a pytree of arrays with examples on axis 0.
@@ -38,8 +38,9 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
         raise invalid("predict", "arrays with as many examples on axis 0", x)
     (n,) = lengths
     if n == 0:
-        shape = jax.eval_shape(partial(_apply, model), params, state, x)
-        return jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype), shape)
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
+        shape = jax.eval_shape(partial(_apply, model), params, state, one)
+        return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
     ys = []
     for start in range(0, n, batch_size):
         batch = jax.tree.map(lambda a, start=start: a[start : start + batch_size], x)

@@ -15,6 +15,7 @@ class Reporter:
     """Told of every look at the run: `report(epoch, metrics, seconds_per_epoch)`."""
 
     def __init__(self, epochs: int):
+        """For a run of so many epochs at most."""
         self.epochs = epochs
 
     def __call__(self, epoch: int, metrics: dict[str, dict[str, np.ndarray]], pace: float) -> None:

@@ -79,6 +79,8 @@ def trainer(
         raise wrong_type("trainer", "model to be a Layer", model)
     if not callable(loss):
         raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", loss)
+    if regularizer is not None and not callable(regularizer):
+        raise wrong_type("trainer", "regularizer to be a function of params", regularizer)
     measures = dict(metrics or {})
     for name, metric in measures.items():
         if name == "loss" or not callable(metric):
@@ -106,9 +108,9 @@ def objective_trainer(
     """Training of anything, from the function that is minimised.
 
     Args:
-      init: `init(key, batch) -> (params, state)`.
-      objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; loss and metrics are means
-        over the examples of the batch, and metrics does not contain "loss".
+      init: `init(key, batch) -> (params, state)`, params a nested dict.
+      objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
+        metrics is one number, a mean over the examples of the batch; none of them is named "loss".
       optimizer: any `optax.GradientTransformation`.
       frozen: as in `trainer`.
 
@@ -120,21 +122,30 @@ def objective_trainer(
     >>> ts.params["centre"].item()
     3.0
     """
+    for role, f in (("init", init), ("objective", objective)):
+        if not callable(f):
+            raise wrong_type("trainer", f"a function for {role}", f)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
     patterns = (frozen,) if isinstance(frozen, str) else tuple(frozen)
 
     def start(key: jax.Array, batch: Any) -> TrainState:
-        init_key, run_key = jax.random.split(typed(key))
+        key = typed(key)
+        if key.shape:
+            raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
+        init_key, run_key = jax.random.split(key)
         params, state = init(init_key, batch)
+        if not isinstance(params, dict):
+            raise wrong_type("trainer", "init to return params as a nested dict", params)
         known = paths(params)
         for pattern in patterns:
             if not any(fnmatchcase(path, pattern) for path in known):
                 raise invalid("trainer", f"frozen to match some of {', '.join(known)}", repr(pattern))
         with jax.numpy_dtype_promotion("standard"):
             opt_state = optimizer.init(_split(params, patterns)[0])
-        return TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))
+        ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))
+        return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
     def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         trained, kept = _split(ts.params, patterns)
@@ -142,9 +153,7 @@ def objective_trainer(
 
         def value(trained: dict) -> tuple:
             loss, aux = objective(_merge(trained, kept), ts.state, batch, key=key, train=True)
-            if jnp.shape(loss) != ():
-                raise invalid("trainer", "the objective to be one number, the mean over examples", loss)
-            return loss, aux
+            return loss, (aux[0], _measures(loss, aux[1]))
 
         (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(trained)
         with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
@@ -152,23 +161,39 @@ def objective_trainer(
                 grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
             )
             trained = optax.apply_updates(trained, updates)
-        return TrainState(ts.step + 1, _merge(trained, kept), state, opt_state, ts.key), {"loss": loss, **metrics}
+        return TrainState(ts.step + 1, _merge(trained, kept), state, opt_state, ts.key), metrics
 
     def evaluate(ts: TrainState, batch: Any) -> Metrics:
         loss, (_, metrics) = objective(ts.params, ts.state, batch, key=None, train=False)
-        return {"loss": loss, **metrics}
+        return _measures(loss, metrics)
 
     return Trainer(start, step, evaluate)
 
 
 def typed(key: jax.Array) -> jax.Array:
     """A typed key from a typed one or from raw key data, whose width tells the implementation."""
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    dtype, shape = getattr(key, "dtype", None), jnp.shape(key)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return key
-    impl = {2: "threefry2x32", 4: "rbg"}.get(key.shape[-1] if key.ndim else 0)
-    if key.dtype != jnp.uint32 or impl is None:
+    impl = {2: "threefry2x32", 4: "rbg"}.get(shape[-1] if shape else 0)
+    if dtype != jnp.uint32 or impl is None:
         raise wrong_type("trainer", "a key, as jax.random.key(0) makes it", key)
     return jax.random.wrap_key_data(key, impl=impl)
+
+
+def _measures(loss: Any, metrics: dict[str, Any]) -> Metrics:
+    """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype."""
+    if "loss" in metrics:
+        raise invalid("trainer", "metrics under names other than 'loss'", f"{', '.join(metrics)}")
+    measures: dict[str, Any] = {"loss": loss, **metrics}
+    for name, m in measures.items():
+        if jnp.shape(m) != ():
+            raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
+    return {name: _floating(m) for name, m in measures.items()}
+
+
+def _floating(m: Any) -> jax.Array:
+    return jnp.asarray(m, None if jnp.issubdtype(jnp.result_type(m), jnp.floating) else jnp.float32)
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:
