@@ -55,7 +55,7 @@ def describe(x: Any) -> str:
         return f"[{', '.join(map(describe, x))}]"
     if type(x) is dict:
         return "{" + ", ".join(f"{k!r}: {describe(v)}" for k, v in x.items()) + "}"
-    if isinstance(x, tuple) and getattr(x, "_fields", ()) == ("init", "apply", "name"):
+    if getattr(x, "_fields", ()) == ("init", "apply", "name"):
         return f"the layer {x.name}"
     if callable(x) and hasattr(x, "__name__"):
         return f"the function {x.__name__}"

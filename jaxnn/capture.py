@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.layer import TAP, WATCH, Layer, as_layer, wrap
 
 
@@ -47,10 +47,13 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
     model = as_layer(model, "capture")
     if isinstance(paths, str):
         paths = [paths]
+    expected = "paths as strings, or a mapping from path to Tap"
+    if not isinstance(paths, Sequence | Mapping):
+        raise wrong_type("capture", expected, paths)
     taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
     for path, tap in taps.items():
         if not isinstance(path, str) or not isinstance(tap, Tap):
-            raise wrong_type("capture", "paths as strings, or a mapping from path to Tap", {path: tap})
+            raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else describe(path))
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         tapped = state
@@ -61,7 +64,8 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         for path in taps:
             outputs = _at(new, path.split("/"))
             if not outputs:
-                raise invalid("capture", _known(layer_paths(model, params, state, x)), repr(path))
+                known = ", ".join(layer_paths(model, params, state, x))
+                raise invalid("capture", f"one of the paths {known}" if known else "a model of layers", repr(path))
             inner[path] = outputs[0] if len(outputs) == 1 else outputs
         for path in taps:
             new = _without(new, path.split("/"))
@@ -119,7 +123,3 @@ def _without(state: dict, path: list[str]) -> dict:
     inner = _without(inner, rest) if rest else {k: v for k, v in inner.items() if k != TAP}
     others = {k: v for k, v in state.items() if k != head}
     return {**others, head: inner} if inner else others
-
-
-def _known(paths: Mapping[str, Any]) -> str:
-    return f"one of the paths {', '.join(paths)}" if paths else "a model with layers inside"

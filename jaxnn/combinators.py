@@ -69,7 +69,7 @@ def parallel(
     if not named:
         raise invalid(where, "at least one branch", "none")
     if not (callable(join) or join in ("add", "concatenate")):
-        raise invalid(where, "join to be 'add', 'concatenate' or a function", join)
+        raise invalid(where, "join to be 'add', 'concatenate' or a function", describe(join))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -139,7 +139,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
 
 
 def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
-    """A block n times in a row, each copy with its own params, stacked `[n, ...]` at the block's paths, as one `lax.scan`.
+    """A block n times in a row as one `lax.scan`; the params of all copies lie at the block's paths, stacked `[n, ...]`.
 
     Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
     scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
@@ -158,7 +158,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     """
     block = as_layer(block, "repeat")
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise invalid("repeat", "n to be a whole number >= 1", n)
+        raise invalid("repeat", "n to be a whole number >= 1", describe(n))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
@@ -212,7 +212,7 @@ def time_distributed(child: Layer | Callable) -> Layer:
 
     def check(x: Any) -> None:
         if not hasattr(x, "shape"):
-            raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", x)
+            raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", describe(x))
         if len(x.shape) < 2:
             raise invalid("time_distributed", "x of shape [n, t, ...]", x)
 
@@ -253,7 +253,7 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     except TypeError:
         given = None
     if given is None or not jnp.issubdtype(given, jnp.floating):
-        raise wrong_type("cast", "a floating dtype", dtype if given is None else given.name)
+        raise wrong_type("cast", "a floating dtype", describe(dtype) if given is None else given.name)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -91,14 +91,14 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
     """
     for given in (kind, name):
         if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
-            raise invalid("layer", "a name of letters, digits and underscores", given)
+            raise invalid("layer", "a name of letters, digits and underscores", describe(given))
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
         if not (callable(f) or (f is None and role == "init")):
-            raise wrong_type(where, f"a function for {role}", f)
+            raise wrong_type(where, f"a function for {role}", describe(f))
 
     def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = jax.tree.map(functools.partial(_struct, where), x)
+        x = jax.tree.map(functools.partial(struct, where), x)
         out = _init_where_called(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
 
@@ -106,7 +106,7 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
         params: dict, state: dict, x: Any, *, key: jax.Array | None = None, train: bool = False
     ) -> tuple[Any, dict]:
         if not isinstance(train, bool):
-            got = "a traced value" if isinstance(train, jax.core.Tracer) else train
+            got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
             raise wrong_type(where, "train to be a Python bool", got, fix)
         out = apply(params, state, x, key=key, train=train)
@@ -170,7 +170,7 @@ def lift(f: Callable, *, name: str | None = None) -> Layer:
     [0.0, 0.0]
     """
     if isinstance(f, Layer) or not callable(f):
-        raise wrong_type("lift", "a function of one input", f)
+        raise wrong_type("lift", "a function of one input", describe(f))
     kind = _name_of(f)
     if _is_factory(f):
         raise _uncalled("lift", kind)
@@ -223,8 +223,8 @@ def as_layer(x: Any, where: str) -> Layer:
     if isinstance(x, Layer):
         return x
     if not callable(x):
-        fix = f"Unpack them: {where}(*layers)." if isinstance(x, list | tuple) else ""
-        raise wrong_type(where, "a Layer or a function of one input", x, fix)
+        fix = "Unpack them with a star: *layers." if isinstance(x, list | tuple) else ""
+        raise wrong_type(where, "a Layer or a function of one input", describe(x), fix)
     if _is_factory(x):
         raise _uncalled(where, _name_of(x))
     return lift(x)
@@ -271,11 +271,12 @@ def paths(tree: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def _struct(where: str, x: Any) -> jax.ShapeDtypeStruct:
+def struct(where: str, x: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an array as JAX will hold it; what is no array raises."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return x
     if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise wrong_type(where, "x to be arrays or shapes", x)
+        raise wrong_type(where, "x to be arrays or shapes", describe(x))
     return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype))
 
 
@@ -340,7 +341,7 @@ class _Sketch:
         self.met: dict[str, tuple[Layer, Any]] = {}
 
     def meet(self, child: Layer, name: str, x: Any) -> Any:
-        known, first = self.met.setdefault(name, (child, jax.tree.map(functools.partial(_struct, name), x)))
+        known, first = self.met.setdefault(name, (child, jax.tree.map(functools.partial(struct, name), x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):

@@ -1,6 +1,7 @@
 """A model as a table, from shapes alone: what each layer gives, holds and costs."""
 
 import html
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from jax.extend import core
 
 from jaxnn._errors import describe
 from jaxnn.capture import Watch
-from jaxnn.layer import WATCH, Layer, as_layer
+from jaxnn.layer import WATCH, Layer, as_layer, struct
 
 HEADER = ("layer", "output", "params", "bytes", "FLOPs")
 
@@ -46,9 +47,8 @@ class Summary(NamedTuple):
     def _repr_html_(self) -> str:
         def line(cells: tuple[str, ...], tag: str) -> str:
             style = ' style="text-align:left;white-space:pre"'
-            return "<tr>" + "".join(
-                f"<{tag}{style if i < 2 else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells)
-            )
+            row = "".join(f"<{tag}{style if i < 2 else ''}>{html.escape(c)}</{tag}>" for i, c in enumerate(cells))
+            return f"<tr>{row}</tr>"
 
         body = "".join(line(_cells(row), "td") for row in self.rows)
         return f"<table>{line(HEADER, 'th')}{body}{line(_cells(self.total), 'th')}</table>"
@@ -74,6 +74,7 @@ def summary(model: Layer, x: Any) -> Summary:
     total    float32[8, 2]      114    456  1 808
     """
     model = as_layer(model, "summary")
+    x = jax.tree.map(partial(struct, "summary"), x)
     params, state = jax.eval_shape(model.init, jax.random.key(0), x)
     watch = Watch()
 

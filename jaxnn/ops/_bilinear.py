@@ -70,9 +70,8 @@ def _dw(dy: Array, x: Array, w: Any, *, stride: Any, padding: Any, x_dilation: A
     return jnp.moveaxis(dw, 0, -2)
 
 
-def _batched(operands: tuple[Array, Array], axes: tuple[int | None, int | None], **how: Any) -> tuple[Array, int]:
+def _batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
     (x, w), (x_axis, w_axis) = operands, axes
-    assert x_axis is not None or w_axis is not None
     if w_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
         y = bilinear_conv(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w, **how)
@@ -84,7 +83,7 @@ def _batched(operands: tuple[Array, Array], axes: tuple[int | None, int | None],
     x, w = jnp.moveaxis(x, x_axis, 0), jnp.moveaxis(w, w_axis, 0)
     if 1 <= len(x) <= UNROLLED_MEMBERS:
         return jnp.stack([bilinear_conv(x[i], w[i], **how) for i in range(len(x))]), 0
-    return jax.vmap(partial(_native, **how))(x, w), 0
+    return jax.vmap(lambda x, w: _native(x, w, **how))(x, w), 0
 
 
 def _abstract(x: Any, w: Any, **how: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid
 
 Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
@@ -14,7 +14,7 @@ def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -
     """A whole number for each of `rank` space axes, from one for all or one for each."""
     values = (value,) * rank if _whole(value, least) else value
     if not (isinstance(values, Sequence) and len(values) == rank and all(_whole(v, least) for v in values)):
-        raise invalid(where, f"{argument} to be a whole number >= {least}, or {rank} of them", value)
+        raise invalid(where, f"{argument} to be a whole number >= {least}, or {rank} of them", describe(value))
     return tuple(int(v) for v in values)
 
 
@@ -38,7 +38,7 @@ def pads(
         explicit = [_sides(p) for p in each] if isinstance(each, Sequence) else []
         if len(explicit) != len(size) or any(p is None for p in explicit):
             expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
-            raise invalid(where, expected, padding)
+            raise invalid(where, expected, describe(padding))
     for n, k, (before, after) in zip(size, reach, explicit, strict=True):
         if n + before + after < k:
             raise invalid(

@@ -71,6 +71,8 @@ def drive(
                 reached = int(jnp.max(run.epoch))
                 report(reached, _latest(run.history, reached), (time.perf_counter() - began) / (reached - first))
         except KeyboardInterrupt:
+            if any(leaf.is_deleted() for leaf in jax.tree.leaves(run)):
+                raise  # it came after the old run was donated and before the new one was handed over
             report.note("interrupted: the run is kept as far as it got")
     return run
 

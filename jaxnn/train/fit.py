@@ -11,7 +11,14 @@ from jaxnn.train.trainer import Trainer, TrainState, typed
 
 
 class Best(NamedTuple):
-    """Params and state of the best epoch."""
+    """Params and state of the best epoch.
+
+    >>> import jaxnn as nn
+    >>> x = jnp.ones((4, 3))
+    >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    >>> nn.predict(nn.dense(1), *nn.fit(t, jax.random.key(0), (x, x[:, :1]), epochs=2).best, x).shape
+    (4, 1)
+    """
 
     params: Any
     state: Any
@@ -27,6 +34,13 @@ class Run(NamedTuple):
       wait: epochs since then.
       epoch: epochs done.
       history: {"train": {metric: [epochs, steps]}, "valid": {metric: [epochs]}}, NaN for what was not reached.
+
+    >>> import jaxnn as nn
+    >>> x = jnp.ones((4, 3))
+    >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    >>> run = nn.fit(t, jax.random.key(0), (x, x[:, :1]), epochs=3, batch_size=2)
+    >>> int(run.epoch), int(run.ts.step), int(run.wait), run.history["train"]["loss"].shape
+    (3, 6, 0, (3, 2))
     """
 
     ts: TrainState

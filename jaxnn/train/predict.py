@@ -33,10 +33,10 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise invalid("predict", "batch_size to be a whole number >= 1", batch_size)
     x = jax.tree.map(jnp.asarray, x)
-    lengths = {a.shape[0] if a.ndim else None for a in jax.tree.leaves(x)}
-    if len(lengths) != 1 or None in lengths:
+    lengths = {a.shape[0] if a.ndim else -1 for a in jax.tree.leaves(x)}
+    if len(lengths) != 1 or -1 in lengths:
         raise invalid("predict", "arrays with as many examples on axis 0", x)
-    (n,) = lengths
+    n = lengths.pop()
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)

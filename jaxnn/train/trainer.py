@@ -23,6 +23,12 @@ class TrainState(NamedTuple):
       state: the model's state.
       opt_state: the optimizer's state, for the params that are trained.
       key: raw key data; step i draws from `fold_in(key, i)`.
+
+    >>> import jaxnn as nn
+    >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    >>> ts = t.init(jax.random.key(0), (jnp.ones((4, 3)), jnp.zeros((4, 1))))
+    >>> int(ts.step), ts.params["w"].shape, ts.key.dtype
+    (0, (3, 1), dtype('uint32'))
     """
 
     step: jax.Array
@@ -39,6 +45,13 @@ class Trainer(NamedTuple):
       init: `init(key, batch) -> TrainState`.
       step: `step(ts, batch) -> (ts, metrics)`, one update.
       evaluate: `evaluate(ts, batch) -> metrics`, means over the examples of the batch, with `train=False`.
+
+    >>> import jaxnn as nn
+    >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
+    >>> init, step, evaluate = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    >>> ts, metrics = jax.jit(step, donate_argnums=0)(init(jax.random.key(0), batch), batch)
+    >>> int(ts.step), *metrics
+    (1, 'loss')
     """
 
     init: Callable[..., TrainState]

@@ -1,0 +1,228 @@
+"""The rules of the house: what an import does, which way imports point, and what every public name owes its reader."""
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+
+import jaxnn as nn
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "jaxnn"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# Importing.
+
+PROBE = """
+import sys
+import jax
+before = dict(jax.config.values)
+import jaxnn
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "a backend was initialised"
+assert dict(jax.config.values) == before, "jax's configuration was changed"
+print(*sorted({name.split(".")[0] for name in sys.modules} & {HEAVY}))
+"""
+HEAVY = {"matplotlib", "onnx", "pandas", "rich", "scipy", "sklearn"}
+
+
+def heavy_after(statement):
+    """Which of the heavy packages are loaded by a statement in a new process."""
+    program = PROBE.replace("import jaxnn", statement).replace("{HEAVY}", repr(HEAVY))
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
+    assert heavy_after("import jaxnn") <= heavy_after("import jax, optax")
+
+
+# The direction of imports: for each room, the only rooms that it may know.
+
+BASE = {"_errors", "_inputs"}
+ALLOWED = {
+    "_errors": set(),
+    "_inputs": {"_errors"},
+    "activations": BASE,
+    "init": BASE,
+    "losses": BASE,
+    "metrics": BASE | {"losses"},
+    "regularizers": BASE,
+    "optimizers": BASE,
+    "ops": BASE,
+    "layer": BASE,
+    "combinators": BASE | {"layer"},
+    "capture": BASE | {"layer"},
+    "summary": BASE | {"layer", "capture"},
+    "layers": BASE | {"layer", "combinators", "ops", "init", "activations"},
+    "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
+    "train": BASE | {"layer"},
+    "data": BASE,
+}
+
+
+def imported(path):
+    """The modules of ours that a file imports, with full names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "jaxnn"}
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_one_way(path):
+    room = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    known = {name.split(".")[1] for name in imported(path) if "." in name}
+    assert "jaxnn" not in imported(path), "the package is imported as a whole"
+    assert known - {room} <= ALLOWED[room]
+
+
+def test_only_the_top_knows_the_data():
+    top = {name.split(".")[1] for name in imported(PACKAGE / "__init__.py")}
+    rooms = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if re.fullmatch(r"[a-z]\w*(\.py)?", path.name)}
+    assert rooms <= top | {"layers"}
+
+
+# Public names.
+
+ROOMS = {
+    "jaxnn": nn,
+    **{
+        f"jaxnn.{name}": importlib.import_module(f"jaxnn.{name}")
+        for name in ("ops", "losses", "metrics", "init", "data", "activations", "optimizers", "layers", "train")
+    },
+}
+NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__]
+THINGS = {
+    f"{room}.{name}": getattr(ROOMS[room], name)
+    for room, name in NAMES
+    if not isinstance(getattr(ROOMS[room], name), types.ModuleType)
+}
+
+
+def test_lists_of_names_are_whole():
+    for room, module in ROOMS.items():
+        listed = list(module.__all__)
+        assert len(listed) == len(set(listed)), f"{room}: a name twice"
+        public = {
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_")
+            and (inspect.isfunction(value) or inspect.isclass(value))
+            and (value.__module__ == room or (hasattr(module, "__path__") and value.__module__.startswith("jaxnn.")))
+        }
+        assert public <= set(listed), f"{room}: {sorted(public - set(listed))} are not in __all__"
+        assert [name for name in listed if not hasattr(module, name)] == []
+
+
+def test_the_top_hands_on_what_its_rooms_hold():
+    for room in ("layers", "train", "activations", "optimizers"):
+        module = ROOMS[f"jaxnn.{room}"]
+        for name in set(module.__all__) & set(nn.__all__):
+            assert getattr(module, name) is getattr(nn, name), f"{name} of {room} is another at the top"
+
+
+SHOWN_BY = {"Tap": nn.capture, "Dataset": nn.data.load, "Unavailable": nn.data.load}  # records that others make
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_every_name_has_a_docstring_with_an_example_that_runs(name):
+    thing = THINGS[name]
+    assert inspect.isfunction(thing) or inspect.isclass(thing)
+    doc = inspect.getdoc(thing)
+    assert doc
+    if thing.__name__ not in SHOWN_BY:
+        assert ">>> " in doc, "no example"
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_every_name_is_annotated(name):
+    thing = THINGS[name]
+    if inspect.isclass(thing):
+        if issubclass(thing, tuple):
+            assert list(thing.__annotations__) == list(thing._fields)
+        return
+    signature = inspect.signature(thing)
+    bare = [p.name for p in signature.parameters.values() if p.annotation is inspect.Parameter.empty]
+    assert bare == []
+    assert signature.return_annotation is not inspect.Signature.empty
+
+
+@pytest.fixture(scope="module")
+def tested():
+    """Every identifier in the code of the tests, and every string: tables go by name."""
+    words = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path != Path(__file__):
+            for node in ast.walk(ast.parse(path.read_text())):
+                fields = (getattr(node, field, None) for field in ("id", "attr", "name", "value"))
+                words |= {word for word in fields if isinstance(word, str)}
+    return words
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_every_name_stands_in_a_test(name, tested):
+    assert name.rpartition(".")[2] in tested
+
+
+# The papers of the house.
+
+
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    readme = ROOT / "README.md"
+    assert readme.exists()
+    monkeypatch.chdir(tmp_path)
+    text = readme.read_text()
+    blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    assert blocks
+    space = {"__name__": "readme"}
+    for block in blocks:
+        line = text[: block.start(1)].count("\n")
+        exec(compile("\n" * line + block[1], str(readme), "exec"), space)
+
+
+def requirements():
+    found = {}
+    for text in PROJECT["dependencies"]:
+        name, bound = re.fullmatch(r"([A-Za-z0-9_-]+)>=([0-9.]+)", text).groups()
+        found[name] = tuple(map(int, bound.split(".")))
+    return found
+
+
+def test_what_is_imported_is_required_and_new_enough():
+    needed = requirements()
+    for name, bound in needed.items():
+        version = re.match(r"[0-9.]*[0-9]", importlib.metadata.version(name))[0]
+        assert tuple(map(int, version.split("."))) >= bound, name
+    assert needed["jax"] == needed["jaxlib"]
+    outside = set()
+    for path in [*FILES, PACKAGE / "__init__.py"]:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                outside |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                outside.add(node.module.split(".")[0])
+    assert outside - set(sys.stdlib_module_names) - {"jaxnn"} <= set(needed)
+
+
+def test_versions_agree():
+    assert PROJECT["version"] == nn.__version__
+    least = tuple(map(int, PROJECT["requires-python"].removeprefix(">=").split(".")))
+    assert sys.version_info[:2] >= least
+    assert f"Programming Language :: Python :: {least[0]}.{least[1]}" in PROJECT["classifiers"]

@@ -1,0 +1,195 @@
+"""Every public layer against everything a layer is used with."""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _close import assert_close
+from jax.test_util import check_grads
+
+import jaxnn as nn
+
+IMAGE, ROW = (4, 6, 6, 4), (4, 6)
+# name -> its layer, the shape of x, what it is exempt from
+CASES = {
+    "avg_pool": (lambda: nn.avg_pool(2), IMAGE, ()),
+    "avg_pool same": (lambda: nn.avg_pool(3, stride=2, padding="same"), (4, 7, 3), ()),
+    "batch_norm": (lambda: nn.batch_norm(), ROW, ("one by one",)),
+    "batch_norm image": (lambda: nn.batch_norm(momentum=0.5, eps=1e-3), IMAGE, ("one by one",)),
+    "conv": (lambda: nn.conv(3, 3), IMAGE, ()),
+    "conv 1-d": (lambda: nn.conv(5, 3, stride=2, dilation=2, bias=False), (4, 9, 2), ()),
+    "conv 3-d": (lambda: nn.conv(2, 2, padding="valid"), (2, 3, 4, 3, 2), ()),
+    "conv groups": (lambda: nn.conv(6, (3, 2), groups=2, padding=1), IMAGE, ()),
+    "dense": (lambda: nn.dense(3), ROW, ()),
+    "dense sequence": (lambda: nn.dense(3, bias=False), (2, 5, 4), ()),
+    "dropout": (lambda: nn.dropout(0.4), ROW, ("one by one",)),
+    "embed": (lambda: nn.embed(7, 5), ROW, ("integers",)),
+    "flatten": (lambda: nn.flatten(), IMAGE, ()),
+    "max_pool": (lambda: nn.max_pool(2), IMAGE, ()),
+    "max_pool same": (lambda: nn.max_pool(3, stride=1, padding="same"), (4, 7, 3), ()),
+    "serial": (lambda: nn.serial(nn.conv(4, 3, bias=False), nn.batch_norm(), nn.relu), IMAGE, ("one by one",)),
+    "parallel": (lambda: nn.parallel(nn.dense(3), nn.dense(2), join="concatenate"), ROW, ()),
+    "residual": (lambda: nn.residual(nn.dense(3), skip=nn.dense(3, bias=False)), ROW, ()),
+    "repeat": (lambda: nn.repeat(nn.serial(nn.dense(6), nn.tanh), 3), ROW, ()),
+    "remat": (lambda: nn.remat(nn.dense(3)), ROW, ()),
+    "cast": (lambda: nn.cast(nn.dense(3), jnp.float32), ROW, ("own dtype",)),
+    "time_distributed": (lambda: nn.time_distributed(nn.dense(3)), (2, 5, 4), ()),
+}
+KEY = partial(jax.random.key, 3)
+TRAIN = [False, True]
+
+
+def taken(case, dtype=jnp.float32, members=()):
+    make, shape, exempt = CASES[case]
+    if "integers" in exempt:
+        return make(), jnp.asarray(np.random.default_rng(0).integers(0, 7, (*members, *shape)), jnp.int32)
+    return make(), jnp.asarray(np.random.default_rng(0).standard_normal((*members, *shape)), dtype)
+
+
+def without(*exemptions):
+    return [name for name, (*_, exempt) in CASES.items() if not set(exempt) & set(exemptions)]
+
+
+def assert_same(got, want, **how):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert_close(a, b, **how)
+
+
+def shapes(tree):
+    return jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), tree)
+
+
+def test_every_public_layer_has_a_row():
+    public = {n for n in nn.__all__ if callable(f := getattr(nn, n)) and _makes_a_layer(f)}
+    not_factories = {"capture", "layer", "lift"}  # what the others are made of, and a view of a model
+    assert {name.split()[0] for name in CASES} == public - not_factories
+
+
+def _makes_a_layer(f):
+    return inspect.isfunction(f) and inspect.signature(f).return_annotation is nn.Layer
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("case", CASES)
+def test_eager_is_jit_traced_once_with_the_shapes_foretold(case, train):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    traces = []
+
+    @jax.jit
+    def apply(params, state, x, key):
+        traces.append(1)
+        return model.apply(params, state, x, key=key, train=train)
+
+    eager = model.apply(params, state, x, key=KEY(), train=train)
+    assert_same(apply(params, state, x, KEY()), eager)
+    again = apply(params, eager[1], x + jnp.ones((), x.dtype), KEY())
+    assert len(traces) == 1
+    assert shapes(again[1]) == shapes(eager[1]) == shapes(state)
+    assert jax.eval_shape(partial(model.apply, train=train), params, state, x, key=KEY()) == shapes(eager)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_init_from_shapes_and_under_jit_gives_the_same_numbers(case):
+    model, x = taken(case)
+    made = model.init(KEY(), x)
+    for a, b in zip(
+        *(jax.tree.leaves(m) for m in (made, model.init(KEY(), jax.ShapeDtypeStruct(x.shape, x.dtype)))), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert_same(jax.jit(lambda key: model.init(key, x))(KEY()), made)
+    assert jax.eval_shape(lambda key: model.init(key, x), KEY()) == shapes(made)
+    others = model.init(jax.random.key(4), x)[0]
+    assert "w" not in made[0] or not np.array_equal(made[0]["w"], others["w"])
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("case", CASES)
+def test_same_key_same_output(case, train):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    one, two, other = (model.apply(params, state, x, key=jax.random.key(k), train=train)[0] for k in (3, 3, 4))
+    np.testing.assert_array_equal(one, two)
+    assert np.array_equal(one, other) == (not (train and case == "dropout"))
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("case", CASES)
+def test_vmap_over_params_state_and_keys_is_one_by_one(case, train):
+    model, xs = taken(case, members=(3,))
+    keys = jax.random.split(KEY(), 3)
+    params, state = jax.vmap(model.init, (0, None))(keys, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype))
+    apply = lambda p, s, x, k: model.apply(p, s, x, key=k, train=train)  # noqa: E731
+    got = jax.vmap(apply)(params, state, xs, keys)
+    each = [apply(*jax.tree.map(lambda v, i=i: v[i], (params, state, xs, keys))) for i in range(3)]
+    assert_same(got, jax.tree.map(lambda *v: jnp.stack(v), *each))
+
+
+@pytest.mark.parametrize("case", without("one by one"))
+def test_a_batch_is_its_examples(case):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    y, _ = model.apply(params, state, x, train=True)
+    assert_close(y, jnp.concatenate([model.apply(params, state, x[i : i + 1], train=True)[0] for i in range(len(x))]))
+
+
+@pytest.mark.parametrize("case", ["batch_norm", "batch_norm image", "dropout", "serial"])
+def test_a_batch_is_its_examples_when_not_training(case):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    y, _ = model.apply(params, state, x)
+    assert_close(y, jnp.concatenate([model.apply(params, state, x[i : i + 1])[0] for i in range(len(x))]))
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize("case", without("integers"))
+@pytest.mark.usefixtures("x64")
+def test_the_output_has_the_dtype_of_x_and_params_at_least_float32(case, dtype, train):
+    model, x = taken(case, dtype)
+    params, state = model.init(KEY(), x)
+    at_least = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    assert {v.dtype for v in jax.tree.leaves((params, state))} <= {jnp.dtype(at_least)}
+    y, new = model.apply(params, state, x, key=KEY(), train=train)
+    assert (y.dtype, shapes(new)) == (dtype, shapes(state))
+    if case not in ("max_pool", "max_pool same") and "own dtype" not in CASES[case][2]:
+        wide = jax.tree.map(lambda v: v.astype(jnp.float64), (params, state, x))
+        assert_close(y, model.apply(*wide, key=KEY(), train=train)[0])
+
+
+@pytest.mark.parametrize("train", TRAIN)
+@pytest.mark.parametrize("case", without("integers", "own dtype"))
+@pytest.mark.usefixtures("x64")
+def test_gradients_are_differences(case, train):
+    model, x = taken(case, jnp.float64)
+    if "max_pool" in case:
+        x = jnp.asarray(np.random.default_rng(0).permutation(x.size).reshape(x.shape) / x.size)
+    params, state = model.init(KEY(), x)
+    f = jax.jit(lambda p, x: model.apply(p, state, x, key=KEY(), train=train)[0])
+    check_grads(f, (params, x), order=1, modes=["fwd", "rev"], eps=1e-5, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_key_is_asked_for_only_where_it_is_needed(case):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    model.apply(params, state, x)
+    if case != "dropout":
+        model.apply(params, state, x, train=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_train_must_not_be_traced(case):
+    model, x = taken(case)
+    params, state = model.init(KEY(), x)
+    with pytest.raises(TypeError) as caught:
+        jax.jit(lambda train: model.apply(params, state, x, train=train))(True)
+    assert str(caught.value) == (
+        f"{model.name}: expected train to be a Python bool, got a traced value. "
+        "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
+    )

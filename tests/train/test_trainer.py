@@ -1,0 +1,326 @@
+"""The trainer: one step against the same step by hand, what it measures, what it freezes, what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _close import assert_close
+
+import jaxnn as nn
+
+
+def data(n=12, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3)).astype(dtype)
+    return jnp.asarray(x), jnp.asarray(x @ np.array([[1.0], [-2.0], [0.5]], dtype) + 1)
+
+
+def by_hand(params, x, y, steps, lr, decay=0.0, frozen=()):
+    """Adam on the mean squared error of an affine map, in float64 NumPy as Kingma & Ba write it."""
+    p = {k: np.asarray(v, np.float64) for k, v in params.items()}
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    m = {k: np.zeros_like(v) for k, v in p.items()}
+    v = {k: np.zeros_like(a) for k, a in p.items()}
+    losses = []
+    for t in range(1, steps + 1):
+        r = x @ p["w"] + p["b"] - y
+        losses.append((r**2).mean() + decay * (p["w"] ** 2).sum())
+        grads = {"w": 2 * x.T @ r / r.size + 2 * decay * p["w"], "b": 2 * r.sum(0) / r.size}
+        for k, g in grads.items():
+            if k not in frozen:
+                m[k] = 0.9 * m[k] + 0.1 * g
+                v[k] = 0.999 * v[k] + 0.001 * g**2
+                p[k] = p[k] - lr * (m[k] / (1 - 0.9**t)) / (np.sqrt(v[k] / (1 - 0.999**t)) + 1e-8)
+    return p, losses
+
+
+@pytest.mark.parametrize("adam", [nn.adam, optax.adam], ids=["ours", "optax"])
+@pytest.mark.parametrize("decay", [None, 0.1])
+@pytest.mark.parametrize("frozen", [(), ("b",)])
+def test_steps_are_those_of_the_paper(x64, adam, decay, frozen):
+    x, y = data(dtype=np.float64)
+    regularizer = None if decay is None else lambda p: decay * (p["w"] ** 2).sum()
+    t = nn.trainer(nn.dense(1), nn.losses.squared_error, adam(0.1), regularizer=regularizer, frozen=frozen)
+    ts = t.init(jax.random.key(0), (x, y))
+    assert isinstance(t, nn.Trainer)
+    assert isinstance(ts, nn.TrainState)
+    expected, losses = by_hand(ts.params, x, y, 5, 0.1, decay or 0.0, frozen)
+    step = jax.jit(t.step)
+    for loss in losses:
+        ts, metrics = step(ts, (x, y))
+        np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    for name in expected:  # optax and we differ from the paper by rounding in the bias correction alone
+        np.testing.assert_allclose(ts.params[name], expected[name], rtol=1e-5)
+    assert int(ts.step) == 5
+    assert step._cache_size() == 1
+
+
+def test_metrics_are_those_of_the_predictions():
+    x, y = data()
+    metrics = {"bias": lambda p, y: (p - y).mean(), "all": lambda p, y: (p > y).all(), "count": lambda p, y: p.shape[0]}
+    t = nn.trainer(nn.dense(1), nn.losses.absolute_error, nn.sgd(0.1), metrics=metrics)
+    ts = t.init(jax.random.key(0), (x, y))
+    got = t.evaluate(ts, (x, y))
+    r = np.asarray(x) @ np.asarray(ts.params["w"]) + np.asarray(ts.params["b"]) - np.asarray(y)
+    expected = {"loss": np.abs(r).mean(), "bias": r.mean(), "all": float((r > 0).all()), "count": 12.0}
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        assert got[name].dtype == jnp.float32
+        assert_close(got[name], value, dtype=jnp.float32)
+    _, stepped = t.step(ts, (x, y))
+    for name in got:
+        assert_close(stepped[name], got[name])
+
+
+def test_frozen_paths_keep_their_params_and_have_no_optimizer_state():
+    x, y = data()
+    model = nn.serial(nn.serial(nn.dense(4), nn.tanh, name="body"), nn.dense(1, name="head"))
+    t = nn.trainer(model, nn.losses.squared_error, nn.adam(0.1), frozen="body/*")
+    start = t.init(jax.random.key(0), (x, y))
+    ts, _ = t.step(start, (x, y))
+    assert jax.tree.all(jax.tree.map(np.array_equal, ts.params["body"], start.params["body"]))
+    assert not np.array_equal(ts.params["head"]["w"], start.params["head"]["w"])
+    kept = jax.tree_util.tree_leaves_with_path(ts.opt_state)
+    names = [jax.tree_util.keystr(path) for path, _ in kept]
+    assert any("head" in name for name in names)
+    assert not any("body" in name for name in names)
+    everything = nn.trainer(model, nn.losses.squared_error, nn.adam(0.1), frozen=["*"])
+    ts, _ = everything.step(everything.init(jax.random.key(0), (x, y)), (x, y))
+    assert jax.tree.all(jax.tree.map(np.array_equal, ts.params, start.params))
+
+
+def test_a_game_of_two_players():
+    """x² / 2 - y² / 2 + x y: one descends in x, the other climbs in y, each at the other's standstill."""
+
+    def game(p, q):
+        return p**2 / 2 - q**2 / 2 + p * q
+
+    def objective(params, state, batch, *, key, train):
+        p, q = params["p"], params["q"]
+        still = jax.lax.stop_gradient
+        return game(p, still(q)) - game(still(p), q), (state, {"value": game(p, q)})
+
+    t = nn.objective_trainer(lambda key, batch: ({"p": jnp.ones(()), "q": jnp.ones(())}, {}), objective, nn.sgd(0.1))
+    ts = t.init(jax.random.key(0), None)
+    p = q = 1.0
+    for _ in range(20):
+        ts, metrics = t.step(ts, None)
+        assert_close(metrics["value"], game(p, q), scale=1.0)
+        p, q = p - 0.1 * (p + q), q + 0.1 * (p - q)
+    assert_close(ts.params["p"], p, scale=1.0)
+    assert_close(ts.params["q"], q, scale=1.0)
+
+
+def test_the_optimizer_gets_what_it_asks_for():
+    seen = {}
+
+    def update(grads, state, params=None, *, value, grad, value_fn, **_):
+        seen.update(value=value, again=value_fn(params), grad=grad["w"])
+        return jax.tree.map(lambda g: -g, grads), state
+
+    x, y = data()
+    optimizer = optax.GradientTransformationExtraArgs(lambda p: optax.EmptyState(), update)
+    t = nn.trainer(nn.dense(1, bias=False), nn.losses.squared_error, optimizer)
+    ts = t.init(jax.random.key(0), (x, y))
+    _, metrics = t.step(ts, (x, y))
+    r = np.asarray(x) @ np.asarray(ts.params["w"]) - np.asarray(y)
+    assert_close(seen["value"], (r**2).mean())
+    assert_close(seen["again"], metrics["loss"])
+    assert_close(seen["grad"], 2 * np.asarray(x).T @ r / r.size)
+
+
+def hoarder():
+    """An optimizer whose state holds params as they came, twice."""
+    return optax.GradientTransformation(lambda p: (p, p), lambda g, s, p=None: (jax.tree.map(lambda a: -0.1 * a, g), s))
+
+
+OPTIMIZERS = [nn.adam(0.1), optax.adam(0.1), optax.chain(optax.clip(1.0), nn.sgd(0.1)), hoarder()]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["ours", "optax", "chain", "hoarder"])
+def test_the_whole_state_can_be_donated(optimizer):
+    x, y = data()
+    t = nn.trainer(nn.serial(nn.dense(4), nn.batch_norm(), nn.dense(1)), nn.losses.squared_error, optimizer)
+    key = jax.random.key(0)
+    ts = t.init(key, (x, y))
+    held = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(ts)]
+    assert len(set(held)) == len(held)
+    new, _ = jax.jit(t.step, donate_argnums=0)(ts, (x, y))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(ts))
+    assert bool(jnp.isfinite(new.params["dense"]["w"]).all())
+    assert not x.is_deleted()
+    assert not key.is_deleted()
+
+
+def test_init_owns_what_the_user_hands_out():
+    w = jnp.ones(3)
+    t = nn.objective_trainer(
+        lambda key, batch: ({"a": w, "b": w}, {}),
+        lambda p, s, b, *, key, train: ((p["a"] * p["b"]).sum(), (s, {})),
+        nn.sgd(0.1),
+    )
+    jax.jit(t.step, donate_argnums=0)(t.init(jax.random.key(0), None), None)
+    assert w.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_typed_and_raw_keys_are_the_same(impl):
+    x, y = data()
+    t = nn.trainer(nn.serial(nn.dropout(0.5), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.1))
+    key = jax.random.key(3, impl=impl)
+    a, b = (t.init(k, (x, y)) for k in (key, jax.random.key_data(key)))
+    assert a.key.dtype == jnp.uint32
+    for _ in range(2):
+        (a, loss), (b, other) = t.step(a, (x, y)), t.step(b, (x, y))
+        assert jax.tree.all(jax.tree.map(np.array_equal, (a, loss), (b, other)))
+    again, _ = t.step(a, (x, y))
+    assert not np.array_equal(again.params["dense"]["w"], a.params["dense"]["w"])
+
+
+def test_each_step_draws_anew_and_evaluation_never():
+    x, y = data()
+    t = nn.trainer(nn.serial(nn.dense(8), nn.dropout(0.5), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.0))
+    ts = t.init(jax.random.key(0), (x, y))
+    ts, first = t.step(ts, (x, y))
+    ts, second = t.step(ts, (x, y))
+    assert float(first["loss"]) != float(second["loss"])
+    assert float(t.evaluate(ts, (x, y))["loss"]) == float(t.evaluate(ts._replace(step=ts.step + 9), (x, y))["loss"])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_params_keep_their_dtype(dtype):
+    x, y = jax.tree.map(lambda a: a.astype(dtype), data())
+    t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(0.05))
+    ts = t.init(jax.random.key(0), (x, y))
+    cast = ts._replace(params=jax.tree.map(lambda a: a.astype(dtype), ts.params))
+    cast, metrics = t.step(cast, (x, y))
+    assert {a.dtype for a in jax.tree.leaves(cast.params)} == {jnp.dtype(dtype)}
+    assert bool(jnp.isfinite(metrics["loss"]))
+
+
+def make(**changes):
+    given = {"model": nn.dense(1), "loss": nn.losses.squared_error, "optimizer": nn.sgd(0.1)} | changes
+    return nn.trainer(given.pop("model"), given.pop("loss"), given.pop("optimizer"), **given)
+
+
+def shapeless(loss, metrics):
+    t = nn.objective_trainer(
+        lambda key, batch: ({"w": jnp.zeros(())}, {}),
+        lambda p, s, b, *, key, train: (loss + p["w"], (s, metrics)),
+        nn.sgd(0.1),
+    )
+    return t.step(t.init(jax.random.key(0), None), None)
+
+
+def named_loss(prediction, target):
+    return prediction - target
+
+
+KEY, BATCH = 0, (np.ones((4, 3), np.float32), np.ones((4, 1), np.float32))
+ERRORS = {
+    "model": (lambda: make(model=7), TypeError, "trainer: expected model to be a Layer, got 7."),
+    "factory": (
+        lambda: make(model=nn.dense),
+        TypeError,
+        "trainer: expected model to be a Layer, got the function dense.",
+    ),
+    "loss": (
+        lambda: make(loss="mse"),
+        TypeError,
+        "trainer: expected loss to be a function (prediction, target) -> loss, got mse.",
+    ),
+    "optimizer": (
+        lambda: make(optimizer=nn.adam),
+        TypeError,
+        "trainer: expected optimizer to be an optax.GradientTransformation, got the function adam.",
+    ),
+    "regularizer": (
+        lambda: make(regularizer=0.1),
+        TypeError,
+        "trainer: expected regularizer to be a function of params, got 0.1.",
+    ),
+    "metric": (
+        lambda: make(metrics={"accuracy": 1}),
+        TypeError,
+        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
+        "got {'accuracy': 1}.",
+    ),
+    "metric loss": (
+        lambda: make(metrics={"loss": named_loss}),
+        TypeError,
+        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
+        "got {'loss': the function named_loss}.",
+    ),
+    "pattern": (
+        lambda: make(frozen=["w", "body/*"]).init(jax.random.key(0), BATCH),
+        ValueError,
+        "trainer: expected frozen to match some of w, b, got 'body/*'.",
+    ),
+    "pair": (
+        lambda: make().init(jax.random.key(0), BATCH[0]),
+        TypeError,
+        "trainer: expected a batch (x, y), got float32[4, 3]. Other batches go through objective_trainer.",
+    ),
+    "triple": (
+        lambda: make().init(jax.random.key(0), (*BATCH, 1)),
+        TypeError,
+        "trainer: expected a batch (x, y), got (float32[4, 3], float32[4, 1], 1). "
+        "Other batches go through objective_trainer.",
+    ),
+    "seed": (
+        lambda: make().init(0, BATCH),
+        TypeError,
+        "trainer: expected a key, as jax.random.key(0) makes it, got 0.",
+    ),
+    "no key": (
+        lambda: make().init(jnp.zeros(3, jnp.uint32), BATCH),
+        TypeError,
+        "trainer: expected a key, as jax.random.key(0) makes it, got uint32[3].",
+    ),
+    "keys": (
+        lambda: make().init(jax.random.split(jax.random.key(0), 3), BATCH),
+        ValueError,
+        "trainer: expected one key, got key<fry>[3]. For a row of them vmap over init or fit, or call drive.",
+    ),
+    "init": (
+        lambda: nn.objective_trainer(None, named_loss, nn.sgd(0.1)),
+        TypeError,
+        "trainer: expected a function for init, got None.",
+    ),
+    "objective": (
+        lambda: nn.objective_trainer(named_loss, None, nn.sgd(0.1)),
+        TypeError,
+        "trainer: expected a function for objective, got None.",
+    ),
+    "params": (
+        lambda: nn.objective_trainer(lambda k, b: ((jnp.ones(2),), {}), named_loss, nn.sgd(0.1)).init(
+            jax.random.key(0), None
+        ),
+        TypeError,
+        "trainer: expected init to return params as a nested dict, got (float32[2],).",
+    ),
+    "one loss per example": (
+        lambda: shapeless(jnp.ones(4), {}),
+        ValueError,
+        "trainer: expected loss to be one number, the mean over examples, got float32[4].",
+    ),
+    "one metric per example": (
+        lambda: shapeless(jnp.ones(()), {"error": jnp.ones(4)}),
+        ValueError,
+        "trainer: expected error to be one number, the mean over examples, got float32[4].",
+    ),
+    "metric named loss": (
+        lambda: shapeless(jnp.ones(()), {"error": 1.0, "loss": 1.0}),
+        ValueError,
+        "trainer: expected metrics under names other than 'loss', got error, loss.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case):
+    act, kind, text = ERRORS[case]
+    with pytest.raises(kind) as excinfo:
+        act()
+    assert str(excinfo.value) == text
