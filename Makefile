@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint types wheel clean
+.PHONY: demo examples test lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
 
+examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
+	$(BIN)/python examples/from_scratch.py
+
 test: $(VENV)/.all  ## installs everything and runs the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

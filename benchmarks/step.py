@@ -3,9 +3,9 @@
     python benchmarks/step.py              five processes, paired ratios with their 95 % interval
     python benchmarks/step.py --hlo        the optimised programs of the first two, instruction by instruction
 
-`hand` carries the same leaves (step, params, state, optimizer state, key), calls the same arithmetic (`nn.ops`, losses) and
-writes Adam out; `optax` is what one writes without this library: lax's convolution and optax.adam. Above 1, jaxnn is slower.
-Variants alternate within a process, compilation is apart, every time is a median.
+`hand` carries the same leaves (step, params, state, optimizer state, key), calls the same convolution and pool and
+writes the loss and Adam out; `optax` is what one writes without this library, with lax and optax.adam. Above 1,
+jaxnn is slower. Variants alternate within a process, compilation is apart, every time is a median.
 """
 
 import argparse

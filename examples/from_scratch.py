@@ -2,9 +2,9 @@
 
     python examples/from_scratch.py
 
-No `Layer`, no trainer: parameters are a dict of arrays, the network is a function of it, the train step is written out. What
-comes from the library are arrays in, arrays out (`nn.ops`, activations, losses) and an optimizer's `init` and `update`. Five
-seeds are one `vmap`. Every fifth example is the test split; the settings are the quickstart's.
+No `Layer`, no trainer: parameters are a dict of arrays, the network is a function of it, the train step is written
+out. What comes from the library are arrays in, arrays out (`nn.ops`, activations, losses) and an optimizer's `init` and
+`update`. Five seeds are one `vmap`. Every fifth example is the test split; the settings are the quickstart's.
 """
 
 import time

@@ -135,7 +135,8 @@ def main() -> None:
     params, state = nn.load(out / "digits.safetensors")
     logits = nn.predict(model, params, state, test[0])
     again = (np.asarray(logits).argmax(axis=-1) == test[1]).mean()
-    print(f"loaded from {out / 'digits.safetensors'}: test accuracy {again:.2%}; the picture is {out / 'quickstart.png'}")
+    print(f"loaded from {out / 'digits.safetensors'}: test accuracy {again:.2%}")
+    print(f"the picture is {out / 'quickstart.png'}")
     assert accuracies["nn.adam"].mean() >= LEAST_ACCURACY, "below the figure that this example stands for"
 
 

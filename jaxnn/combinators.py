@@ -139,7 +139,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
 
 
 def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
-    """A block n times in a row as one `lax.scan`; the params of all copies lie at the block's paths, stacked `[n, ...]`.
+    """A block n times in a row as one `lax.scan`; params of all copies lie at the block's paths, stacked `[n, ...]`.
 
     Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
     scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.

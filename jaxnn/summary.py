@@ -6,7 +6,6 @@ from math import prod
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend import core
 
 from jaxnn._errors import describe
 from jaxnn.capture import Watch
@@ -108,7 +107,7 @@ def _at(tree: dict, path: str) -> Any:
     return tree
 
 
-def _count(jaxpr: core.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> None:
+def _count(jaxpr: Any, scope: str, times: int, flops: dict[str, int]) -> None:
     """Adds the FLOPs of a program to those of the scopes (layer paths) in which its operations stand."""
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
@@ -127,11 +126,10 @@ def _count(jaxpr: core.Jaxpr, scope: str, times: int, flops: dict[str, int]) -> 
             flops[inner] = flops.get(inner, 0) + times * _flops(eqn)
 
 
-def _programs(value: Any) -> list[core.Jaxpr]:
-    if isinstance(value, core.ClosedJaxpr):
-        return [value.jaxpr]
-    if isinstance(value, core.Jaxpr):
-        return [value]
+def _programs(value: Any) -> list[Any]:
+    """The programs inside an operation's parameters, open ones; closed ones have theirs as `jaxpr`."""
+    if hasattr(value, "eqns"):
+        return [getattr(value, "jaxpr", value)]
     return [p for v in value for p in _programs(v)] if isinstance(value, tuple | list) else []
 
 

@@ -326,7 +326,7 @@ DTYPE_FIX = "Pass jnp.float32, jnp.bfloat16 or one of their kind."
         (None, "None"),
         ("x", "x"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_only_floating_dtypes(case, dtype, got, key):
     name = getattr(case.f, "func", case.f).__name__
@@ -391,7 +391,7 @@ def test_shapes(case, key):
             "constant: expected value to be a scalar or of shape [2, 3], got None. Nothing is broadcast.",
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_options(f, options, message, key):
     with pytest.raises((TypeError, ValueError)) as caught:

@@ -7,14 +7,12 @@ transposes, so a train step costs the same inside `lax.scan` as outside. Closed 
 any mixture stay in the family.
 """
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 # Members of a vmap over both operands that are laid out one by one; beyond it a grouped convolution compiles faster.
 UNROLLED_MEMBERS = 16
@@ -31,7 +29,7 @@ def bilinear_conv(
 ) -> Array:
     """[n, *space, c], [*window, c, features] -> [n, *space', features]; one entry a space axis in each argument."""
     x, w = _equally_varying(x, w)
-    return conv_p.bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
+    return _primitive().bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
 
 
 def _native(
@@ -100,9 +98,16 @@ def _equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
     )
 
 
-conv_p = Primitive("conv")
-conv_p.def_impl(jax.jit(_native, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
-conv_p.def_abstract_eval(_abstract)
-ad.defbilinear(conv_p, _dx, _dw)
-batching.primitive_batchers[conv_p] = _batched
-mlir.register_lowering(conv_p, mlir.lower_fun(_native, multiple_results=False))
+@cache
+def _primitive() -> Any:
+    """Made at the first convolution: the interpreters take longer to import than the rest of the library."""
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad, batching, mlir
+
+    conv_p = Primitive("conv")
+    conv_p.def_impl(jax.jit(_native, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
+    conv_p.def_abstract_eval(_abstract)
+    ad.defbilinear(conv_p, _dx, _dw)
+    batching.primitive_batchers[conv_p] = _batched
+    mlir.register_lowering(conv_p, mlir.lower_fun(_native, multiple_results=False))
+    return conv_p

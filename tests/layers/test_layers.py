@@ -67,7 +67,7 @@ def test_batch_norm_at_mean_1000_in_float32():
     x = (1000 + 0.005 * np.random.default_rng(0).choice([-1.0, 1.0], (4096, 2))).astype(np.float32)
     params, state = nn.batch_norm().init(jax.random.key(0), x)
     _, state = nn.batch_norm(momentum=0.0).apply(params, state, jnp.asarray(x), train=True)
-    np.testing.assert_allclose(state["var"], x.astype(np.float64).var(0), rtol=1e-4)
+    np.testing.assert_allclose(state["var"], x.astype(np.float64).var(0), atol=6e-8)  # it moves from 1, by ulps of 1
 
 
 def test_batch_norm_keeps_statistics_for_each_member_of_a_vmap_and_takes_a_traced_momentum():
@@ -97,7 +97,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate, dtype):
     y, _ = nn.dropout(rate).apply({}, {}, jnp.ones((200, 200), dtype), key=jax.random.key(0), train=True)
     dropped = float(jnp.mean(y == 0, dtype=jnp.float32))
     assert abs(dropped - rate) < 4 * np.sqrt(rate * (1 - rate) / n)  # four standard deviations
-    assert set(np.unique(np.asarray(y, np.float64))) == {0.0, float(jnp.asarray(1 / (1 - rate), dtype))}
+    assert_close(np.unique(np.asarray(y)), jnp.asarray([0.0, 1 / (1 - rate)], dtype), dtype=jnp.float32)
     assert y.dtype == dtype
 
 
