@@ -32,7 +32,7 @@ NETS = {  # sizes, steps in the scan
     "MLP 784-512-512-10, b128": ((784, 512, 512, 10), 128, 40),
     "CNN 28², 16-32, b64": (None, 64, 6),
 }
-ROUNDS = 15
+ROUNDS = 11
 RATE, B1, B2, EPS = 1e-3, 0.9, 0.999, 1e-8
 
 
