@@ -5,7 +5,7 @@
 
 `hand` carries the same leaves (step, params, state, optimizer state, key), calls the same convolution and pool and
 writes the loss and Adam out; `optax` is what one writes without this library, with lax and optax.adam. Above 1,
-jaxnn is slower. Variants alternate within a process, compilation is apart, every time is a median.
+jaxnn is slower. Variants alternate within a process, compilation is apart, every ratio is a median over rounds.
 """
 
 import argparse
@@ -32,7 +32,7 @@ NETS = {  # sizes, steps in the scan
     "MLP 784-512-512-10, b128": ((784, 512, 512, 10), 128, 40),
     "CNN 28², 16-32, b64": (None, 64, 6),
 }
-ROUNDS = 11
+ROUNDS = 21
 RATE, B1, B2, EPS = 1e-3, 0.9, 0.999, 1e-8
 
 
@@ -116,8 +116,8 @@ def in_scan(step: Callable, n: int) -> Callable:
     return lambda carry, batch: lax.scan(lambda c, _: step(c, batch), carry, None, length=n)
 
 
-def medians(programs: dict[str, Callable], carries: dict, batch: tuple, calls: int) -> dict[str, float]:
-    """Median seconds of each program, alternating; carries are donated and handed on."""
+def times_of(programs: dict[str, Callable], carries: dict, batch: tuple, calls: int) -> dict[str, list[float]]:
+    """Seconds of each program round by round, alternating; carries are donated and handed on."""
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     carries = {name: jax.tree.map(jnp.copy, carry) for name, carry in carries.items()}
     order = list(programs)
@@ -130,25 +130,26 @@ def medians(programs: dict[str, Callable], carries: dict, batch: tuple, calls: i
             jax.block_until_ready((carry, value))
             seconds[name].append(time.perf_counter() - start)
             carries[name] = carry
-    return {name: statistics.median(times[2:]) for name, times in seconds.items()}
+    return {name: times[2:] for name, times in seconds.items()}
 
 
 def measure() -> dict[str, dict[str, float]]:
-    """One process's ratios: net and setting -> variant -> time of jaxnn over it."""
+    """One process's medians of the ratios within a round: net and setting -> variant -> time of jaxnn over it."""
     rows = {}
     for name, (_, _, n) in NETS.items():
         steps, carries, batch = steps_of(name)
         for setting in ("in a scan", "a call"):
-            made = {k: in_scan(s, n) if setting == "in a scan" else s for k, s in steps.items()}
+            scanned = setting == "in a scan"
+            made = {k: in_scan(s, n) if scanned else s for k, s in steps.items()}
             programs = {k: jax.jit(f, donate_argnums=0) for k, f in made.items()}
-            calls = 1 if setting == "in a scan" else max(1, n // 2)
-            times = medians(programs, carries, batch, calls)
-            per_step = 1e6 * times["jaxnn"] / (n if setting == "in a scan" else calls)
-            rows[f"{name:26} {setting:9}"] = {
-                "hand": times["jaxnn"] / times["hand"],
-                "optax": times["jaxnn"] / times["optax"],
-                "µs": per_step,
+            calls = 1 if scanned else max(1, n // 2)
+            times = times_of(programs, carries, batch, calls)
+            ratios = {
+                k: statistics.median(a / b for a, b in zip(times["jaxnn"], times[k], strict=True))
+                for k in ("hand", "optax")
             }
+            per_step = 1e6 * statistics.median(times["jaxnn"]) / (n if scanned else calls)
+            rows[f"{name:26} {setting:9}"] = ratios | {"µs": per_step}
     return rows
 
 
