@@ -1,11 +1,17 @@
-"""What layers check and derive from their input: its dtype and rank, the dtype of params, the key of a shard."""
+"""What the rooms check and derive from what they are given: counts, dtype, rank, the dtype of params, a shard's key."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
+
+
+def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
+    """Raises unless `value` is a whole number >= `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise invalid(where, f"{argument} to be a whole number >= {least}", describe(value))
 
 
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:

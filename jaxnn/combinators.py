@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import check_count
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
 
@@ -157,8 +158,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     {'dense': {'b': (6, 8), 'w': (6, 8, 8)}}
     """
     block = as_layer(block, "repeat")
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise invalid("repeat", "n to be a whole number >= 1", describe(n))
+    check_count("repeat", "n", n)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))

@@ -8,12 +8,6 @@ import numpy as np
 from jaxnn._errors import describe, invalid
 
 
-def check_size(where: str, argument: str, value: Any) -> None:
-    """Raises unless `value` is a whole number >= 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise invalid(where, f"{argument} to be a whole number >= 1", describe(value))
-
-
 def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bool], fix: str = "") -> None:
     """Raises where a Python or NumPy number is out of range, and for what is no number at all; arrays pass."""
     static = isinstance(value, int | float | np.number) or not hasattr(value, "dtype")

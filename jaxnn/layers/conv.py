@@ -8,9 +8,8 @@ import jax
 from jaxnn import init as initializers
 from jaxnn import ops
 from jaxnn._errors import invalid
-from jaxnn._inputs import floating, param_dtype
+from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
-from jaxnn.layers._checks import check_size
 from jaxnn.ops._window import Padding, per_axis
 
 
@@ -43,8 +42,8 @@ def conv(
     (5, 14, 14, 8)
     """
     where = name or "conv"
-    check_size(where, "features", features)
-    check_size(where, "groups", groups)
+    check_count(where, "features", features)
+    check_count(where, "groups", groups)
 
     def check(x: Any, channels: int | None = None) -> Any:
         x = floating(where, x, least=3, shape="[n, *space, c]")

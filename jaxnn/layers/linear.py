@@ -10,9 +10,8 @@ import jax.numpy as jnp
 
 from jaxnn import init as initializers
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
+from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
-from jaxnn.layers._checks import check_size
 
 
 def dense(
@@ -38,7 +37,7 @@ def dense(
     (2, 3)
     """
     where = name or "dense"
-    check_size(where, "features", features)
+    check_count(where, "features", features)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=1, shape="[..., d]")
@@ -77,8 +76,8 @@ def embed(size: int, features: int, *, w_init: Callable | None = None, name: str
     (1, 3, 4)
     """
     where = name or "embed"
-    check_size(where, "size", size)
-    check_size(where, "features", features)
+    check_count(where, "size", size)
+    check_count(where, "features", features)
 
     def check(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):

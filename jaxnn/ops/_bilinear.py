@@ -32,9 +32,10 @@ def bilinear_conv(
     return _primitive().bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
 
 
-def _native(
+def native_conv(
     x: Array, w: Array, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int = 1
 ) -> Array:
+    """The same by lax, gradients and all; with groups, which the primitive does not know."""
     space = "DHW"[3 - len(stride) :]
     numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
     return lax.conv_general_dilated(x, w, stride, padding, x_dilation, w_dilation, numbers, groups)
@@ -81,11 +82,11 @@ def _batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -
     x, w = jnp.moveaxis(x, x_axis, 0), jnp.moveaxis(w, w_axis, 0)
     if 1 <= len(x) <= UNROLLED_MEMBERS:
         return jnp.stack([bilinear_conv(x[i], w[i], **how) for i in range(len(x))]), 0
-    return jax.vmap(lambda x, w: _native(x, w, **how))(x, w), 0
+    return jax.vmap(lambda x, w: native_conv(x, w, **how))(x, w), 0
 
 
 def _abstract(x: Any, w: Any, **how: Any) -> Any:
-    return jax.make_jaxpr(partial(_native, **how))(x, w).out_avals[0]
+    return jax.make_jaxpr(partial(native_conv, **how))(x, w).out_avals[0]
 
 
 def _equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
@@ -105,9 +106,9 @@ def _primitive() -> Any:
     from jax.interpreters import ad, batching, mlir
 
     conv_p = Primitive("conv")
-    conv_p.def_impl(jax.jit(_native, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
+    conv_p.def_impl(jax.jit(native_conv, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
     conv_p.def_abstract_eval(_abstract)
     ad.defbilinear(conv_p, _dx, _dw)
     batching.primitive_batchers[conv_p] = _batched
-    mlir.register_lowering(conv_p, mlir.lower_fun(_native, multiple_results=False))
+    mlir.register_lowering(conv_p, mlir.lower_fun(native_conv, multiple_results=False))
     return conv_p

@@ -1,13 +1,14 @@
 """Convolution over one, two or three space axes, channels last."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import floating
-from jaxnn.ops._bilinear import bilinear_conv
+from jaxnn.ops._bilinear import bilinear_conv, native_conv
 from jaxnn.ops._window import Padding, pads, per_axis
 
 
@@ -53,8 +54,5 @@ def conv(
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
     sides = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
-    if groups == 1:
-        return bilinear_conv(x, w, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
-    space = "DHW"[3 - rank :]
-    numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
-    return lax.conv_general_dilated(x, w, stride, sides, None, dilation, numbers, groups)
+    how: dict[str, Any] = {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
+    return bilinear_conv(x, w, **how) if groups == 1 else native_conv(x, w, **how, groups=groups)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxnn._inputs import floating
+from jaxnn._inputs import floating, param_dtype
 
 
 def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
@@ -20,7 +20,7 @@ def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
     [1000.25, 0.0625]
     """
     x = floating("moments", x)
-    x = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    x = x.astype(param_dtype(x))
     mean = jnp.mean(x, axis, keepdims=True)
     return jnp.squeeze(mean, axis), jnp.mean(jnp.square(x - mean), axis)
 

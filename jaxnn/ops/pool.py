@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxnn._errors import invalid
-from jaxnn._inputs import floating
+from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._window import Padding, pads, per_axis
 
 # A window of up to so many taps is a chain of strided slices: its gradient is much faster than select_and_scatter.
@@ -68,7 +68,7 @@ def avg_pool(
     [2.0, 3.5]
     """
     x, taps, steps, sides = _checked("avg_pool", x, window, stride, padding)
-    wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    wide = x.astype(param_dtype(x))
 
     def total(v: Array) -> Array:
         return lax.reduce_window(v, 0.0, lax.add, (1, *taps, 1), (1, *steps, 1), ((0, 0), *sides, (0, 0)))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.train.fit import Plan, Run, advance, check_count, make_plan, start
+from jaxnn._inputs import check_count
+from jaxnn.train.fit import Plan, Run, advance, make_plan, start
 from jaxnn.train.progress import reporter
 from jaxnn.train.trainer import Trainer, typed
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_count
 from jaxnn.layer import fold_name
 from jaxnn.train.trainer import Trainer, TrainState, typed
 
@@ -210,12 +211,6 @@ def make_plan(
     if batch_size is not None and batch_size > _size(train):
         raise invalid(where, f"batch_size to be at most the {_size(train)} examples of train", batch_size)
     return Plan(trainer, epochs, batch_size, patience, monitor, mode)
-
-
-def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
-    """Raises unless `value` is a whole number >= `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise invalid(where, f"{argument} to be a whole number >= {least}", value)
 
 
 def _size(data: Any) -> int:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_count
 from jaxnn.layer import Layer
 
 
@@ -30,8 +31,7 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
     """
     if not isinstance(model, Layer):
         raise wrong_type("predict", "model to be a Layer", model)
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-        raise invalid("predict", "batch_size to be a whole number >= 1", batch_size)
+    check_count("predict", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
     lengths = {a.shape[0] if a.ndim else -1 for a in jax.tree.leaves(x)}
     if len(lengths) != 1 or -1 in lengths:
