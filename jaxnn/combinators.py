@@ -87,6 +87,13 @@ def parallel(
             ys.append(y)
         if callable(join):
             return join(*ys), state
+        if not all(hasattr(y, "shape") for y in ys):
+            fix = "Join them with a function: join=lambda *ys: ..."
+            raise wrong_type(where, f"one array from every branch to {join}", tuple(ys), fix)
+        if len({y.dtype for y in ys}) > 1:
+            raise wrong_type(
+                where, "outputs of one dtype", tuple(ys), "Wrap a branch in cast, which returns x's dtype."
+            )
         fits = {y.shape if join == "add" else y.shape[:-1] for y in ys}
         if len(fits) > 1:
             expected = "outputs of one shape" if join == "add" else "outputs of one shape but for the last axis"
@@ -131,7 +138,10 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
             params = {k: v for k, v in params.items() if k != "skip"}
         kept = {k: v for k, v in state.items() if k == "skip" and skip is not None}
         y, state = block.apply(params, {k: v for k, v in state.items() if k not in kept}, x, key=key, train=train)
-        if jnp.shape(y) != jnp.shape(around):
+        if not (hasattr(y, "dtype") and hasattr(around, "dtype") and y.dtype == around.dtype):
+            fix = "Wrap what changes it in cast, which returns x's dtype."
+            raise wrong_type("residual", "block(x) and the way around it to be arrays of one dtype", (y, around), fix)
+        if y.shape != around.shape:
             fix = "Make the block keep the shape, or project with skip=."
             raise invalid("residual", "block(x) and the way around it of one shape", (y, around), fix)
         return y + around, state | kept
@@ -172,6 +182,10 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
                 raise invalid("repeat", f"a block that gives back {describe(x)}", y, "Each copy feeds the next.")
             return y, state
 
+        for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
+            if jnp.shape(leaf)[:1] != (n,):
+                at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+                raise invalid("repeat", f"{at} stacked for {n} copies, [{n}, ...]", leaf, "Initialise with the same n.")
         return jax.lax.scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
 
     return wrap(block, init, apply)

@@ -109,9 +109,23 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
             got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
             raise wrong_type(where, "train to be a Python bool", got, fix)
-        out = apply(params, state, x, key=key, train=train)
+        for role, tree in (("params", params), ("state", state)):
+            if not isinstance(tree, dict | _Sketch):
+                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(tree))
+        try:
+            out = apply(params, state, x, key=key, train=train)
+        except KeyError as error:
+            raised = error.__traceback__ and error.__traceback__.tb_next
+            by_itself = raised and raised.tb_next is None and raised.tb_frame.f_code is apply.__code__
+            if not by_itself or isinstance(x, dict):  # then the key may be one of the user's own
+                raise
+            missing = error.args[0]
+            have = ", ".join([*params, *state]) or "none"
+            fix = "Pass what init, or the step before, made for this very model."
+            raise invalid(where, f"params and state with {missing}", have, fix) from error
         return _pair(where, "apply to return (y, state)", out, (object, dict))
 
+    checked_init.by_calls = init is None  # type: ignore[attr-defined]
     return Layer(checked_init, checked_apply, name or _Kind(kind))
 
 
@@ -345,6 +359,8 @@ class _Sketch:
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):
+            if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
+                return child.apply(_Sketch(self.key), {}, x)[0]
             params, state = child.init(self.key, first)
             return child.apply(params, state, x)[0]
 

@@ -350,6 +350,29 @@ SKIP = nn.serial(nn.dense(4, name="skip"))
             "residual: expected no child of the block to be named 'skip' beside skip=, got one. "
             "Give that layer another name=.",
         ),
+        (
+            lambda: apply_of(nn.parallel(nn.relu, lambda x: (x, x), join="add")),
+            TypeError,
+            "parallel: expected one array from every branch to add, got (float32[8, 4], (float32[8, 4], "
+            "float32[8, 4])). Join them with a function: join=lambda *ys: ...",
+        ),
+        (
+            lambda: apply_of(nn.parallel(nn.relu, lambda x: x.astype(jnp.bfloat16), join="concatenate")),
+            TypeError,
+            "parallel: expected outputs of one dtype, got (float32[8, 4], bfloat16[8, 4]). "
+            "Wrap a branch in cast, which returns x's dtype.",
+        ),
+        (
+            lambda: apply_of(nn.residual(lambda x: x.astype(jnp.bfloat16))),
+            TypeError,
+            "residual: expected block(x) and the way around it to be arrays of one dtype, "
+            "got (bfloat16[8, 4], float32[8, 4]). Wrap what changes it in cast, which returns x's dtype.",
+        ),
+        (
+            lambda: nn.repeat(nn.dense(4), 3).apply(nn.repeat(nn.dense(4), 2).init(KEY, X)[0], {}, jnp.asarray(X)),
+            ValueError,
+            "repeat: expected b stacked for 3 copies, [3, ...], got float32[2, 4]. Initialise with the same n.",
+        ),
         (lambda: nn.repeat(nn.relu, 0), ValueError, "repeat: expected n to be a whole number >= 1, got 0."),
         (lambda: nn.repeat(nn.relu, -1), ValueError, "repeat: expected n to be a whole number >= 1, got -1."),
         (lambda: nn.repeat(nn.relu, 2.0), ValueError, "repeat: expected n to be a whole number >= 1, got 2.0."),

@@ -84,6 +84,47 @@ def test_other_exceptions_get_one_note_with_the_whole_path(run):
 
 
 @pytest.mark.parametrize(
+    ("params", "error", "text"),
+    [
+        ({}, ValueError, "block/dense: expected params and state with w, got none. Pass what"),
+        (
+            {"block": {"dense": {"w": jnp.ones((4, 2))}}},
+            ValueError,
+            "block/dense: expected params and state with b, got w. Pass what",
+        ),
+        (None, TypeError, "serial: expected params to be a nested dict, as init makes them, got None."),
+        (
+            [jnp.ones(2)],
+            TypeError,
+            "serial: expected params to be a nested dict, as init makes them, got [float32[2]].",
+        ),
+        (
+            {"block": jnp.ones(2)},
+            TypeError,
+            "block: expected params to be a nested dict, as init makes them, got float32[2].",
+        ),
+    ],
+)
+def test_params_of_another_model(params, error, text):
+    with pytest.raises(error) as caught:
+        nn.serial(nn.serial(nn.dense(2), name="block")).apply(params, {}, X)
+    assert str(caught.value) == text.replace(
+        "Pass what", "Pass what init, or the step before, made for this very model."
+    )
+
+
+def test_a_state_that_is_missing():
+    model = nn.serial(nn.batch_norm())
+    params, _ = model.init(jax.random.key(0), X)
+    with pytest.raises(ValueError) as caught:
+        model.apply(params, {}, X)
+    assert str(caught.value) == (
+        "batch_norm: expected params and state with mean, got scale, bias. "
+        "Pass what init, or the step before, made for this very model."
+    )
+
+
+@pytest.mark.parametrize(
     ("x", "text"),
     [
         (np.zeros((2, 3), np.int8), "int8[2, 3]"),

@@ -64,8 +64,8 @@ def adam(
 
     >>> opt = adam(0.5)
     >>> update, state = opt.update(jnp.array([3.0, -0.01]), opt.init(jnp.zeros(2)))
-    >>> update.round(4), state.count
-    (Array([-0.5,  0.5], dtype=float32), Array(1, dtype=int32))
+    >>> update.round(4), int(state["count"])
+    (Array([-0.5,  0.5], dtype=float32), 1)
     """
     check_decay("adam", "b1", b1)
     check_decay("adam", "b2", b2)

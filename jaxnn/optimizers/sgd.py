@@ -39,7 +39,7 @@ def sgd(
     >>> opt = sgd(0.5, momentum=0.5)
     >>> update, state = opt.update(jnp.ones(2), opt.init(jnp.zeros(2)))
     >>> update, state = opt.update(jnp.ones(2), state)
-    >>> update.tolist(), state.slots["trace"].tolist()
+    >>> update.tolist(), state["trace"].tolist()
     ([-0.75, -0.75], [1.5, 1.5])
     """
     check_momentum("sgd", momentum, nesterov)

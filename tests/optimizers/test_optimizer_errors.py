@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
@@ -69,7 +70,7 @@ SAME = "Pass gradients with respect to the tree that init was given."
     ids=["missing", "extra", "shape", "broadcast", "integer", "float0", "complex"],
 )
 def test_gradients_that_do_not_fit(opt, g, error, text):
-    name = "sgd" if not opt.init(params()).slots else "adam"
+    name = "sgd" if len(opt.init(params())) == 1 else "adam"
     with pytest.raises(error) as excinfo:
         opt.update(g, opt.init(params()), params())
     assert str(excinfo.value) == name + text
@@ -92,6 +93,24 @@ def test_a_state_of_other_parameters_is_found_without_params():
     with pytest.raises(ValueError) as excinfo:
         opt.update(jnp.zeros(3), opt.init(jnp.zeros(2)))
     assert str(excinfo.value) == f"adam: expected a gradient of shape [2] as in mu, got float32[3]. {SAME}"
+
+
+@pytest.mark.parametrize(
+    ("state", "got"),
+    [
+        (sgd(LR).init(jnp.zeros(2)), "count"),
+        (optax.adam(LR).init(jnp.zeros(2)), "a tuple"),
+        (None, "a NoneType"),
+    ],
+    ids=["sgd's", "optax's", "none"],
+)
+def test_a_state_of_another_optimizer(state, got):
+    with pytest.raises(TypeError) as excinfo:
+        adam(LR).update(jnp.zeros(2), state)
+    assert str(excinfo.value) == (
+        f"adam: expected a state of count, mu, nu, got {got}. "
+        "Call update(grads, state, params) with what init or the update before returned."
+    )
 
 
 @pytest.mark.parametrize(

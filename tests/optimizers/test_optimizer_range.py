@@ -47,7 +47,7 @@ def test_zero_denormal_and_huge(opt, first):
 def test_infinite_and_nan_are_never_hidden(opt, first):
     u, state = opt.update(jnp.array([jnp.inf, -jnp.inf, jnp.nan]), opt.init(jnp.zeros(3)))
     assert not np.isfinite(u).any()
-    if state.slots:  # and they stay, until somebody looks
+    if len(state) > 1:  # and they stay, until somebody looks
         assert not np.isfinite(opt.update(jnp.ones(3), state)[0]).any()
 
 
