@@ -1,16 +1,52 @@
 """Functional neural networks and whole training runs on JAX.
 
 Layers, combinators, activations, optimizers and training are here; the other names live in their rooms: `nn.ops`,
-`nn.losses`, `nn.metrics`, `nn.init`, `nn.data`.
+`nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`.
 """
 
-from jaxnn import data, init, losses, metrics, ops
-from jaxnn.activations import gelu, relu, sigmoid, softmax, tanh
+from jaxnn import data, init, losses, metrics, ops, regularizers
+from jaxnn.activations import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    standardize,
+    swish,
+    tanh,
+    unit_step,
+)
 from jaxnn.capture import Tap, capture
 from jaxnn.combinators import cast, parallel, remat, repeat, residual, serial, time_distributed
 from jaxnn.layer import Layer, call, layer, lift, stateless
-from jaxnn.layers import avg_pool, batch_norm, conv, dense, dropout, embed, flatten, max_pool
-from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+from jaxnn.layers import (
+    avg_pool,
+    batch_norm,
+    conv,
+    dense,
+    dropout,
+    embed,
+    flatten,
+    max_pool,
+    maxout,
+    perceptron,
+    prelu,
+)
+from jaxnn.optimizers import adadelta, adam, by_path, rmsprop, sgd
 from jaxnn.summary import summary
 from jaxnn.train import (
     Run,
@@ -37,42 +73,65 @@ __all__ = [
     "adam",
     "avg_pool",
     "batch_norm",
+    "by_path",
     "call",
     "capture",
     "cast",
+    "celu",
     "conv",
     "data",
     "dense",
     "drive",
     "dropout",
+    "elu",
     "embed",
     "fit",
     "flatten",
     "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
     "init",
     "layer",
+    "leaky_relu",
     "lift",
     "load",
+    "log_sigmoid",
+    "log_softmax",
     "losses",
     "max_pool",
+    "maxout",
     "metrics",
+    "mish",
     "objective_trainer",
     "ops",
     "parallel",
+    "perceptron",
     "predict",
+    "prelu",
+    "regularizers",
     "relu",
+    "relu6",
     "remat",
     "repeat",
     "residual",
     "rmsprop",
     "save",
+    "selu",
     "serial",
     "sgd",
     "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
+    "softsign",
+    "standardize",
     "stateless",
     "summary",
+    "swish",
     "tanh",
     "time_distributed",
     "trainer",
+    "unit_step",
 ]

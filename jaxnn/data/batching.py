@@ -65,7 +65,9 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     """Batches [batch_size, ...] of a pytree of arrays [n, ...], one after the other, as NumPy arrays.
 
     Once through the data; the last batch holds what is left, unless `drop_remainder`. Without a key they are views, in
-    order. For a run of many epochs in one program see `fit`, which takes its batches on the device.
+    order: of a memory-mapped array a batch is read at a time, so five billion examples need the memory of one batch
+    (some lecture notes call them infeasible). For a run of many epochs in one program see `fit`, which takes its
+    batches on the device.
 
     Args:
       key: an int or a JAX key to shuffle by; another one for each epoch.

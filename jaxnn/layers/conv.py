@@ -1,15 +1,16 @@
 """Convolutional layers."""
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import jax
 
-from jaxnn import init as initializers
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
+from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import Padding, per_axis
 
 
@@ -22,8 +23,9 @@ def conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = True,
-    w_init: Callable = initializers.lecun_normal,
-    b_init: Callable = initializers.zeros,
+    init: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
     name: str | None = None,
 ) -> Layer:
     """Convolution plus bias, [n, *space, c] -> [n, *space', features], over 1 to 3 space axes: as many as x has.
@@ -34,6 +36,8 @@ def conv(
     Args:
       window: steps per window, one number for all space axes or one for each.
       bias: False leaves b out, as before a norm layer, which would cancel it.
+      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
+        functions (key, shape, dtype) -> array, go before it.
 
     Raises ValueError where x does not fit, TypeError for an x that is not floating.
 
@@ -44,6 +48,7 @@ def conv(
     where = name or "conv"
     check_count(where, "features", features)
     check_count(where, "groups", groups)
+    check_preset(where, init)
 
     def check(x: Any, channels: int | None = None) -> Any:
         x = floating(where, x, least=3, shape="[n, *space, c]")
@@ -54,14 +59,15 @@ def conv(
             raise invalid(where, f"x of shape [n, *space, {channels}]", x, fix)
         return x
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check(x)
         if x.shape[-1] % groups or features % groups:
             raise invalid(where, f"channels and features to be multiples of groups={groups}", (x.shape[-1], features))
         shape = (*per_axis(where, "window", window, len(x.shape) - 2), x.shape[-1] // groups, features)
+        draw = drawn_by(init, "conv", prod(shape[:-1]), w=w_init, b=b_init)
         w_key, b_key = jax.random.split(key)
-        params = {"w": w_init(w_key, shape, param_dtype(x))}
-        return params | ({"b": b_init(b_key, (features,), param_dtype(x))} if bias else {}), {}
+        params = {"w": draw["w"](w_key, shape, param_dtype(x))}
+        return params | ({"b": draw["b"](b_key, (features,), param_dtype(x))} if bias else {}), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         w = params["w"]
@@ -73,4 +79,4 @@ def conv(
             y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), features)
         return y, state
 
-    return layer(init, apply, "conv", name=name)
+    return layer(initial, apply, "conv", name=name)

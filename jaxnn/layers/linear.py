@@ -1,25 +1,25 @@
 """Dense layers and embeddings, and the change of shape between a convolution and them."""
 
 from collections.abc import Callable
-from functools import partial
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnn import init as initializers
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
+from jaxnn.layers._checks import check_preset, drawn_by
 
 
 def dense(
     features: int,
     *,
     bias: bool = True,
-    w_init: Callable = initializers.lecun_normal,
-    b_init: Callable = initializers.zeros,
+    init: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
     name: str | None = None,
 ) -> Layer:
     """Affine map of the last axis, y = x w + b, [..., d] -> [..., features]; params w [d, features], b [features].
@@ -29,6 +29,8 @@ def dense(
 
     Args:
       bias: False leaves b out, as before a norm layer, which would cancel it.
+      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
+        functions (key, shape, dtype) -> array, go before it.
 
     Raises ValueError where x does not fit w, TypeError for an x that is not floating.
 
@@ -38,12 +40,14 @@ def dense(
     """
     where = name or "dense"
     check_count(where, "features", features)
+    check_preset(where, init)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=1, shape="[..., d]")
+        draw = drawn_by(init, "dense", x.shape[-1], w=w_init, b=b_init)
         w_key, b_key = jax.random.split(key)
-        params = {"w": w_init(w_key, (x.shape[-1], features), param_dtype(x))}
-        return params | ({"b": b_init(b_key, (features,), param_dtype(x))} if bias else {}), {}
+        params = {"w": draw["w"](w_key, (x.shape[-1], features), param_dtype(x))}
+        return params | ({"b": draw["b"](b_key, (features,), param_dtype(x))} if bias else {}), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         w = params["w"]
@@ -56,10 +60,12 @@ def dense(
             y = y + params["b"].astype(x.dtype)[None, :]
         return y.reshape(*x.shape[:-1], features), state
 
-    return layer(init, apply, "dense", name=name)
+    return layer(initial, apply, "dense", name=name)
 
 
-def embed(size: int, features: int, *, w_init: Callable | None = None, name: str | None = None) -> Layer:
+def embed(
+    size: int, features: int, *, init: str = "jaxnn", w_init: Callable | None = None, name: str | None = None
+) -> Layer:
     """A table of vectors looked up by whole numbers, integer [...] -> [..., features]; params w [size, features].
 
     An index out of range, negative ones too, gives a vector of NaN, never another entry (PyTorch raises on a CPU; JAX's
@@ -67,7 +73,8 @@ def embed(size: int, features: int, *, w_init: Callable | None = None, name: str
 
     Args:
       size: the number of entries, >= 1; indices are 0 to size - 1.
-      w_init: None draws from a normal distribution with standard deviation 1/√features.
+      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
+        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, goes before it.
 
     Raises TypeError for an x that is not of whole numbers.
 
@@ -78,15 +85,15 @@ def embed(size: int, features: int, *, w_init: Callable | None = None, name: str
     where = name or "embed"
     check_count(where, "size", size)
     check_count(where, "features", features)
+    check_preset(where, init)
 
     def check(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
             raise wrong_type(where, "x of shape [...] and an integer dtype", x)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check(x)
-        draw = w_init or partial(initializers.normal, stddev=features**-0.5)
-        return {"w": draw(key, (size, features), jnp.float32)}, {}
+        return {"w": drawn_by(init, "embed", size, w=w_init)["w"](key, (size, features), jnp.float32)}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         check(x)
@@ -95,7 +102,7 @@ def embed(size: int, features: int, *, w_init: Callable | None = None, name: str
         i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
         return w.at[i].get(mode="fill", fill_value=jnp.nan), state
 
-    return layer(init, apply, "embed", name=name)
+    return layer(initial, apply, "embed", name=name)
 
 
 def flatten(*, name: str | None = None) -> Layer:

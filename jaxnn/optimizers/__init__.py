@@ -2,7 +2,8 @@
 
 from jaxnn.optimizers.adadelta import adadelta
 from jaxnn.optimizers.adam import adam
+from jaxnn.optimizers.groups import by_path
 from jaxnn.optimizers.rmsprop import rmsprop
 from jaxnn.optimizers.sgd import sgd
 
-__all__ = ["adadelta", "adam", "rmsprop", "sgd"]
+__all__ = ["adadelta", "adam", "by_path", "rmsprop", "sgd"]

@@ -48,10 +48,11 @@ def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
 
 # The direction of imports: for each room, the only rooms that it may know.
 
-BASE = {"_errors", "_inputs"}
+BASE = {"_errors", "_inputs", "_paths"}
 ALLOWED = {
     "_errors": set(),
     "_inputs": {"_errors"},
+    "_paths": {"_errors"},
     "activations": BASE,
     "init": BASE,
     "losses": BASE,
@@ -105,7 +106,18 @@ ROOMS = {
     "jaxnn": nn,
     **{
         f"jaxnn.{name}": importlib.import_module(f"jaxnn.{name}")
-        for name in ("ops", "losses", "metrics", "init", "data", "activations", "optimizers", "layers", "train")
+        for name in (
+            "ops",
+            "losses",
+            "metrics",
+            "regularizers",
+            "init",
+            "data",
+            "activations",
+            "optimizers",
+            "layers",
+            "train",
+        )
     },
 }
 NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__]

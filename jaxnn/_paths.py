@@ -1,0 +1,57 @@
+"""Leaves of a tree by the glob patterns of their paths, `stem/conv/w`."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+
+from jaxnn._errors import describe, invalid, wrong_type
+
+
+def path_tree(tree: Any) -> Any:
+    """The tree with each leaf's path in its place. Nodes without leaves, such as optax.MaskedNode, stay as they are.
+
+    >>> path_tree({"stem": {"w": 1.0, "b": 2.0}})
+    {'stem': {'b': 'stem/b', 'w': 'stem/w'}}
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
+    )
+
+
+def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """One pattern or several as a tuple, or the error that says that they are no patterns.
+
+    >>> globs("trainer", "frozen", "stem/*")
+    ('stem/*',)
+    """
+    if isinstance(patterns, str):
+        return (patterns,)
+    if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+        fix = "A pattern is a str such as 'stem/*'."
+        raise wrong_type(where, f"{argument} to be a glob pattern or several", describe(patterns), fix)
+    return tuple(patterns)
+
+
+def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: str = "where") -> Any:
+    """A tree of bools shaped like `tree`: whether the path of a leaf matches some pattern, as `fnmatchcase` has it.
+
+    In a pattern `*` is any run of characters, `/` among them, `?` is one, `[ab]` one of these; case counts.
+
+    Args:
+      where, argument: the function and the argument that the patterns were passed to, for errors.
+
+    Raises ValueError for a pattern that matches no path, unless the tree has no leaves; TypeError for what is no
+    pattern.
+
+    >>> matching("l2", {"stem": {"w": 1.0, "b": 2.0}, "head": {"w": 3.0}}, "stem/*")
+    {'head': {'w': False}, 'stem': {'b': True, 'w': True}}
+    """
+    patterns = globs(where, argument, patterns)
+    paths = path_tree(tree)
+    known = jax.tree.leaves(paths)
+    for pattern in patterns:
+        if known and not any(fnmatchcase(path, pattern) for path in known):
+            raise invalid(where, f"{argument} to match some of {', '.join(known)}", repr(pattern))
+    return jax.tree.map(lambda path: any(fnmatchcase(path, pattern) for pattern in patterns), paths)

@@ -1,0 +1,38 @@
+"""Activation functions: array -> array of the same dtype and, but for `glu`, the same shape; `(x)` plus options.
+
+x is floating (float64, float32, bfloat16 or float16); anything else is a TypeError, since an integer input is nearly
+always an image that was not scaled. What needs arithmetic is computed in at least float32 and rounded once. Derivatives
+are finite wherever x is, and take their limits at ±inf; at a bend they are those of its flat side. Numeric options are
+scalars, may be traced, and are differentiated too, so they can be swept and learned.
+"""
+
+from jaxnn.activations._along_axes import log_softmax, softmax, standardize
+from jaxnn.activations._gates import gelu, glu, hard_swish, mish, silu, swish
+from jaxnn.activations._rectifiers import celu, elu, leaky_relu, log_sigmoid, relu, relu6, selu, softplus
+from jaxnn.activations._saturating import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh, unit_step
+
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "mish",
+    "relu",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "standardize",
+    "swish",
+    "tanh",
+    "unit_step",
+]

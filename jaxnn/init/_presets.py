@@ -1,0 +1,186 @@
+"""The default initialization of every layer, here and in other libraries."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_count
+from jaxnn.init._draws import (
+    _checked,
+    constant,
+    glorot_uniform,
+    lecun_normal,
+    normal,
+    ones,
+    orthogonal,
+    uniform,
+    zeros,
+)
+
+Initializer = Callable[..., Array]  # (key, shape, dtype=float32) -> array
+Kinds = dict[str, dict[str, Initializer]]  # the kind of a layer -> the name of a param -> its initializer
+
+NORM: dict[str, Initializer] = {"scale": ones, "bias": zeros}
+ATTENTION_BIASES: dict[str, Initializer] = {"b_q": zeros, "b_k": zeros, "b_v": zeros, "b_o": zeros}
+
+
+def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, Initializer]:
+    """The default initialization of a layer in a library: param name -> initializer `(key, shape, dtype) -> array`.
+
+        kind                params              torch                   keras                   flax
+        dense, conv         w, b                U(±1/√fan_in), the same glorot_uniform, zeros   lecun_normal, zeros
+        conv_transpose      w, b                U(±1/√fan_in), the same glorot_uniform, zeros   lecun_normal, zeros
+        embed               w                   N(0, 1)                 U(±0.05)                N(0, 1/features)
+        norm                scale, bias         ones, zeros             ones, zeros             ones, zeros
+        rnn, lstm, gru      w_x                 U(±1/√h)                glorot_uniform          lecun_normal
+                            w_h                 U(±1/√h)                orthogonal              orthogonal, each gate
+                            b                   U(±1/√h) twice, added   zeros; lstm's forget 1  zeros
+        attention           w_q, w_k, w_v       U(±√(1.5/d))            glorot_uniform, heads   lecun_normal
+                            w_o                 U(±1/√d)                glorot_uniform, heads   lecun_normal
+                            b_q, b_k, b_v, b_o  zeros                   zeros                   zeros
+        prelu               slope               0.25                    zeros                   0.01
+
+    "jaxnn" is flax's table with 1 for the bias of lstm's forget gate (Jozefowicz et al. 2015) and 0.25 for prelu.
+
+    Weights are `[*space, in, out]`; `w_h` is [h, gates h] and an lstm's `b` [4 h] in the order input, forget, cell,
+    output. What a layer keeps in other shapes comes out with the other library's distribution: PyTorch's two biases of
+    a recurrent layer are drawn as their sum (in its GRU, the recurrent one of the candidate is scaled by the reset
+    gate), and the bound of its packed [3 d, d] projection is that of `w_q`, `w_k` and `w_v` of size [d, d].
+
+    Args:
+      name: "jaxnn", "torch", "keras" or "flax" (linen).
+      kind: the kind of layer, as in the table.
+      fan_in: what bounds PyTorch's uniform distributions; the others take their fans from the shape. For dense the
+        inputs d; for conv prod(window) channels / groups; for conv_transpose prod(window) features / groups, as
+        PyTorch reads its transposed weight; for recurrent layers the hidden size h; for attention the width d. Of 0
+        inputs, the bound is 0. Not used by the other kinds.
+      heads: heads of an attention, which Keras counts into its fans: w_q as [d, heads, size], w_o as [heads, size, d].
+
+    Raises ValueError for an unknown name or kind.
+
+    >>> draw = preset("torch", "dense", fan_in=4)
+    >>> sorted(draw), bool(jnp.all(jnp.abs(draw["b"](jax.random.key(0), (100,))) <= 0.5))
+    (['b', 'w'], True)
+    """
+    if name not in list(PRESETS):
+        raise invalid("preset", f"name to be one of {', '.join(PRESETS)}", describe(name))
+    check_count("preset", "fan_in", fan_in, least=0)
+    check_count("preset", "heads", heads)
+    kinds = PRESETS[name](fan_in, heads)
+    if kind not in list(kinds):
+        raise invalid("preset", f"kind to be one of {', '.join(kinds)}", describe(kind))
+    return dict(kinds[kind])
+
+
+def _jaxnn(fan_in: int, heads: int) -> Kinds:
+    kinds = _flax(fan_in, heads)
+    lstm = kinds["lstm"] | {"b": _forget_gate_of_one}
+    return kinds | {"lstm": lstm, "prelu": {"slope": partial(constant, value=0.25)}}
+
+
+def _torch(fan_in: int, heads: int) -> Kinds:
+    bound = fan_in**-0.5 if fan_in else 0.0
+    within = partial(uniform, scale=bound)
+    affine: dict[str, Initializer] = {"w": within, "b": within}
+    recurrent: dict[str, Initializer] = {"w_x": within, "w_h": within, "b": partial(_sum_of_two, scale=bound)}
+    packed = partial(uniform, scale=1.5**0.5 * bound)  # √(6 / (d + 3 d))
+    return {
+        "dense": affine,
+        "conv": affine,
+        "conv_transpose": affine,
+        "embed": {"w": partial(normal, stddev=1.0)},
+        "norm": NORM,
+        "rnn": recurrent,
+        "lstm": recurrent,
+        "gru": recurrent,
+        "attention": {"w_q": packed, "w_k": packed, "w_v": packed, "w_o": within} | ATTENTION_BIASES,
+        "prelu": {"slope": partial(constant, value=0.25)},
+    }
+
+
+def _keras(fan_in: int, heads: int) -> Kinds:
+    affine: dict[str, Initializer] = {"w": glorot_uniform, "b": zeros}
+    recurrent: dict[str, Initializer] = {"w_x": glorot_uniform, "w_h": orthogonal, "b": zeros}
+    into, out = partial(_glorot_by_heads, heads=heads), partial(_glorot_by_heads, heads=heads, out=True)
+    return {
+        "dense": affine,
+        "conv": affine,
+        "conv_transpose": affine,
+        "embed": {"w": partial(uniform, scale=0.05)},
+        "norm": NORM,
+        "rnn": recurrent,
+        "lstm": recurrent | {"b": _forget_gate_of_one},
+        "gru": recurrent,
+        "attention": {"w_q": into, "w_k": into, "w_v": into, "w_o": out} | ATTENTION_BIASES,
+        "prelu": {"slope": zeros},
+    }
+
+
+def _flax(fan_in: int, heads: int) -> Kinds:
+    affine: dict[str, Initializer] = {"w": lecun_normal, "b": zeros}
+    recurrent: dict[str, Initializer] = {"w_x": lecun_normal, "w_h": _orthogonal_by_gate, "b": zeros}
+    attention: dict[str, Initializer] = dict.fromkeys(("w_q", "w_k", "w_v", "w_o"), lecun_normal)
+    return {
+        "dense": affine,
+        "conv": affine,
+        "conv_transpose": affine,
+        "embed": {"w": _unit_vectors},
+        "norm": NORM,
+        "rnn": recurrent,
+        "lstm": recurrent,
+        "gru": recurrent,
+        "attention": attention | ATTENTION_BIASES,
+        "prelu": {"slope": partial(constant, value=0.01)},
+    }
+
+
+PRESETS: dict[str, Callable[[int, int], Kinds]] = {"jaxnn": _jaxnn, "torch": _torch, "keras": _keras, "flax": _flax}
+
+
+def _unit_vectors(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Vectors of length 1 on average: N(0, 1 / features) for a table [size, features]."""
+    features = _checked("embed", shape, dtype, rank=2)[0][-1]
+    return normal(key, shape, dtype, stddev=max(features, 1) ** -0.5)
+
+
+def _sum_of_two(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
+    """The sum of two draws of U[-scale, scale)."""
+    shape, dtype, wide = _checked("bias", shape, dtype)
+    first, second = jax.random.split(key)
+    return (uniform(first, shape, wide, scale=scale) + uniform(second, shape, wide, scale=scale)).astype(dtype)
+
+
+def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """Zeros, and ones in the second quarter: the bias [4 h] of an LSTM's gates input, forget, cell, output."""
+    shape, dtype, _ = _checked("bias", shape, dtype)
+    if len(shape) != 1 or shape[0] % 4:
+        raise invalid("bias", "a shape [4 h], h for each gate", shape)
+    gate = jnp.arange(4, dtype=jnp.int32) == 1
+    return jnp.repeat(gate.astype(dtype), shape[0] // 4)
+
+
+def _orthogonal_by_gate(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+    """w_h [h, gates h] of one orthogonal [h, h] for each gate, where `orthogonal` makes its rows orthonormal."""
+    shape, dtype, wide = _checked("w_h", shape, dtype, rank=2)
+    h = shape[0]
+    if len(shape) != 2 or h == 0 or shape[1] % h:
+        raise invalid("w_h", "a shape [h, gates h]", shape)
+    each = jax.vmap(lambda key: orthogonal(key, (h, h), wide))(jax.random.split(key, shape[1] // h))
+    return jnp.swapaxes(each, 0, 1).reshape(shape).astype(dtype)
+
+
+def _glorot_by_heads(
+    key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, heads: int, out: bool = False
+) -> Array:
+    """w [d, heads size] drawn as [d, heads, size], or [heads size, d] as [heads, size, d]: the first axis is space."""
+    shape = _checked("attention", shape, dtype, rank=2)[0]
+    split = shape[0] if out else shape[1]
+    if len(shape) != 2 or split % heads:
+        raise invalid("attention", f"a weight whose heads, {heads}, divide its features", shape)
+    parts = (heads, split // heads)
+    return glorot_uniform(key, (*parts, shape[1]) if out else (shape[0], *parts), dtype).reshape(shape)

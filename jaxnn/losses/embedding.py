@@ -1,0 +1,253 @@
+"""Losses of similarity: embeddings [..., d] of things that belong together, or do not."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.losses._checks import (
+    _bits,
+    _distance,
+    _features,
+    _flag,
+    _kind,
+    _mask,
+    _masked,
+    _positive,
+    _unit,
+)
+
+__all__ = ["contrastive", "cosine_distance", "nt_xent", "triplet", "triplet_semi_hard"]
+
+
+def cosine_distance(
+    x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """1 - cos of the angle between two vectors, [..., d], [..., d] -> [...]: 1 - x·y / (|x| |y|).
+
+    In [0, 2] up to rounding: 0 for one direction, 1 for a right angle, 2 for opposite ones. Good where length carries
+    no meaning, as with embeddings; it hurts where it does. A zero vector has no direction: distance 1, gradient 0.
+    No length over- or underflows.
+
+    As optax's `cosine_distance`, whose gradient at a zero vector is NaN unless given an epsilon. Keras's
+    CosineSimilarity is this less 1. PyTorch's CosineEmbeddingLoss is this for pairs that belong together.
+
+    Raises TypeError for integer vectors, ValueError if the shapes differ.
+
+    >>> cosine_distance(jnp.array([[3.0, 0.0], [1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
+    [0.0, 1.0]
+    """
+    x, y = _features("cosine_distance", ("x", "y"), (x, y))
+
+    def loss(x: Array, y: Array) -> Array:
+        return 1 - (_unit(x) * _unit(y)).sum(axis=-1)
+
+    return _masked("cosine_distance", loss, [x, y], x.shape[:-1], weights, where)
+
+
+def contrastive(
+    x: ArrayLike,
+    y: ArrayLike,
+    same: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Contrastive loss of pairs, [..., d], [..., d], [...] -> [...], with the distance D = |x - y|:
+
+        same D²/2 + (1 - same) max(0, margin - D)²/2
+
+    Draws together what is the same and pushes the rest a margin apart: good for Siamese networks on pairs. It hurts
+    where likeness is a matter of degree, since every same pair is drawn to a single point; see `triplet`. Where a pair
+    that differs meets exactly there is no direction to part in: its gradient is 0.
+
+    Args:
+      same: booleans, the integers 0 and 1 (others give NaN), or probabilities. In the paper, 0 marks the same.
+      margin: > 0, in units of distance; may be traced.
+
+    Raises TypeError for integer vectors, ValueError where the shapes do not fit or for a margin out of range.
+
+    Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+
+    >>> x, y = jnp.array([[0.0, 0.0], [0.0, 0.0]]), jnp.array([[0.3, 0.4], [0.3, 0.4]])
+    >>> contrastive(x, y, jnp.array([1, 0])).tolist()  # both are 0.5 apart
+    [0.125, 0.125]
+    """
+    x, y = _features("contrastive", ("x", "y"), (x, y))
+    if jnp.shape(same) != x.shape[:-1]:
+        raise invalid("contrastive", f"same of shape {list(x.shape[:-1])}, one a pair", same, "Nothing is broadcast.")
+    if not any(jnp.issubdtype(_kind(same), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
+        raise wrong_type("contrastive", "same of a real dtype", same)
+    margin = _positive("contrastive", "margin", margin, x.dtype)
+
+    def loss(x: Array, y: Array, same: Array) -> Array:
+        d = _distance(x, y)
+        short = jnp.where(d >= margin, 0, margin - d)
+        return (same * d**2 + (1 - same) * short**2) / 2
+
+    return _masked("contrastive", loss, [x, y, _bits(jnp.asarray(same), x.dtype)], x.shape[:-1], weights, where)
+
+
+def triplet(
+    anchor: ArrayLike,
+    positive: ArrayLike,
+    negative: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    squared: bool = False,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Triplet loss, [..., d], [..., d], [..., d] -> [...]: max(0, D(a, p) - D(a, n) + margin) with D = |a - ·|.
+
+    Only the order of distances counts, so a class need not shrink to a point: good for retrieval and faces. Most
+    triplets soon give 0: `triplet_semi_hard` picks those that still teach. Where two of the vectors meet the gradient
+    of their distance is 0; so is that of the loss once the margin is reached.
+
+    Args:
+      margin: > 0, in units of D; may be traced.
+      squared: D is the squared distance, as in FaceNet (margin 0.2 there, on vectors of length 1).
+
+    As PyTorch's TripletMarginLoss and optax's `triplet_margin_loss`, which add 1e-6 within the distance.
+
+    Raises TypeError for integer vectors, ValueError if the shapes differ or for a margin out of range.
+
+    Schroff, Kalenichenko and Philbin, FaceNet, 2015.
+
+    >>> triplet(jnp.array([[0.0]]), jnp.array([[1.0]]), jnp.array([[1.5]])).tolist()
+    [0.5]
+    """
+    a, p, n = _features("triplet", ("anchor", "positive", "negative"), (anchor, positive, negative))
+    margin = _positive("triplet", "margin", margin, a.dtype)
+    _flag("triplet", "squared", squared)
+
+    def loss(a: Array, p: Array, n: Array) -> Array:
+        return _ranked(_distance(a, p, squared), _distance(a, n, squared), margin)
+
+    return _masked("triplet", loss, [a, p, n], a.shape[:-1], weights, where)
+
+
+def triplet_semi_hard(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    squared: bool = True,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Triplet loss with semi-hard negatives from within the batch, [n, d], integer [n] -> [n].
+
+    For an anchor a and each positive p (another example of its class), the negative is the nearest one that lies
+    further than p; without such, the furthest. The loss of an anchor is the mean of `triplet` over its positives, and 0
+    without a positive or a negative. The hardest negatives would make training collapse, the easy ones teach nothing.
+    The batch has to hold several examples of several classes. The choice has no gradient.
+
+    Args:
+      labels: whole numbers that are equal within a class; no number is out of range.
+      margin: > 0, in units of the (squared) distance; may be traced.
+      squared: distances are squared, as in the paper; False is the distance itself.
+      where: False takes an example out altogether, as anchor, positive and negative.
+
+    TensorFlow Addons' TripletSemiHardLoss is the mean over all pairs of anchor and positive: the same as the mean over
+    anchors if all classes have the same number of examples.
+
+    Raises TypeError for embeddings that are not floating or labels that are not integers, ValueError where the shapes
+    do not fit or for a margin out of range.
+
+    Schroff, Kalenichenko and Philbin, FaceNet, 2015.
+
+    >>> x = jnp.array([[0.0], [1.0], [1.5], [9.0]])
+    >>> triplet_semi_hard(x, jnp.array([0, 0, 1, 1])).tolist()  # squared: 1 - 2.25 + 1 < 0, then 1 - 64 + 1, ...
+    [0.0, 0.0, 55.0, 0.0]
+    """
+    name = "triplet_semi_hard"
+    (x,) = _features(name, ("embeddings",), (embeddings,))
+    if x.ndim != 2:
+        raise invalid(name, "embeddings of shape [n, d]", x)
+    if not jnp.issubdtype(_kind(labels), jnp.integer):
+        raise wrong_type(name, "integer labels", labels)
+    if jnp.shape(labels) != x.shape[:1]:
+        raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
+    margin = _positive(name, "margin", margin, x.dtype)
+    _flag(name, "squared", squared)
+    live = jnp.ones(x.shape[0], bool) if where is None else _mask(name, where, x.shape[:1])
+
+    def loss(x: Array, y: Array) -> Array:
+        if not len(x):
+            return jnp.zeros((0,), x.dtype)
+        both = live[:, None] & live[None, :]
+        same = y[:, None] == y[None, :]
+        positive = same & both & ~jnp.eye(len(x), dtype=bool)
+        negative = ~same & both
+        d = _distance(x[:, None, :], x[None, :, :], squared)
+        chosen = _semi_hard(jax.lax.stop_gradient(d), negative)
+        each = _ranked(d, jnp.take_along_axis(d, chosen, axis=1), margin)
+        taught = positive & negative.any(axis=1, keepdims=True)
+        return jnp.where(taught, each, 0).sum(axis=1) / jnp.maximum(taught.sum(axis=1), 1).astype(x.dtype)
+
+    return _masked(name, loss, [x, jnp.asarray(labels)], x.shape[:1], weights, where)
+
+
+def _semi_hard(d: Array, negative: Array) -> Array:
+    """For each anchor and positive, the number of the nearest negative beyond the positive, or of the furthest."""
+    order = jnp.argsort(jnp.where(negative, d, jnp.inf), axis=1)
+    ranked = jnp.take_along_axis(jnp.where(negative, d, jnp.inf), order, axis=1)
+    first_beyond = jax.vmap(lambda row, p: jnp.searchsorted(row, p, side="right"))(ranked, d)
+    last = jnp.maximum(negative.sum(axis=1, keepdims=True) - 1, 0)
+    return jnp.take_along_axis(order, jnp.minimum(first_beyond, last.astype(first_beyond.dtype)), axis=1)
+
+
+def _ranked(near: Array, far: Array, margin: Array) -> Array:
+    short = near - far + margin
+    return jnp.where(short <= 0, 0, short)
+
+
+def nt_xent(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    temperature: ArrayLike = 0.5,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Normalised, temperature-scaled cross-entropy of two views of each example, [n, d], [n, d] -> [n]:
+
+        ℓ(i, j) = -log (exp(cos(z_i, z_j) / τ) / Σ_k≠i exp(cos(z_i, z_k) / τ)),    z = x and y, 2n vectors
+
+    and the loss of example i is the mean of ℓ from x_i to y_i and from y_i to x_i. The 2n - 2 other vectors are its
+    negatives: good for learning from unlabelled examples in large batches; it hurts where a batch holds many examples
+    of one thing, which it drives apart. log(2n - 1) if nothing is told apart. A zero vector has the cosine 0 to all.
+
+    Args:
+      temperature: τ > 0; lower weighs the hardest negatives more. SimCLR's is 0.1 to 0.5. May be traced.
+      where: False takes a pair out altogether, as example and as negative.
+
+    optax's `ntxent` takes one array with labels, 0.07, and returns the mean over pairs.
+
+    Raises TypeError for vectors that are not floating, ValueError where the shapes do not fit or for a temperature out
+    of range.
+
+    Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
+
+    >>> nt_xent(jnp.eye(2), jnp.eye(2), temperature=1.0).tolist()  # -log(e / (e + 2))
+    [0.551..., 0.551...]
+    """
+    x, y = _features("nt_xent", ("x", "y"), (x, y))
+    if x.ndim != 2:
+        raise invalid("nt_xent", "x of shape [n, d]", x)
+    n = x.shape[0]
+    temperature = _positive("nt_xent", "temperature", temperature, x.dtype)
+    live = jnp.ones(n, bool) if where is None else _mask("nt_xent", where, (n,))
+
+    def loss(x: Array, y: Array) -> Array:
+        z = jnp.concatenate([_unit(x), _unit(y)])
+        scores = jnp.matmul(z, z.T, precision="highest") / temperature
+        others = jnp.tile(live, 2)[None, :] & ~jnp.eye(2 * n, dtype=bool)
+        rest = jax.nn.logsumexp(jnp.where(others, scores, -jnp.inf), axis=1)
+        positives = (z[:n] * z[n:]).sum(axis=1) / temperature
+        return jnp.where(live, (rest[:n] + rest[n:]) / 2 - positives, 0)
+
+    return _masked("nt_xent", loss, [x, y], (n,), weights, where)

@@ -1,0 +1,127 @@
+"""Losses of overlap between a segmentation and its mask."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn.losses._checks import _bits, _keep, _mask, _not_negative, _pair, _probability, _weighted
+
+__all__ = ["dice", "tversky"]
+
+
+def dice(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: int | Sequence[int] | None = None,
+    smooth: ArrayLike = 1.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Dice loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (2 Σ p y + s) / (Σ p + Σ y + s).
+
+    In [0, 1]; 1 less the F1 of soft masks. A region counts by its share, not by its pixels: good where the object is
+    small against the background. It hurts small objects, whose loss jumps with a pixel, and calibration; often
+    added to a cross-entropy.
+
+    Args:
+      probabilities: of the mask, from 0 to 1, such as `nn.sigmoid(logits)`; numbers that are none give NaN.
+      labels: of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities. Class numbers are
+        made one-hot first.
+      axis: the axes of one region, summed over; None is all but the first. `axis=(1, 2)` of [n, h, w, classes] gives a
+        loss for each class, [n, classes].
+      smooth: s >= 0, in pixels; with 0 an empty mask and prediction give NaN, else 0. May be traced.
+      weights: of the loss's shape.
+      where: of the labels' shape: False leaves a pixel out.
+
+    As optax's `dice_loss` after its softmax or sigmoid, whose `smooth` is half of this one. Some squares p and y in the
+    denominator (V-Net, 2016). Keras's Dice sums over the batch too unless given an axis.
+
+    Raises TypeError for integer probabilities, ValueError if the shapes differ or for an axis or `smooth` out of range.
+
+    Milletari, Navab and Ahmadi, V-Net, 2016.
+
+    >>> dice(jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([[1, 0, 0, 0]]), smooth=0.0).tolist()
+    [0.333...]
+    """
+    smooth = _not_negative("dice", "smooth", smooth, jnp.result_type(float))
+    return _overlap("dice", probabilities, labels, 0.5, 0.5, smooth / 2, axis, weights, where)
+
+
+def tversky(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = 0.5,
+    beta: ArrayLike = 0.5,
+    axis: int | Sequence[int] | None = None,
+    smooth: ArrayLike = 1.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Tversky loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (TP + s) / (TP + α FP + β FN + s).
+
+    With TP = Σ p y, FP = Σ p (1 - y), FN = Σ (1 - p) y. In [0, 1]. `dice` that may weigh misses against false alarms:
+    β > α finds more of a small lesion at the price of false alarms. α = β = 1/2 is `dice` with twice the `smooth`,
+    α = β = 1 the Jaccard loss, 1 - IoU.
+
+    Args:
+      alpha: weight of false positives, >= 0; may be traced.
+      beta: weight of false negatives, >= 0; may be traced.
+      probabilities, labels, axis, smooth, weights, where: as for `dice`.
+
+    Raises as `dice`, and ValueError for `alpha` or `beta` out of range.
+
+    Salehi, Erdogmus and Gholipour, Tversky Loss Function for Image Segmentation, 2017.
+
+    >>> p, y = jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([[1, 0, 0, 0]])
+    >>> tversky(p, y, alpha=0.5, beta=2.0, smooth=0.0).tolist()  # 1 - 1 / (1 + 1/2)
+    [0.333...]
+    """
+    return _overlap("tversky", probabilities, labels, alpha, beta, smooth, axis, weights, where)
+
+
+def _overlap(
+    name: str,
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    smooth: ArrayLike,
+    axis: int | Sequence[int] | None,
+    weights: ArrayLike | None,
+    where: ArrayLike | None,
+) -> Array:
+    p, y = _pair(name, "probabilities", probabilities, "labels", labels)
+    if axis is None and not p.ndim:
+        raise invalid(name, "probabilities of shape [n, ...]", p, "Name the axes of a region by axis=.")
+    axes = _axes(name, axis, p.ndim)
+    y = _bits(y, p.dtype)
+    if where is not None:
+        mask = _mask(name, where, p.shape, "the labels")
+        p, y = _keep(mask, p), _keep(mask, y)
+    alpha = _not_negative(name, "alpha", alpha, p.dtype)
+    beta = _not_negative(name, "beta", beta, p.dtype)
+    smooth = _not_negative(name, "smooth", smooth, p.dtype)
+    p = _probability(p)
+    hit, false_alarm, miss = ((a * b).sum(axis=axes) for a, b in ((p, y), (p, 1 - y), (1 - p, y)))
+    wrong = alpha * false_alarm + beta * miss
+    return _weighted(name, wrong / (hit + wrong + smooth), weights)
+
+
+def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(1, rank))
+    given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    for a in given:
+        if isinstance(a, bool) or not isinstance(a, int):
+            raise wrong_type(name, "axis to be an int, several or None", axis)
+        if not -rank <= a < rank:
+            raise invalid(name, f"axis from {-rank} to {rank - 1}", a)
+    axes = tuple(a % rank for a in given)
+    if len(set(axes)) < len(axes):
+        raise invalid(name, "axis to name each axis once", axis)
+    return axes

@@ -1,0 +1,242 @@
+"""Losses of regression: of residuals, and the negative log-likelihoods of counts and of normal distributions."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxnn._errors import describe, invalid
+from jaxnn.losses._checks import _flag, _floating, _masked, _pair, _positive, _small
+
+__all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll", "quantile", "squared_error"]
+
+
+def squared_error(
+    prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """Squared error, elementwise [...], [...] -> [...]: r² with r = prediction - target; its gradient is 2r.
+
+    Its mean is least at the mean of the targets: good for errors that are normal, and it hurts where some targets are
+    wrong, since outliers weigh by their square. On logits or probabilities it is no loss of classification: logits over
+    1000 give gradients over 1000. As optax's `squared_error`
+    (`l2_loss` is half of it). PyTorch's MSELoss and Keras take a mean at once, Keras over the last axis.
+
+    Raises TypeError for an integer prediction, ValueError if the shapes differ.
+
+    >>> squared_error(jnp.array([1.0, 5.0]), jnp.array([1.0, 2.0])).tolist()
+    [0.0, 9.0]
+    """
+    p, t = _pair("squared_error", "prediction", prediction, "target", target)
+    return _masked("squared_error", lambda p, t: (p - t) ** 2, [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+def absolute_error(
+    prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """Absolute error, elementwise [...], [...] -> [...]: |r| with r = prediction - target.
+
+    Its gradient is sign(r), and 0 at r = 0, the middle of the subgradients [-1, 1] (jnp.abs has 1 there). Its mean is
+    least at the median of the targets: good where some of them are wrong, and it hurts near the optimum, where steps do
+    not shrink with the error. As PyTorch's L1Loss and Keras's MeanAbsoluteError, before their means.
+
+    Raises TypeError for an integer prediction, ValueError if the shapes differ.
+
+    >>> absolute_error(jnp.array([1.0, 5.0]), jnp.array([1.0, 8.0])).tolist()
+    [0.0, 3.0]
+    """
+    p, t = _pair("absolute_error", "prediction", prediction, "target", target)
+    return _masked("absolute_error", _absolute, [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+def _absolute(p: Array, t: Array) -> Array:
+    r = p - t
+    return r * jnp.sign(r)
+
+
+def huber(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    delta: ArrayLike = 1.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Huber loss, elementwise [...], [...] -> [...], with r = prediction - target:
+
+        r²/2 if |r| <= δ, else δ (|r| - δ/2)
+
+    Half the squared error within δ and a multiple of the absolute error beyond; its gradient is r clipped to ±δ. Good
+    for regression with outliers, as bounded as the absolute error and smooth at 0; δ has to suit the targets' scale.
+
+    Args:
+      delta: where the square ends, > 0, in units of the target; may be traced.
+
+    As optax's and Keras's; PyTorch's HuberLoss too, whose SmoothL1Loss is this divided by its `beta`, our δ.
+
+    Raises TypeError for an integer prediction, ValueError if the shapes differ or for δ <= 0.
+
+    Huber, Robust Estimation of a Location Parameter, 1964.
+
+    >>> huber(jnp.array([0.5, -3.0]), jnp.array([0.0, 0.0])).tolist()
+    [0.125, 2.5]
+    """
+    p, t = _pair("huber", "prediction", prediction, "target", target)
+    delta = _positive("huber", "delta", delta, p.dtype)
+
+    def loss(p: Array, t: Array) -> Array:
+        r = p - t
+        inner = jax.lax.clamp(-delta, r, delta)
+        return inner * (r - inner / 2)
+
+    return _masked("huber", loss, [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+def log_cosh(
+    prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """Log of the hyperbolic cosine, elementwise [...], [...] -> [...]: log cosh r with r = prediction - target.
+
+    r²/2 for small r and |r| - log 2 for large; its gradient is tanh r. A Huber loss without a corner and without a δ:
+    the scale of the targets decides where it turns, so bring them to a deviation of about 1. Small residuals keep their
+    relative precision, where optax's and Keras's differences of large terms end in the rounding of log 2.
+
+    Raises TypeError for an integer prediction, ValueError if the shapes differ.
+
+    >>> log_cosh(jnp.array([0.002, 1e4]), jnp.array([0.0, 0.0])).tolist()
+    [1.99999...e-06, 9999.30...]
+    """
+    p, t = _pair("log_cosh", "prediction", prediction, "target", target)
+    return _masked("log_cosh", lambda p, t: _log_cosh(p - t), [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+@jax.custom_jvp
+def _log_cosh(r: Array) -> Array:
+    size = jnp.abs(r)
+    near = jnp.log1p(2 * jnp.sinh(jnp.minimum(size, 1) / 2) ** 2)
+    far = size + jnp.log1p(jnp.exp(-2 * size)) - jnp.log(2.0).astype(r.dtype)
+    return jnp.where(size < 1, near, far)
+
+
+_log_cosh.defjvps(lambda tangent, value, r: tangent * jnp.tanh(r))
+
+
+def quantile(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    q: ArrayLike = 0.5,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Pinball loss, elementwise [...], [...] -> [...], with r = target - prediction: q r if r > 0, else (q - 1) r.
+
+    Its mean is least at the q-quantile of the targets: good for intervals (q = 0.05 and 0.95) and for costs that differ
+    by side; q = 0.5 is half the absolute error. The gradient is -q below the target and 1 - q above, and at r = 0 it is
+    0, one of the subgradients [-q, 1 - q]. Quantiles fitted apart may cross.
+
+    Args:
+      q: which quantile, between 0 and 1; may be traced. Several at once are several heads, or a `jax.vmap` over q.
+
+    As scikit-learn's `mean_pinball_loss` before its mean.
+
+    Raises TypeError for an integer prediction, ValueError if the shapes differ or for a q out of range.
+
+    Koenker and Bassett, Regression Quantiles, 1978.
+
+    >>> quantile(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), q=0.75).tolist()
+    [0.75, 0.25]
+    """
+    p, t = _pair("quantile", "prediction", prediction, "target", target)
+    q = _small("quantile", "q", q, p.dtype)
+
+    def loss(p: Array, t: Array) -> Array:
+        r = t - p
+        return r * jnp.where(r > 0, q, jnp.where(r < 0, q - 1, 0))
+
+    return _masked("quantile", loss, [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+def poisson_nll(
+    log_rate: ArrayLike,
+    counts: ArrayLike,
+    *,
+    full: bool = False,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Negative log-likelihood of counts under Poisson distributions, elementwise [...], [...] -> [...]:
+
+        e^x - y x        (+ log y! with `full`)
+
+    From the log of the rate, so that any output is a rate; the gradient is e^x - y. Good for counts, whose spread grows
+    with their mean; it hurts where they spread more than that. A rate of 0 (x = -inf) is certain of a count of 0.
+
+    Args:
+      log_rate: log of the expected count. Of rates, pass their logarithm.
+      counts: >= 0, of any real dtype; negative ones give NaN.
+      full: adds the term that does not depend on the prediction, exactly; PyTorch's is Stirling's approximation.
+
+    As PyTorch's PoissonNLLLoss. Keras's Poisson takes rates.
+
+    Raises TypeError for an integer log rate, ValueError if the shapes differ.
+
+    >>> poisson_nll(jnp.log(jnp.array([2.0, 4.0])), jnp.array([0, 4])).tolist()
+    [2.0, -1.545...]
+    """
+    x, y = _pair("poisson_nll", "log_rate", log_rate, "counts", counts)
+    _flag("poisson_nll", "full", full)
+
+    def loss(x: Array, y: Array) -> Array:
+        y = jnp.where(y < 0, jnp.nan, y)
+        settled = (x == jnp.inf) | ((x == -jnp.inf) & (y == 0))  # e^x outgrows y x, and 0 · inf is 0
+        value = jnp.exp(x) - y * jnp.where(settled, 0, x)
+        return value + jax.scipy.special.gammaln(y + 1) if full else value
+
+    return _masked("poisson_nll", loss, [x, y.astype(x.dtype)], x.shape, weights, where)
+
+
+def gaussian_nll(
+    mean: ArrayLike,
+    target: ArrayLike,
+    log_variance: ArrayLike,
+    *,
+    full: bool = False,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Negative log-likelihood of targets under normal distributions, elementwise [...], [...], [...] -> [...]:
+
+        (s + (target - mean)² e^-s) / 2        with s = log σ²        (+ log(2π) / 2 with `full`)
+
+    For a network that tells how sure it is, by a second output. From the log of the variance, so that any output is a
+    variance and none is 0. Large errors count less where the variance is large, so a network may buy off what it
+    finds hard; starting with a constant variance helps (Seitzer et al., On the Pitfalls of Heteroscedastic Uncertainty
+    Estimation, 2022).
+
+    Args:
+      log_variance: of the mean's shape; `jnp.log(variance)` of a variance. PyTorch's GaussianNLLLoss takes the variance
+        and clips it at 1e-6.
+      full: adds the constant.
+
+    Raises TypeError for an integer mean or log variance, ValueError if the shapes differ.
+
+    Nix and Weigend, Estimating the Mean and Variance of the Target Probability Distribution, 1994.
+
+    >>> gaussian_nll(jnp.array([1.0]), jnp.array([3.0]), jnp.log(jnp.array([4.0]))).tolist()  # (log 4 + 1) / 2
+    [1.193...]
+    """
+    p, t = _pair("gaussian_nll", "mean", mean, "target", target)
+    s = _floating("gaussian_nll", "log_variance", log_variance)
+    if s.shape != p.shape:
+        got = f"{describe(p)} and {describe(s)}"
+        raise invalid("gaussian_nll", "mean and log_variance of one shape", got, "Nothing is broadcast.")
+    _flag("gaussian_nll", "full", full)
+
+    def loss(p: Array, t: Array, s: Array) -> Array:
+        r = t - p
+        precision = jnp.exp(-s / 2)
+        certain = (r == 0) & (precision == jnp.inf)  # 0 · inf is 0
+        z = r * jnp.where(certain, 0, precision)
+        return (s + z**2 + (jnp.log(2 * jnp.pi).astype(s.dtype) if full else 0)) / 2
+
+    return _masked("gaussian_nll", loss, [p, t.astype(p.dtype), s.astype(p.dtype)], p.shape, weights, where)

@@ -1,0 +1,101 @@
+"""Losses of sequences whose alignment is not known."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.losses._checks import _floating, _kind, _masked, _wide
+
+__all__ = ["ctc"]
+
+
+def ctc(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike,
+    label_lengths: ArrayLike,
+    *,
+    blank: int = 0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Connectionist temporal classification, [n, t, k], integer [n, l], [n], [n] -> [n]:
+
+        -log Σ_π Π_t softmax(x_t)_π(t)
+
+    The sum runs over all ways π to spread the labels over the frames: each label on one or more frames in a row, blanks
+    anywhere between, and at least one between two equal labels. In [0, inf) up to rounding, in nats. Good for speech
+    and handwriting, where nobody marked which frame is which letter; it takes the frames to be independent, and tends
+    to answers of blanks with narrow spikes. The recursion is optax's.
+
+    Args:
+      logits: unnormalised log-probabilities of k - 1 labels and the blank, a row for each frame.
+      labels: from 0 to k - 1 without the blank; those beyond the length are padding of any value.
+      logit_lengths: how many frames count, from 0 to t. Frames beyond influence nothing and get no gradient.
+      label_lengths: how many labels count, from 0 to l.
+      blank: the number of the blank.
+
+    Where the frames are too few for the labels the loss is inf and its gradient 0, as with PyTorch's `zero_infinity`
+    for the gradient; optax gives about 1e5. A label or a length out of range gives NaN. PyTorch's CTCLoss takes
+    log-probabilities [t, n, k]; its mean divides by the label lengths. Keras's CTC masks by the blank.
+
+    Raises TypeError for integer logits and for labels or lengths that are not integers, ValueError where the shapes do
+    not fit or for a blank out of range.
+
+    Graves et al., Connectionist Temporal Classification, 2006.
+
+    >>> x, frames, length = jnp.zeros((1, 2, 2)), jnp.array([2]), jnp.array([1])
+    >>> ctc(x, jnp.array([[1]]), frames, length).tolist()  # -log(3/4): of 4 ways, 1 1, 0 1 and 1 0 read 1
+    [0.287...]
+    """
+    x = _floating("ctc", "logits", logits)
+    if x.ndim != 3 or not x.shape[2]:
+        raise invalid("ctc", "logits of shape [n, t, k] with k >= 1", x)
+    n, frames, k = x.shape
+    labels = _whole("labels", labels, (n, None), x)
+    logit_lengths = _whole("logit_lengths", logit_lengths, (n,), x)
+    label_lengths = _whole("label_lengths", label_lengths, (n,), x)
+    if isinstance(blank, bool) or not isinstance(blank, int):
+        raise wrong_type("ctc", "blank to be an int", blank)
+    if not 0 <= blank < k:
+        raise invalid("ctc", f"blank from 0 to {k - 1}", blank)
+
+    def loss(x: Array, y: Array, frames_of: Array, labels_of: Array) -> Array:
+        used = jnp.arange(y.shape[1])[None, :] < labels_of[:, None]
+        strange = used & ((y < 0) | (y >= k) | (y == blank))
+        fit = (frames_of >= 0) & (frames_of <= frames) & (labels_of >= 0) & (labels_of <= y.shape[1])
+        sound = fit & ~strange.any(axis=1)
+        repeats = (used[:, 1:] & (y[:, 1:] == y[:, :-1])).sum(axis=1)
+        y = jnp.where(used & ~strange, y, 0)
+        value = _alignments(x, y, frames_of, used, blank) * jnp.where(sound, 1.0, jnp.nan).astype(x.dtype)
+        return jnp.where((labels_of + repeats > frames_of) & sound | (value > -_NEVER / 2), jnp.inf, value)
+
+    return _masked("ctc", loss, [_wide(x), labels, logit_lengths, label_lengths], (n,), weights, where)
+
+
+_NEVER = -1e30  # the logarithm of 0: finite, since 0 · inf would be NaN, and far below what any frames add up to
+
+
+def _alignments(x: Array, y: Array, frames_of: Array, used: Array, blank: int) -> Array:
+    x, y, used = (a if a.shape[1] else jnp.zeros_like(a, shape=(len(a), 1, *a.shape[2:])) for a in (x, y, used))
+    live = jnp.arange(x.shape[1])[None, :] < frames_of[:, None]
+    x = jnp.where(live[:, :, None], jnp.maximum(x, _NEVER), 0)
+    padding = [(~mask).astype(x.dtype) for mask in (live, used)]
+    lenient = jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow")  # optax is not strict
+    with lenient[0], lenient[1], jax.default_matmul_precision("highest"):
+        return optax.ctc_loss(x, padding[0], y, padding[1], blank_id=blank, log_epsilon=_NEVER)
+
+
+def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:
+    """Whole numbers of a shape, of which None is any size."""
+    if not jnp.issubdtype(_kind(value), jnp.integer):
+        raise wrong_type("ctc", f"integer {what}", value)
+    got = jnp.shape(value)
+    if len(got) != len(shape) or any(a not in (None, b) for a, b in zip(shape, got, strict=True)):
+        sizes = ", ".join("l" if size is None else str(size) for size in shape)
+        raise invalid("ctc", f"{what} of shape [{sizes}] for logits {describe(x)}", value)
+    array = jnp.asarray(value)
+    return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
