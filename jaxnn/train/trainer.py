@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.layer import Layer, paths
+from jaxnn._paths import globs, matching
+from jaxnn.layer import Layer
 
 Metrics = dict[str, jax.Array]
 
@@ -141,7 +142,7 @@ def objective_trainer(
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
-    patterns = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+    patterns = globs("trainer", "frozen", frozen)
 
     def start(key: jax.Array, batch: Any) -> TrainState:
         key = typed(key)
@@ -151,10 +152,7 @@ def objective_trainer(
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
             raise wrong_type("trainer", "init to return params as a nested dict", params)
-        known = paths(params)
-        for pattern in patterns:
-            if not any(fnmatchcase(path, pattern) for path in known):
-                raise invalid("trainer", f"frozen to match some of {', '.join(known)}", repr(pattern))
+        matching("trainer", params, patterns, argument="frozen")
         with jax.numpy_dtype_promotion("standard"):
             opt_state = optimizer.init(_split(params, patterns)[0])
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))

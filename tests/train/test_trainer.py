@@ -255,7 +255,7 @@ ERRORS = {
     "pattern": (
         lambda: make(frozen=["w", "body/*"]).init(jax.random.key(0), BATCH),
         ValueError,
-        "trainer: expected frozen to match some of w, b, got 'body/*'.",
+        "trainer: expected frozen to match some of b, w, got 'body/*'.",
     ),
     "pair": (
         lambda: make().init(jax.random.key(0), BATCH[0]),
