@@ -147,7 +147,7 @@ def _nearly_gaussian(z: Array) -> tuple[Array, Array]:
     slope = (2 / jnp.pi) ** 0.5
     u, du = slope * (z + 0.044715 * z**3), slope * (1 + 3 * 0.044715 * z**2)
     distribution = jax.nn.sigmoid(2 * u)
-    return distribution, 2 * du * distribution * jax.nn.sigmoid(-2 * u)
+    return distribution, 2 * du * distribution * (1 - distribution)
 
 
 def _gelu_slope(z: Array, distribution: Array, density: Array) -> Array:
@@ -155,24 +155,25 @@ def _gelu_slope(z: Array, distribution: Array, density: Array) -> Array:
 
 
 def _bounded(z: Array) -> Array:
-    """The slopes are constant beyond ±_FAR: clipping there makes every derivative finite."""
+    """Gates are constant beyond ±_FAR: clipping there makes every derivative finite."""
     return jnp.clip(z, -_FAR, _FAR)
 
 
+# Value and slope take their gate from the same expression, so that a compiler computes it once for both.
 _gelu = elementwise(
-    lambda z: jnp.maximum(z, -_FAR) * _gaussian(z)[0],
+    lambda z: jnp.maximum(z, -_FAR) * _gaussian(_bounded(z))[0],
     lambda z: _gelu_slope(_bounded(z), *_gaussian(_bounded(z))),
 )
 _gelu_tanh = elementwise(
-    lambda z: jnp.maximum(z, -_FAR) * _nearly_gaussian(jnp.maximum(z, -_FAR))[0],
+    lambda z: jnp.maximum(z, -_FAR) * _nearly_gaussian(_bounded(z))[0],
     lambda z: _gelu_slope(_bounded(z), *_nearly_gaussian(_bounded(z))),
 )
 
 
 def _logit(z: Array, beta: Array) -> Array:
-    """beta z, but 0 for beta = 0 and z = ±inf."""
+    """beta z, but 0 for beta = 0 and z = ±inf, within ±800: there σ is 0 or 1, and u σ(-u) not yet NaN."""
     largest = jnp.finfo(z.dtype).max.item()
-    return beta * jnp.clip(z, -largest, largest)
+    return jnp.clip(beta * jnp.clip(z, -largest, largest), -800, 800)
 
 
 def _silu_value(z: Array, beta: Array) -> Array:
@@ -181,8 +182,9 @@ def _silu_value(z: Array, beta: Array) -> Array:
 
 
 def _silu_slope(z: Array, beta: Array) -> Array:
-    u = jnp.clip(_logit(z, beta), -800, 800)  # there σ is 0 or 1, and u σ(-u) not yet NaN
-    return jax.nn.sigmoid(u) * (1 + u * jax.nn.sigmoid(-u))
+    u = _logit(z, beta)
+    gate = jax.nn.sigmoid(u)
+    return gate * (1 + u * (1 - gate))
 
 
 def _silu_slope_in_beta(z: Array, beta: Array) -> Array:
