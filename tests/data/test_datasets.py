@@ -18,8 +18,8 @@ from jaxnn.data._sources import ARCHIVES
 
 download = pytest.mark.download
 KNOWN = (
-    "breast_cancer, diabetes, digits, fashion_mnist, iris, japanese_vowels, linnerud, mnist, mnist1d, randhie, "
-    "shakespeare, wine"
+    "breast_cancer, diabetes, digits, fashion_mnist, iris, japanese_vowels, linnerud, mnist, mnist1d, "
+    "motorcycle, randhie, shakespeare, wine"
 )
 
 
@@ -53,6 +53,7 @@ SHAPES = [
     pytest.param("fashion_mnist", (60000, 28, 28, 1), (60000,), (10000, 28, 28, 1), (10000,), 10, 0, marks=download),
     pytest.param("mnist", (5000, 28, 28, 1), (5000,), None, None, 10, 0, marks=download),
     pytest.param("mnist1d", (4000, 40), (4000,), (1000, 40), (1000,), 10, 0, marks=download),
+    pytest.param("motorcycle", (1, 500, 741, 3), (1, 500, 741), None, None, 0, 0, marks=download),
     pytest.param("japanese_vowels", (270, 29, 12), (270,), (370, 29, 12), (370,), 9, 0, marks=download),
     pytest.param("randhie", (20190, 9), (20190,), None, None, 0, 9, marks=download),
     pytest.param("shakespeare", (5057279,), (5057279,), None, None, 84, 0, marks=download),
@@ -71,11 +72,14 @@ def test_shapes_and_dtypes(name, x, y, x_test, y_test, classes, features):
         if name == "japanese_vowels":
             inputs, lengths = inputs
             assert (lengths.shape, lengths.dtype) == (shapes[1], np.int32)
+        if name == "motorcycle":
+            inputs, right = inputs
+            assert (right.shape, right.dtype) == (inputs.shape, np.float32)
         assert (inputs.shape, targets.shape) == shapes
         assert inputs.dtype == (np.int32 if name == "shakespeare" else np.float32)
         assert targets.dtype == (np.int32 if classes else np.float32)
         assert np.isfinite(inputs).all()
-        assert np.isfinite(targets).all()
+        assert np.isfinite(targets).all() or name == "motorcycle"
         if classes:
             np.testing.assert_array_equal(np.unique(targets), range(classes))
     assert (len(found.classes), len(found.features)) == (classes, features)
@@ -164,6 +168,44 @@ def test_idx_reads_sizes_and_order():
     expected = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in expected.shape)
     np.testing.assert_array_equal(_readers.idx(gzip.compress(header + expected.tobytes())), expected)
+
+
+@download
+def test_motorcycle_is_one_scene_seen_twice():
+    """The disparities are the published ones, and each left pixel has its colour in the right photo, d to the left."""
+    (left, right), disparity = load("motorcycle").train
+    known = np.isfinite(disparity)
+    assert np.isposinf(disparity[~known]).all()
+    assert 1 - known.mean() == pytest.approx(0.073, abs=5e-4)
+    assert (disparity[known].min(), disparity[known].max()) == (
+        pytest.approx(7.19, abs=0.01),
+        pytest.approx(59.9, abs=0.1),
+    )
+    assert (left.min(), left.max()) == (0, 1)
+    _, rows, columns = np.nonzero(known)
+    error = {}
+    for sign in (-1, 0, 1):
+        there = columns + sign * np.round(disparity[known]).astype(int)
+        inside = (there >= 0) & (there < left.shape[2])
+        difference = left[0, rows, columns] - right[0, rows, there.clip(0, left.shape[2] - 1)]
+        error[sign] = np.abs(difference[inside]).mean()
+    assert error[-1] < 0.06 < 0.12 < min(error[0], error[1])
+
+
+def test_photos_ask_for_pillow(monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ValueError) as error:
+        _readers.photo(b"")
+    assert str(error.value) == "load: expected Pillow, which decodes PNG, got none. Run `pip install pillow`."
+
+
+def test_photo_reads_height_width_colour():
+    from PIL import Image
+
+    expected = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
+    file = io.BytesIO()
+    Image.fromarray(expected).save(file, "png")
+    np.testing.assert_array_equal(_readers.photo(file.getvalue()), expected.astype(np.float32) / 255)
 
 
 # --- series and text
