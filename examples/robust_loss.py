@@ -27,12 +27,9 @@ import optax
 
 import jaxnn as nn
 
-SAMPLES = 10_000  # of 343289 known pixels, 2.9 %: a sample every six pixels, so that edges have to be guessed
+SAMPLES = 10_000  # of 343274 known pixels, 2.9 %: a sample every six pixels, so that edges have to be guessed
 OUTLIERS = 0.2
-TOO_MUCH = (
-    20.0,
-    60.0,
-)  # pixels added to an outlier, uniform: only ever added, so that the mean shifts and the median less
+TOO_MUCH = (20.0, 60.0)  # pixels added to an outlier, uniform; never taken away, so that the mean shifts
 UNIT = 10.0  # pixels: the networks learn disparities of 0.7 to 6
 DELTA = 1.0 / UNIT  # Huber's: residuals over one pixel weigh as in the absolute error
 FREQUENCIES = 64
