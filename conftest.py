@@ -11,6 +11,22 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+OTHER_DTYPES = {"bfloat16", "float16", "float64", "complex64", "complex128"}
+
+
+def pytest_collection_modifyitems(items):
+    """Sweeps over dtypes: float32 belongs to the fast tier, the others are slow."""
+    for item in items:
+        params = getattr(item, "callspec", None)
+        if params and any(_dtype_name(value) in OTHER_DTYPES for value in params.params.values()):
+            item.add_marker(pytest.mark.slow)
+
+
+def _dtype_name(value):
+    name = getattr(value, "__name__", value)
+    return name if isinstance(name, str) else ""
+
+
 @pytest.fixture(autouse=True)
 def _names_in_docstrings(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, np=np, nn=nn)

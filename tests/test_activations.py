@@ -249,6 +249,7 @@ def at_edges(name: str, dtype: str) -> list[np.ndarray]:
 
 @every
 @dtypes
+@pytest.mark.slow
 def test_values_and_slopes(name, dtype):
     (value, slope, *_), (y, dy, _) = at_points(name, dtype), true(name, dtype)
     assert (str(value.dtype), str(slope.dtype)) == (dtype, dtype)
@@ -257,6 +258,7 @@ def test_values_and_slopes(name, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_forward_mode_and_second_derivatives(name):
     _, _, bend, forward = at_points(name, "float64")
     assert_close(forward, true(name, "float64")[1], scale=1.0)
@@ -330,6 +332,7 @@ def test_any_shape_and_the_empty_ones(name, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_eager_is_jit_for_numpy_arrays_and_python_floats(name):
     case, x = CASES[name], points("float32")
     assert_close(case(x), at_points(name, "float32")[0])

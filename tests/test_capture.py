@@ -74,6 +74,7 @@ def captured(model, params, state, x):
     return nn.capture(model, "block/dense").apply(params, state, x)[0][1]["block/dense"]
 
 
+@pytest.mark.slow
 def test_under_jit_vmap_remat_and_residual():
     for wrap in (nn.remat, nn.residual, partial(nn.cast, dtype=jnp.float32)):
         model = nn.serial(wrap(BLOCK))
@@ -191,6 +192,7 @@ def test_capture_of_capture_gives_both():
     same_tree(new, state)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_params_passes_through():
     params, state = DEEP.init(KEY, X)
 

@@ -138,6 +138,7 @@ def by_hand(block, n, params, state, x, *, key=None, train=False):
 
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("train", [False, True])
+@pytest.mark.slow
 def test_repeat_is_its_copies_written_out(n, train):
     model = nn.repeat(BLOCK, n)
     params, state = model.init(KEY, X)
@@ -204,6 +205,7 @@ def test_repeat_and_residual_nest(model, net):
     assert_close(y, net(lambda x: np.tanh(x @ w[0] + b[0]), lambda x: np.tanh(x @ w[1] + b[1]), np.float64(X)))
 
 
+@pytest.mark.slow
 def test_repeat_of_repeat_stacks_twice():
     p, y = run(nn.repeat(nn.repeat(nn.dense(4, bias=False), 2), 3))
     assert p["w"].shape == (3, 2, 4, 4)
@@ -228,6 +230,7 @@ def test_repeat_under_vmap_of_params():
 
 
 @pytest.mark.parametrize("policy", [None, jax.checkpoint_policies.dots_saveable])
+@pytest.mark.slow
 def test_remat_changes_neither_values_nor_gradients(policy):
     plain, model = BLOCK, nn.remat(BLOCK, policy=policy)
     params, state = plain.init(KEY, X)

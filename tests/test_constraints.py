@@ -146,6 +146,7 @@ def test_gradients_of_the_norms(x64):
 
 
 @every
+@pytest.mark.slow
 def test_in_a_chain_under_jit_and_vmap_over_seeds(case):
     """Five steps of momentum: on the constraint after every one of them, member by member as alone."""
 

@@ -128,6 +128,7 @@ def test_every_public_name_has_a_row():
 
 
 @random
+@pytest.mark.slow
 def test_distribution(case, key):
     check_distribution(case, np.asarray(case.f(key, SHAPE), np.float64))
 
@@ -217,6 +218,7 @@ def transformed():
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_transformations_and_keys(name, transformed):
     keys, values = transformed
     f = CASES[name].f
@@ -262,6 +264,7 @@ def test_fans(shape, fan_in, fan_out, key):
         assert np.abs(w).max() > np.sqrt(3 / n) * 0.995
 
 
+@pytest.mark.slow
 def test_he_keeps_the_mean_square_through_relu_and_lecun_through_linear_layers(key):
     def mean_square_after(depth, initializer, f):
         x = jax.random.normal(jax.random.key(1), (64, 256))

@@ -109,6 +109,7 @@ def test_every_kind_of_every_library_has_a_row():
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.slow
 def test_distribution(case):
     draws, expected = made(case), CASES[case]
     assert draws.keys() == expected.keys()
@@ -165,6 +166,7 @@ def test_shape_and_dtype(dtype):
                     assert (x.shape, str(x.dtype)) == (shape, dtype)
 
 
+@pytest.mark.slow
 def test_own_draws_are_rounded_from_float32_and_take_raw_keys_jit_and_vmap():
     draws = [
         (preset("torch", "gru", H)["b"], LONG),

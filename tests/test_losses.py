@@ -155,6 +155,7 @@ def compiled(dtype: str) -> dict:
 
 @named
 @dtypes
+@pytest.mark.slow
 def test_value_and_gradient(name, dtype):
     case, jitted = CASES[name], compiled(dtype)[name]
     with jax.enable_x64(dtype == "float64"):
@@ -169,6 +170,7 @@ def test_value_and_gradient(name, dtype):
 
 
 @named
+@pytest.mark.slow
 def test_transformations(name):
     case, jitted = CASES[name], compiled("float32")[name]
     prediction, target = batch(case)
@@ -188,6 +190,7 @@ def test_optax_agrees(case):
 
 
 @every
+@pytest.mark.slow
 def test_derivatives_by_differences(case, x64):
     """Of the loss by its target, and of its gradient: the gradient has its formula above."""
     prediction, target = batch(case, "float64")
@@ -244,6 +247,7 @@ def test_weights_multiply(case, dtype):
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_a_mask_hides_anything(case, dtype):
     mask = np.asarray([[True, False, True], [True] * 3, [False] * 3, [False, True, True]])
 
@@ -287,6 +291,7 @@ def test_a_mask_hides_the_gradient_of_float_targets(case):
 
 
 @every
+@pytest.mark.slow
 def test_a_mask_of_the_last_batch(case):
     prediction, target = batch(case)
     where = jnp.arange(4)[:, None].repeat(3, 1) < 3

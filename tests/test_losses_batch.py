@@ -47,6 +47,7 @@ def mined(x, y, margin, squared):
 
 @pytest.mark.parametrize("squared", [True, False])
 @dtypes
+@pytest.mark.slow
 def test_semi_hard_triplets(squared, dtype):
     with jax.enable_x64(dtype == "float64"):
         x = jnp.asarray(TEN, dtype)
@@ -58,6 +59,7 @@ def test_semi_hard_triplets(squared, dtype):
         assert jax.grad(lambda x: f(x, CLASSES).sum())(x).dtype == dtype
 
 
+@pytest.mark.slow
 def test_semi_hard_triplets_of_masked_and_missing_examples(x64):
     x, keep = jnp.asarray(TEN), np.arange(10) != 4
     f = partial(triplet_semi_hard, margin=3.0)
@@ -94,6 +96,7 @@ def nt_xent_reference(x, y, temperature):
 
 
 @dtypes
+@pytest.mark.slow
 def test_nt_xent(dtype):
     with jax.enable_x64(dtype == "float64"):
         x, y = (jnp.asarray(v, dtype) for v in VIEWS)
@@ -110,6 +113,7 @@ def test_nt_xent(dtype):
         assert jax.grad(lambda x: nt_xent(x, y).sum())(x).dtype == dtype
 
 
+@pytest.mark.slow
 def test_nt_xent_of_masked_pairs_and_of_few(x64):
     x, y = map(jnp.asarray, VIEWS)
     keep = np.asarray([True, True, False, True, False, True])
@@ -139,6 +143,7 @@ MASK = RNG.integers(0, 2, (3, 4, 5, 2))
 
 @dtypes
 @pytest.mark.parametrize("labels", [MASK, MASK == 1, MASK.astype(float) * 0.9], ids=["int", "bool", "soft"])
+@pytest.mark.slow
 def test_overlap(labels, dtype):
     with jax.enable_x64(dtype == "float64"):
         p = jnp.asarray(P, dtype)
@@ -154,6 +159,7 @@ def test_overlap(labels, dtype):
         assert jax.grad(lambda p: dice(p, y).sum())(p).dtype == dtype
 
 
+@pytest.mark.slow
 def test_overlap_at_its_edges(x64):
     p, y = jnp.asarray(P), jnp.asarray(MASK)
     nothing = jnp.zeros((1, 4))
@@ -203,6 +209,7 @@ LENGTHS = np.asarray([3, 2, 1, 0, 3, 0, 3])
 
 @pytest.mark.parametrize("blank", [0, 2])
 @dtypes
+@pytest.mark.slow
 def test_ctc_sums_over_all_alignments(blank, dtype):
     one, two = (label for label in range(3) if label != blank)
     y = np.asarray([[one, two, one], [one, one, 9], [two, 0, -5], [0, 1, 2], [one, two, two], [one] * 3, [two] * 3])
@@ -225,6 +232,7 @@ def test_ctc_sums_over_all_alignments(blank, dtype):
         assert bool(jnp.isfinite(slope).all())
 
 
+@pytest.mark.slow
 def test_ctc_gradients_masks_and_errors_of_data(x64):
     y = jnp.asarray([[1, 2, 1], [1, 1, 0], [2, 0, 0], [0, 0, 0], [1, 2, 1], [0, 0, 0], [2, 1, 2]])
     x, rows = jnp.asarray(X), jnp.asarray([0, 1, 2, 3, 6])
@@ -252,6 +260,7 @@ def test_ctc_gradients_masks_and_errors_of_data(x64):
     assert_close(singles, clean)
 
 
+@pytest.mark.slow
 def test_ctc_of_nothing():
     none = jnp.zeros(2, int)
     assert ctc(jnp.zeros((2, 0, 3)), jnp.zeros((2, 0), int), none, none).tolist() == [0.0, 0.0]
@@ -260,6 +269,7 @@ def test_ctc_of_nothing():
     assert ctc(jnp.zeros((0, 4, 3)), jnp.zeros((0, 2), int), none[:0], none[:0]).shape == (0,)
 
 
+@pytest.mark.slow
 def test_ctc_of_extreme_logits():
     """A path that costs more than optax's stand-in for infinity is still counted right."""
     x = 1e4 * jax.nn.one_hot(jnp.asarray([[2] * 40]), 3)

@@ -221,6 +221,7 @@ def test_values(case, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_gradients_are_slopes(case, x64):
     """Against differences of the float64 loop, by every argument; and of second order against our own."""
     args = batch(case, "float64")
@@ -242,6 +243,7 @@ def test_gradients_are_slopes(case, x64):
 
 @every
 @dtypes
+@pytest.mark.slow
 def test_transformed_is_the_same(case, dtype):
     with jax.enable_x64(dtype == "float64"):
         args = batch(case, dtype)
@@ -259,6 +261,7 @@ def test_transformed_is_the_same(case, dtype):
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_weights_masks_and_nothing_at_all(case, dtype):
     args = batch(case, dtype)
     rng = np.random.default_rng(1)
@@ -400,6 +403,7 @@ def test_edges(row, dtype):
         assert_close(got[1], np.float64(slope))
 
 
+@pytest.mark.slow
 def test_vectors_that_meet_or_vanish_have_finite_gradients():
     zero, one = jnp.zeros((1, 3)), jnp.ones((1, 3))
     for f, args in (
@@ -417,6 +421,7 @@ def test_vectors_that_meet_or_vanish_have_finite_gradients():
     assert float(jax.grad(lambda x: losses.contrastive(x, one, jnp.asarray([0])).sum())(one).sum()) == 0
 
 
+@pytest.mark.slow
 def test_an_ignored_label_may_be_any_number():
     x = jax.random.normal(jax.random.key(0), (4, K))
     y = jnp.asarray([0, -100, 255, 2])

@@ -160,6 +160,7 @@ def test_value_in_every_dtype(name, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_in_a_scan_of_a_vmap(case):
     stacked = [jnp.stack(x).reshape(2, 2, *x[0].shape) for x in zip(*(arrays(case, i) for i in range(4)), strict=True)]
     value = jax.jit(partial(jax.lax.map, lambda x: jax.vmap(case.f)(*x)))(stacked)
@@ -170,6 +171,7 @@ def test_in_a_scan_of_a_vmap(case):
 
 
 @every
+@pytest.mark.slow
 def test_padding_weights_and_no_examples(case):
     args = arrays(case)
     where = np.arange(N + 5) % 13 != 4  # 60 of 65
@@ -222,6 +224,7 @@ def test_masks_and_weights_fit(case):
 
 
 @pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.slow
 def test_accuracy_of_any_batch_shape_is_an_exact_share(soft):
     x, y = logits_and_labels(np.random.default_rng(0))
     x, y = jnp.asarray(x, jnp.float32).reshape(3, 20, K), jnp.asarray(y).reshape(3, 20)
@@ -254,6 +257,7 @@ def test_nan_is_wrong():
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint8", "uint16", "uint32", "int64", "uint64"])
+@pytest.mark.slow
 def test_every_integer_dtype_and_labels_out_of_range(dtype):
     with jax.enable_x64("64" in dtype):
         x = jnp.zeros((4, 300)).at[jnp.arange(4), jnp.asarray([0, 44, 120, 299])].set(1.0)

@@ -35,6 +35,7 @@ def real(load):
 
 @ratios
 @pytest.mark.parametrize("average", [None, "macro", "micro", "weighted"])
+@pytest.mark.slow
 def test_digits(f, average):
     p, y = real(load_digits)
     assert 0.5 < (p == y).mean() < 0.95
@@ -57,6 +58,7 @@ def test_confusion_of_real_predictions():
 
 @ratios
 @pytest.mark.parametrize("average", [None, "macro", "micro", "weighted"])
+@pytest.mark.slow
 def test_small_sets_with_absent_classes(f, average):
     """12 sets of 5 examples of 6 classes: all kinds of 0 / 0."""
     rng = np.random.default_rng(5)
@@ -104,6 +106,7 @@ def test_one_class_alone(f):
 
 
 @ratios
+@pytest.mark.slow
 def test_class_numbers_out_of_range_are_nan(f):
     y = jnp.asarray([0, 1, 2, 1])
     for bad in (-1, 3, 255, 2**31 - 1):
@@ -136,6 +139,7 @@ def test_counts_above_the_integers_of_float32():
     assert jax.jit(partial(confusion_matrix, num_classes=1))(zeros, zeros).item() == n
 
 
+@pytest.mark.slow
 def test_maps_of_any_shape_and_sums_of_batches():
     rng = np.random.default_rng(0)
     p, y = rng.integers(0, 3, (2, 4, 5, 6))

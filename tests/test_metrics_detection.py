@@ -97,6 +97,7 @@ def arrays(images, dtype=np.float32, rubbish=NAN):
 
 
 @pytest.mark.parametrize("points", [101, 11, None])
+@pytest.mark.slow
 def test_random_scenes(points):
     table = jax.jit(partial(mean_average_precision, num_classes=K, points=points, average=None))
     mean = jax.jit(partial(mean_average_precision, num_classes=K, points=points))
@@ -112,6 +113,7 @@ def test_random_scenes(points):
         assert_close(mean(*args, **masks), np.nanmean(want))
 
 
+@pytest.mark.slow
 def test_vmap_scan_and_dtypes():
     some = [arrays(scene(seed)) for seed in range(3)]
     f = partial(mean_average_precision, num_classes=K, iou_thresholds=(0.5, 0.75))
@@ -162,6 +164,7 @@ def score_of(boxes=BOX, scores=SURE, classes=ZEROS, true=BOX, true_classes=ZEROS
     return jitted(k, **options)(boxes, scores, classes, true, true_classes, **(masks or {}))
 
 
+@pytest.mark.slow
 def test_worked_by_hand():
     assert_close(score_of(), 1)
     assert_close(score_of(scores=SURE[:, ::-1]), 1)

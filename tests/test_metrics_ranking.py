@@ -83,6 +83,7 @@ def test_one_class_nan_and_other_labels(f):
 
 
 @areas
+@pytest.mark.slow
 def test_many(f):
     """10^5 scores of which one in a hundred is positive: sums stay exact to the tolerance."""
     rng = np.random.default_rng(0)

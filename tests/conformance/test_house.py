@@ -196,6 +196,7 @@ def test_every_name_stands_in_a_test(name, tested):
 # The papers of the house.
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     readme = ROOT / "README.md"
     assert readme.exists()

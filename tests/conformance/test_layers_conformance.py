@@ -100,6 +100,7 @@ def test_eager_is_jit_traced_once_with_the_shapes_foretold(case, train):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_init_from_shapes_and_under_jit_gives_the_same_numbers(case):
     model, x = taken(case)
     made = model.init(KEY(), x)
@@ -114,6 +115,7 @@ def test_init_from_shapes_and_under_jit_gives_the_same_numbers(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_same_key_same_output(case):
     model, x = taken(case)
     params, state = model.init(KEY(), x)
@@ -123,6 +125,7 @@ def test_same_key_same_output(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_vmap_over_params_state_and_keys_is_one_by_one(case):
     model, xs = taken(case, members=(3,))
     keys = jax.random.split(KEY(), 3)
@@ -152,6 +155,7 @@ def test_a_batch_is_its_examples_when_not_training(case):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 @pytest.mark.parametrize("case", without("integers"))
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_output_has_the_dtype_of_x_and_params_at_least_float32(case, dtype):
     model, x = taken(case, dtype)
     params, state = model.init(KEY(), x)
@@ -167,6 +171,7 @@ def test_the_output_has_the_dtype_of_x_and_params_at_least_float32(case, dtype):
 
 @pytest.mark.parametrize("case", without("integers", "own dtype"))
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gradients_are_differences(case):
     model, x = taken(case, jnp.float64)
     if "max_pool" in case:

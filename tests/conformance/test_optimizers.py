@@ -345,6 +345,7 @@ def test_inject_hyperparams(name, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_multi_steps(name):
     opt, x = make(name), tree()
     with standard():

@@ -114,6 +114,7 @@ def law(init, kind, param):
 
 @pytest.mark.parametrize("init", ["jaxnn", "torch", "keras", "flax"])
 @pytest.mark.parametrize("kind", MAKE)
+@pytest.mark.slow
 def test_layers_start_as_another_library_does(kind, init):
     params, _ = MAKE[kind](init=init).init(KEY, jax.ShapeDtypeStruct(X[kind], jnp.float32))
     for param in ("w", "b"):

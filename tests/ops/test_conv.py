@@ -171,6 +171,7 @@ DERIVATIVES = {
     [*product(DIFFERENTIATED, DERIVATIVES), *product(ONCE_DIFFERENTIATED[3:], ["reverse over reverse"])],
 )
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_derivatives_are_those_of_lax(case, derivative):
     x, w, how = operands(case)
     ours, theirs = partial(ops.conv, **how), partial(by_lax, **how)
@@ -186,6 +187,7 @@ def test_derivatives_are_those_of_lax(case, derivative):
 
 @pytest.mark.parametrize("case", ["1-d same, stride", "2-d everything, one group"])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_derivatives_are_differences(case):
     x, w, how = operands(case)
     check_grads(jax.jit(partial(ops.conv, **how)), (x, w), order=2, atol=1e-6, rtol=1e-6)
@@ -195,6 +197,7 @@ def test_derivatives_are_differences(case):
 @pytest.mark.parametrize("members", [3, 20])
 @pytest.mark.parametrize("case", BATCHED)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_vmap_is_one_by_one(case, members, axes):
     x, w, how = operands(case, members=(members,))
     x, w = (v if axis == 0 else v[0] for v, axis in zip((x, w), axes, strict=True))
@@ -310,6 +313,7 @@ print("sharded", len(jax.devices()))
 """
 
 
+@pytest.mark.slow
 def test_under_shard_map_a_shared_w_gets_the_summed_gradient_and_each_shard_its_own_dropout_mask():
     setup = 'import jax; jax.config.update("jax_num_cpu_devices", 8); jax.config.update("jax_platforms", "cpu")\n'
     strict = 'jax.config.update("jax_numpy_dtype_promotion", "strict")\n'

@@ -61,6 +61,7 @@ def test_normalize_over_the_last_axis(shape):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gradients_through_the_statistics():
     x, scale, bias = (jnp.asarray(np.random.default_rng(i).standard_normal(s)) for i, s in enumerate([(5, 3), 3, 3]))
 

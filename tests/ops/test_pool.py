@@ -70,6 +70,7 @@ OPS = {"max_pool": (ops.max_pool, np.max), "avg_pool": (ops.avg_pool, np.mean)}
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_value_is_that_of_each_window(case, op):
     f, reduce = OPS[op]
     x, window, how = operand(case)
@@ -81,6 +82,7 @@ def test_the_value_is_that_of_each_window(case, op):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("case", ["2-d padded", "2-d large"])
+@pytest.mark.slow
 def test_narrow_dtypes(case, op, dtype):
     f, reduce = OPS[op]
     x, window, how = operand(case, dtype)
@@ -97,6 +99,7 @@ def test_the_mean_of_many_bfloat16_is_summed_in_float32():
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("case", ["2-d padded", "2-d large"])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gradients(case, op):
     x, window, how = operand(case)
     x = jnp.asarray(np.random.default_rng(0).permutation(x.size).reshape(x.shape) / x.size)  # no ties, far apart
@@ -123,6 +126,7 @@ def test_the_gradient_goes_to_the_first_of_equal_values(monkeypatch, taps):
 
 
 @pytest.mark.parametrize("case", ["1-d same", "2-d padded", "2-d asymmetric", "3-d"])
+@pytest.mark.slow
 def test_slices_and_reduce_window_agree(monkeypatch, case):
     x, window, how = operand(case, jnp.float32)
     x = x.at[0, 0, ..., 0].set(jnp.nan).at[0, 1, ..., -1].set(-jnp.inf).at[0, 2].set(jnp.inf)

@@ -91,6 +91,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("name", LATER)
+@pytest.mark.slow
 def test_the_lift_carries_other_rules(name, x64):
     rng = np.random.default_rng(0)
     x = {"w": jnp.asarray(rng.standard_normal((2, 3))), "b": jnp.asarray(rng.standard_normal(3))}

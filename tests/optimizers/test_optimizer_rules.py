@@ -156,6 +156,7 @@ def both(x):
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=label)
+@pytest.mark.slow
 def test_the_papers_equations(name, options, x64):
     ours, paper = RULES[name]
     want = paper(exact(GRADIENTS), Decimal, **options)
@@ -207,6 +208,7 @@ def decaying(count):
     [(n, o) for n, o in OPTIONS if not (o.get("centered") and (o["bias_correction"] or "decay" in o))],
     ids=label,
 )
+@pytest.mark.slow
 def test_same_numbers_as_optax(name, options, x64):
     gs = jnp.asarray(GRADIENTS, jnp.float64)
     ours, theirs = RULES[name][0](decaying, **options), getattr(optax, name)(decaying, **options)
@@ -251,6 +253,7 @@ def long_gradients(kind):
 
 
 @pytest.mark.parametrize("kind", ["normal", "shifted", "heavy tails", "vanishing", "growing", "sparse", "constant"])
+@pytest.mark.slow
 def test_adam_over_2000_steps(kind):
     gs = long_gradients(kind)
     want = adam_paper(gs.astype(np.float64), float)

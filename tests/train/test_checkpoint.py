@@ -130,6 +130,7 @@ def test_empty_trees(file, tree):
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 2)], ids=str)
+@pytest.mark.slow
 def test_typed_keys(file, impl, shape):
     keys = jax.random.split(jax.random.key(7, impl=impl), shape)
     tree = {"key": keys, "raw": jax.random.key_data(keys)}

@@ -45,6 +45,7 @@ def interrupting(at):
     return Interrupting
 
 
+@pytest.mark.slow
 def test_drive_is_fit_to_the_bit(whole):
     assert identical(whole, jax.jit(partial(nn.fit, TRAINER, **HOW))(KEY, TRAIN, VALID))
 
@@ -100,6 +101,7 @@ def test_interrupt_that_took_the_run_is_not_hidden(monkeypatch):
         drive(KEY, TRAIN, VALID)
 
 
+@pytest.mark.slow
 def test_a_row_of_keys_is_vmap():
     keys = jax.random.split(KEY, 3)
     trainer = nn.trainer(nn.serial(nn.dropout(0.2), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.1))
@@ -155,6 +157,7 @@ def test_not_more_lines_than_one_can_read(capsys):
     assert len(shown) < 5
 
 
+@pytest.mark.slow
 def test_a_row_of_runs_shows_mean_and_spread(capsys, monkeypatch):
     shown = lines(capsys, monkeypatch, key=jax.random.split(KEY, 3), every=5)
     assert shown[0].count(" ± ") == 2

@@ -48,6 +48,7 @@ def pair():
     return run, written_out(trainer, KEY, TRAIN, VALID, 3, 4)
 
 
+@pytest.mark.slow
 def test_fit_is_the_loop_written_out(pair):
     run, (ts, losses, measured, kept) = pair
     assert run.history["train"]["loss"].shape == (3, 3)
@@ -62,6 +63,7 @@ def test_fit_is_the_loop_written_out(pair):
     assert int(run.wait) == 2 - best
 
 
+@pytest.mark.slow
 def test_seeds_and_rates_are_vmap(pair):
     @jax.jit
     @partial(jax.vmap, in_axes=(0, 0, None, None))
@@ -190,6 +192,7 @@ def test_the_same_key_is_the_same_run_raw_or_typed(pair):
     assert not np.array_equal(a.history["train"]["loss"], c.history["train"]["loss"])
 
 
+@pytest.mark.slow
 def test_folds_are_vmap():
     folds = jnp.stack([jnp.roll(jnp.arange(20), 5 * i) for i in range(4)])
     x, y = jnp.asarray(X), jnp.asarray(Y)

@@ -38,6 +38,7 @@ def by_hand(params, x, y, steps, lr, decay=0.0, frozen=()):
 @pytest.mark.parametrize("adam", [nn.adam, optax.adam], ids=["ours", "optax"])
 @pytest.mark.parametrize("decay", [None, 0.1])
 @pytest.mark.parametrize("frozen", [(), ("b",)])
+@pytest.mark.slow
 def test_steps_are_those_of_the_paper(x64, adam, decay, frozen):
     x, y = data(dtype=np.float64)
     regularizer = None if decay is None else lambda p: decay * (p["w"] ** 2).sum()
@@ -178,6 +179,7 @@ def test_typed_and_raw_keys_are_the_same(impl):
     assert not np.array_equal(again.params["dense"]["w"], a.params["dense"]["w"])
 
 
+@pytest.mark.slow
 def test_each_step_draws_anew_and_evaluation_never():
     x, y = data()
     t = nn.trainer(nn.serial(nn.dense(8), nn.dropout(0.5), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.0))
