@@ -322,6 +322,7 @@ def test_what_the_backward_pass_keeps(name, dtype):
 
 @every
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_any_shape_and_the_empty_ones(name, dtype):
     case = CASES[name]
     for shape in [(0,), (0, 3), (3, 0), (), (1,), (2, 1, 3, 1)]:

@@ -175,6 +175,7 @@ def test_adding_keeps_the_dtype_of_the_output():
 
 @pytest.mark.parametrize("model", [PLAIN, DEEP, nn.serial(nn.residual(BLOCK, skip=nn.batch_norm()))])
 @pytest.mark.parametrize("train", [False, True])
+@pytest.mark.slow
 def test_the_state_is_what_it_is_without_capture(model, train):
     params, state = model.init(KEY, X)
     paths = list(layer_paths(model, params, state, X))

@@ -199,6 +199,7 @@ def test_repeat_compiles_once_whatever_n_is():
         (nn.residual(nn.repeat(nn.serial(nn.dense(4), nn.tanh), 2)), lambda f, g, x: g(f(x)) + x),
     ],
 )
+@pytest.mark.slow
 def test_repeat_and_residual_nest(model, net):
     p, y = run(model)
     w, b = np.float64(p["dense"]["w"]), np.float64(p["dense"]["b"])

@@ -86,6 +86,7 @@ def test_norms_are_at_the_limit_to_rounding():
     assert (np.linalg.norm(units(tree()["stem"]["w"]), axis=1) > 1.6).any()
 
 
+@pytest.mark.slow
 def test_inside_the_ball_the_update_stays_to_the_bit():
     params, updates = tree(scale=0.1), tree(seed=1, scale=0.1)
     new, _ = max_norm(100.0).update(updates, optax.EmptyState(), params)
@@ -134,6 +135,7 @@ def test_gradients_through_a_constraint_are_finite_at_zero(case):
         assert np.isfinite(g).all()
 
 
+@pytest.mark.slow
 def test_gradients_of_the_norms(x64):
     w, u = tree("float64")["gru"]["w_x"], tree("float64", 1)["gru"]["w_x"]
     for f in (lambda limit, u: max_norm(limit), lambda limit, u: unit_norm()):

@@ -230,6 +230,7 @@ def test_transformations_and_keys(name, transformed):
         assert (one_by_one[0] != one_by_one[1]).all()
 
 
+@pytest.mark.slow
 def test_options_may_be_traced(key):
     options = [(case.f, name, value) for case in CASES.values() for name, value in case.options]
 
@@ -284,6 +285,7 @@ def test_he_keeps_the_mean_square_through_relu_and_lecun_through_linear_layers(k
 
 @pytest.mark.parametrize("shape", [(4, 4), (8, 3), (3, 8), (2, 3, 4, 5)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.slow
 def test_orthonormal_rows_or_columns(shape, dtype, key):
     with jax.enable_x64(dtype == "float64"):
         w = np.asarray(orthogonal(key, shape, dtype, scale=1.5), np.float64).reshape(-1, shape[-1])

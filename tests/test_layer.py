@@ -289,6 +289,7 @@ def test_init_from_shapes_alone_is_that_from_arrays():
     assert jax.tree.map(describe, shapes) == jax.tree.map(describe, eager)
 
 
+@pytest.mark.slow
 def test_init_under_jit_and_vmap():
     keys = jax.random.split(jax.random.key(0), 3)
     one_by_one = [MODEL.init(key, SHAPE) for key in keys]

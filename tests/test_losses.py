@@ -182,6 +182,7 @@ def test_transformations(name):
 
 
 @every
+@pytest.mark.slow
 def test_optax_agrees(case):
     prediction, target = batch(case)
     value = case.f(prediction, target)

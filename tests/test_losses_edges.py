@@ -83,6 +83,7 @@ def test_optax_takes_negative_labels_for_other_classes():
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint8", "uint16", "uint32", "int64", "uint64"])
+@pytest.mark.slow
 def test_every_integer_dtype(dtype):
     """300 classes do not fit into int8, and 2³² is 0 in int32: neither may wrap around to another class."""
     with jax.enable_x64("64" in dtype):
@@ -138,6 +139,7 @@ def test_infinite_logits_are_never_a_good_fit(label):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_a_class_of_minus_infinity_is_ruled_out(dtype):
     """Loss and gradient are those of the other classes alone, whatever kind the labels are."""
 

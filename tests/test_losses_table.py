@@ -327,6 +327,7 @@ PEERS = {
 
 
 @pytest.mark.parametrize("name", PEERS)
+@pytest.mark.slow
 def test_optax_agrees(name):
     args = batch(CASES[name])
     with jax.numpy_dtype_promotion("standard"):
@@ -437,6 +438,7 @@ def test_an_ignored_label_may_be_any_number():
     assert_close(losses.softmax_cross_entropy(x, small, ignore_label=255), losses.softmax_cross_entropy(x, small))
 
 
+@pytest.mark.slow
 def test_smoothing_and_ignoring_together():
     x, y = jax.random.normal(jax.random.key(0), (3, K)), jnp.asarray([0, 9, 4])
     both = losses.softmax_cross_entropy(x, y, ignore_label=9, label_smoothing=0.1, class_weights=W)

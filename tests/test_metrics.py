@@ -152,6 +152,7 @@ def test_every_public_name_has_a_row():
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.make not in (numbers, two_classes)])
+@pytest.mark.slow
 def test_value_in_every_dtype(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         value = jax.jit(CASES[name].f)(*arrays(CASES[name], dtype=dtype))

@@ -43,6 +43,7 @@ def test_digits(f, average):
 
 
 @ratios
+@pytest.mark.slow
 def test_breast_cancer(f):
     p, y = real(load_breast_cancer)
     value = jitted(f, 2, "binary")(p, y)

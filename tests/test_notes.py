@@ -88,6 +88,7 @@ def test_the_mean_squared_error_divides_by_all_numbers():
     assert_close(gradient, (2 * r / 768).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_squared_error_on_large_logits_blows_up_where_cross_entropy_does_not():
     logits, one_hot = 1000.0 + 500.0 * jnp.arange(10.0)[None, :], jnp.eye(10)[:1]
     squared = jax.grad(lambda x: nn.losses.squared_error(x, one_hot).sum())(logits)
@@ -101,6 +102,7 @@ def test_the_subgradient_of_the_absolute_error_at_0():
     assert [float(slope(jnp.float32(p))) for p in (-2.0, 0.0, 2.0)] == [-1.0, 0.0, 1.0]
 
 
+@pytest.mark.slow
 def test_binary_cross_entropy_has_one_output():
     z, y = draw(6), jnp.array([0, 1, 1, 0, 1, 0])
     two = jnp.stack([jnp.zeros(6), z], axis=-1)  # the second output of a softmax only shifts the first

@@ -65,6 +65,7 @@ def test_value(case, dtype):
 
 
 @every
+@pytest.mark.slow
 def test_gradient(case, x64):
     regularizer, params = case.f(**case.options), tree("float64")
     grads = jax.grad(regularizer)(params)

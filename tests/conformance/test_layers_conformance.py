@@ -137,6 +137,7 @@ def test_vmap_over_params_state_and_keys_is_one_by_one(case):
 
 
 @pytest.mark.parametrize("case", without("one by one"))
+@pytest.mark.slow
 def test_a_batch_is_its_examples(case):
     model, x = taken(case)
     params, state = model.init(KEY(), x)

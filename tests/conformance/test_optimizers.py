@@ -133,6 +133,7 @@ def rosenbrock(x):
     [(parabola, [1.0, 2.0, 3.0], 2e-2), (rosenbrock, [-1.2, 1.0], 5e-2)],
     ids=["x²", "rosenbrock"],
 )
+@pytest.mark.slow
 def test_defaults_descend(name, f, start, share):
     opt = make(name)
 
@@ -221,6 +222,7 @@ def test_one_trace_for_all_steps_and_rates(name):
 
 
 @every
+@pytest.mark.slow
 def test_eager_jit_scan_and_donation_agree(name):
     opt = make(name)
     want, last = run(opt, 4)
@@ -253,6 +255,7 @@ def test_under_cond(name):
 
 
 @every
+@pytest.mark.slow
 def test_a_sweep_of_hyper_parameters_is_one_program(name):
     _, rate, _, sweep = TABLE[name]
     sweep = {"learning_rate": [0.0, rate, 2 * rate], **sweep}
@@ -281,6 +284,7 @@ def test_members_with_states_of_their_own(name):
 
 
 @every
+@pytest.mark.slow
 def test_derivatives_through_two_updates(name, x64):
     x = tree(jnp.float64)
 
@@ -390,6 +394,7 @@ def test_masked(name):
 
 
 @every
+@pytest.mark.slow
 def test_apply_if_finite(name):
     opt, x, g = make(name), tree(), tree(seed=1)
     safe = optax.apply_if_finite(opt, 3)

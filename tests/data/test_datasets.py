@@ -61,6 +61,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("name", "x", "y", "x_test", "y_test", "classes", "features"), SHAPES)
+@pytest.mark.slow
 def test_shapes_and_dtypes(name, x, y, x_test, y_test, classes, features):
     found = load(name)
     assert type(found) is data.Dataset
@@ -212,6 +213,7 @@ def test_photo_reads_height_width_colour():
 
 
 @download
+@pytest.mark.slow
 def test_mnist1d_equals_its_authors_code(monkeypatch):
     """Runs the package's own generator, from verified files, with empty modules for what it imports and never calls."""
     modules = {

@@ -17,6 +17,7 @@ INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int6
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3), (2, 0, 3)])
 @pytest.mark.parametrize("dtype", INTEGERS)
 @pytest.mark.parametrize("wrap", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.slow
 def test_one_hot_picks_rows_of_the_identity(wrap, dtype, shape):
     labels = np.random.default_rng(0).integers(0, 4, shape).astype(dtype)
     found = one_hot(wrap(labels), 4)

@@ -20,6 +20,7 @@ def drawn(*shape, seed=0):
 @pytest.mark.parametrize("shape", [(5, 3), (2, 4, 4, 3), (0, 3), (3,)])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_prelu(shape, shared):
     x, slope = drawn(*shape), np.asarray(0.3) if shared else np.asarray([0.5, -0.2, 1.5])
     layer = nn.prelu(shared=shared)

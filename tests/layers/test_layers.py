@@ -25,6 +25,7 @@ def test_dense_maps_the_last_axis(shape):
     assert_close(y, np.einsum("...d,df->...f", x, w))
 
 
+@pytest.mark.slow
 def test_initial_values():
     params, state = nn.dense(64).init(jax.random.key(0), jnp.ones((1, 400)))
     assert (state, float(jnp.abs(params["b"]).max())) == ({}, 0.0)

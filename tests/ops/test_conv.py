@@ -111,6 +111,7 @@ def by_lax(x, w, **how):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_value_is_the_sum_written_out(case):
     x, w, how = operands(case)
     want = by_loops(np.asarray(x), np.asarray(w), **how)
@@ -221,6 +222,7 @@ def test_vmap_is_one_by_one(case, members, axes):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_vmap_in_any_axis_and_nested():
     x, w, how = operands("2-d everything, one group", members=(2, 3))
     f = partial(ops.conv, **how)

@@ -108,6 +108,7 @@ def test_gradients(case, op):
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_vmap_and_scan(op):
     f = partial(OPS[op][0], window=3, stride=1, padding="same")
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 5, 5, 2)))

@@ -239,6 +239,7 @@ TREES = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(TREES)
+@pytest.mark.slow
 def test_any_tree(tmp_path_factory, tree):
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     save(path, tree)

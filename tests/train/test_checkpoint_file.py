@@ -193,6 +193,7 @@ save(path, {"w": np.zeros(1000)})
 """
 
 
+@pytest.mark.slow
 def test_shardings_and_a_killed_process(file):
     done = subprocess.run([sys.executable, "-c", SHARDED, file], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (9, "278.0\n"), done.stderr

@@ -157,6 +157,7 @@ def test_each_epoch_visits_full_batches_of_another_order():
     assert len(set(np.asarray(history["sum"])[:, 0].tolist())) > 1  # what is left out changes
 
 
+@pytest.mark.slow
 def test_batch_size_none_is_one_step_on_all_in_order():
     run = nn.fit(LINEAR, KEY, TRAIN, epochs=3)
     assert run.history["train"]["loss"].shape == (3, 1)
@@ -184,6 +185,7 @@ def test_float64(x64):
     assert run.ts.step.dtype == run.epoch.dtype == jnp.int32
 
 
+@pytest.mark.slow
 def test_the_same_key_is_the_same_run_raw_or_typed(pair):
     a, b, c = (
         nn.fit(LINEAR, k, TRAIN, epochs=2, batch_size=7) for k in (KEY, jax.random.key_data(KEY), jax.random.key(1))

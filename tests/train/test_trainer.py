@@ -57,6 +57,7 @@ def test_steps_are_those_of_the_paper(x64, adam, decay, frozen):
     assert step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_predictions():
     x, y = data()
     metrics = {"bias": lambda p, y: (p - y).mean(), "all": lambda p, y: (p > y).all(), "count": lambda p, y: p.shape[0]}
@@ -140,6 +141,7 @@ OPTIMIZERS = [nn.adam(0.1), optax.adam(0.1), optax.chain(optax.clip(1.0), nn.sgd
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["ours", "optax", "chain", "hoarder"])
+@pytest.mark.slow
 def test_the_whole_state_can_be_donated(optimizer):
     x, y = data()
     t = nn.trainer(nn.serial(nn.dense(4), nn.batch_norm(), nn.dense(1)), nn.losses.squared_error, optimizer)
