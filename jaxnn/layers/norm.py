@@ -26,8 +26,8 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
       momentum: share of the running statistics that stays at each step, in [0, 1].
       eps: added to the variance, >= 0.
 
-    Params scale, bias [c]; state mean, var [c]. Raises ValueError for an empty batch in training or another number of
-    channels, TypeError for an x that is not floating.
+    Params scale [c], of ones, and bias [c], of zeros, as in PyTorch, Keras and flax; state mean, var [c]. Raises
+    ValueError for an empty batch in training or another number of channels, TypeError for an x that is not floating.
 
     >>> params, state = batch_norm().init(jax.random.key(0), jnp.ones((4, 3)))
     >>> y, state = batch_norm().apply(params, state, jnp.arange(12.0).reshape(4, 3), train=True)
