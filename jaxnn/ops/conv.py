@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating
 from jaxnn.ops._bilinear import bilinear_conv, native_conv
 from jaxnn.ops._window import Padding, pads, per_axis
@@ -55,4 +55,76 @@ def conv(
     dilation = per_axis("conv", "dilation", dilation, rank)
     sides = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
     how: dict[str, Any] = {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
+    return bilinear_conv(x, w, **how) if groups == 1 else native_conv(x, w, **how, groups=groups)
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "same",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Array:
+    """Transposed convolution, the gradient of `conv`, [n, *space, c] -> [n, *space', features].
+
+        y[i · stride + k · dilation - before, f] += Σ_c x[i, c] w[k, f, c]
+
+    w has shape [*window, features / groups, c]. It is what `conv` with the same w, stride, padding and dilation does to
+    a gradient: w is that convolution's own, of [*window, in / groups, out], with in and out exchanged. Overlapping
+    windows add up; a window that the stride does not divide leaves a chequered pattern.
+
+    Args:
+      stride: steps between the places of x in the result.
+      padding: cut off the full result of (space - 1) · stride + (window - 1) · dilation + 1 steps: "same" gives
+        space · stride steps, as TensorFlow; "valid" cuts nothing; explicit as PyTorch.
+      output_padding: steps added behind, less than the stride or the dilation: which of the sizes that `conv` would
+        have made equal is meant. Not with "same", where nothing is open.
+      dilation: steps between the taps of a window.
+      groups: channels and features are cut into that many groups which do not see each other.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
+
+    PyTorch's layout is [n, c, *space] and [c, features / groups, *window].
+
+    >>> conv_transpose(jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((2, 1, 1)), stride=2)[0, :, 0].tolist()
+    [1.0, 1.0, 2.0, 2.0]
+    """
+    where = "conv_transpose"
+    if not hasattr(w, "dtype") or w.ndim not in (3, 4, 5):
+        raise invalid(where, "w of shape [*window, features / groups, c] with 1 to 3 window axes", w)
+    w = jnp.asarray(w)
+    rank = w.ndim - 2
+    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
+    if w.dtype != x.dtype:
+        raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
+    *window, features, channels = w.shape
+    if not isinstance(groups, int) or groups < 1 or x.shape[-1] != channels or channels % groups:
+        raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
+    stride = per_axis(where, "stride", stride, rank)
+    dilation = per_axis(where, "dilation", dilation, rank)
+    more = per_axis(where, "output_padding", output_padding, rank, least=0)
+    if any(m and m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
+        raise invalid(where, "output_padding less than the stride or the dilation", describe(output_padding))
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    full = tuple((n - 1) * s + k for n, s, k in zip(x.shape[1:-1], stride, reach, strict=True))
+    if padding == "same":
+        if any(more):
+            raise invalid(where, "no output_padding with padding='same'", describe(output_padding))
+        size = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
+        cut = pads(where, "same", size, window, stride, dilation)
+    else:
+        cut = pads(where, padding, full, window, (1,) * rank, dilation)
+        size = tuple(n - sum(c) + m for n, c, m in zip(full, cut, more, strict=True))
+        if any(n < 1 for n in size):
+            raise invalid(where, f"padding that leaves something of {full} steps", describe(padding))
+    sides = tuple(
+        (k - 1 - before, n + before + k - 1 - m) for (before, _), k, n, m in zip(cut, reach, size, full, strict=True)
+    )
+    w = jnp.flip(w, tuple(range(rank)))
+    w = w.reshape(*window, features, groups, channels // groups)
+    w = jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*window, channels // groups, groups * features)
+    how: dict[str, Any] = {"stride": (1,) * rank, "padding": sides, "x_dilation": stride, "w_dilation": dilation}
     return bilinear_conv(x, w, **how) if groups == 1 else native_conv(x, w, **how, groups=groups)

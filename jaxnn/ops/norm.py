@@ -1,4 +1,4 @@
-"""Normalisation by mean and variance."""
+"""Normalisation: by batch statistics, and of each example by itself."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxnn._inputs import floating, param_dtype
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_count, floating, param_dtype
 
 
 def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
@@ -37,3 +38,182 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     mean, factor = mean.reshape(*around, *mean.shape), factor.reshape(*around, *factor.shape)
     y = (x.astype(mean.dtype) - mean) * factor
     return (y if bias is None else y + bias.astype(y.dtype).reshape(*around, *bias.shape)).astype(x.dtype)
+
+
+def layer_norm(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axis: int = -1,
+    eps: float | Array = 1e-5,
+) -> Array:
+    """Layer normalisation over the axes from `axis` on, [..., *d] -> [..., *d], with scale and bias of shape [*d].
+
+        y = (x - mean) / sqrt(var + eps) · scale + bias
+
+    Each example by itself, in training and after it alike; statistics in at least float32, in two passes. A constant
+    row gives the bias.
+
+    Args:
+      axis: the first of the axes normalised over; -1 is the last alone. PyTorch gives their sizes instead.
+      eps: added to the variance, > 0; as PyTorch (Keras has 1e-3, flax 1e-6).
+
+    Raises ValueError where scale or bias has another shape, TypeError for an x that is not floating.
+
+    Ba et al., Layer Normalization, 2016.
+
+    >>> layer_norm(jnp.array([[1.0, 3.0], [-4.0, -4.0]]), eps=0.0001).round(2).tolist()
+    [[-1.0, 1.0], [0.0, 0.0]]
+    """
+    x, axes = _trailing("layer_norm", x, axis, scale=scale, bias=bias)
+    wide = x.astype(param_dtype(x))
+    y = wide - jnp.mean(wide, axes, keepdims=True)
+    return _scaled(y, _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps), scale, bias).astype(x.dtype)
+
+
+def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float | Array = 1e-6) -> Array:
+    """Division by the root mean square over the axes from `axis` on, [..., *d] -> [..., *d], with scale [*d].
+
+        y = x / sqrt(mean(x²) + eps) · scale
+
+    Layer normalisation without the mean and the bias: cheaper, and as good in transformers.
+
+    Args:
+      axis: the first of the axes normalised over; -1 is the last alone.
+      eps: added to the mean square, > 0; as flax and LLaMA (PyTorch takes the dtype's own epsilon, ONNX 1e-5).
+
+    Raises ValueError where scale has another shape, TypeError for an x that is not floating.
+
+    Zhang & Sennrich, Root Mean Square Layer Normalization, 2019.
+
+    >>> rms_norm(jnp.array([[3.0, -4.0]])).round(3).tolist()
+    [[0.849..., -1.13...]]
+    """
+    x, axes = _trailing("rms_norm", x, axis, scale=scale)
+    wide = x.astype(param_dtype(x))
+    return _scaled(wide, _inverse_root(jnp.mean(jnp.square(wide), axes, keepdims=True), eps), scale, None).astype(
+        x.dtype
+    )
+
+
+def group_norm(
+    x: Array, groups: int, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+) -> Array:
+    """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c], by scale [c].
+
+    One group is layer normalisation over the whole example, c groups are `instance_norm`. The batch plays no part, so
+    it serves small batches where batch normalisation fails.
+
+    Args:
+      groups: neighbouring channels are cut into that many equal groups.
+      eps: added to the variance, > 0.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Wu & He, Group Normalization, 2018.
+
+    >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), 2).round(2).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    x = floating("group_norm", x, least=2, shape="[n, *space, c]")
+    c = x.shape[-1]
+    check_count("group_norm", "groups", groups)
+    if c % groups:
+        raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
+    _check_vectors("group_norm", (c,), scale=scale, bias=bias)
+    wide = x.astype(param_dtype(x)).reshape(*x.shape[:-1], groups, c // groups)
+    axes = (*range(1, x.ndim - 1), x.ndim)
+    y = wide - jnp.mean(wide, axes, keepdims=True)
+    y = (y * _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps)).reshape(x.shape)
+    return _scaled(y, None, scale, bias).astype(x.dtype)
+
+
+def instance_norm(
+    x: Array, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+) -> Array:
+    """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c], by scale [c].
+
+    It takes the contrast out of an image, as style transfer wants. With a single place in space all is the bias.
+
+    Args:
+      eps: added to the variance, > 0.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Ulyanov et al., Instance Normalization, 2016.
+
+    >>> instance_norm(jnp.array([[[1.0, 7.0], [3.0, 7.0]]])).round(2).tolist()
+    [[[-1.0, 0.0], [1.0, 0.0]]]
+    """
+    x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
+    _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
+    wide, axes = x.astype(param_dtype(x)), tuple(range(1, x.ndim - 1))
+    y = wide - jnp.mean(wide, axes, keepdims=True)
+    return _scaled(y, _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps), scale, bias).astype(x.dtype)
+
+
+def local_response_norm(
+    x: Array,
+    size: int = 5,
+    *,
+    alpha: float | Array = 1e-4,
+    beta: float | Array = 0.75,
+    k: float | Array = 1.0,
+) -> Array:
+    """Division by the activity of neighbouring channels, [..., c] -> [..., c].
+
+        y_i = x_i / (k + alpha / size · Σ_j x_j²)^beta,    j over the `size` channels around i
+
+    AlexNet's; batch normalisation has taken its place.
+
+    Args:
+      size: channels summed over, >= 1, of an even number one more below i, as PyTorch; TensorFlow has a radius, and no
+        division of alpha by size.
+
+    Raises ValueError for a size that is none, TypeError for an x that is not floating.
+
+    Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012.
+
+    >>> local_response_norm(jnp.array([3.0, 4.0]), 3, alpha=3.0, beta=0.5, k=0.0).tolist()
+    [0.6..., 0.8...]
+    """
+    x = floating("local_response_norm", x, least=1, shape="[..., c]")
+    check_count("local_response_norm", "size", size)
+    wide = x.astype(param_dtype(x))
+    alpha, beta, k = (jnp.asarray(v, wide.dtype) for v in (alpha, beta, k))
+    around, only = [(0, 0)] * (x.ndim - 1), (1,) * (x.ndim - 1)
+    sides = [*around, (size // 2, (size - 1) // 2)]
+    energy = jax.lax.reduce_window(jnp.square(wide), 0.0, jax.lax.add, (*only, size), (1,) * x.ndim, sides)
+    return (wide / (k + alpha / size * energy) ** beta).astype(x.dtype)
+
+
+def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple[Array, tuple[int, ...]]:
+    x = floating(where, x, least=1, shape="[..., *d]")
+    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
+        raise invalid(where, f"axis to be one of the {x.ndim} axes of x", describe(axis))
+    axes = tuple(range(axis % x.ndim, x.ndim))
+    _check_vectors(where, x.shape[axes[0] :], **vectors)
+    return x, axes
+
+
+def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) -> None:
+    for argument, v in vectors.items():
+        if v is not None and jnp.shape(v) != shape:
+            raise invalid(where, f"{argument} of shape {list(shape)}", v)
+
+
+def _inverse_root(var: Array, eps: float | Array) -> Array:
+    return jax.lax.rsqrt(var + jnp.asarray(eps, var.dtype))
+
+
+def _scaled(y: Array, factor: Array | None, scale: Array | None, bias: Array | None) -> Array:
+    """y · factor · scale + bias, where scale and bias lie on the last axes of y."""
+
+    def fitted(v: Array) -> Array:
+        v = jnp.asarray(v).astype(y.dtype)
+        return v.reshape((1,) * (y.ndim - v.ndim) + v.shape)
+
+    y = y if factor is None else y * factor
+    y = y if scale is None else y * fitted(scale)
+    return y if bias is None else y + fitted(bias)

@@ -1,15 +1,16 @@
 """Pooling over one, two or three space axes, channels last."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._window import Padding, pads, per_axis
 
@@ -23,6 +24,8 @@ def max_pool(
     *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> Array:
     """Largest value of each window, [n, *space, c] -> [n, *space', c].
 
@@ -33,17 +36,79 @@ def max_pool(
       window: steps per window, one number for all space axes or one for each.
       stride: steps between windows; None is the window, as in PyTorch and Keras.
       padding: as in `conv`; PyTorch's default 0 is "valid".
+      dilation: steps between the taps of a window.
+      ceil_mode: True keeps a last window that reaches beyond the padding, if it begins before it.
 
     Raises ValueError where the window does not fit, TypeError for an x that is not floating.
 
     >>> max_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [3.0, 5.0]
     """
-    x, taps, steps, sides = _checked("max_pool", x, window, stride, padding)
-    x = jnp.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
-    if prod(taps) > SLICED_TAPS:
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *taps, 1), (1, *steps, 1), "VALID")
-    return _over_taps(x, taps, steps, _first_largest)
+    x, how = _checked("max_pool", x, window, stride, padding, dilation, ceil_mode)
+    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
+    if prod(how.window) > SLICED_TAPS:
+        around = {"window_dilation": (1, *how.dilation, 1)}
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *how.window, 1), (1, *how.stride, 1), "VALID", **around)
+    return reduce(_first_largest, _taps(x, how))
+
+
+def max_pool_with_indices(
+    x: Array,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """`max_pool` and where its values stood, [n, *space, c] -> ([n, *space', c], int32 [n, *space', c]).
+
+    An index counts the places of an example's space in row-major order, as in PyTorch; of equal values it is the
+    first. Arguments and errors are those of `max_pool`. What `max_unpool` undoes.
+
+    >>> max_pool_with_indices(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[1][0, :, 0].tolist()
+    [1, 3]
+    """
+    x, how = _checked("max_pool_with_indices", x, window, stride, padding, dilation, ceil_mode)
+    places = jnp.arange(prod(x.shape[1:-1]), dtype=jnp.int32).reshape(1, *x.shape[1:-1], 1)
+    places = jnp.pad(jnp.broadcast_to(places, x.shape), ((0, 0), *how.sides, (0, 0)))
+    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
+
+    def first_largest(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        (va, ia), (vb, ib) = a, b
+        later = (vb > va) | ((vb != vb) & (va == va))
+        return jnp.where(later, vb, va), jnp.where(later, ib, ia)
+
+    return reduce(first_largest, zip(_taps(x, how), _taps(places, how), strict=True))
+
+
+def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
+    """Values put back where `max_pool_with_indices` took them from, [n, *space', c] -> [n, *space, c], zeros elsewhere.
+
+    Args:
+      indices: whole numbers of y's shape, the places in row-major order over `size`. A place named twice keeps one of
+        the values; one out of range is left out.
+      size: the space of the result, one number for all space axes or one for each.
+
+    Raises ValueError where the shapes differ, TypeError for indices that are not whole numbers.
+
+    As PyTorch's MaxUnpool, which derives a size by default; here it is always said.
+
+    >>> max_unpool(jnp.array([3.0, 5.0]).reshape(1, 2, 1), jnp.array([1, 3]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
+    [0.0, 3.0, 0.0, 5.0]
+    """
+    y = _images("max_unpool", y)
+    if not hasattr(indices, "dtype") or not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise wrong_type("max_unpool", "indices of an integer dtype", indices)
+    if indices.shape != y.shape:
+        raise invalid("max_unpool", f"indices of y's shape {list(y.shape)}", indices)
+    size = per_axis("max_unpool", "size", size, y.ndim - 2)
+    n, c, places = y.shape[0], y.shape[-1], prod(size)
+    at = jnp.asarray(indices, jnp.int32).reshape(n, -1, c)
+    at = jnp.where((at >= 0) & (at < places), at, places)
+    rows, columns = jnp.arange(n)[:, None, None], jnp.arange(c)[None, None, :]
+    flat = jnp.zeros((n, places, c), y.dtype).at[rows, at, columns].set(y.reshape(n, -1, c), mode="drop")
+    return flat.reshape(n, *size, c)
 
 
 def avg_pool(
@@ -52,8 +117,11 @@ def avg_pool(
     *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = False,
 ) -> Array:
-    """Mean of each window, [n, *space, c] -> [n, *space', c]; padding does not count, as in Keras (PyTorch counts it).
+    """Mean of each window, [n, *space, c] -> [n, *space', c]; padding does not count, as in Keras.
 
     Summed in at least float32.
 
@@ -61,47 +129,161 @@ def avg_pool(
       window: steps per window, one number for all space axes or one for each.
       stride: steps between windows; None is the window.
       padding: as in `conv`.
+      dilation: steps between the taps of a window.
+      ceil_mode: True keeps a last window that reaches beyond the padding, if it begins before it.
+      count_include_pad: True counts the padding as zeros, PyTorch's default; what `ceil_mode` adds never counts.
 
     Raises ValueError where the window does not fit, TypeError for an x that is not floating.
 
     >>> avg_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [2.0, 3.5]
     """
-    x, taps, steps, sides = _checked("avg_pool", x, window, stride, padding)
+    x, how = _checked("avg_pool", x, window, stride, padding, dilation, ceil_mode)
+    total = _summed(x.astype(param_dtype(x)), how)
+    counts = _counts(x.shape[1:-1], how, count_include_pad)
+    if (counts == prod(how.window)).all():
+        return (total / prod(how.window)).astype(x.dtype)
+    return (total / jnp.asarray(counts, total.dtype)[None, ..., None]).astype(x.dtype)
+
+
+def lp_pool(
+    x: Array,
+    window: int | Sequence[int],
+    *,
+    p: float = 2.0,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "valid",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """p-norm of each window, (Σ |x|^p)^(1/p), [n, *space, c] -> [n, *space', c]; 1 sums, infinity would be the maximum.
+
+    Summed in at least float32. The gradient of a window of zeros is 0.
+
+    Args:
+      p: the exponent, >= 1. PyTorch leaves out the |·|, which differs for odd p.
+
+    The other arguments and errors are those of `max_pool`.
+
+    >>> lp_pool(jnp.array([3.0, -4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [5.0, 0.0]
+    """
+    x, how = _checked("lp_pool", x, window, stride, padding, dilation, ceil_mode)
+    if not isinstance(p, int | float | np.number) or not 1 <= p < np.inf:
+        raise invalid("lp_pool", "a finite p >= 1", describe(p))
     wide = x.astype(param_dtype(x))
-
-    def total(v: Array) -> Array:
-        return lax.reduce_window(v, 0.0, lax.add, (1, *taps, 1), (1, *steps, 1), ((0, 0), *sides, (0, 0)))
-
-    if any(p != (0, 0) for p in sides):
-        return (total(wide) / total(jnp.ones((1, *x.shape[1:-1], 1), wide.dtype))).astype(x.dtype)
-    return (total(wide) / prod(taps)).astype(x.dtype)
+    total = _summed(jnp.square(wide) if p == 2 else jnp.abs(wide) ** p, how)
+    some = total > 0
+    return jnp.where(some, jnp.where(some, total, 1) ** (1 / p), total).astype(x.dtype)
 
 
-def _checked(where: str, x: Array, window: int | Sequence[int], stride: Any, padding: Padding) -> tuple:
+def global_max_pool(x: Array) -> Array:
+    """Largest value over all of space, [n, *space, c] -> [n, c]; equal values share the gradient.
+
+    Raises ValueError for an empty space, TypeError for an x that is not floating.
+
+    >>> global_max_pool(jnp.array([1.0, 3.0, 2.0]).reshape(1, 3, 1)).tolist()
+    [[3.0]]
+    """
+    x = _filled("global_max_pool", x)
+    return jnp.max(x, tuple(range(1, x.ndim - 1)))
+
+
+def global_avg_pool(x: Array) -> Array:
+    """Mean over all of space, [n, *space, c] -> [n, c], summed in at least float32.
+
+    Raises ValueError for an empty space, TypeError for an x that is not floating.
+
+    >>> global_avg_pool(jnp.array([1.0, 3.0, 2.0]).reshape(1, 3, 1)).tolist()
+    [[2.0]]
+    """
+    x = _filled("global_avg_pool", x)
+    return jnp.mean(x.astype(param_dtype(x)), tuple(range(1, x.ndim - 1))).astype(x.dtype)
+
+
+class _How(NamedTuple):
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # as asked for
+    sides: tuple[tuple[int, int], ...]  # and with what ceil_mode adds
+
+
+def _images(where: str, x: Array) -> Array:
     x = floating(where, x, least=3, shape="[n, *space, c]")
-    rank = x.ndim - 2
-    if rank > 3:
+    if x.ndim > 5:
         raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
+    return x
+
+
+def _filled(where: str, x: Array) -> Array:
+    x = _images(where, x)
+    if not prod(x.shape[1:-1]):
+        raise invalid(where, "at least one place in space", x)
+    return x
+
+
+def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> tuple:
+    x = _images(where, x)
+    rank = x.ndim - 2
     window = per_axis(where, "window", window, rank)
     stride = window if stride is None else per_axis(where, "stride", stride, rank)
-    sides = pads(where, padding, x.shape[1:-1], window, stride, (1,) * rank)
-    if any(max(p) >= k for p, k in zip(sides, window, strict=True)):
+    dilation = per_axis(where, "dilation", dilation, rank)
+    asked = pads(where, padding, x.shape[1:-1], window, stride, dilation)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    if any(max(p) >= k for p, k in zip(asked, reach, strict=True)):
         fix = "A window of padding alone has no value."
-        raise invalid(where, f"padding shorter than the window {window}", sides, fix)
-    return x, window, stride, sides
+        raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
+    if not isinstance(ceil_mode, bool):
+        raise wrong_type(where, "ceil_mode to be True or False", describe(ceil_mode))
+    sides = asked
+    if ceil_mode:
+        sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))
+    how = _How(window, stride, dilation, asked, sides)
+    if not _counts(x.shape[1:-1], how, with_padding=False).all():
+        raise invalid(where, "padding and dilation that leave each window a value of x", (x, asked))
+    return x, how
+
+
+def _ceiled(n: int, reach: int, stride: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """Padding with which the last window that begins within x or before it is whole."""
+    before, after = sides
+    last = -(-(n + before + after - reach) // stride)
+    if last * stride >= n + before:
+        last -= 1
+    return before, max(after, last * stride + reach - n - before)
+
+
+def _summed(x: Array, how: _How) -> Array:
+    around = {"window_dilation": (1, *how.dilation, 1)}
+    sides = ((0, 0), *how.sides, (0, 0))
+    return lax.reduce_window(x, 0.0, lax.add, (1, *how.window, 1), (1, *how.stride, 1), sides, **around)
+
+
+def _counts(size: Sequence[int], how: _How, with_padding: bool) -> np.ndarray:
+    """How many taps of each window count, [*space']: a product over the axes, all known while tracing."""
+    axes = []
+    for n, k, s, d, asked, sides in zip(size, *how, strict=True):
+        reach = (k - 1) * d + 1
+        first = np.arange((n + sum(sides) - reach) // s + 1) * s - sides[0]
+        taps = first[:, None] + np.arange(k)[None, :] * d
+        lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
+        axes.append(((taps >= lowest) & (taps < end)).sum(1))
+    return reduce(np.multiply.outer, axes)
 
 
 def _first_largest(a: Array, b: Array) -> Array:
     return jnp.where((b > a) | (b != b), b, a)
 
 
-def _over_taps(x: Array, window: tuple[int, ...], stride: tuple[int, ...], join: Callable) -> Array:
-    """Folds the taps of all windows, each tap one strided slice of x."""
-    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], window, stride, strict=True)]
+def _taps(x: Array, how: _How) -> list[Array]:
+    """The taps of all windows in row-major order, each one strided slice of the padded x."""
+    reach = [(k - 1) * d + 1 for k, d in zip(how.window, how.dilation, strict=True)]
+    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], reach, how.stride, strict=True)]
 
     def at(tap: tuple[int, ...]) -> Array:
-        stop = [t + (n - 1) * s + 1 for t, n, s in zip(tap, size, stride, strict=True)]
-        return lax.slice(x, (0, *tap, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
+        start = [t * d for t, d in zip(tap, how.dilation, strict=True)]
+        stop = [t + (n - 1) * s + 1 for t, n, s in zip(start, size, how.stride, strict=True)]
+        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *how.stride, 1))
 
-    return reduce(join, map(at, product(*map(range, window))))
+    return [at(tap) for tap in product(*map(range, how.window))]

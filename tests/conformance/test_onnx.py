@@ -1,0 +1,353 @@
+"""The ONNX backend's own node cases: inputs and expected outputs that nobody here wrote.
+
+One adapter for each operator. An adapter renames, transposes to channels last, passes attributes, reduces losses as the
+node says, and casts whole numbers, which layers refuse, to floats; it computes nothing. Every case of an operator runs,
+but for those in `LEFT_OUT`, each with its reason.
+"""
+
+import importlib
+import pkgutil
+import warnings
+from functools import cache, partial
+from math import ceil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import jaxnn as nn
+
+RTOL, ATOL = 1e-3, 1e-7  # ONNX's own
+
+ADAPTERS = {}
+
+
+def adapter(*operators):
+    def register(f):
+        ADAPTERS.update(dict.fromkeys(operators, f))
+        return f
+
+    return register
+
+
+# Layout: ONNX has channels first.
+
+
+def last(x):
+    return jnp.moveaxis(x, 1, -1)
+
+
+def first(y):
+    return jnp.moveaxis(y, -1, 1)
+
+
+def window_of(w):
+    """[features, c, *window] as [*window, c, features]; a transposed convolution's [c, features, *window] likewise."""
+    return jnp.transpose(w, (*range(2, w.ndim), 1, 0))
+
+
+def padding_of(a, size, window):
+    """The pads of a node: begins and ends, or `auto_pad`; SAME_LOWER is TensorFlow's with the odd step in front."""
+    auto, rank = a.get("auto_pad", b"NOTSET").decode(), len(size)
+    if auto == "SAME_UPPER":
+        return "same"
+    if auto == "SAME_LOWER":
+        strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+        total = [
+            max((ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0)
+            for n, k, s, d in zip(size, window, strides, dilations, strict=True)
+        ]
+        return [(t - t // 2, t // 2) for t in total]
+    pads = a.get("pads", [0] * 2 * rank)
+    return list(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def steps_of(a, rank):
+    return {"stride": a.get("strides", [1] * rank), "dilation": a.get("dilations", [1] * rank)}
+
+
+# Convolution.
+
+
+@adapter("Conv")
+def conv(a, x, w, b=None):
+    rank = x.ndim - 2
+    how = steps_of(a, rank) | {"padding": padding_of(a, x.shape[2:], w.shape[2:]), "groups": a.get("group", 1)}
+    y = first(nn.ops.conv(last(x), window_of(w), **how))
+    return y if b is None else y + b.reshape(1, -1, *(1,) * rank)
+
+
+@adapter("ConvTranspose")
+def conv_transpose(a, x, w, b=None):
+    rank = x.ndim - 2
+    how = steps_of(a, rank) | {"groups": a.get("group", 1), "output_padding": a.get("output_padding", [0] * rank)}
+    auto = a.get("auto_pad", b"NOTSET").decode()
+    if "output_shape" in a:
+        sizes = zip(x.shape[2:], w.shape[2:], how["stride"], how["dilation"], a["output_shape"], strict=True)
+        total = [(n - 1) * s + (k - 1) * d + 1 - out for n, k, s, d, out in sizes]
+        how["output_padding"] = [max(-t, 0) for t in total]
+        total = [max(t, 0) for t in total]
+        how["padding"] = [(t // 2, t - t // 2) for t in total]
+    else:
+        how["padding"] = "same" if auto == "SAME_UPPER" else padding_of(a, x.shape[2:], w.shape[2:])
+    y = first(nn.ops.conv_transpose(last(x), window_of(w), **how))
+    return y if b is None else y + b.reshape(1, -1, *(1,) * rank)
+
+
+# Pooling.
+
+
+def pool(op, a, x, **more):
+    rank = x.ndim - 2
+    window = a["kernel_shape"]
+    how = steps_of(a, rank) | {"padding": padding_of(a, x.shape[2:], window), "ceil_mode": bool(a.get("ceil_mode", 0))}
+    return op(last(x), window, **how, **more)
+
+
+@adapter("MaxPool")
+def max_pool(a, x):
+    y, places = pool(nn.ops.max_pool_with_indices, a, x.astype(jnp.float32))
+    value = pool(nn.ops.max_pool, a, x.astype(jnp.float32))
+    np.testing.assert_array_equal(value.shape, y.shape)
+    n, c, *space = x.shape
+    places = first(places)
+    if a.get("storage_order", 0):  # the places of one example column by column
+        h, w = space
+        places = places % w * h + places // w
+    images = jnp.arange(n * c, dtype=jnp.int32).reshape(n, c, *(1,) * len(space))
+    return first(value).astype(x.dtype), (places + images * int(np.prod(space))).astype(jnp.int32)
+
+
+@adapter("AveragePool")
+def average_pool(a, x):
+    return first(pool(nn.ops.avg_pool, a, x, count_include_pad=bool(a.get("count_include_pad", 0))))
+
+
+@adapter("LpPool")
+def lp_pool(a, x):
+    return first(pool(nn.ops.lp_pool, a, x, p=a.get("p", 2)))
+
+
+def global_pool(op, a, x):
+    return op(last(x)).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
+
+
+ADAPTERS["GlobalAveragePool"] = partial(global_pool, nn.ops.global_avg_pool)
+ADAPTERS["GlobalMaxPool"] = partial(global_pool, nn.ops.global_max_pool)
+
+
+@adapter("MaxUnpool")
+def max_unpool(a, x, places, shape=None):
+    *_, h, w = x.shape
+    (kh, kw), (sh, sw) = a["kernel_shape"], a.get("strides", [1, 1])
+    size = [(h - 1) * sh + kh, (w - 1) * sw + kw]  # over which ONNX counts the places, whatever shape is asked for
+    y = first(nn.ops.max_unpool(last(x), last(places), size))
+    return y if shape is None else jnp.pad(y, [(0, n - m) for n, m in zip(shape.tolist(), y.shape, strict=True)])
+
+
+# Normalisation.
+
+
+@adapter("BatchNormalization")
+def batch_norm(a, x, scale, bias, mean, var):
+    layer = nn.batch_norm(momentum=a.get("momentum", 0.9), eps=a.get("epsilon", 1e-5))
+    train = bool(a.get("training_mode", 0))
+    y, new = layer.apply({"scale": scale, "bias": bias}, {"mean": mean, "var": var}, last(x), train=train)
+    return (first(y), new["mean"], new["var"]) if train else first(y)
+
+
+@adapter("LayerNormalization")
+def layer_norm(a, x, scale, bias=None):
+    return nn.ops.layer_norm(x, scale, bias, axis=a.get("axis", -1), eps=a.get("epsilon", 1e-5))
+
+
+@adapter("RMSNormalization")
+def rms_norm(a, x, scale):
+    return nn.ops.rms_norm(x, scale, axis=a.get("axis", -1), eps=a.get("epsilon", 1e-5))
+
+
+@adapter("GroupNormalization")
+def group_norm(a, x, scale, bias):
+    return first(nn.ops.group_norm(last(x), a["num_groups"], scale, bias, eps=a.get("epsilon", 1e-5)))
+
+
+@adapter("InstanceNormalization")
+def instance_norm(a, x, scale, bias):
+    return first(nn.ops.instance_norm(last(x), scale, bias, eps=a.get("epsilon", 1e-5)))
+
+
+@adapter("LRN")
+def local_response_norm(a, x):
+    how = {"alpha": a.get("alpha", 1e-4), "beta": a.get("beta", 0.75), "k": a.get("bias", 1.0)}
+    return first(nn.ops.local_response_norm(last(x), a["size"], **how))
+
+
+# Activations.
+
+for operator, f in {
+    "Relu": nn.relu,
+    "Sigmoid": nn.sigmoid,
+    "Tanh": nn.tanh,
+    "HardSwish": nn.hard_swish,
+    "Mish": nn.mish,
+    "Softplus": nn.softplus,
+    "Softsign": nn.softsign,
+}.items():
+    ADAPTERS[operator] = lambda a, x, f=f: f(x)
+
+
+@adapter("Elu")
+def elu(a, x):
+    return nn.elu(x, alpha=a.get("alpha", 1.0))
+
+
+@adapter("Celu")
+def celu(a, x):
+    return nn.celu(x, alpha=a.get("alpha", 1.0))
+
+
+@adapter("LeakyRelu")
+def leaky_relu(a, x):
+    return nn.leaky_relu(x, negative_slope=a.get("alpha", 0.01))
+
+
+@adapter("Gelu")
+def gelu(a, x):
+    return nn.gelu(x, approximate=a.get("approximate", b"none") == b"tanh")
+
+
+@adapter("PRelu")
+def prelu(a, x, slope):
+    """The slopes of the cases lie on trailing axes, ours on the last: those axes become one."""
+    k = slope.ndim
+    flat = x.reshape(*x.shape[: x.ndim - k], -1) if k else x
+    slopes = jnp.broadcast_to(slope, x.shape[x.ndim - k :]).reshape(-1)
+    return nn.prelu().apply({"slope": slopes}, {}, flat)[0].reshape(x.shape)
+
+
+@adapter("Softmax")
+def softmax(a, x):
+    return nn.softmax(x, axis=a.get("axis", -1))
+
+
+@adapter("LogSoftmax")
+def log_softmax(a, x):
+    return nn.log_softmax(x, axis=a.get("axis", -1))
+
+
+# Losses.
+
+
+@adapter("SoftmaxCrossEntropyLoss")
+def softmax_cross_entropy(a, logits, labels, class_weights=None):
+    ignored = a.get("ignore_index")
+    loss = nn.losses.softmax_cross_entropy(last(logits), labels, class_weights=class_weights, ignore_label=ignored)
+    return reduced(a, loss, labels, class_weights), first(nn.log_softmax(last(logits)))
+
+
+def reduced(a, loss, labels, class_weights):
+    """The mean is over what is not ignored, weighted by the classes."""
+    how = a.get("reduction", b"mean").decode()
+    if how != "mean":
+        return loss.sum() if how == "sum" else loss
+    weights = jnp.ones(loss.shape) if class_weights is None else class_weights.at[labels].get(mode="fill", fill_value=0)
+    weights = jnp.where(labels == a["ignore_index"], 0, weights) if "ignore_index" in a else weights
+    return loss.sum() / weights.sum()
+
+
+# Dropout: what it is when nothing is dropped.
+
+
+@adapter("Dropout")
+def dropout(a, x, ratio=0.5, training=False):
+    """The mask, the second output, is that of the kept: all where nothing is dropped."""
+    y, _ = nn.dropout(float(ratio)).apply({}, {}, x, key=jax.random.key(0), train=bool(training))
+    return y, jnp.ones(x.shape, bool)
+
+
+LEFT_OUT = {
+    "training_dropout_default": "its expected output is NumPy's own random draw",
+    "training_dropout_default_mask": "its expected output is NumPy's own random draw",
+    "training_dropout": "its expected output is NumPy's own random draw",
+    "training_dropout_mask": "its expected output is NumPy's own random draw",
+    "dropout_default_old": "an old form of the operator, whose mask has the dtype of x",
+    "dropout_random_old": "an old form of the operator, whose mask has the dtype of x",
+}
+COMPARED = {"LayerNormalization": 1}  # the first outputs alone: ours hands out no statistics
+STATIC = {"Dropout": (1, 2), "MaxUnpool": (2,)}  # inputs that decide shapes or the program, so not traced
+
+
+@cache
+def cases():
+    """name -> (operator, attributes, inputs, outputs) for each single node of an operator that has an adapter."""
+    state = np.random.get_state()
+    np.random.seed(0)  # some cases draw without a seed of their own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import onnx.backend.test.case.node as node
+
+        for module in pkgutil.iter_modules(node.__path__):
+            importlib.import_module(f"{node.__name__}.{module.name}")
+    np.random.set_state(state)
+    found = {}
+    for case in node._NodeTestCases:
+        (one, *others) = case.model.graph.node
+        if others or one.op_type not in ADAPTERS or one.domain not in ("", "ai.onnx.preview.training"):
+            continue
+        found[case.name.removeprefix("test_")] = read(one, case.model.graph, case.data_sets[0])
+    return found
+
+
+def read(one, graph, data):
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in one.attribute}
+    ins = dict(zip([v.name for v in graph.input], map(as_array, data[0]), strict=True))
+    outs = dict(zip([v.name for v in graph.output], map(as_array, data[1]), strict=True))
+    return one.op_type, attributes, [ins.get(i) for i in one.input], [outs.get(o) for o in one.output]
+
+
+def as_array(value):
+    if isinstance(value, onnx.TensorProto):
+        value = numpy_helper.to_array(value)
+    return np.asarray(value)
+
+
+def run(operator, attributes, inputs):
+    given = [i for i in range(len(inputs)) if inputs[i] is not None and i not in STATIC.get(operator, ())]
+
+    @jax.jit
+    def apply(*traced):
+        every = list(inputs)
+        for i, v in zip(given, traced, strict=True):
+            every[i] = v
+        return ADAPTERS[operator](attributes, *every)
+
+    outputs = apply(*[inputs[i] for i in given])
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+NAMES = sorted(cases())
+RUN = [name for name in NAMES if name not in LEFT_OUT]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_node(name):
+    operator, attributes, inputs, outputs = cases()[name]
+    got = run(operator, attributes, inputs)
+    outputs = outputs[: COMPARED.get(operator)]  # and of ours, those that the node asks for
+    assert len(got) >= len(outputs) > 0
+    for g, want in zip(got, outputs, strict=False):
+        g = np.asarray(g)
+        assert g.shape == want.shape
+        assert g.dtype == want.dtype or want.dtype in (np.int64, np.float64)
+        np.testing.assert_allclose(g.astype(np.float64), want.astype(np.float64), rtol=RTOL, atol=ATOL)
+
+
+def test_what_ran(capsys):
+    """Every case of an operator is run or named; a name that no longer exists is an error."""
+    assert set(LEFT_OUT) <= set(NAMES)
+    with capsys.disabled():
+        print(f"\nONNX node cases: {len(RUN)} run, {len(LEFT_OUT)} left out by name, {len(ADAPTERS)} operators")
+    assert len(RUN) >= 190
