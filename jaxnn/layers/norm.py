@@ -1,13 +1,14 @@
 """Normalisation layers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn import ops
-from jaxnn._errors import invalid
-from jaxnn._inputs import floating, param_dtype
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number
 
@@ -64,3 +65,128 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
 def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) -> jax.Array:
     batch = jax.lax.stop_gradient(batch).astype(running.dtype)
     return running + jnp.asarray(1 - momentum, running.dtype) * (batch - running)
+
+
+def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+    """Layer normalisation over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.layer_norm`.
+
+    The same in training and after it, and for any batch. Params scale [*d], of ones, and bias [*d], of zeros.
+
+    Args:
+      bias: False leaves the bias out.
+      axis: the first of the axes normalised over; -1 is the last alone, the features.
+      eps: added to the variance, >= 0; as PyTorch (Keras has 1e-3, flax 1e-6).
+
+    Raises ValueError for an x of other features, TypeError for an x that is not floating.
+
+    >>> params, state = layer_norm().init(jax.random.key(0), jnp.ones((4, 2)))
+    >>> layer_norm().apply(params, state, jnp.array([[1.0, 3.0]]))[0].round(2).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+        return ops.layer_norm(x, scale, bias, axis=axis, eps=eps)
+
+    return _by_example("layer_norm", apply, 1, eps, bias, name, axis)
+
+
+def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None = None) -> Layer:
+    """Division by the root mean square over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.rms_norm`.
+
+    Params scale [*d], of ones.
+
+    Args:
+      axis: the first of the axes normalised over; -1 is the last alone, the features.
+      eps: added to the mean square, >= 0.
+
+    Raises ValueError for an x of other features, TypeError for an x that is not floating.
+
+    >>> params, state = rms_norm().init(jax.random.key(0), jnp.ones((4, 2)))
+    >>> rms_norm().apply(params, state, jnp.array([[2.0, -2.0]]))[0].round(2).tolist()
+    [[1.0, -1.0]]
+    """
+
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+        return ops.rms_norm(x, scale, axis=axis, eps=eps)
+
+    return _by_example("rms_norm", apply, 1, eps, False, name, axis)
+
+
+def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+    """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
+
+    As `ops.group_norm`. Params scale [c], of ones, and bias [c], of zeros.
+
+    Args:
+      groups: neighbouring channels are cut into that many equal groups; flax has 32 by default.
+      eps: added to the variance, >= 0.
+
+    Raises ValueError for an x of other channels, TypeError for an x that is not floating.
+
+    >>> params, state = group_norm(2).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    >>> params["scale"].shape
+    (4,)
+    """
+    check_count(name or "group_norm", "groups", groups)
+
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+        return ops.group_norm(x, groups, scale, bias, eps=eps)
+
+    return _by_example("group_norm", apply, 2, eps, True, name, groups=groups)
+
+
+def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+    """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c].
+
+    As `ops.instance_norm`. Params scale [c], of ones, and bias [c], of zeros; PyTorch has none unless asked.
+
+    Args:
+      eps: added to the variance, >= 0.
+
+    Raises ValueError for an x of other channels, TypeError for an x that is not floating.
+
+    >>> params, state = instance_norm().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
+    >>> params["bias"].shape
+    (4,)
+    """
+
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+        return ops.instance_norm(x, scale, bias, eps=eps)
+
+    return _by_example("instance_norm", apply, 3, eps, True, name)
+
+
+def _by_example(
+    kind: str,
+    op: Callable,
+    least: int,
+    eps: float | jax.Array,
+    bias: bool,
+    name: str | None,
+    axis: int = -1,
+    groups: int = 1,
+) -> Layer:
+    """A norm without state, whose params lie on the axes of x from `axis` on."""
+    where = name or kind
+    shape = "[n, *space, c]" if least > 1 else "[..., *d]"
+    check_number(where, "eps >= 0", eps, lambda v: v >= 0)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = floating(where, x, least=least, shape=shape)
+        rank = len(x.shape)
+        if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
+            raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
+        if x.shape[-1] % groups:
+            raise invalid(where, f"x with channels in {groups} equal groups", x)
+        fit, dtype = x.shape[axis:], param_dtype(x)
+        return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        scale = params["scale"]
+        x = floating(where, x, least=least, shape=shape)
+        if x.shape[x.ndim - scale.ndim :] != scale.shape:
+            fix = f"scale was made for {list(scale.shape)}: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [..., {', '.join(map(str, scale.shape))}]", x, fix)
+        return op(x, scale, params["bias"] if bias else None), state
+
+    return layer(init, apply, kind, name=name)

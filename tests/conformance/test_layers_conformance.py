@@ -28,6 +28,14 @@ CASES = {
     "dropout": (lambda: nn.dropout(0.4), ROW, ("one by one",)),
     "embed": (lambda: nn.embed(7, 5), ROW, ("integers",)),
     "flatten": (lambda: nn.flatten(), IMAGE, ()),
+    "global_avg_pool": (lambda: nn.global_avg_pool(), IMAGE, ()),
+    "global_max_pool": (lambda: nn.global_max_pool(), IMAGE, ()),
+    "group_norm": (lambda: nn.group_norm(2), IMAGE, ()),
+    "instance_norm": (lambda: nn.instance_norm(eps=1e-2), IMAGE, ()),
+    "layer_norm": (lambda: nn.layer_norm(), ROW, ()),
+    "layer_norm of all": (lambda: nn.layer_norm(axis=-3, bias=False), IMAGE, ()),
+    "lp_pool": (lambda: nn.lp_pool(2, ceil_mode=True), IMAGE, ()),
+    "rms_norm": (lambda: nn.rms_norm(), ROW, ()),
     "max_pool": (lambda: nn.max_pool(2), IMAGE, ()),
     "max_pool same": (lambda: nn.max_pool(3, stride=1, padding="same"), (4, 7, 3), ()),
     "maxout": (lambda: nn.maxout(3), ROW, ()),
@@ -165,7 +173,7 @@ def test_the_output_has_the_dtype_of_x_and_params_at_least_float32(case, dtype):
     apply = jax.jit(partial(model.apply, train=True))
     y, new = apply(params, state, x, key=KEY())
     assert (y.dtype, shapes(new)) == (dtype, shapes(state))
-    if case not in ("max_pool", "max_pool same") and "own dtype" not in CASES[case][2]:
+    if case not in ("max_pool", "max_pool same", "global_max_pool") and "own dtype" not in CASES[case][2]:
         wide = jax.tree.map(lambda v: v.astype(jnp.float64), (params, state, x))
         assert_close(y, apply(*wide, key=KEY())[0])
 

@@ -289,6 +289,36 @@ ERRORS = {
         "max_pool: expected a window that fits in x, 3 steps long, got 2 steps, padding included. "
         "Use padding='same', a smaller window or a smaller dilation.",
     ),
+    "layer_norm features": (
+        lambda: used(nn.layer_norm(), ONES((2, 3)), ONES((2, 4))),
+        f"layer_norm: expected x of shape [..., 3], got float32[2, 4]. scale was made for [3]: {FITS}",
+    ),
+    "layer_norm axis": (
+        lambda: nn.layer_norm(axis=2, name="norm").init(KEY(), ONES((2, 3))),
+        "norm: expected axis to be one of the 2 axes of x, got 2.",
+    ),
+    "rms_norm eps": (lambda: nn.rms_norm(eps=-1.0), "rms_norm: expected eps >= 0, got -1.0."),
+    "group_norm groups": (lambda: nn.group_norm(0), "group_norm: expected groups to be a whole number >= 1, got 0."),
+    "group_norm channels": (
+        lambda: nn.group_norm(3).init(KEY(), ONES((2, 4, 4))),
+        "group_norm: expected x with channels in 3 equal groups, got float32[2, 4, 4].",
+    ),
+    "instance_norm rank": (
+        lambda: nn.instance_norm().init(KEY(), ONES((2, 4))),
+        "instance_norm: expected x of shape [n, *space, c], got float32[2, 4].",
+    ),
+    "lp_pool": (
+        lambda: nn.lp_pool(2, p=0).apply({}, {}, ONES((1, 4, 1))),
+        "lp_pool: expected a finite p >= 1, got 0.",
+    ),
+    "global_avg_pool": (
+        lambda: nn.global_avg_pool().apply({}, {}, ONES((4, 1))),
+        "global_avg_pool: expected x of shape [n, *space, c], got float32[4, 1].",
+    ),
+    "global_max_pool": (
+        lambda: nn.global_max_pool().apply({}, {}, ONES((4, 0, 1))),
+        "global_max_pool: expected at least one place in space, got float32[4, 0, 1].",
+    ),
     "avg_pool": (
         lambda: nn.avg_pool(3).apply({}, {}, ONES((3, 1))),
         "avg_pool: expected x of shape [n, *space, c], got float32[3, 1].",
