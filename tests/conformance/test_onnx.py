@@ -333,6 +333,7 @@ RUN = [name for name in NAMES if name not in LEFT_OUT]
 
 
 @pytest.mark.parametrize("name", RUN)
+@pytest.mark.slow
 def test_node(name):
     operator, attributes, inputs, outputs = cases()[name]
     got = run(operator, attributes, inputs)
