@@ -18,6 +18,7 @@ def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bo
 
 
 def check_preset(where: str, init: str) -> None:
+    """Raises for what is no library whose initialization is known, when the layer is made."""
     if init not in list(PRESETS):
         raise invalid(where, f"init to be one of {', '.join(PRESETS)}", describe(init))
 

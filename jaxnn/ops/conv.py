@@ -40,22 +40,16 @@ def conv(
     >>> conv(jnp.ones((1, 5, 1)), jnp.ones((3, 1, 1)))[0, :, 0].tolist()
     [2.0, 3.0, 3.0, 3.0, 2.0]
     """
-    if not hasattr(w, "dtype") or w.ndim not in (3, 4, 5):
-        raise invalid("conv", "w of shape [*window, c / groups, features] with 1 to 3 window axes", w)
-    w = jnp.asarray(w)
-    rank = w.ndim - 2
-    x = floating("conv", x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
-    if w.dtype != x.dtype:
-        raise wrong_type("conv", f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
+    x, w = _checked("conv", x, w, "[*window, c / groups, features]")
     *window, channels, features = w.shape
+    rank = len(window)
     if not isinstance(groups, int) or groups < 1 or x.shape[-1] != channels * groups or features % groups:
         expected = f"c / groups = {channels} channels for w, and features in {groups} equal groups"
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
     sides = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
-    how: dict[str, Any] = {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
-    return bilinear_conv(x, w, **how) if groups == 1 else native_conv(x, w, **how, groups=groups)
+    return _convolved(x, w, groups, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
 
 
 def conv_transpose(
@@ -93,14 +87,9 @@ def conv_transpose(
     [1.0, 1.0, 2.0, 2.0]
     """
     where = "conv_transpose"
-    if not hasattr(w, "dtype") or w.ndim not in (3, 4, 5):
-        raise invalid(where, "w of shape [*window, features / groups, c] with 1 to 3 window axes", w)
-    w = jnp.asarray(w)
-    rank = w.ndim - 2
-    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
-    if w.dtype != x.dtype:
-        raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
+    x, w = _checked(where, x, w, "[*window, features / groups, c]")
     *window, features, channels = w.shape
+    rank = len(window)
     if not isinstance(groups, int) or groups < 1 or x.shape[-1] != channels or channels % groups:
         raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
     stride = per_axis(where, "stride", stride, rank)
@@ -126,5 +115,19 @@ def conv_transpose(
     w = jnp.flip(w, tuple(range(rank)))
     w = w.reshape(*window, features, groups, channels // groups)
     w = jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*window, channels // groups, groups * features)
-    how: dict[str, Any] = {"stride": (1,) * rank, "padding": sides, "x_dilation": stride, "w_dilation": dilation}
+    return _convolved(x, w, groups, stride=(1,) * rank, padding=sides, x_dilation=stride, w_dilation=dilation)
+
+
+def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
+    if not hasattr(w, "dtype") or w.ndim not in (3, 4, 5):
+        raise invalid(where, f"w of shape {shape} with 1 to 3 window axes", w)
+    w = jnp.asarray(w)
+    rank = w.ndim - 2
+    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
+    if w.dtype != x.dtype:
+        raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
+    return x, w
+
+
+def _convolved(x: Array, w: Array, groups: int, **how: Any) -> Array:
     return bilinear_conv(x, w, **how) if groups == 1 else native_conv(x, w, **how, groups=groups)

@@ -32,12 +32,10 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     >>> normalize(jnp.array([[3.0]]), jnp.ones(1), jnp.full(1, 4.0), 0.0, None, None).item()
     1.0
     """
-    factor = jax.lax.rsqrt(var + jnp.asarray(eps, var.dtype))
+    factor = _inverse_root(var, eps)
     factor = factor if scale is None else factor * scale.astype(var.dtype)
-    around = (1,) * (x.ndim - mean.ndim)
-    mean, factor = mean.reshape(*around, *mean.shape), factor.reshape(*around, *factor.shape)
-    y = (x.astype(mean.dtype) - mean) * factor
-    return (y if bias is None else y + bias.astype(y.dtype).reshape(*around, *bias.shape)).astype(x.dtype)
+    wide = x.astype(mean.dtype)
+    return _scaled(wide - _fitted(mean, wide), factor, bias).astype(x.dtype)
 
 
 def layer_norm(
@@ -67,9 +65,7 @@ def layer_norm(
     [[-1.0, 1.0], [0.0, 0.0]]
     """
     x, axes = _trailing("layer_norm", x, axis, scale=scale, bias=bias)
-    wide = x.astype(param_dtype(x))
-    y = wide - jnp.mean(wide, axes, keepdims=True)
-    return _scaled(y, _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps), scale, bias).astype(x.dtype)
+    return _scaled(_standardized(x, axes, eps), scale, bias).astype(x.dtype)
 
 
 def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float | Array = 1e-6) -> Array:
@@ -91,10 +87,7 @@ def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float
     [[0.849..., -1.13...]]
     """
     x, axes = _trailing("rms_norm", x, axis, scale=scale)
-    wide = x.astype(param_dtype(x))
-    return _scaled(wide, _inverse_root(jnp.mean(jnp.square(wide), axes, keepdims=True), eps), scale, None).astype(
-        x.dtype
-    )
+    return _scaled(_unit(x.astype(param_dtype(x)), axes, eps), scale, None).astype(x.dtype)
 
 
 def group_norm(
@@ -122,11 +115,8 @@ def group_norm(
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
-    wide = x.astype(param_dtype(x)).reshape(*x.shape[:-1], groups, c // groups)
-    axes = (*range(1, x.ndim - 1), x.ndim)
-    y = wide - jnp.mean(wide, axes, keepdims=True)
-    y = (y * _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps)).reshape(x.shape)
-    return _scaled(y, None, scale, bias).astype(x.dtype)
+    y = _standardized(x.reshape(*x.shape[:-1], groups, c // groups), (*range(1, x.ndim - 1), x.ndim), eps)
+    return _scaled(y.reshape(x.shape), scale, bias).astype(x.dtype)
 
 
 def instance_norm(
@@ -148,9 +138,7 @@ def instance_norm(
     """
     x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
     _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
-    wide, axes = x.astype(param_dtype(x)), tuple(range(1, x.ndim - 1))
-    y = wide - jnp.mean(wide, axes, keepdims=True)
-    return _scaled(y, _inverse_root(jnp.mean(jnp.square(y), axes, keepdims=True), eps), scale, bias).astype(x.dtype)
+    return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps), scale, bias).astype(x.dtype)
 
 
 def local_response_norm(
@@ -203,17 +191,27 @@ def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) 
             raise invalid(where, f"{argument} of shape {list(shape)}", v)
 
 
+def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
+    """x without its mean and of unit variance over `axes`, in at least float32, in two passes."""
+    x = x.astype(param_dtype(x))
+    return _unit(x - jnp.mean(x, axes, keepdims=True), axes, eps)
+
+
+def _unit(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
+    return x * _inverse_root(jnp.mean(jnp.square(x), axes, keepdims=True), eps)
+
+
 def _inverse_root(var: Array, eps: float | Array) -> Array:
     return jax.lax.rsqrt(var + jnp.asarray(eps, var.dtype))
 
 
-def _scaled(y: Array, factor: Array | None, scale: Array | None, bias: Array | None) -> Array:
-    """y · factor · scale + bias, where scale and bias lie on the last axes of y."""
+def _scaled(y: Array, scale: Array | None, bias: Array | None) -> Array:
+    """y · scale + bias, which lie on the last axes of y, in y's dtype."""
+    y = y if scale is None else y * _fitted(scale, y)
+    return y if bias is None else y + _fitted(bias, y)
 
-    def fitted(v: Array) -> Array:
-        v = jnp.asarray(v).astype(y.dtype)
-        return v.reshape((1,) * (y.ndim - v.ndim) + v.shape)
 
-    y = y if factor is None else y * factor
-    y = y if scale is None else y * fitted(scale)
-    return y if bias is None else y + fitted(bias)
+def _fitted(v: Array, x: Array) -> Array:
+    """v with x's rank, its axes the last, and x's dtype."""
+    v = jnp.asarray(v)
+    return v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape)
