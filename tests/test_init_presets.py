@@ -61,7 +61,13 @@ CASES = {
             "w_h": (DENSE, flat(1 / np.sqrt(H))),
             "b": (LONG, triangle(1 / np.sqrt(H))),
         }
-        for kind in ("rnn", "lstm", "gru")
+        for kind in ("rnn", "lstm")
+    },
+    ("torch", "gru", H): {
+        "w_x": (DENSE, flat(1 / np.sqrt(H))),
+        "w_h": (DENSE, flat(1 / np.sqrt(H))),
+        "b": None,
+        "b_h": (LONG, flat(1 / np.sqrt(H))),
     },
     ("keras", "dense", 48): {"w": (DENSE, glorot(48, 96)), "b": (LONG, 0.0)},
     ("keras", "conv", 96): {"w": (CONV, glorot(96, 288)), "b": (LONG, 0.0)},
@@ -75,7 +81,8 @@ CASES = {
         "w_o": (DENSE, glorot(4 * 12, 4 * 96)),
         **biases,
     },
-    **{("keras", kind, H): {"w_x": (DENSE, glorot(48, 96)), "w_h": None, "b": (LONG, 0.0)} for kind in ("rnn", "gru")},
+    ("keras", "rnn", H): {"w_x": (DENSE, glorot(48, 96)), "w_h": None, "b": (LONG, 0.0)},
+    ("keras", "gru", H): {"w_x": (DENSE, glorot(48, 96)), "w_h": None, "b": (LONG, 0.0), "b_h": (LONG, 0.0)},
     ("keras", "lstm", H): {"w_x": (DENSE, glorot(48, 96)), "w_h": None, "b": None},
     ("jaxnn", "lstm", H): {"w_x": (DENSE, lecun_dense), "w_h": None, "b": None},
     ("flax", "lstm", H): {"w_x": (DENSE, lecun_dense), "w_h": None, "b": (LONG, 0.0)},
@@ -91,7 +98,7 @@ CASES = {
             ("embed", 1): {"w": (DENSE, scipy.stats.norm(0, 1 / np.sqrt(96)))},
             ("norm", 1): {"scale": (LONG, 1.0), "bias": (LONG, 0.0)},
             ("rnn", H): {"w_x": (DENSE, lecun_dense), "w_h": None, "b": (LONG, 0.0)},
-            ("gru", H): {"w_x": (DENSE, lecun_dense), "w_h": None, "b": (LONG, 0.0)},
+            ("gru", H): {"w_x": (DENSE, lecun_dense), "w_h": None, "b": (LONG, 0.0), "b_h": (LONG, 0.0)},
             ("attention", 48): {**{f"w_{name}": (DENSE, lecun_dense) for name in "qkvo"}, **biases},
         }.items()
     },
@@ -129,6 +136,14 @@ def test_distribution(case):
         assert abs(x.var() - variance) < 4 * variance * np.sqrt((kurtosis + 2) / x.size)
         assert scipy.stats.kstest(x, true.cdf).pvalue > 1e-3
         assert scipy.stats.kstest(1.15 * x, true.cdf).pvalue < 1e-3  # the test has the power to tell
+
+
+@pytest.mark.slow
+def test_the_candidate_of_pytorchs_gru_has_one_bias_outside_the_reset_gate():
+    b = np.asarray(preset("torch", "gru", H)["b"](jax.random.key(0), (9000,)), np.float64)
+    for part, true in zip(np.split(b, 3), (triangle, triangle, flat), strict=True):
+        assert scipy.stats.kstest(part, true(1 / np.sqrt(H)).cdf).pvalue > 1e-3
+        assert scipy.stats.kstest(1.15 * part, true(1 / np.sqrt(H)).cdf).pvalue < 1e-3
 
 
 @pytest.mark.parametrize("library", ["keras", "flax"])

@@ -50,6 +50,10 @@ def soft(rng):
     return rng.dirichlet(np.full(K, 5.0), N)
 
 
+def log_soft(rng):
+    return np.log(soft(rng))
+
+
 def chances(rng):
     return rng.uniform(0.2, 0.8, N)
 
@@ -120,6 +124,14 @@ CASES = {
         losses.binary_cross_entropy_on_probabilities,
         drawn(chances, chances),
         lambda p, y: scipy.stats.entropy([y, 1 - y]) + scipy.special.rel_entr([y, 1 - y], [p, 1 - p]).sum(),
+    ),
+    "cross_entropy_on_log_probabilities": Case(
+        losses.cross_entropy_on_log_probabilities, drawn(log_soft, numbers), lambda x, y: -x[y]
+    ),
+    "cross_entropy_on_log_probabilities(weighted, soft)": Case(
+        partial(losses.cross_entropy_on_log_probabilities, class_weights=W),
+        drawn(log_soft, soft),
+        lambda x, y: -np.sum(W * y * x),
     ),
     "cross_entropy_on_probabilities": Case(
         losses.cross_entropy_on_probabilities, drawn(soft, numbers), lambda p, y: -np.log(p[y])

@@ -1,5 +1,6 @@
 """Labels: strings, integer codes and one-hot rows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxnn._errors import describe, invalid, wrong_type
 
 
-def one_hot(labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32) -> Array:
+def one_hot(
+    labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32, *, axis: int = -1, unknown: float = math.nan
+) -> Array:
     """Integers to rows with a single one, [...] -> [..., classes].
 
     A label outside 0 ... classes - 1 gives a row of NaN, never another class or none (`jax.nn.one_hot` gives zeros,
@@ -20,6 +23,8 @@ def one_hot(labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32) -> 
     Args:
       classes: how many, >= 1.
       dtype: floating, as NaN asks for it.
+      axis: of the classes in the result.
+      unknown: what fills the row of a label out of range, such as 0 for one that is to be ignored.
 
     Raises TypeError for labels that are no integers and a dtype that is not floating; ValueError for `classes` < 1.
 
@@ -33,6 +38,8 @@ def one_hot(labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32) -> 
         raise wrong_type("one_hot", "classes to be an int, how many there are", describe(classes), "Pass len(classes).")
     if classes < 1:
         raise invalid("one_hot", "classes >= 1", classes)
+    if not isinstance(axis, int) or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
+        raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", describe(axis))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
     if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
@@ -42,7 +49,7 @@ def one_hot(labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32) -> 
     labels = labels.reshape(*labels.shape, 1)
     hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], int(classes)), labels.ndim - 1)
     inside = (labels >= 0) & (labels < classes)
-    return jnp.where(inside, hot.astype(dtype), jnp.nan)
+    return jnp.moveaxis(jnp.where(inside, hot.astype(dtype), jnp.asarray(unknown, dtype)), -1, axis)
 
 
 def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -40,6 +40,7 @@ def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, In
         rnn, lstm, gru      w_x                 U(±1/√h)                glorot_uniform          lecun_normal
                             w_h                 U(±1/√h)                orthogonal              orthogonal, each gate
                             b                   U(±1/√h) twice, added   zeros; lstm's forget 1  zeros
+        gru                 b_h                 U(±1/√h)                zeros                   zeros
         attention           w_q, w_k, w_v       U(±√(1.5/d))            glorot_uniform, heads   lecun_normal
                             w_o                 U(±1/√d)                glorot_uniform, heads   lecun_normal
                             b_q, b_k, b_v, b_o  zeros                   zeros                   zeros
@@ -49,8 +50,8 @@ def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, In
 
     Weights are `[*space, in, out]`; `w_h` is [h, gates h] and an lstm's `b` [4 h] in the order input, forget, cell,
     output. What a layer keeps in other shapes comes out with the other library's distribution: PyTorch's two biases of
-    a recurrent layer are drawn as their sum (in its GRU, the recurrent one of the candidate is scaled by the reset
-    gate), and the bound of its packed [3 d, d] projection is that of `w_q`, `w_k` and `w_v` of size [d, d].
+    a recurrent layer are drawn as their sum, but for the candidate of a gru, the last third of `b`, whose second one is
+    `b_h`; and the bound of its packed [3 d, d] projection is that of `w_q`, `w_k` and `w_v` of size [d, d].
 
     Args:
       name: "jaxnn", "torch", "keras" or "flax" (linen).
@@ -97,7 +98,7 @@ def _torch(fan_in: int, heads: int) -> Kinds:
         "norm": NORM,
         "rnn": recurrent,
         "lstm": recurrent,
-        "gru": recurrent,
+        "gru": recurrent | {"b": partial(_sum_of_two_but_last, scale=bound), "b_h": within},
         "attention": {"w_q": packed, "w_k": packed, "w_v": packed, "w_o": within} | ATTENTION_BIASES,
         "prelu": {"slope": partial(constant, value=0.25)},
     }
@@ -115,7 +116,7 @@ def _keras(fan_in: int, heads: int) -> Kinds:
         "norm": NORM,
         "rnn": recurrent,
         "lstm": recurrent | {"b": _forget_gate_of_one},
-        "gru": recurrent,
+        "gru": recurrent | {"b_h": zeros},
         "attention": {"w_q": into, "w_k": into, "w_v": into, "w_o": out} | ATTENTION_BIASES,
         "prelu": {"slope": zeros},
     }
@@ -133,7 +134,7 @@ def _flax(fan_in: int, heads: int) -> Kinds:
         "norm": NORM,
         "rnn": recurrent,
         "lstm": recurrent,
-        "gru": recurrent,
+        "gru": recurrent | {"b_h": zeros},
         "attention": attention | ATTENTION_BIASES,
         "prelu": {"slope": partial(constant, value=0.01)},
     }
@@ -153,6 +154,16 @@ def _sum_of_two(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     shape, dtype, wide = _checked("bias", shape, dtype)
     first, second = jax.random.split(key)
     return (uniform(first, shape, wide, scale=scale) + uniform(second, shape, wide, scale=scale)).astype(dtype)
+
+
+def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
+    """The bias [3 h] of a GRU's gates reset, update and candidate: the last third is a single draw."""
+    shape, dtype, wide = _checked("bias", shape, dtype)
+    gates, candidate = jax.random.split(key)
+    both = _sum_of_two(gates, shape, wide, scale=scale)
+    one = uniform(candidate, shape, wide, scale=scale)
+    last = jnp.arange(shape[-1]) >= shape[-1] - shape[-1] // 3
+    return jnp.where(last, one, both).astype(dtype)
 
 
 def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:

@@ -1,29 +1,73 @@
 """Layers with params, one file a family."""
 
 from jaxnn.layers.activation import maxout, perceptron, prelu
-from jaxnn.layers.conv import conv
+from jaxnn.layers.attention import (
+    attention,
+    decoder_block,
+    encoder_block,
+    learned_positions,
+    patches,
+    sinusoidal_positions,
+)
+from jaxnn.layers.conv import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxnn.layers.linear import dense, embed, flatten
-from jaxnn.layers.noise import dropout
-from jaxnn.layers.norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
-from jaxnn.layers.pool import avg_pool, global_avg_pool, global_max_pool, lp_pool, max_pool
+from jaxnn.layers.noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
+from jaxnn.layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from jaxnn.layers.pool import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    lp_pool,
+    max_pool,
+)
+from jaxnn.layers.recurrent import conv_lstm, gru, lstm, rnn
+from jaxnn.layers.reparametrize import spectral_norm, weight_norm
+from jaxnn.layers.resize import depth_to_space, space_to_depth, upsample
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "alpha_dropout",
+    "attention",
     "avg_pool",
     "batch_norm",
     "conv",
+    "conv_lstm",
+    "conv_transpose",
+    "decoder_block",
     "dense",
+    "depth_to_space",
+    "depthwise_conv",
     "dropout",
     "embed",
+    "encoder_block",
     "flatten",
+    "gaussian_noise",
     "global_avg_pool",
     "global_max_pool",
     "group_norm",
+    "gru",
     "instance_norm",
     "layer_norm",
+    "learned_positions",
+    "local_response_norm",
     "lp_pool",
+    "lstm",
     "max_pool",
     "maxout",
+    "patches",
     "perceptron",
     "prelu",
     "rms_norm",
+    "rnn",
+    "separable_conv",
+    "sinusoidal_positions",
+    "space_to_depth",
+    "spatial_dropout",
+    "spectral_norm",
+    "stochastic_depth",
+    "upsample",
+    "weight_norm",
 ]

@@ -23,6 +23,8 @@ def check_preset(where: str, init: str) -> None:
         raise invalid(where, f"init to be one of {', '.join(PRESETS)}", describe(init))
 
 
-def drawn_by(init: str, kind: str, fan_in: int, **given: Callable | None) -> dict[str, Callable]:
+def drawn_by(init: str, kind: str, fan_in: int, *, heads: int = 1, **given: Any) -> dict[str, Callable]:
     """The initializers of a layer's params: of the preset, or those given."""
-    return initializers.preset(init, kind, fan_in) | {param: draw for param, draw in given.items() if draw is not None}
+    return initializers.preset(init, kind, fan_in, heads=heads) | {
+        param: draw for param, draw in given.items() if draw is not None
+    }

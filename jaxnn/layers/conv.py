@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.layer import Layer, layer
+from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import Padding, per_axis
+from jaxnn.ops.conv import ConvPadding
+
+Draws = dict[str, Callable]
 
 
 def conv(
@@ -19,7 +22,7 @@ def conv(
     window: int | Sequence[int],
     *,
     stride: int | Sequence[int] = 1,
-    padding: Padding = "same",
+    padding: ConvPadding = "same",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = True,
@@ -50,33 +53,215 @@ def conv(
     check_count(where, "groups", groups)
     check_preset(where, init)
 
-    def check(x: Any, channels: int | None = None) -> Any:
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        _check_groups(where, x, features, groups)
+        shape = (*taps, x.shape[-1] // groups, features)
+        draw = drawn_by(init, "conv", prod(shape[:-1]), w=w_init, b=b_init)
+        return draw["w"](key, shape, param_dtype(x)), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        return ops.conv(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+    made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups)
+    return _convolution("conv", name, window, bias, made, product)
+
+
+def conv_transpose(
+    features: int,
+    window: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "same",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """Transposed convolution plus bias, [n, *space, c] -> [n, *space', features]: from coarse to fine.
+
+    Params w [*window, features / groups, c], b [features]; the arithmetic is `ops.conv_transpose`, where padding,
+    output_padding, stride, dilation and groups are explained. With the default padding, space' is space · stride.
+
+    Args:
+      window: steps per window, one number for all space axes or one for each; a multiple of stride leaves no chequers.
+      bias: False leaves b out, as before a norm layer, which would cancel it.
+      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
+        functions (key, shape, dtype) -> array, go before it, w_init with the shape of w.
+
+    Raises ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = conv_transpose(8, 4, stride=2).init(jax.random.key(0), jnp.ones((1, 7, 7, 3)))
+    >>> conv_transpose(8, 4, stride=2).apply(params, state, jnp.ones((5, 7, 7, 3)))[0].shape
+    (5, 14, 14, 8)
+    """
+    where = name or "conv_transpose"
+    check_count(where, "features", features)
+    check_count(where, "groups", groups)
+    check_preset(where, init)
+
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        _check_groups(where, x, features, groups)
+        c = x.shape[-1]
+        draw = drawn_by(init, "conv_transpose", prod(taps) * features // groups, b=b_init)
+        if w_init is not None:
+            return w_init(key, (*taps, features // groups, c), param_dtype(x)), draw
+        w = draw["w"](key, (*taps, c, features // groups), param_dtype(x))  # fans are of what goes in and comes out
+        return jax.numpy.swapaxes(w, -1, -2), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        how: dict[str, Any] = {"output_padding": output_padding, "dilation": dilation, "groups": groups}
+        return ops.conv_transpose(x, w, stride=stride, padding=padding, **how)
+
+    made = _Made(lambda c: features, weight, lambda w: w.shape[-1])
+    return _convolution("conv_transpose", name, window, bias, made, product)
+
+
+def depthwise_conv(
+    window: int | Sequence[int],
+    *,
+    multiplier: int = 1,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+    bias: bool = True,
+    init: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """Each channel convolved by itself, plus bias, [n, *space, c] -> [n, *space', c · multiplier].
+
+    Params w [*window, c, multiplier], b [c · multiplier]; the arithmetic is `ops.depthwise_conv`.
+
+    Args:
+      window: steps per window, one number for all space axes or one for each.
+      multiplier: features made of each channel.
+      stride, padding, dilation: as in `ops.conv`.
+      bias: False leaves b out.
+      init: whose default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax"; `w_init` and
+        `b_init`, functions (key, shape, dtype) -> array, go before it.
+
+    Raises ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = depthwise_conv(3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
+    >>> params["w"].shape
+    (3, 3, 6, 1)
+    """
+    where = name or "depthwise_conv"
+    check_count(where, "multiplier", multiplier)
+    check_preset(where, init)
+
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        shape = (*taps, x.shape[-1], multiplier)
+        draw = drawn_by(init, "conv", prod(taps), b=b_init)
+        if w_init is not None:
+            return w_init(key, shape, param_dtype(x)), draw
+        return draw["w"](key, (*taps, 1, x.shape[-1] * multiplier), param_dtype(x)).reshape(shape), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation)
+
+    made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2])
+    return _convolution("depthwise_conv", name, window, bias, made, product)
+
+
+def separable_conv(
+    features: int,
+    window: int | Sequence[int],
+    *,
+    multiplier: int = 1,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+    bias: bool = True,
+    init: str = "jaxnn",
+    name: str | None = None,
+) -> Layer:
+    """A depthwise convolution, then one of window 1 across channels, [n, *space, c] -> [n, *space', features].
+
+    A convolution's reach for a fraction of its products: window + features a place and channel, not window · features.
+
+    Args:
+      window, multiplier, stride, padding, dilation: of the depthwise one.
+      bias: False leaves b out; the depthwise one has none.
+      init: whose default initialization both have.
+
+    Children depthwise and pointwise. Raises ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = separable_conv(8, 3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
+    >>> params["depthwise"]["w"].shape, params["pointwise"]["w"].shape
+    ((3, 3, 6, 1), (1, 1, 6, 8))
+    """
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    depthwise = depthwise_conv(window, multiplier=multiplier, bias=False, init=init, **how)
+    pointwise = conv(features, 1, bias=bias, init=init)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        y, state = call(depthwise, "depthwise", params, state, x, key=key, train=train)
+        return call(pointwise, "pointwise", params, state, y, key=key, train=train)
+
+    return layer(None, apply, "separable_conv", name=name)
+
+
+def _check_groups(where: str, x: Any, features: int, groups: int) -> None:
+    if x.shape[-1] % groups or features % groups:
+        raise invalid(where, f"channels and features to be multiples of groups={groups}", (x.shape[-1], features))
+
+
+class _Made(NamedTuple):
+    """How the params of a convolution follow from x.
+
+    Attributes:
+      features: of the result, for the channels of x.
+      weight: (key, x, taps of the window) -> w and what draws the rest.
+      channels: those that a w is for.
+    """
+
+    features: Callable[[int], int]
+    weight: Callable[[jax.Array, Any, tuple[int, ...]], tuple[jax.Array, Draws]]
+    channels: Callable[[jax.Array], int]
+
+
+def _convolution(
+    kind: str,
+    name: str | None,
+    window: int | Sequence[int],
+    bias: bool,
+    made: _Made,
+    product: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Layer:
+    """A layer of one w, one b and a product of x with w."""
+    where = name or kind
+
+    def check(x: Any) -> Any:
         x = floating(where, x, least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
-        if channels is not None and x.shape[-1] != channels:
-            fix = f"w was made for {channels} channels: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [n, *space, {channels}]", x, fix)
         return x
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check(x)
-        if x.shape[-1] % groups or features % groups:
-            raise invalid(where, f"channels and features to be multiples of groups={groups}", (x.shape[-1], features))
-        shape = (*per_axis(where, "window", window, len(x.shape) - 2), x.shape[-1] // groups, features)
-        draw = drawn_by(init, "conv", prod(shape[:-1]), w=w_init, b=b_init)
+        x = check(x)
         w_key, b_key = jax.random.split(key)
-        params = {"w": draw["w"](w_key, shape, param_dtype(x))}
-        return params | ({"b": draw["b"](b_key, (features,), param_dtype(x))} if bias else {}), {}
+        w, draw = made.weight(w_key, x, per_axis(where, "window", window, len(x.shape) - 2))
+        if not bias:
+            return {"w": w}, {}
+        return {"w": w, "b": draw["b"](b_key, (made.features(x.shape[-1]),), param_dtype(x))}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        w = params["w"]
-        x = check(x, w.shape[-2] * groups)
+        w, x = params["w"], check(x)
+        c = made.channels(w)
+        if x.shape[-1] != c:
+            fix = f"w was made for {c} channels: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [n, *space, {c}]", x, fix)
         if x.ndim != w.ndim:
             raise invalid(where, f"x with {w.ndim - 2} space axes, as w has", x)
-        y = ops.conv(x, w.astype(x.dtype), stride=stride, padding=padding, dilation=dilation, groups=groups)
+        y = product(x, w.astype(x.dtype))
         if bias:
-            y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), features)
+            y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), -1)
         return y, state
 
-    return layer(initial, apply, "conv", name=name)
+    return layer(initial, apply, kind, name=name)

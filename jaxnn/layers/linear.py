@@ -64,7 +64,13 @@ def dense(
 
 
 def embed(
-    size: int, features: int, *, init: str = "jaxnn", w_init: Callable | None = None, name: str | None = None
+    size: int,
+    features: int,
+    *,
+    padding: int | None = None,
+    init: str = "jaxnn",
+    w_init: Callable | None = None,
+    name: str | None = None,
 ) -> Layer:
     """A table of vectors looked up by whole numbers, integer [...] -> [..., features]; params w [size, features].
 
@@ -73,6 +79,7 @@ def embed(
 
     Args:
       size: the number of entries, >= 1; indices are 0 to size - 1.
+      padding: an index that stands for nothing: its vector is 0 and gets no gradient.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
         distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, goes before it.
 
@@ -87,6 +94,11 @@ def embed(
     check_count(where, "features", features)
     check_preset(where, init)
 
+    if padding is not None:
+        check_count(where, "padding", padding, least=0)
+        if padding >= size:
+            raise invalid(where, f"padding to be an index below {size}", f"{padding}")
+
     def check(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
             raise wrong_type(where, "x of shape [...] and an integer dtype", x)
@@ -100,7 +112,8 @@ def embed(
         w = params["w"]
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
         i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
-        return w.at[i].get(mode="fill", fill_value=jnp.nan), state
+        y = w.at[i].get(mode="fill", fill_value=jnp.nan)
+        return y if padding is None else jnp.where((i == padding)[..., None], jnp.zeros((), y.dtype), y), state
 
     return layer(initial, apply, "embed", name=name)
 

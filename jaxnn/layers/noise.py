@@ -1,5 +1,6 @@
 """Layers that draw at random while training."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,18 +28,134 @@ def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     >>> sorted(set(y.tolist()))
     [0.0, 2.0]
     """
-    where = name or "dropout"
+    return _dropping("dropout", rate, name, lambda shape: shape)
+
+
+def spatial_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
+    """Dropout of whole channels, [n, *space, c] -> [n, *space, c]: neighbouring pixels would tell what was dropped.
+
+    A channel of an example is 0 everywhere with probability `rate`, else x / (1 - rate); else as `dropout`.
+
+    Args:
+      rate: probability of dropping, in [0, 1); may be traced.
+
+    Raises ValueError when training without a key, TypeError for an x that is not floating.
+
+    Tompson et al., Efficient Object Localization Using Convolutional Networks, 2014. PyTorch's Dropout2d.
+
+    >>> y, _ = spatial_dropout(0.5).apply({}, {}, jnp.ones((1, 9, 8)), key=jax.random.key(0), train=True)
+    >>> sorted({tuple(channel) for channel in y[0].T.tolist()}) == [(0.0,) * 9, (2.0,) * 9]
+    True
+    """
+    return _dropping("spatial_dropout", rate, name, lambda shape: (shape[0], *(1,) * (len(shape) - 2), shape[-1]), 2)
+
+
+def stochastic_depth(rate: float | jax.Array, *, name: str | None = None) -> Layer:
+    """Dropout of whole examples, [n, ...] -> [n, ...], at the end of a residual branch: that example skips the branch.
+
+    An example is 0 with probability `rate`, else x / (1 - rate); else as `dropout`.
+
+    Args:
+      rate: probability of dropping, in [0, 1); may be traced. Usually growing with depth.
+
+    Raises ValueError when training without a key, TypeError for an x that is not floating.
+
+    Huang et al., Deep Networks with Stochastic Depth, 2016, who do not rescale in training but after it.
+
+    >>> y, _ = stochastic_depth(0.5).apply({}, {}, jnp.ones((9, 3)), key=jax.random.key(0), train=True)
+    >>> sorted({tuple(row) for row in y.tolist()})
+    [(0.0, 0.0, 0.0), (2.0, 2.0, 2.0)]
+    """
+    return _dropping("stochastic_depth", rate, name, lambda shape: (shape[0], *(1,) * (len(shape) - 1)), 1)
+
+
+def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
+    """Dropout that keeps mean 0 and variance 1, [...] -> [...], for networks of `selu`.
+
+        y = a (x kept, else -λα) + b,    a = (q + (λα)² q (1 - q))^(-1/2),    b = a (1 - q) λα,    q = 1 - rate
+
+    What is dropped takes selu's lowest value. The identity with `train=False`.
+
+    Args:
+      rate: probability of dropping, in [0, 1); may be traced.
+
+    Raises ValueError when training without a key, TypeError for an x that is not floating.
+
+    Klambauer et al., Self-Normalizing Neural Networks, 2017.
+
+    >>> y, _ = alpha_dropout(0.5).apply({}, {}, jnp.zeros(1000), key=jax.random.key(0), train=True)
+    >>> len(set(y.tolist()))
+    2
+    """
+    where = name or "alpha_dropout"
+    _check_rate(where, rate)
+    low = -1.7580993408473766  # -λα
+
+    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+        wide = param_dtype(x)
+        keep = (1 - jnp.asarray(rate, jnp.float32)).astype(wide)
+        a = jax.lax.rsqrt(keep + low**2 * keep * (1 - keep))
+        kept = jnp.where(_kept(key, x, x.shape, rate), x.astype(wide), jnp.asarray(low, wide))
+        return (a * kept - a * (1 - keep) * low).astype(x.dtype)
+
+    return _training("alpha_dropout", where, name, noisy)
+
+
+def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Layer:
+    """Noise of N(0, stddev²) added in training, [...] -> [...]; the identity with `train=False`.
+
+    Args:
+      stddev: >= 0; may be traced.
+
+    Raises ValueError when training without a key, TypeError for an x that is not floating.
+
+    >>> y, _ = gaussian_noise(0.1).apply({}, {}, jnp.zeros(1000), key=jax.random.key(0), train=True)
+    >>> round(float(y.std()), 2)
+    0.1
+    """
+    where = name or "gaussian_noise"
+    check_number(where, "stddev >= 0", stddev, lambda v: v >= 0)
+
+    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+        wide = param_dtype(x)
+        noise = jax.random.normal(local_key(key, x), x.shape, jnp.float32).astype(wide)
+        return (x.astype(wide) + jnp.asarray(stddev, wide) * noise).astype(x.dtype)
+
+    return _training("gaussian_noise", where, name, noisy)
+
+
+def _check_rate(where: str, rate: float | jax.Array) -> None:
     check_number(where, "rate in [0, 1)", rate, lambda v: 0 <= v < 1, "It is the probability of dropping.")
 
+
+def _kept(key: jax.Array, x: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:
+    return jax.random.uniform(local_key(key, x), shape, jnp.float32) < 1 - jnp.asarray(rate, jnp.float32)
+
+
+def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callable, least: int = 0) -> Layer:
+    """Inverted dropout with a mask of shape `mask(x.shape)`."""
+    where = name or kind
+    _check_rate(where, rate)
+
+    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+        wide = param_dtype(x)  # the nearest bfloat16 to 0.9 would shift the mean by 0.2 %
+        keep = (1 - jnp.asarray(rate, jnp.float32)).astype(wide)
+        kept = _kept(key, x, mask(x.shape), rate)
+        return jnp.where(kept, x.astype(wide) / keep, jnp.zeros((), wide)).astype(x.dtype)
+
+    return _training(kind, where, name, noisy, least)
+
+
+def _training(kind: str, where: str, name: str | None, noisy: Callable, least: int = 0) -> Layer:
+    """A layer that is `noisy(x, key)` in training and the identity after it."""
+    shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
+
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        x = floating(where, x)
+        x = floating(where, x, least=least, shape=shape)
         if not train:
             return x, state
         if key is None:
             raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
-        keep = 1 - jnp.asarray(rate, jnp.float32)
-        kept = jax.random.uniform(local_key(key, x), x.shape, jnp.float32) < keep
-        wide = param_dtype(x)  # the nearest bfloat16 to 0.9 would shift the mean by 0.2 %
-        return jnp.where(kept, x.astype(wide) / keep.astype(wide), jnp.zeros((), wide)).astype(x.dtype), state
+        return noisy(x, key), state
 
-    return layer(lambda key, x: ({}, {}), apply, "dropout", name=name)
+    return layer(lambda key, x: ({}, {}), apply, kind, name=name)

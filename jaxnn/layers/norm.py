@@ -57,6 +57,8 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
             raise invalid(where, "at least one example to take statistics over", x)
         mean, var = ops.moments(x, axis=tuple(range(x.ndim - 1)))
         y = ops.normalize(x, mean, var, eps, params["scale"], params["bias"])
+        if "count" in state:
+            return y, _merged(state, mean, var, x.size // c)
         return y, {"mean": _moved(state["mean"], mean, momentum), "var": _moved(state["var"], var, momentum)}
 
     return layer(init, apply, "batch_norm", name=name)
@@ -65,6 +67,16 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
 def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) -> jax.Array:
     batch = jax.lax.stop_gradient(batch).astype(running.dtype)
     return running + jnp.asarray(1 - momentum, running.dtype) * (batch - running)
+
+
+def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int) -> dict:
+    """The statistics of all examples so far and of n more, exactly; `recalibrate` puts the count beside them."""
+    before, dtype = state["count"], state["mean"].dtype
+    share = (n / (before + n)).astype(dtype)
+    gap = jax.lax.stop_gradient(mean).astype(dtype) - state["mean"]
+    spread = jax.lax.stop_gradient(var).astype(dtype) - state["var"]
+    moved = state["var"] + share * spread + share * (1 - share) * jnp.square(gap)
+    return {"mean": state["mean"] + share * gap, "var": moved, "count": before + n}
 
 
 def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
@@ -154,6 +166,31 @@ def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> 
         return ops.instance_norm(x, scale, bias, eps=eps)
 
     return _by_example("instance_norm", apply, 3, eps, True, name)
+
+
+def local_response_norm(
+    size: int = 5,
+    *,
+    alpha: float | jax.Array = 1e-4,
+    beta: float | jax.Array = 0.75,
+    k: float | jax.Array = 1.0,
+    name: str | None = None,
+) -> Layer:
+    """Division by the activity of neighbouring channels, [..., c] -> [..., c], as `ops.local_response_norm`.
+
+    Args:
+      size: channels summed over, >= 1.
+      alpha, beta, k: as in `ops.local_response_norm`.
+
+    >>> local_response_norm(3).apply({}, {}, jnp.ones((2, 8, 8, 4)))[0].shape
+    (2, 8, 8, 4)
+    """
+    check_count(name or "local_response_norm", "size", size)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        return ops.local_response_norm(x, size, alpha=alpha, beta=beta, k=k), state
+
+    return layer(lambda key, x: ({}, {}), apply, "local_response_norm", name=name)
 
 
 def _by_example(

@@ -86,6 +86,28 @@ def global_avg_pool(*, name: str | None = None) -> Layer:
     return _pool("global_avg_pool", ops.global_avg_pool, name)
 
 
+def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
+    """Mean over windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c], for images of any size.
+
+    As `ops.adaptive_avg_pool`.
+
+    >>> adaptive_avg_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
+    (2, 4, 4, 3)
+    """
+    return _pool("adaptive_avg_pool", lambda x: ops.adaptive_avg_pool(x, size), name)
+
+
+def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
+    """Largest value of windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+
+    As `ops.adaptive_max_pool`.
+
+    >>> adaptive_max_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
+    (2, 4, 4, 3)
+    """
+    return _pool("adaptive_max_pool", lambda x: ops.adaptive_max_pool(x, size), name)
+
+
 def _pool(kind: str, op: Callable, name: str | None) -> Layer:
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
         return op(x), state

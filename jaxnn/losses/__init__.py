@@ -20,6 +20,7 @@ from jaxnn.losses.classification import focal, hinge, kl_divergence, softmax_foc
 from jaxnn.losses.cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_on_probabilities,
+    cross_entropy_on_log_probabilities,
     cross_entropy_on_probabilities,
     softmax_cross_entropy,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "binary_cross_entropy_on_probabilities",
     "contrastive",
     "cosine_distance",
+    "cross_entropy_on_log_probabilities",
     "cross_entropy_on_probabilities",
     "ctc",
     "dice",

@@ -28,6 +28,7 @@ from jaxnn.losses._checks import (
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_on_probabilities",
+    "cross_entropy_on_log_probabilities",
     "cross_entropy_on_probabilities",
     "softmax_cross_entropy",
 ]
@@ -243,3 +244,53 @@ def cross_entropy_on_probabilities(
         return -(y * jnp.log(_floor(_probability(p), eps))).sum(axis=-1)
 
     return _masked(name, loss, [p, labels], p.shape[:-1], weights, where)
+
+
+def cross_entropy_on_log_probabilities(
+    log_probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_weights: ArrayLike | None = None,
+    ignore_label: int | None = None,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Cross-entropy of log-probabilities against labels, [..., k], [..., k] or integer [...] -> [...]:
+
+        integer labels:  -x_y
+        float labels:    -Σ_i p_i x_i
+        class weights w: the same with w_i p_i for p_i
+
+    The negative log-likelihood of a model that gives log-probabilities itself, such as a mixture or `log_softmax`; from
+    logits `softmax_cross_entropy` is the same and faster. Nothing checks that the exponentials sum to 1. The gradient
+    is -p.
+
+    Args:
+      log_probabilities: over the last axis; -inf adds nothing where its label is 0.
+      labels: class numbers 0 to k - 1 (others give NaN), one rank less; or probabilities of the same shape.
+      class_weights: [k]; a mean still divides by n, where PyTorch's divides by the weights of the labels.
+      ignore_label: a class number at which loss and gradient are exactly 0; integer labels only.
+
+    PyTorch's NLLLoss, whose classes are on axis 1.
+
+    Raises TypeError for integer log-probabilities, boolean labels and an `ignore_label` that is not an int or comes
+    with float labels; ValueError where the shapes do not fit.
+
+    >>> cross_entropy_on_log_probabilities(jnp.log(jnp.array([[0.25, 0.75]])), jnp.array([0])).tolist()
+    [1.386...]
+    """
+    name = "cross_entropy_on_log_probabilities"
+    log_probabilities, labels = _classes(name, log_probabilities, labels, "log_probabilities")
+    x, k = _wide(log_probabilities), log_probabilities.shape[-1]
+    live = None if ignore_label is None else _not_ignored(name, labels, ignore_label)
+    labels = labels if live is None else jnp.where(live, labels, 0)
+    w = None if class_weights is None else _class_weights(name, class_weights, k, x.dtype)
+
+    def loss(x: Array, y: Array) -> Array:
+        x = x if live is None else _keep(live, x)
+        p = _distribution(y, k, x.dtype)
+        p = p if w is None else p * _like(w, p)
+        value = -(p * jnp.where((p == 0) & (x == -jnp.inf), 0, x)).sum(axis=-1)
+        return value if live is None else _keep(live, value)
+
+    return _masked(name, loss, [x, labels], x.shape[:-1], weights, where)

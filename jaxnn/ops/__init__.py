@@ -1,6 +1,19 @@
 """The arithmetic on raw arrays, without params and without state."""
 
-from jaxnn.ops.conv import conv, conv_transpose
+from jaxnn.ops.attention import attention, rotary, rotary_tables, sinusoidal
+from jaxnn.ops.boxes import (
+    anchors,
+    box_centers,
+    box_corners,
+    box_decode,
+    box_encode,
+    box_giou,
+    box_iou,
+    non_maximum_suppression,
+    roi_align,
+)
+from jaxnn.ops.conv import conv, conv_transpose, depthwise_conv
+from jaxnn.ops.grid import affine_grid, grid_sample
 from jaxnn.ops.norm import (
     group_norm,
     instance_norm,
@@ -12,6 +25,8 @@ from jaxnn.ops.norm import (
 )
 from jaxnn.ops.perceptron import perceptron_update
 from jaxnn.ops.pool import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
     avg_pool,
     global_avg_pool,
     global_max_pool,
@@ -20,23 +35,50 @@ from jaxnn.ops.pool import (
     max_pool_with_indices,
     max_unpool,
 )
+from jaxnn.ops.recurrent import conv_lstm, gru, lstm, rnn
+from jaxnn.ops.resize import depth_to_space, resize, space_to_depth
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "affine_grid",
+    "anchors",
+    "attention",
     "avg_pool",
+    "box_centers",
+    "box_corners",
+    "box_decode",
+    "box_encode",
+    "box_giou",
+    "box_iou",
     "conv",
+    "conv_lstm",
     "conv_transpose",
+    "depth_to_space",
+    "depthwise_conv",
     "global_avg_pool",
     "global_max_pool",
+    "grid_sample",
     "group_norm",
+    "gru",
     "instance_norm",
     "layer_norm",
     "local_response_norm",
     "lp_pool",
+    "lstm",
     "max_pool",
     "max_pool_with_indices",
     "max_unpool",
     "moments",
+    "non_maximum_suppression",
     "normalize",
     "perceptron_update",
+    "resize",
     "rms_norm",
+    "rnn",
+    "roi_align",
+    "rotary",
+    "rotary_tables",
+    "sinusoidal",
+    "space_to_depth",
 ]

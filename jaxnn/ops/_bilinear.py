@@ -28,7 +28,7 @@ def bilinear_conv(
     w_dilation: tuple[int, ...],
 ) -> Array:
     """[n, *space, c], [*window, c, features] -> [n, *space', features]; one entry a space axis in each argument."""
-    x, w = _equally_varying(x, w)
+    x, w = equally_varying(x, w)
     return _primitive().bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
 
 
@@ -106,7 +106,7 @@ def _abstract(x: Any, w: Any, **how: Any) -> Any:
     return jax.make_jaxpr(partial(native_conv, **how))(x, w).out_avals[0]
 
 
-def _equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
+def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
     """Under `shard_map` both operands must vary over the same mesh axes, so that a shared one's gradient is summed."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return x, w

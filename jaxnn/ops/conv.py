@@ -1,15 +1,20 @@
 """Convolution over one, two or three space axes, channels last."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from math import prod
+from typing import Any, Literal
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating
 from jaxnn.ops._bilinear import bilinear_conv, native_conv
 from jaxnn.ops._window import Padding, pads, per_axis
+
+ConvPadding = Padding | Literal["causal"]
+UNROLLED_TAPS = 125  # taps of a depthwise window that are written out one by one
 
 
 def conv(
@@ -17,7 +22,7 @@ def conv(
     w: Array,
     *,
     stride: int | Sequence[int] = 1,
-    padding: Padding = "same",
+    padding: ConvPadding = "same",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Array:
@@ -27,8 +32,9 @@ def conv(
 
     Args:
       stride: steps between windows, one for all space axes or one for each.
-      padding: "same" as TensorFlow and Keras (with a stride, the odd step goes behind), "valid" (none), or explicit: a
-        whole number as PyTorch, or a number or (before, after) for each axis.
+      padding: "same" as TensorFlow and Keras (with a stride, the odd step goes behind), "valid" (none), "causal" (in
+        front alone: over one space axis, time, no step sees those after it), or explicit: a whole number as PyTorch, or
+        a number or (before, after) for each axis.
       dilation: steps between the taps of a window.
       groups: channels and features are cut into that many groups which do not see each other.
 
@@ -48,8 +54,73 @@ def conv(
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
-    sides = pads("conv", padding, x.shape[1:-1], window, stride, dilation)
+    sides = pads("conv", _explicit("conv", padding, window, dilation), x.shape[1:-1], window, stride, dilation)
     return _convolved(x, w, groups, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
+
+
+def depthwise_conv(
+    x: Array,
+    w: Array,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Each channel convolved by itself, [n, *space, c], [*window, c, m] -> [n, *space', c · m].
+
+        y[i, c m + j] = Σ_k x[i · stride + k · dilation - before, c] w[k, c, j]
+
+    As `conv` with c groups. On a CPU, where XLA runs those as naive loops, it is a sum over the taps of the window.
+
+    Args:
+      stride, padding, dilation: as in `conv`.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
+
+    Chollet, Xception, 2017; Howard et al., MobileNets, 2017.
+
+    >>> depthwise_conv(jnp.ones((1, 5, 2)), jnp.ones((3, 2, 1)) * jnp.array([[[1.0], [10.0]]]))[0, 1].tolist()
+    [3.0, 30.0]
+    """
+    x, w = _checked("depthwise_conv", x, w, "[*window, c, m]")
+    *window, channels, each = w.shape
+    rank = len(window)
+    if x.shape[-1] != channels:
+        raise invalid("depthwise_conv", f"x with the c = {channels} channels of w", (x, w))
+    stride = per_axis("depthwise_conv", "stride", stride, rank)
+    dilation = per_axis("depthwise_conv", "dilation", dilation, rank)
+    padding = _explicit("depthwise_conv", padding, window, dilation)
+    sides = pads("depthwise_conv", padding, x.shape[1:-1], window, stride, dilation)
+
+    def grouped(x: Array, w: Array) -> Array:
+        w = w.reshape(*window, 1, channels * each)
+        how: dict[str, Any] = {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
+        return native_conv(x, w, **how, groups=channels)
+
+    def by_tap(x: Array, w: Array) -> Array:
+        x = jnp.pad(x, ((0, 0), *sides, (0, 0)))
+        size = [
+            (n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[1:], window, dilation, stride, strict=False)
+        ]
+        y = jnp.zeros((), x.dtype)
+        for tap in itertools.product(*map(range, window)):
+            first = [k * d for k, d in zip(tap, dilation, strict=True)]
+            end = [f + (n - 1) * s + 1 for f, n, s in zip(first, size, stride, strict=True)]
+            part = lax.slice(x, (0, *first, 0), (x.shape[0], *end, channels), (1, *stride, 1))
+            y = y + part[..., None] * w[tap].reshape(*(1,) * (rank + 1), channels, each)
+        return y.reshape(x.shape[0], *size, channels * each)
+
+    if prod(window) > UNROLLED_TAPS:
+        return grouped(x, w)
+    return lax.platform_dependent(x, w, cpu=by_tap, default=grouped)
+
+
+def _explicit(where: str, padding: ConvPadding, window: Sequence[int], dilation: Sequence[int]) -> Padding:
+    if padding != "causal":
+        return padding
+    if len(window) != 1:
+        raise invalid(where, "one space axis, time, with padding='causal'", f"{len(window)}")
+    return [((window[0] - 1) * dilation[0], 0)]
 
 
 def conv_transpose(

@@ -1,6 +1,6 @@
 """Pooling over one, two or three space axes, channels last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import product
 from math import prod
@@ -287,3 +287,50 @@ def _taps(x: Array, how: _How) -> list[Array]:
         return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *how.stride, 1))
 
     return [at(tap) for tap in product(*map(range, how.window))]
+
+
+def adaptive_avg_pool(x: Array, size: int | Sequence[int]) -> Array:
+    """Mean over windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+
+    Part i of an axis of n steps goes from floor(i n / size) to ceil((i + 1) n / size), as PyTorch; neighbours share
+    steps where size does not divide n, and repeat them where it is larger.
+
+    Args:
+      size: parts, one number for all space axes or one for each.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    >>> adaptive_avg_pool(jnp.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [0.5, 2.5]
+    """
+    return _adaptive("adaptive_avg_pool", x, size, jnp.mean)
+
+
+def adaptive_max_pool(x: Array, size: int | Sequence[int]) -> Array:
+    """Largest value of windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+
+    The parts are those of `adaptive_avg_pool`; of equal values each gets an equal share of the gradient.
+
+    Args:
+      size: parts, one number for all space axes or one for each.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    >>> adaptive_max_pool(jnp.arange(5.0).reshape(1, 5, 1), 2)[0, :, 0].tolist()
+    [2.0, 4.0]
+    """
+    return _adaptive("adaptive_max_pool", x, size, jnp.max)
+
+
+def _adaptive(where: str, x: Array, size: int | Sequence[int], reduce: Callable) -> Array:
+    x = floating(where, x, least=3, shape="[n, *space, c]")
+    parts = per_axis(where, "size", size, x.ndim - 2)
+    if 0 in x.shape[1:-1]:
+        raise invalid(where, "x with at least one step on each space axis", x)
+    for axis, (n, k) in enumerate(zip(x.shape[1:-1], parts, strict=True), start=1):
+        if n % k == 0:
+            x = reduce(x.reshape(*x.shape[:axis], k, n // k, *x.shape[axis + 1 :]), axis + 1)
+        else:
+            windows = [lax.slice_in_dim(x, i * n // k, -(-(i + 1) * n // k), axis=axis) for i in range(k)]
+            x = jnp.stack([reduce(w, axis) for w in windows], axis)
+    return x

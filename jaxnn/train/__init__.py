@@ -4,6 +4,7 @@ from jaxnn.train.checkpoint import load, save
 from jaxnn.train.drive import drive
 from jaxnn.train.fit import Best, Run, fit
 from jaxnn.train.predict import predict
+from jaxnn.train.recalibrate import recalibrate
 from jaxnn.train.trainer import Trainer, TrainState, objective_trainer, trainer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load",
     "objective_trainer",
     "predict",
+    "recalibrate",
     "save",
     "trainer",
 ]

@@ -319,6 +319,95 @@ ERRORS = {
         lambda: nn.global_max_pool().apply({}, {}, ONES((4, 0, 1))),
         "global_max_pool: expected at least one place in space, got float32[4, 0, 1].",
     ),
+    "attention heads": (
+        lambda: nn.attention(3).init(KEY(), ONES((2, 5, 4))),
+        "attention: expected features of x that heads=3 divide, or size=, got 4.",
+    ),
+    "attention kv_heads": (
+        lambda: nn.attention(4, kv_heads=3),
+        "attention: expected kv_heads that divide heads=4, got 3.",
+    ),
+    "attention cache": (
+        lambda: nn.attention(2, cache=8),
+        "attention: expected causal=True with a cache, got False. A step cannot see those that are still to come.",
+    ),
+    "attention dict": (
+        lambda: nn.attention(2).init(KEY(), {"x": ONES((2, 5, 4)), "keys": ONES((2, 5, 4))}),
+        "attention: expected x alone or a dict with 'x' and some of context, mask, bias, lengths, positions, "
+        "got keys, x.",
+    ),
+    "attention features": (
+        lambda: used(nn.attention(2), ONES((2, 5, 4)), ONES((2, 5, 6))),
+        "attention: expected x of shape [n, steps, 4], got float32[2, 5, 6].",
+    ),
+    "learned_positions": (
+        lambda: used(nn.learned_positions(5), ONES((2, 5, 4)), ONES((2, 6, 4))),
+        "learned_positions: expected x of shape [n, t <= 5, 4], got float32[2, 6, 4].",
+    ),
+    "patches": (
+        lambda: nn.patches(3, 4).init(KEY(), ONES((2, 9, 8, 1))),
+        "patches: expected an image that patches of [4, 4] divide, got float32[2, 9, 8, 1].",
+    ),
+    "rnn features": (
+        lambda: used(nn.rnn(3), ONES((2, 5, 4)), ONES((2, 5, 6))),
+        "rnn: expected x of shape [n, t, 4], got float32[2, 5, 6]. "
+        "w_x was made for 4: initialise with x of this shape, or feed it the other.",
+    ),
+    "lstm layers": (lambda: nn.lstm(3, layers=0), "lstm: expected layers to be a whole number >= 1, got 0."),
+    "gru carry": (
+        lambda: nn.gru(3, layers=2).apply(
+            nn.gru(3, layers=2).init(KEY(), ONES((2, 5, 4)))[0], {}, (ONES((2, 5, 4)), None, ONES((2, 3)))
+        ),
+        "gru: expected a carry of 2 layers and 1 directions, got float32[2, 3].",
+    ),
+    "conv_lstm rank": (
+        lambda: nn.conv_lstm(3, 3).init(KEY(), ONES((2, 5, 4))),
+        "conv_lstm: expected x of shape [n, t, *space, c], got float32[2, 5, 4].",
+    ),
+    "conv_transpose channels": (
+        lambda: used(nn.conv_transpose(3, 2), ONES((2, 5, 4)), ONES((2, 5, 6))),
+        "conv_transpose: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
+        "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
+    ),
+    "depthwise_conv": (
+        lambda: nn.depthwise_conv(3, multiplier=0),
+        "depthwise_conv: expected multiplier to be a whole number >= 1, got 0.",
+    ),
+    "separable_conv": (
+        lambda: used(nn.separable_conv(3, 3), ONES((2, 5, 4)), ONES((2, 5, 6))),
+        "depthwise: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
+        "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
+    ),
+    "embed padding": (lambda: nn.embed(3, 2, padding=3), "embed: expected padding to be an index below 3, got 3."),
+    "gaussian_noise": (lambda: nn.gaussian_noise(-1.0), "gaussian_noise: expected stddev >= 0, got -1.0."),
+    "spatial_dropout": (
+        lambda: nn.spatial_dropout(0.5).apply({}, {}, ONES(3)),
+        "spatial_dropout: expected x of shape [n, *space, c], got float32[3].",
+    ),
+    "stochastic_depth": (
+        lambda: nn.stochastic_depth(0.5).apply({}, {}, ONES((2, 3)), train=True),
+        "stochastic_depth: expected a key when train=True, got None. Pass key= to apply.",
+    ),
+    "alpha_dropout": (
+        lambda: nn.alpha_dropout(-0.1),
+        "alpha_dropout: expected rate in [0, 1), got -0.1. It is the probability of dropping.",
+    ),
+    "weight_norm": (
+        lambda: nn.weight_norm(nn.relu).init(KEY(), ONES((2, 3))),
+        "weight_norm: expected a child with params named 'w', got []. Name them by param=.",
+    ),
+    "spectral_norm": (
+        lambda: nn.spectral_norm(nn.dense(2), steps=0),
+        "spectral_norm: expected steps to be a whole number >= 1, got 0.",
+    ),
+    "local_response_norm": (
+        lambda: nn.local_response_norm(0),
+        "local_response_norm: expected size to be a whole number >= 1, got 0.",
+    ),
+    "upsample": (
+        lambda: nn.upsample(0).apply({}, {}, ONES((1, 4, 1))),
+        "resize: expected scale to be a number > 0, or 1 of them, got 0.",
+    ),
     "avg_pool": (
         lambda: nn.avg_pool(3).apply({}, {}, ONES((3, 1))),
         "avg_pool: expected x of shape [n, *space, c], got float32[3, 1].",

@@ -1,0 +1,314 @@
+"""Recurrent layers over [n, t, d]: the params, the stacking and the directions; `ops` has the arithmetic."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn import ops
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.layer import Layer, fold_name, layer
+from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.ops._window import per_axis
+
+
+def rnn(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    activation: Callable = jnp.tanh,
+    init: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """Elman's recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
+
+    x is [n, t, d]; or (x, lengths) with [n] whole numbers, where the steps after a sequence's end give zeros and play
+    no part; or (x, lengths, carry), either of them None.
+
+    Args:
+      layers: how many stand on each other, each with the outputs of the one below.
+      bidirectional: another network runs from the end to the start, its outputs beside those of the first,
+        [n, t, 2 features]. With `layers`, each sees both directions of the one below.
+      last: give h after the last step (of `lengths`), [n, features], and not all of them.
+      return_carry: give (y, carry), for a sequence cut in pieces. The carry is h [n, features]; of several layers, a
+        tuple; of two directions, a pair for each.
+      bias: False leaves b out.
+      activation: elementwise.
+      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_x_init`, `w_h_init`
+        and `b_init`, functions (key, shape, dtype) -> array, go before it.
+
+    Params w_x [d, features], w_h [features, features], b [features]; several are kept by layer, "0", "1", ..., and by
+    direction, "forward", "backward". Raises ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = rnn(8, layers=2).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> rnn(8, layers=2).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    (2, 5, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    run = partial(ops.rnn, activation=activation)
+    cell = _Cell("rnn", features, 1, bias, init, given, run)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+def lstm(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    peephole: bool = False,
+    projection: int | None = None,
+    init: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
+
+    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+
+    Args:
+      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      peephole: the gates see the cell; param peephole [3, features], of zeros.
+      projection: h is projected to that many features, which are those of y; param projection.
+
+    Params w_x [d, 4 features], w_h [features, 4 features], b [4 features], in the order input, forget, cell, output;
+    the bias of the forget gate starts at 1 ("jaxnn" and "keras"), so that the cell remembers from the start. Raises
+    ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> model = lstm(8, bidirectional=True, last=True)
+    >>> x, lengths = jnp.ones((2, 5, 3)), jnp.array([5, 2])
+    >>> params, state = model.init(jax.random.key(0), (x, lengths))
+    >>> model.apply(params, state, (x, lengths))[0].shape
+    (2, 16)
+    """
+    if projection is not None:
+        check_count(name or "lstm", "projection", projection)
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    cell = _Cell("lstm", features, 4, bias, init, given, ops.lstm, peephole=peephole, projection=projection)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+def gru(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    reset: Literal["after", "before"] = "after",
+    init: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
+
+    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`.
+
+    Args:
+      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras; or "before", as in the paper.
+
+    Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate; and
+    with reset="after" b_h [features], the candidate's own inside the reset gate: the rest of a second bias would only
+    add to the first. Raises ValueError where x does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = gru(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> gru(8).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    (2, 5, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    cell = _Cell("gru", features, 3, bias, init, given, partial(ops.gru, reset=reset), own_bias=reset == "after")
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+def conv_lstm(
+    features: int,
+    window: int | Sequence[int],
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    init: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    name: str | None = None,
+) -> Layer:
+    """`lstm` with convolutions for products, as for video, [n, t, *space, c] -> [n, t, *space, features].
+
+    x is [n, t, *space, c], (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is `ops.conv_lstm`.
+
+    Args:
+      window: steps of both convolutions, one number for all space axes or one for each.
+      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+
+    Params w_x [*window, c, 4 features], w_h [*window, features, 4 features], b [4 features]. Raises ValueError where x
+    does not fit, TypeError for an x that is not floating.
+
+    >>> params, state = conv_lstm(8, 3).init(jax.random.key(0), jnp.ones((2, 5, 16, 16, 3)))
+    >>> conv_lstm(8, 3).apply(params, state, jnp.ones((2, 5, 16, 16, 3)))[0].shape
+    (2, 5, 16, 16, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    cell = _Cell("conv_lstm", features, 4, bias, init, given, ops.conv_lstm, window=window)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One direction of one layer: its params, and its run over a sequence."""
+
+    kind: str
+    features: int
+    gates: int
+    bias: bool
+    init: str
+    given: dict[str, Any]
+    op: Callable
+    peephole: bool = False
+    projection: int | None = None
+    own_bias: bool = False
+    window: Any = None
+
+    @property
+    def out(self) -> int:
+        return self.features if self.projection is None else self.projection
+
+    def params(self, where: str, key: jax.Array, inputs: int, rank: int, dtype: Any) -> dict:
+        h, wide = self.features, self.gates * self.features
+        window = () if self.window is None else per_axis(where, "window", self.window, rank)
+        kind = "lstm" if self.kind == "conv_lstm" else self.kind
+        draw = drawn_by(self.init, kind, h * prod(window), **self.given)
+        keys = jax.random.split(key, 5)
+        made = {"w_x": draw["w_x"](keys[0], (*window, inputs, wide), dtype)}
+        made["w_h"] = self._recurrent_weight(draw["w_h"], keys[1], (*window, self.out, wide), dtype)
+        if self.bias:
+            made["b"] = draw["b"](keys[2], (wide,), dtype)
+            if self.own_bias:
+                made["b_h"] = draw["b_h"](keys[3], (h,), dtype)
+        if self.peephole:
+            made["peephole"] = jnp.zeros((3, h), dtype)
+        if self.projection is not None:
+            made["projection"] = draw["w_x"](keys[4], (h, self.projection), dtype)
+        return made
+
+    def _recurrent_weight(self, draw: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """A preset's is square by gate: a projected or a convolved state has other axes, drawn as w_x is."""
+        if self.given["w_h"] is not None or shape[:-1] == (self.features,):
+            return draw(key, shape, dtype)
+        return drawn_by(self.init, "conv", prod(shape[:-1]))["w"](key, shape, dtype)
+
+    def run(self, params: dict, x: Any, carry: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+        extra = {k: params[k] for k in ("peephole", "projection") if k in params}
+        if "b_h" in params:
+            extra["b_h"] = jnp.concatenate([jnp.zeros(2 * self.features, params["b_h"].dtype), params["b_h"]])
+        b = params.get("b")
+        return self.op(x, carry, params["w_x"], params["w_h"], b, lengths=lengths, reverse=reverse, **extra)
+
+
+def _recurrent(
+    cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, name: str | None
+) -> Layer:
+    where = name or cell.kind
+    check_count(where, "features", cell.features)
+    check_count(where, "layers", layers)
+    check_preset(where, cell.init)
+    directions = ("forward", "backward") if bidirectional else ("forward",)
+    space = "*space, c" if cell.window is not None else "d"
+
+    def parts(x: Any) -> tuple[Any, Any, Any]:
+        if isinstance(x, tuple | list):
+            if not 1 <= len(x) <= 3:
+                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
+            x, lengths, carry = (*x, None, None)[:3]
+        else:
+            lengths = carry = None
+        least = 3 if cell.window is None else 4
+        x = floating(where, x, rank=3 if least == 3 else None, least=least, shape=f"[n, t, {space}]")
+        if len(x.shape) > 6:
+            raise invalid(where, "x of shape [n, t, *space, c] with 1 to 3 space axes", x)
+        return x, lengths, carry
+
+    def of(tree: dict, i: int, direction: str) -> dict:
+        tree = tree[str(i)] if layers > 1 else tree
+        return tree[direction] if bidirectional else tree
+
+    def folded(key: Any, part: str) -> Any:
+        return fold_name(key, part)
+
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = parts(x)[0]
+        params: dict = {}
+        for i in range(layers):
+            inputs = x.shape[-1] if i == 0 else len(directions) * cell.out
+            of_layer = folded(key, str(i)) if layers > 1 else key
+            made = {
+                d: cell.params(
+                    where, folded(of_layer, d) if bidirectional else of_layer, inputs, len(x.shape) - 3, param_dtype(x)
+                )
+                for d in directions
+            }
+            made = made if bidirectional else made["forward"]
+            params |= {str(i): made} if layers > 1 else made
+        return params, {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        x, lengths, carry = parts(x)
+        channels = of(params, 0, "forward")["w_x"].shape[-2]
+        if x.shape[-1] != channels:
+            fix = f"w_x was made for {channels}: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [n, t, {space.replace(space[-1], str(channels))}]", x, fix)
+        carries = _listed(where, carry, layers, len(directions))
+        after = []
+        for i in range(layers):
+            ys = []
+            for j, direction in enumerate(directions):
+                y, end = cell.run(of(params, i, direction), x, carries[i][j], lengths, direction == "backward")
+                ys.append(y)
+                after.append(end)
+            x = jnp.concatenate(ys, -1) if bidirectional else ys[0]
+        if last:
+            ends = [end[0] if isinstance(end, tuple) else end for end in after[-len(directions) :]]
+            x = jnp.concatenate(ends, -1).astype(x.dtype)
+        if not return_carry:
+            return x, state
+        pairs = [tuple(after[i : i + 2]) for i in range(0, len(after), 2)] if bidirectional else after
+        return (x, tuple(pairs) if layers > 1 else pairs[0]), state
+
+    return layer(initial, apply, cell.kind, name=name)
+
+
+def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:
+    """The carry of each layer and direction, out of what `return_carry` gives."""
+    if carry is None:
+        return [[None] * directions] * layers
+
+    def split(carry: Any, n: int) -> list[Any]:
+        if n == 1:
+            return [carry]
+        if not isinstance(carry, tuple | list) or len(carry) != n:
+            raise invalid(where, f"a carry of {layers} layers and {directions} directions", describe(carry))
+        return list(carry)
+
+    return [split(of_layer, directions) for of_layer in split(carry, layers)]

@@ -1,0 +1,64 @@
+"""Layers that change the size of images."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+
+from jaxnn import ops
+from jaxnn.layer import Layer, layer
+from jaxnn.ops.resize import Coordinates
+
+
+def upsample(
+    scale: float | Sequence[float],
+    *,
+    method: Literal["nearest", "linear", "cubic"] = "nearest",
+    coordinates: Coordinates = "half_pixel",
+    name: str | None = None,
+) -> Layer:
+    """Images `scale` times as large, [n, *space, c] -> [n, *(scale space), c], as `ops.resize`.
+
+    Followed by a convolution it takes the place of a transposed one, without its chequers.
+
+    Args:
+      scale: of all space axes, or of each.
+      method: "nearest" repeats; "linear" (bilinear) and "cubic" (bicubic) read between.
+      coordinates: as in `ops.resize`.
+
+    Odena et al., Deconvolution and Checkerboard Artifacts, 2016.
+
+    >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
+    (1, 14, 14, 3)
+    """
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
+        return ops.resize(x, scale=scale, method=method, coordinates=coordinates), state
+
+    return layer(lambda key, x: ({}, {}), apply, "upsample", name=name)
+
+
+def depth_to_space(factor: int, *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None) -> Layer:
+    """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], as `ops.depth_to_space`: pixel shuffle.
+
+    >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
+    (1, 14, 14, 3)
+    """
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
+        return ops.depth_to_space(x, factor, order=order), state
+
+    return layer(lambda key, x: ({}, {}), apply, "depth_to_space", name=name)
+
+
+def space_to_depth(factor: int, *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None) -> Layer:
+    """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], as `ops.space_to_depth`.
+
+    >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
+    (1, 7, 7, 12)
+    """
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
+        return ops.space_to_depth(x, factor, order=order), state
+
+    return layer(lambda key, x: ({}, {}), apply, "space_to_depth", name=name)

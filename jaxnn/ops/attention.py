@@ -1,0 +1,206 @@
+"""Attention over whole sequences or a cache of them, and what tells it of positions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.ops._wide import wide_einsum
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    causal: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    offset: ArrayLike = 0,
+    lengths: Array | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Array:
+    """Scaled dot-product attention, q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e] -> [n, t, heads, e].
+
+        y_i = Σ_j softmax_j(scale · q_i k_j + bias_ij) v_j,    over the j that i may see
+
+    Each of the kv heads serves heads / kv neighbouring heads of q (grouped queries; one for all is multi-query). The
+    softmax is taken in at least float32. A query that may see nothing gives 0, where a softmax would be NaN.
+
+    Args:
+      mask: of booleans, that broadcasts with [n, heads, t, s]: True where query i may see key j.
+      bias: that broadcasts likewise, added to the scores, such as positions; -inf forbids.
+      causal: query i sees the keys up to its own position, offset + i.
+      window: (left, right): query i sees the keys from offset + i - left to offset + i + right; None has no limit.
+      offset: the position of the first query among the keys: what a cache already held; one number, or [n].
+      lengths: [n]: the keys of each example that count, the first ones. Those after them may hold anything.
+      scale: 1 / √d by default.
+      softcap: c turns the scores s into c · tanh(s / c), before bias and mask, as Gemma.
+
+    Raises ValueError where shapes do not fit, TypeError for dtypes.
+
+    Layout and grouping as `jax.nn.dot_product_attention`; PyTorch's has the heads before t, and NaN where a query sees
+    nothing. Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023.
+
+    >>> q, k, v = jnp.zeros((1, 3, 2, 4)), jnp.zeros((1, 3, 1, 4)), jnp.arange(3.0).reshape(1, 3, 1, 1)
+    >>> attention(q, k, v, causal=True)[0, :, 0, 0].tolist()
+    [0.0, 0.5, 1.0]
+    """
+    q, k, v = (floating("attention", x, rank=4, shape="[n, steps, heads, size]") for x in (q, k, v))
+    (n, t, heads, d), (s, kv) = q.shape, k.shape[1:3]
+    if k.shape != (n, s, kv, d) or v.shape[:3] != (n, s, kv) or not kv or heads % kv:
+        expected = "q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e], with heads a multiple of kv"
+        raise invalid("attention", expected, (q, k, v))
+    if not q.dtype == k.dtype == v.dtype:
+        raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
+    wide = param_dtype(q)
+    if lengths is not None:
+        counts = _within(lengths, n, s)
+        k, v = (jnp.where(counts, x, jnp.zeros((), x.dtype)) for x in (k, v))  # in a product 0 · nan would be nan
+    grouped = q.reshape(n, t, kv, heads // kv, d)
+    scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide).reshape(n, heads, t, s)
+    scores = scores * jnp.asarray(d**-0.5 if scale is None else scale, wide)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
+    if bias is not None:
+        scores = scores + _over_scores("bias", floating("attention", bias), scores.shape).astype(wide)
+    seen = _seen(scores.shape, mask, causal, window, offset, lengths)
+    if seen is not None:
+        scores = jnp.where(seen, scores, -jnp.inf)
+    share = _softmax_or_nothing(scores).astype(v.dtype).reshape(n, kv, heads // kv, t, s)
+    y = wide_einsum("nkgts,nske->ntkge", share, v, wide)
+    return y.reshape(n, t, heads, v.shape[-1]).astype(q.dtype)
+
+
+def _seen(
+    shape: tuple[int, ...], mask: Any, causal: bool, window: Any, offset: ArrayLike, lengths: Any
+) -> Array | None:
+    """Which keys each query may see, of a shape that broadcasts with the scores; None for all."""
+    n, _, t, s = shape
+    seen = None
+
+    def also(seen: Array | None, rule: Any) -> Array:
+        return rule if seen is None else seen & rule
+
+    if mask is not None:
+        if not hasattr(mask, "dtype") or mask.dtype != bool:
+            raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
+        seen = _over_scores("mask", jnp.asarray(mask), shape)
+    if causal or window is not None:
+        if jnp.shape(offset) not in ((), (n,)):
+            raise invalid("attention", f"offset to be one number or of shape [{n}]", offset)
+        first = jnp.asarray(offset, jnp.int32).reshape(-1, 1, 1, 1)
+        behind = first + (np.arange(t, dtype=np.int32)[:, None] - np.arange(s, dtype=np.int32)).reshape(1, 1, t, s)
+        if causal:
+            seen = also(seen, behind >= 0)
+        left, right = (None, None) if window is None else window
+        for limit, steps in ((left, behind), (right, -behind)):
+            if limit is not None:
+                check_count("attention", "window", limit, least=0)
+                seen = also(seen, steps <= limit)
+    if lengths is not None:
+        seen = also(seen, _within(lengths, n, s).reshape(n, 1, 1, s))
+    return seen
+
+
+def _within(lengths: Any, n: int, s: int) -> Array:
+    """[n, s, 1, 1]: which keys count."""
+    if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != (n,):
+        raise invalid("attention", f"lengths of shape [{n}] and whole numbers", lengths)
+    lengths = jnp.asarray(lengths, jnp.int32)
+    return lengths.reshape(n, 1, 1, 1) > np.arange(s, dtype=np.int32).reshape(1, s, 1, 1)
+
+
+def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:
+    fits = x.ndim <= 4 and all(a in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise invalid("attention", f"{argument} that broadcasts with the scores {list(shape)}", x)
+    return x.reshape((1,) * (4 - x.ndim) + x.shape)
+
+
+def _softmax_or_nothing(scores: Array) -> Array:
+    """Softmax over the last axis; zeros, in value and gradient, where all scores are -inf."""
+    top = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
+    e = jnp.exp(scores - jnp.where(top == -jnp.inf, 0, top))
+    total = jnp.sum(e, -1, keepdims=True)
+    return e / jnp.where(total == 0, 1, total)
+
+
+def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) -> tuple[Array, Array]:
+    """Cosines and sines for `rotary`, positions [..., t] -> two of [..., t, size / 2], in float32.
+
+        angle = position / base^(2 i / size),    i = 0 ... size / 2 - 1
+
+    Args:
+      size: features that are turned, an even number: all of a head's, or its first ones.
+      base: longer contexts want a larger one (LLaMA 3 has 500 000).
+
+    Raises ValueError for an odd size.
+
+    >>> cos, sin = rotary_tables(jnp.arange(3), 4)
+    >>> cos.shape, sin[0].tolist()
+    ((3, 2), [0.0, 0.0])
+    """
+    check_count("rotary_tables", "size", size, least=2)
+    if size % 2:
+        raise invalid("rotary_tables", "an even size", describe(size))
+    rate = np.asarray(base ** (-np.arange(0, size, 2) / size), np.float32)
+    angle = jnp.asarray(positions, jnp.float32)[..., None]
+    angle = angle * rate.reshape((1,) * (angle.ndim - 1) + rate.shape)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Array:
+    """Pairs of features turned by an angle that grows with position, [n, t, heads, d] -> [n, t, heads, d].
+
+        (a, b) -> (a cos - b sin, a sin + b cos)
+
+    A product of a turned query and a turned key depends on the difference of their positions alone.
+
+    Args:
+      cos, sin: [t, r / 2], or [n, t, r / 2], of `rotary_tables`; the first r features are turned, the rest stay.
+      interleaved: pairs are neighbours (the paper, GPT-J); else those of the first and second half (GPT-NeoX, LLaMA).
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
+
+    >>> cos, sin = rotary_tables(jnp.array([0.0, jnp.pi / 2]), 2)
+    >>> rotary(jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin)[0, :, 0, 1].round(3).tolist()
+    [0.0, 1.0]
+    """
+    x = floating("rotary", x, rank=4, shape="[n, t, heads, d]")
+    n, t, _, d = x.shape
+    r = 2 * jnp.shape(cos)[-1] if jnp.ndim(cos) else 0
+    if jnp.shape(cos) != jnp.shape(sin) or jnp.shape(cos) not in ((t, r // 2), (n, t, r // 2)) or r > d:
+        raise invalid("rotary", f"cos and sin of shape [{t}, r / 2] or [{n}, {t}, r / 2] with r <= {d}", (cos, sin))
+    wide = param_dtype(x)
+    cos, sin = (jnp.asarray(v, wide).reshape(-1, t, 1, r // 2) for v in (cos, sin))
+    turned, rest = x[..., :r].astype(wide), x[..., r:]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, -1)
+    pair = a * cos - b * sin, a * sin + b * cos
+    turned = jnp.stack(pair, -1).reshape(turned.shape) if interleaved else jnp.concatenate(pair, -1)
+    return jnp.concatenate([turned.astype(x.dtype), rest], -1)
+
+
+def sinusoidal(positions: ArrayLike, features: int, *, base: float = 10_000.0) -> Array:
+    """Positions as sines and cosines of falling frequency, [..., t] -> [..., t, features], in float32.
+
+        sin(position / base^(2 i / features)), cos(the same),    i = 0 ... features / 2 - 1, in turn
+
+    Raises ValueError for an odd number of features.
+
+    Vaswani et al., Attention Is All You Need, 2017.
+
+    >>> sinusoidal(jnp.arange(2), 2).round(3).tolist()
+    [[0.0, 1.0], [0.84..., 0.54...]]
+    """
+    check_count("sinusoidal", "features", features, least=2)
+    cos, sin = rotary_tables(positions, features, base=base)
+    return jnp.stack([sin, cos], -1).reshape(*cos.shape[:-1], features)

@@ -1,0 +1,137 @@
+"""Reading images at places between their steps."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import floating, param_dtype
+from jaxnn.ops._window import per_axis
+
+METHODS = ("nearest", "linear", "cubic")
+OUTSIDES = ("zeros", "border", "reflection")
+
+
+def grid_sample(
+    x: Array,
+    grid: Array,
+    *,
+    method: Literal["nearest", "linear", "cubic"] = "linear",
+    outside: Literal["zeros", "border", "reflection"] = "zeros",
+    align_corners: bool = False,
+) -> Array:
+    """Images read at given places, [n, *space, c], [n, *space', k] -> [n, *space', c], for k = 1 to 3 space axes.
+
+    Differentiable in x and, but for "nearest", in the places: spatial transformers, optical flow, augmentation.
+
+    Args:
+      grid: places in [-1, 1] from border to border; as in PyTorch the last axis counts the space axes from behind:
+        (x, y) along width and height.
+      method: "nearest" (halves to the even step), "linear", or "cubic" (Keys', a = -0.75).
+      outside: what lies beyond x: "zeros", its "border" repeated, or its "reflection".
+      align_corners: -1 and 1 are the centres of the first and last step; else their outer borders.
+
+    Raises ValueError where shapes or names do not fit, TypeError for an x or a grid that is not floating.
+
+    A place that is NaN or infinite reads as NaN. Jaderberg et al., Spatial Transformer Networks, 2015.
+
+    >>> grid_sample(jnp.array([1.0, 3.0]).reshape(1, 2, 1), jnp.array([-0.5, 0.0]).reshape(1, 2, 1))[0, :, 0].tolist()
+    [1.0, 2.0]
+    """
+    x = floating("grid_sample", x, least=3, shape="[n, *space, c]")
+    rank = x.ndim - 2
+    grid = floating("grid_sample", grid, rank=x.ndim, shape=f"[n, *space', {rank}] (grid)")
+    if grid.shape[0] != x.shape[0] or grid.shape[-1] != rank or 0 in x.shape[1:-1]:
+        raise invalid("grid_sample", f"x and a grid of shape [{x.shape[0]}, *space', {rank}]", (x, grid))
+    for argument, value, known in (("method", method, METHODS), ("outside", outside, OUTSIDES)):
+        if value not in known:
+            raise invalid("grid_sample", f"{argument} to be one of {', '.join(known)}", describe(value))
+    wide = jnp.promote_types(param_dtype(x), param_dtype(grid))
+    taps = []
+    for n, place in zip(x.shape[1:-1], jnp.moveaxis(grid.astype(wide), -1, 0)[::-1], strict=True):
+        at = (place + 1) / 2 * (n - 1) if align_corners else ((place + 1) * n - 1) / 2
+        taps.append(_taps(at, n, method, outside, align_corners))
+    example = jnp.arange(x.shape[0]).reshape(-1, *(1,) * rank)
+    y = jnp.zeros((), wide)
+    for corner in itertools.product(*taps):
+        weight = jnp.ones((), wide)
+        for _, w in corner:
+            weight = weight * w
+        y = y + x[(example, *(i for i, _ in corner))].astype(wide) * weight[..., None]
+    return y.astype(x.dtype)
+
+
+def _taps(at: Array, n: int, method: str, outside: str, align_corners: bool) -> list[tuple[Array, Array]]:
+    """(index, weight) of each step of an axis that plays a part at the places `at`."""
+    known = jnp.isfinite(at)
+    at = jnp.where(known, at, 0)
+    if outside == "reflection":
+        at = _reflected(at, n, align_corners)
+    elif outside == "border":
+        at = jnp.clip(at, 0, n - 1)
+    else:  # far away all is zero alike; a place of 1e30 would overflow the index
+        at = jnp.clip(at, -4, n + 3)
+    lost = jnp.where(known, 0, jnp.nan).astype(at.dtype)
+    if method == "nearest":
+        steps = [(jnp.round(at), jnp.ones_like(at))]
+    else:
+        base = jnp.floor(at)
+        offsets = (0, 1) if method == "linear" else (-1, 0, 1, 2)
+        steps = [(base + o, _share(jnp.abs(at - base - o), method)) for o in offsets]
+    taps = []
+    for step, weight in steps:
+        if outside == "zeros":
+            weight = jnp.where((step >= 0) & (step <= n - 1), weight, 0)
+        elif outside == "reflection":
+            step = _reflected(step, n, align_corners)
+        taps.append((jnp.clip(step, 0, n - 1).astype(jnp.int32), weight + lost))
+    return taps
+
+
+def _share(t: Array, method: str) -> Array:
+    if method == "linear":
+        return 1 - t
+    a = -0.75
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = (((t - 5) * t + 8) * t - 4) * a
+    return jnp.where(t <= 1, near, far)
+
+
+def _reflected(at: Array, n: int, align_corners: bool) -> Array:
+    """Folded into x about the centres, or the outer borders, of its first and last step."""
+    low, span = (0.0, n - 1) if align_corners else (-0.5, n)
+    if span == 0:
+        return jnp.zeros_like(at)
+    phase = jnp.mod(at - low, 2 * span)
+    return jnp.minimum(phase, 2 * span - phase) + low
+
+
+def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool = False) -> Array:
+    """The places that an affine map reads, for `grid_sample`: [n, k, k + 1] -> [n, *size, k].
+
+        grid[i] = theta[:, :k] · p_i + theta[:, k],    p_i in [-1, 1], along width first
+
+    Args:
+      theta: the maps, from places of the result to places of x.
+      size: steps of the result on each of the k space axes.
+      align_corners: as in `grid_sample`.
+
+    Raises ValueError where shapes do not fit, TypeError for a theta that is not floating.
+
+    >>> affine_grid(jnp.array([[[1.0, 0.0]]]), 4)[0, :, 0].tolist()
+    [-0.75, -0.25, 0.25, 0.75]
+    """
+    theta = floating("affine_grid", theta, rank=3, shape="[n, k, k + 1] (theta)")
+    k = theta.shape[1]
+    if theta.shape[2] != k + 1 or k not in (1, 2, 3):
+        raise invalid("affine_grid", "theta of shape [n, k, k + 1] with 1 to 3 space axes", theta)
+    sizes = per_axis("affine_grid", "size", size, k)
+    ends = [(n - 1) / n if not align_corners else float(n > 1) for n in sizes]
+    axes = [np.linspace(-end, end, n) for n, end in zip(sizes, ends, strict=True)]
+    places = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1)
+    wide = param_dtype(theta)
+    return jnp.einsum("...j,nij->n...i", jnp.asarray(places, wide), theta.astype(wide)).astype(theta.dtype)

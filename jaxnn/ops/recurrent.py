@@ -1,0 +1,335 @@
+"""Recurrent networks over whole sequences, the carry in and out.
+
+The carry is held in at least float32, whatever the dtype of x: what a step adds is often less than a bfloat16 can show.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import floating, param_dtype
+from jaxnn.ops._bilinear import equally_varying
+from jaxnn.ops._wide import wide_einsum
+from jaxnn.ops.conv import conv
+
+
+def rnn(
+    x: Array,
+    carry: Array | None,
+    w_x: Array,
+    w_h: Array,
+    b: Array | None = None,
+    *,
+    lengths: Array | None = None,
+    reverse: bool = False,
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> tuple[Array, Array]:
+    """Elman's recurrent network, [n, t, d] -> ([n, t, h], carry [n, h]).
+
+        h_t = activation(x_t w_x + h_{t-1} w_h + b)
+
+    Args:
+      carry: h before the first step; None is zeros. What comes out goes in again where a sequence is cut in pieces.
+      w_x, w_h, b: [d, h], [h, h], [h].
+      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
+        alone and get no gradient, whatever they hold.
+      reverse: from the last step (of `lengths`) to the first.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Elman, Finding Structure in Time, 1990.
+
+    >>> y, h = rnn(jnp.ones((1, 3, 1)), None, jnp.ones((1, 1)), jnp.ones((1, 1)), activation=lambda v: v)
+    >>> y[0, :, 0].tolist(), h.tolist()
+    ([1.0, 2.0, 3.0], [[3.0]])
+    """
+    x, size = _checked("rnn", x, w_x, w_h, b, 1, lengths)
+    h = _start("rnn", carry, (x.shape[0], size), x)
+
+    def step(h: Array, a: Array) -> tuple[Array, Array]:
+        h = activation(a + _times(h, w_h, x))
+        return h, h
+
+    return _scanned(step, h, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+
+
+def lstm(
+    x: Array,
+    carry: tuple[Array, Array] | None,
+    w_x: Array,
+    w_h: Array,
+    b: Array | None = None,
+    *,
+    peephole: Array | None = None,
+    projection: Array | None = None,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Long short-term memory, [n, t, d] -> ([n, t, h], carry (h [n, h], c [n, h])).
+
+        i, f, g, o = x_t w_x + h_{t-1} w_h + b
+        c_t = σ(f) c_{t-1} + σ(i) tanh(g)
+        h_t = σ(o) tanh(c_t)
+
+    Args:
+      carry: (h, c) before the first step; None is zeros.
+      w_x, w_h, b: [d, 4 h], [h, 4 h], [4 h], the gates in the order input, forget, cell, output, as PyTorch and Keras.
+        PyTorch has two biases, which are added.
+      peephole: [3, h]: how the cell moves the input and forget gates (c_{t-1}) and the output gate (c_t).
+      projection: [h, p]: h_t becomes h_t projection, and w_h is [p, 4 h].
+      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
+        alone and get no gradient, whatever they hold.
+      reverse: from the last step (of `lengths`) to the first.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Hochreiter & Schmidhuber, Long Short-Term Memory, 1997; Gers & Schmidhuber, Recurrent Nets that Time and Count,
+    2000 (peephole); Sak et al., Long Short-Term Memory Based Recurrent Neural Network Architectures, 2014 (projection).
+
+    >>> y, (h, c) = lstm(jnp.ones((2, 5, 3)), None, jnp.ones((3, 8)), jnp.ones((2, 8)))
+    >>> y.shape, h.shape, c.shape
+    ((2, 5, 2), (2, 2), (2, 2))
+    """
+    x, size = _checked("lstm", x, w_x, w_h, b, 4, lengths, projection)
+    n = x.shape[0]
+    wide = param_dtype(x)
+    if peephole is not None:
+        if jnp.shape(peephole) != (3, size):
+            raise invalid("lstm", f"peephole of shape [3, {size}]", peephole)
+        peephole = jnp.asarray(peephole, wide).reshape(3, 1, size)
+    h, c = _pair("lstm", carry)
+    out = size if projection is None else projection.shape[1]
+    start = _start("lstm", h, (n, out), x), _start("lstm", c, (n, size), x)
+
+    def step(carry: Any, a: Array) -> tuple[Any, Array]:
+        h, c = carry
+        h, c = _lstm_cell(a + _times(h, w_h, x), c, peephole)
+        h = h if projection is None else _times(h, projection, x)
+        return (h, c), h
+
+    return _scanned(step, start, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+
+
+def gru(
+    x: Array,
+    carry: Array | None,
+    w_x: Array,
+    w_h: Array,
+    b: Array | None = None,
+    b_h: Array | None = None,
+    *,
+    reset: Literal["after", "before"] = "after",
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array]:
+    """Gated recurrent unit, [n, t, d] -> ([n, t, h], carry [n, h]).
+
+        r, z = σ(x_t w_x + b + h_{t-1} w_h + b_h)           the first two of three parts
+        g = tanh(x_t w_x + b + r (h_{t-1} w_h + b_h))       the third, reset="after"
+        g = tanh(x_t w_x + b + (r h_{t-1}) w_h + b_h)       the third, reset="before"
+        h_t = (1 - z) g + z h_{t-1}
+
+    Args:
+      carry: h before the first step; None is zeros.
+      w_x, w_h, b, b_h: [d, 3 h], [h, 3 h], [3 h], [3 h], the parts in the order reset, update, candidate, as PyTorch;
+        Keras has update, reset, candidate.
+      reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras: one product a step; or "before",
+        as in the paper.
+      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
+        alone and get no gradient, whatever they hold.
+      reverse: from the last step (of `lengths`) to the first.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014, where z and 1 - z are exchanged.
+
+    >>> y, h = gru(jnp.ones((2, 5, 3)), None, jnp.ones((3, 6)), jnp.ones((2, 6)))
+    >>> y.shape, h.shape
+    ((2, 5, 2), (2, 2))
+    """
+    if reset not in ("after", "before"):
+        raise invalid("gru", "reset to be 'after' or 'before'", describe(reset))
+    x, size = _checked("gru", x, w_x, w_h, b, 3, lengths)
+    if b_h is not None and jnp.shape(b_h) != (3 * size,):
+        raise invalid("gru", f"b_h of shape [{3 * size}]", b_h)
+    h = _start("gru", carry, (x.shape[0], size), x)
+    bias = jnp.zeros(3 * size, h.dtype) if b_h is None else jnp.asarray(b_h).astype(h.dtype)
+    bias = bias.reshape(1, -1)
+
+    def step(h: Array, a: Array) -> tuple[Array, Array]:
+        if reset == "after":
+            u = _times(h, w_h, x) + bias
+            r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * size] + u[:, : 2 * size]), 2, -1)
+            g = jnp.tanh(a[:, 2 * size :] + r * u[:, 2 * size :])
+        else:
+            u = _times(h, w_h[:, : 2 * size], x) + bias[:, : 2 * size]
+            r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * size] + u), 2, -1)
+            g = jnp.tanh(a[:, 2 * size :] + _times(r * h, w_h[:, 2 * size :], x) + bias[:, 2 * size :])
+        h = g + z * (h - g)
+        return h, h
+
+    return _scanned(step, h, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+
+
+def conv_lstm(
+    x: Array,
+    carry: tuple[Array, Array] | None,
+    w_x: Array,
+    w_h: Array,
+    b: Array | None = None,
+    *,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Array, tuple[Array, Array]]:
+    """`lstm` with convolutions for products, as for video: [n, t, *space, c] -> ([n, t, *space, f], carry (h, c)).
+
+    Args:
+      carry: (h, c), each [n, *space, f], before the first step; None is zeros.
+      w_x, w_h, b: [*window, c, 4 f], [*window, f, 4 f], [4 f], the gates in the order input, forget, cell, output.
+      lengths: [n] whole numbers: the steps of each sequence that count, as in `lstm`.
+      reverse: from the last step (of `lengths`) to the first.
+
+    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+
+    Shi et al., Convolutional LSTM Network, 2015, here without its peephole, as in Keras.
+
+    >>> y, (h, c) = conv_lstm(jnp.ones((2, 5, 8, 8, 3)), None, jnp.ones((3, 3, 3, 8)), jnp.ones((3, 3, 2, 8)))
+    >>> y.shape, c.shape
+    ((2, 5, 8, 8, 2), (2, 8, 8, 2))
+    """
+    x = floating("conv_lstm", x, least=4, shape="[n, t, *space, c]")
+    rank = x.ndim - 3
+    if jnp.ndim(w_x) != rank + 2 or jnp.ndim(w_h) != rank + 2 or rank > 3:
+        raise invalid("conv_lstm", f"w_x and w_h with {rank} window axes, of 1 to 3", (w_x, w_h))
+    features = w_h.shape[-2]
+    fits = w_x.shape[-1] == w_h.shape[-1] == 4 * features and w_x.shape[-2] == x.shape[-1]
+    if not fits or (b is not None and jnp.shape(b) != (4 * features,)):
+        expected = f"w_x [*window, {x.shape[-1]}, 4 f], w_h [*window, f, 4 f] and b [4 f]"
+        raise invalid("conv_lstm", expected, (w_x, w_h, b))
+    n, t, *space, _ = x.shape
+    _check_lengths("conv_lstm", lengths, n)
+    h, c = _pair("conv_lstm", carry)
+    shape = (n, *space, features)
+    start = _start("conv_lstm", h, shape, x), _start("conv_lstm", c, shape, x)
+    a = conv(_without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype))
+    a = a.astype(param_dtype(x)).reshape(n, t, *a.shape[1:])
+    if b is not None:
+        a = a + jnp.asarray(b).astype(a.dtype).reshape(*(1,) * (a.ndim - 1), -1)
+
+    def step(carry: Any, a: Array) -> tuple[Any, Array]:
+        h, c = carry
+        h, c = _lstm_cell(a + conv(h.astype(x.dtype), w_h.astype(x.dtype)).astype(a.dtype), c, None)
+        return (h, c), h
+
+    return _scanned(step, start, a, x, lengths, reverse)
+
+
+def _lstm_cell(a: Array, c: Array, peephole: Array | None) -> tuple[Array, Array]:
+    i, f, g, o = jnp.split(a, 4, -1)
+    if peephole is not None:
+        i, f = i + peephole[0] * c, f + peephole[1] * c
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    o = o if peephole is None else o + peephole[2] * c
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def _times(h: Array, w: Array, x: Array) -> Array:
+    """h w with factors of x's dtype, summed in the carry's."""
+    return wide_einsum("nh,hk->nk", h.astype(x.dtype), w.astype(x.dtype), h.dtype)
+
+
+def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None) -> Array:
+    """x w_x + b for all steps at once: one large product, where the loop would do many small ones."""
+    wide, (n, t, d) = param_dtype(x), x.shape
+    a = wide_einsum("ad,dk->ak", _without_padding(x, lengths).reshape(n * t, d), w_x.astype(x.dtype), wide)
+    a = a if b is None else a + jnp.asarray(b).astype(wide)[None]
+    return a.reshape(n, t, w_x.shape[1])
+
+
+def _without_padding(x: Array, lengths: Array | None) -> Array:
+    """Zeros for the steps after the end: a NaN there would pass a mask that comes later, in the gradient."""
+    if lengths is None:
+        return x
+    return jnp.where(_counts(x, lengths), x, jnp.zeros((), x.dtype))
+
+
+def _counts(x: Array, lengths: Array) -> Array:
+    """[n, t, 1, ...]: which steps come before the end."""
+    n, t, *rest = x.shape
+    around = (1,) * len(rest)
+    steps = np.arange(t, dtype=np.int32).reshape(1, t, *around)
+    return jnp.asarray(lengths, jnp.int32).reshape(n, 1, *around) > steps
+
+
+def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
+    """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0."""
+    counts = None if lengths is None else jnp.moveaxis(_counts(a, lengths), 1, 0)
+
+    def one(carry: Any, inputs: Any) -> tuple[Any, Array]:
+        a, counts = inputs
+        new, y = step(carry, a)
+        if counts is not None:
+            new = jax.tree.map(lambda new, old: jnp.where(counts, new, old), new, carry)
+            y = jnp.where(counts, y, jnp.zeros((), y.dtype))
+        return new, y.astype(x.dtype)
+
+    carry = jax.tree.map(lambda c: equally_varying(a, c)[1], carry)
+    carry, y = lax.scan(one, carry, (jnp.moveaxis(a, 1, 0), counts), reverse=reverse)
+    return jnp.moveaxis(y, 0, 1), carry
+
+
+def _checked(
+    where: str,
+    x: Array,
+    w_x: Array,
+    w_h: Array,
+    b: Array | None,
+    gates: int,
+    lengths: Array | None,
+    projection: Array | None = None,
+) -> tuple[Array, int]:
+    """x as an array and the size of the state."""
+    x = floating(where, x, rank=3, shape="[n, t, d]")
+    if jnp.ndim(w_x) != 2 or jnp.ndim(w_h) != 2:
+        raise invalid(where, "w_x and w_h with two axes", (w_x, w_h))
+    size, odd = divmod(w_x.shape[1], gates)
+    if projection is not None and (jnp.ndim(projection) != 2 or projection.shape[0] != size):
+        raise invalid(where, f"projection of shape [{size}, p]", projection)
+    out = size if projection is None else projection.shape[1]
+    fits = not odd and w_x.shape[0] == x.shape[-1] and w_h.shape == (out, w_x.shape[1])
+    if not fits or (b is not None and jnp.shape(b) != w_x.shape[1:]):
+        wide = "h" if gates == 1 else f"{gates} h"
+        raise invalid(where, f"w_x [{x.shape[-1]}, {wide}], w_h [h, {wide}] and b [{wide}]", (w_x, w_h, b))
+    _check_lengths(where, lengths, x.shape[0])
+    return x, size
+
+
+def _check_lengths(where: str, lengths: Any, n: int) -> None:
+    if lengths is None:
+        return
+    if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise wrong_type(where, "lengths to be an array of whole numbers", lengths)
+    if lengths.shape != (n,):
+        raise invalid(where, f"lengths of shape [{n}], one for each sequence", lengths)
+
+
+def _pair(where: str, carry: Any) -> tuple[Any, Any]:
+    if carry is None:
+        return None, None
+    if not isinstance(carry, tuple | list) or len(carry) != 2:
+        raise wrong_type(where, "carry to be (h, c) or None", carry)
+    return carry[0], carry[1]
+
+
+def _start(where: str, carry: Array | None, shape: tuple[int, ...], x: Array) -> Array:
+    dtype = param_dtype(x)
+    if carry is None:
+        return jnp.zeros(shape, dtype)
+    if jnp.shape(carry) != shape:
+        raise invalid(where, f"a carry of shape {list(shape)}", carry)
+    return jnp.asarray(carry).astype(dtype)

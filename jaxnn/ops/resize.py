@@ -1,0 +1,215 @@
+"""Changing the size of images, and moving their steps between space and channels."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_count, floating
+from jaxnn.ops._window import per_axis
+
+Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+Rounding = Literal["half_up", "half_down", "floor", "ceil"]
+METHODS = ("nearest", "linear", "cubic")
+COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
+ROUNDINGS = ("half_up", "half_down", "floor", "ceil")
+ORDERS = ("rrc", "crr")
+
+
+def resize(
+    x: Array,
+    size: int | Sequence[int] | None = None,
+    *,
+    scale: float | Sequence[float] | None = None,
+    method: Literal["nearest", "linear", "cubic"] = "linear",
+    coordinates: Coordinates = "half_pixel",
+    rounding: Rounding = "half_up",
+    antialias: bool = False,
+    exclude_outside: bool = False,
+    a: float = -0.75,
+) -> Array:
+    """Images of another size, [n, *space, c] -> [n, *space', c], by linear maps of one space axis after the other.
+
+        y_i = Σ_p k(p - s_i) x_p / Σ_p k(p - s_i),    s_i = (i + 1/2) / scale - 1/2
+
+    with k(t) = max(1 - |t|, 0) for "linear" (bilinear, trilinear) and Keys' cubic convolution for "cubic" (bicubic).
+
+    Args:
+      size: steps of the result, for all space axes or for each; or
+      scale: result over x, > 0, for all or for each; the result has floor(scale · steps). One of the two is given.
+      method: "nearest", "linear" or "cubic".
+      coordinates: where step i of the result lies in x, s_i. "half_pixel": as above, pixels are areas (TensorFlow 2,
+        Keras, jax.image, PyTorch's align_corners=False); "align_corners": i (steps - 1) / (steps' - 1), pixels are
+        points; "asymmetric": i / scale (TensorFlow 1, PyTorch's "nearest" with rounding="floor");
+        "half_pixel_symmetric": about the centre where scale · steps is not whole; "pytorch_half_pixel": "half_pixel",
+        but a single step lies at -1/2.
+      rounding: of s_i for "nearest": a half goes up (jax.image, PyTorch's "nearest-exact") or down, or all do.
+      antialias: where the result is smaller, widen k by 1 / scale, as jax.image does and PyTorch on request; without
+        it, fine patterns turn into coarse ones. Not with "nearest".
+      exclude_outside: places outside x count for nothing; else they repeat its border.
+      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow.
+
+    Raises ValueError for sizes and names that do not fit, TypeError for an x that is not floating.
+
+    Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
+
+    >>> resize(jnp.array([1.0, 2.0]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
+    [1.0, 1.25, 1.75, 2.0]
+    """
+    x = floating("resize", x, least=3, shape="[n, *space, c]")
+    for argument, value, known in (
+        ("method", method, METHODS),
+        ("coordinates", coordinates, COORDINATES),
+        ("rounding", rounding, ROUNDINGS),
+    ):
+        if value not in known:
+            raise invalid("resize", f"{argument} to be one of {', '.join(known)}", describe(value))
+    if method == "nearest" and antialias:
+        raise invalid("resize", "antialias=False with method='nearest'", "True")
+    if (size is None) == (scale is None):
+        raise invalid("resize", "either size or scale", f"{describe(size)} and {describe(scale)}")
+    space = x.shape[1:-1]
+    if 0 in space:
+        raise invalid("resize", "x with at least one step on each space axis", x)
+    if scale is None:
+        sizes = per_axis("resize", "size", size, len(space))
+        scales: Sequence[float] = [out / n for n, out in zip(space, sizes, strict=True)]
+    else:
+        scales = _scales(scale, len(space))
+        sizes = tuple(math.floor(n * s) for n, s in zip(space, scales, strict=True))
+        if 0 in sizes:
+            raise invalid("resize", f"scale that leaves a step on each axis of {list(space)}", describe(scale))
+    for axis, (n, out, s) in enumerate(zip(space, sizes, scales, strict=True), start=1):
+        if out == n and s == 1:
+            continue
+        at = _sources(n, out, s, coordinates)
+        if method == "nearest":
+            x = jnp.take(x, np.clip(_rounded(at, rounding), 0, n - 1), axis)
+        else:
+            w = _weights(at, n, s, method, antialias, exclude_outside, a)
+            x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1)), -1, axis)
+    return x
+
+
+def _scales(scale: Any, rank: int) -> tuple[float, ...]:
+    each = [scale] * rank if isinstance(scale, int | float | np.number) else scale
+    fits = isinstance(each, Sequence) and len(each) == rank
+    if not fits or not all(isinstance(s, int | float | np.number) and 0 < s < math.inf for s in each):
+        raise invalid("resize", f"scale to be a number > 0, or {rank} of them", describe(scale))
+    return tuple(float(s) for s in each)
+
+
+def _sources(n: int, out: int, scale: float, coordinates: str) -> np.ndarray:
+    """Where each step of the result lies in x."""
+    i = np.arange(out, dtype=np.float64)
+    half_pixel = (i + 0.5) / scale - 0.5
+    if coordinates == "align_corners":
+        return i * (n - 1) / (n * scale - 1) if n * scale != 1 else i * 0.0
+    if coordinates == "asymmetric":
+        return i / scale
+    if coordinates == "pytorch_half_pixel" and out == 1:
+        return i - 0.5
+    if coordinates == "half_pixel_symmetric":
+        return half_pixel + n / 2 * (1 - out / (n * scale))
+    return half_pixel
+
+
+def _rounded(at: np.ndarray, rounding: str) -> np.ndarray:
+    ways: dict[str, Any] = {
+        "half_up": lambda s: np.floor(s + 0.5),
+        "half_down": lambda s: np.ceil(s - 0.5),
+        "floor": np.floor,
+        "ceil": np.ceil,
+    }
+    return ways[rounding](at).astype(np.int32)
+
+
+def _weights(
+    at: np.ndarray, n: int, scale: float, method: str, antialias: bool, exclude_outside: bool, a: float
+) -> np.ndarray:
+    """[steps', steps], each row the share of every step of x in one of the result."""
+    narrow = min(scale, 1.0) if antialias else 1.0
+    reach = math.ceil((2 if method == "cubic" else 1) / narrow)
+    taps = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
+    t = np.abs(taps - at[:, None]) * narrow
+    k = _cubic(t, a) if method == "cubic" else np.maximum(1 - t, 0)
+    if exclude_outside:
+        k = np.where((taps < 0) | (taps >= n), 0, k)
+    k = k / k.sum(1, keepdims=True)
+    w = np.zeros((len(at), n))
+    np.add.at(w, (np.arange(len(at))[:, None], np.clip(taps, 0, n - 1).astype(np.int32)), k)
+    return w
+
+
+def _cubic(t: Any, a: float) -> Any:
+    """Keys' cubic convolution at distances t >= 0."""
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = (((t - 5) * t + 8) * t - 4) * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+def depth_to_space(x: Array, factor: int, *, order: Literal["rrc", "crr"] = "rrc") -> Array:
+    """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], with r = `factor` on each of k space axes.
+
+    Sub-pixel convolution: a convolution makes the channels, this lays them out, without the chequers of a transposed
+    one. The inverse of `space_to_depth`.
+
+    Args:
+      order: how the channels are read: "rrc", the channel of the result last, as TensorFlow's depth_to_space and ONNX's
+        DCR; "crr", first, as PyTorch's pixel_shuffle and ONNX's CRD.
+
+    Raises ValueError for channels that factor^k does not divide, TypeError for an x that is no array.
+
+    Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
+
+    >>> depth_to_space(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), 2)[0, :, 0].tolist()
+    [1.0, 2.0, 3.0, 4.0]
+    """
+    x, k = _shuffled("depth_to_space", x, factor, order)
+    n, *space, c = x.shape
+    if c % factor**k:
+        raise invalid("depth_to_space", f"x with channels a multiple of {factor}^{k}", x)
+    block = [factor] * k
+    if order == "rrc":
+        x = x.reshape(n, *space, *block, c // factor**k)
+        axes = [0, *(a for i in range(k) for a in (1 + i, 1 + k + i)), 2 * k + 1]
+    else:
+        x = x.reshape(n, *space, c // factor**k, *block)
+        axes = [0, *(a for i in range(k) for a in (1 + i, 2 + k + i)), k + 1]
+    return x.transpose(axes).reshape(n, *(s * factor for s in space), c // factor**k)
+
+
+def space_to_depth(x: Array, factor: int, *, order: Literal["rrc", "crr"] = "rrc") -> Array:
+    """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], with r = `factor` on each of k axes.
+
+    The inverse of `depth_to_space`: nothing is lost, unlike in a pool.
+
+    Args:
+      order: how the channels are laid: "rrc", those of x last, as TensorFlow; "crr", first, as PyTorch's
+        pixel_unshuffle.
+
+    Raises ValueError for space that the factor does not divide, TypeError for an x that is no array.
+
+    >>> space_to_depth(jnp.arange(4.0).reshape(1, 4, 1), 2)[0].tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    x, k = _shuffled("space_to_depth", x, factor, order)
+    n, *space, c = x.shape
+    if any(s % factor for s in space):
+        raise invalid("space_to_depth", f"x with space axes that are multiples of {factor}", x)
+    x = x.reshape(n, *(p for s in space for p in (s // factor, factor)), c)
+    outer, inner = range(1, 2 * k, 2), range(2, 2 * k + 1, 2)
+    channels = [*inner, 2 * k + 1] if order == "rrc" else [2 * k + 1, *inner]
+    return x.transpose(0, *outer, *channels).reshape(n, *(s // factor for s in space), c * factor**k)
+
+
+def _shuffled(where: str, x: Array, factor: int, order: str) -> tuple[Array, int]:
+    check_count(where, "factor", factor)
+    if order not in ORDERS:
+        raise invalid(where, f"order to be one of {', '.join(ORDERS)}", describe(order))
+    x = floating(where, x, least=3, shape="[n, *space, c]")
+    return x, x.ndim - 2

@@ -1,0 +1,176 @@
+"""Recurrent and attention layers as they are used: ragged, cut in pieces, step by step."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _close import assert_close
+
+import jaxnn as nn
+
+KEY = partial(jax.random.key, 3)
+X = jnp.asarray(np.random.default_rng(0).standard_normal((3, 6, 8)), jnp.float32)
+LENGTHS = jnp.array([6, 2, 4])
+FACTORIES = {"rnn": nn.rnn, "lstm": partial(nn.lstm, peephole=True), "gru": nn.gru}
+
+
+def used(model, x, **how):
+    params, state = model.init(KEY(), x)
+    return model.apply(params, state, x, **how)[0]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_a_sequence_beside_longer_ones_is_as_it_is_alone(kind, layers, bidirectional):
+    for last in (False, True):
+        model = FACTORIES[kind](4, layers=layers, bidirectional=bidirectional, last=last)
+        params, state = model.init(KEY(), X)
+        y, _ = model.apply(params, state, (X, LENGTHS))
+        for i, t in enumerate([6, 2, 4]):
+            alone, _ = model.apply(params, state, X[i : i + 1, :t])
+            assert_close(y[i] if last else y[i, :t], alone[0])
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_pieces_with_their_carry_are_the_whole(kind, layers):
+    model = FACTORIES[kind](4, layers=layers, return_carry=True)
+    params, state = model.init(KEY(), X)
+    whole, end = model.apply(params, state, X)[0]
+    first, carry = model.apply(params, state, X[:, :2])[0]
+    second, last = model.apply(params, state, (X[:, 2:], None, carry))[0]
+    assert_close(jnp.concatenate([first, second], 1), whole)
+    jax.tree.map(assert_close, last, end)
+
+
+def test_a_carry_of_two_directions_and_layers_goes_in_as_it_came_out():
+    model = nn.lstm(4, layers=2, bidirectional=True, return_carry=True)
+    params, state = model.init(KEY(), X)
+    _, carry = model.apply(params, state, (X, LENGTHS))[0]
+    (_, again), _ = model.apply(params, state, (X, LENGTHS, carry))
+    assert jax.tree.structure(again) == jax.tree.structure(carry)
+    assert [jax.tree.leaves(c)[0].shape for c in carry] == [(3, 4)] * 2
+
+
+def test_params_by_layer_and_direction():
+    params, _ = nn.gru(4, layers=2, bidirectional=True).init(KEY(), X)
+    assert {k: sorted(v) for k, v in params.items()} == {i: ["backward", "forward"] for i in "01"}
+    assert params["1"]["forward"]["w_x"].shape == (8, 12)
+    assert not np.array_equal(params["0"]["forward"]["w_x"], params["0"]["backward"]["w_x"])
+    assert "b_h" not in nn.gru(4, reset="before").init(KEY(), X)[0]
+    forget = nn.lstm(4).init(KEY(), X)[0]["b"]
+    np.testing.assert_array_equal(forget, np.repeat([0.0, 1, 0, 0], 4))
+
+
+def test_a_recurrent_layer_within_others_takes_ragged_input():
+    model = nn.serial(nn.lstm(4, bidirectional=True, last=True), nn.dense(2))
+    assert used(model, (X, LENGTHS)).shape == (3, 2)
+
+
+# Attention.
+
+GPT = {
+    "plain": {},
+    "rotary": {"rotary": True},
+    "grouped": {"kv_heads": 2, "rotary": 500.0, "window": (3, None)},
+}
+
+
+def decoder(cache, **how):
+    blocks = [nn.encoder_block(4, causal=True, cache=cache, norm=nn.rms_norm, **how) for _ in range(2)]
+    return nn.serial(nn.learned_positions(16, cached=cache is not None), *blocks, nn.layer_norm())
+
+
+@pytest.mark.parametrize("how", GPT)
+@pytest.mark.parametrize("pieces", [[1] * 6, [3, 1, 2], [6]], ids=str)
+def test_step_by_step_with_a_cache_is_all_at_once(how, pieces):
+    params, state = decoder(None, **GPT[how]).init(KEY(), X)
+    whole, _ = decoder(None, **GPT[how]).apply(params, state, X)
+    model = decoder(9, **GPT[how])
+    cached_params, cache = model.init(KEY(), X)
+    assert jax.tree.structure(cached_params) == jax.tree.structure(params)
+    step = jax.jit(lambda cache, x: model.apply(params, cache, x))
+    ys, at = [], 0
+    for t in pieces:
+        y, cache = step(cache, X[:, at : at + t])
+        ys.append(y)
+        at += t
+    assert_close(jnp.concatenate(ys, 1), whole)
+
+
+def test_a_cache_inside_a_scan_and_beyond_its_end():
+    model = nn.attention(2, causal=True, cache=4)
+    params, cache = model.init(KEY(), X)
+
+    def step(cache, x):
+        y, cache = model.apply(params, cache, x[:, None])
+        return cache, y[:, 0]
+
+    _, y = jax.lax.scan(step, cache, jnp.moveaxis(X, 1, 0))
+    whole, _ = nn.attention(2, causal=True).apply(params, {}, X)
+    assert_close(jnp.moveaxis(y, 0, 1)[:, :4], whole[:, :4])
+    assert np.isnan(y[4:]).all()
+    with pytest.raises(ValueError, match=r"x of shape \[3, t, d\] with t <= 4"):
+        model.apply(params, cache, X)
+
+
+def test_attention_sees_its_context_alone():
+    model = nn.attention(2, features=5)
+    given = {"x": X, "context": X[:, :4, :3], "lengths": jnp.array([4, 1, 0])}
+    params, state = model.init(KEY(), given)
+    assert params["w_k"].shape == (3, 8)
+    y, _ = model.apply(params, state, given)
+    assert y.shape == (3, 6, 5)
+    np.testing.assert_allclose(y[2], np.broadcast_to(params["b_o"], (6, 5)))  # it has nothing to see
+    other, _ = model.apply(params, state, {**given, "context": given["context"].at[1, 1:].set(jnp.nan)})
+    np.testing.assert_array_equal(other, y)
+
+
+def test_padding_of_an_encoder_changes_nothing():
+    model = nn.serial(nn.encoder_block(2), nn.encoder_block(2))
+    params, state = model.init(KEY(), {"x": X, "lengths": LENGTHS})
+    y, _ = model.apply(params, state, {"x": X, "lengths": LENGTHS})
+    alone, _ = model.apply(params, state, X[1:2, :2])
+    assert_close(y["x"][1, :2], alone[0])
+
+
+def test_a_decoder_sees_neither_the_future_nor_the_padding_of_its_context():
+    model = nn.decoder_block(2)
+    given = {"x": X, "context": X[:, :5], "lengths": jnp.array([5, 3, 1])}
+    params, state = model.init(KEY(), given)
+    f = jax.jit(lambda x, context: model.apply(params, state, {**given, "x": x, "context": context})[0]["x"])
+    y = f(X, given["context"])
+    np.testing.assert_allclose(f(X.at[:, 4:].mul(-1), given["context"])[:, :4], y[:, :4], atol=1e-6)
+    assert not np.allclose(f(X.at[:, 1].mul(-1), given["context"])[:, 4], y[:, 4])
+    np.testing.assert_array_equal(f(X, given["context"].at[1, 3:].mul(-9)), y)
+
+
+def test_patches_are_a_convolution_whose_stride_is_its_window():
+    image = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 6, 3)), jnp.float32)
+    params, state = nn.patches(5, (4, 2)).init(KEY(), image)
+    w = params["w"].reshape(4, 2, 3, 5)
+    want = nn.ops.conv(image, w, stride=(4, 2), padding="valid").reshape(2, 6, 5)
+    assert_close(nn.patches(5, (4, 2)).apply(params, state, image)[0], want)
+
+
+def test_a_small_transformer_learns_to_reverse():
+    """Real enough to fail with any wrong mask, position or gradient: eight digits out in the opposite order."""
+    digits = jax.random.randint(jax.random.key(0), (512, 8), 0, 10)
+    model = nn.serial(nn.embed(10, 32), nn.learned_positions(8), nn.encoder_block(4), nn.encoder_block(4), nn.dense(10))
+    params, state = model.init(KEY(), digits)
+    opt = nn.adam(3e-3)
+
+    def loss(params):
+        return nn.losses.softmax_cross_entropy(model.apply(params, state, digits)[0], digits[:, ::-1]).mean()
+
+    def step(carry, _):
+        params, slots = carry
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, slots = opt.update(grads, slots, params)
+        return (jax.tree.map(jnp.add, params, updates), slots), value
+
+    _, losses = jax.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), None, length=120))(params)
+    assert float(losses[-1]) < 0.05 < 2 < float(losses[0])

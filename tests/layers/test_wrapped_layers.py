@@ -1,0 +1,122 @@
+"""Weights kept in another form, statistics over a whole set, and what noise does to a distribution."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _close import assert_close
+
+import jaxnn as nn
+
+KEY = partial(jax.random.key, 3)
+X = jnp.asarray(np.random.default_rng(0).standard_normal((50, 6)), jnp.float32)
+MLP = nn.serial(nn.dense(7), nn.tanh, nn.dense(3))
+
+
+def test_weight_norm_starts_as_the_layer_and_frees_the_length():
+    plain, _ = MLP.init(KEY(), X)
+    model = nn.weight_norm(MLP)
+    params, state = model.init(KEY(), X)
+    assert_close(model.apply(params, state, X)[0], MLP.apply(plain, {}, X)[0])
+    scaled = jax.tree.map(lambda v: v, params)
+    scaled["dense"]["w_v"] = 5 * scaled["dense"]["w_v"]
+    assert_close(model.apply(scaled, state, X)[0], model.apply(params, state, X)[0])
+    g = jax.grad(lambda p: model.apply(p, state, X)[0].sum())(params)["dense"]
+    assert abs(float((g["w_v"] * params["dense"]["w_v"]).sum(0).max())) < 1e-4  # the gradient of v is across it
+    scaled["dense"]["w_v"] = jnp.zeros_like(scaled["dense"]["w_v"])
+    assert np.isfinite(model.apply(scaled, state, X)[0]).all()
+
+
+def test_weight_norm_of_recurrent_weights():
+    model = nn.weight_norm(nn.gru(4), param="w_h")
+    x = X.reshape(5, 10, 6)
+    params, state = model.init(KEY(), x)
+    assert set(params) == {"w_x", "w_h_v", "w_h_g", "b", "b_h"}
+    assert_close(model.apply(params, state, x)[0], nn.gru(4).apply(nn.gru(4).init(KEY(), x)[0], {}, x)[0])
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_spectral_norm_ends_with_a_largest_singular_value_of_one(window):
+    child, x = (nn.dense(9, bias=False), X) if window is None else (nn.conv(9, window, bias=False), X.reshape(5, 10, 6))
+    model = nn.spectral_norm(child)
+    params, state = model.init(KEY(), x)
+    state = jax.lax.fori_loop(0, 200, lambda i, s: model.apply(params, s, x, train=True)[1], state)
+    w = params["w"]
+    sigma = np.linalg.svd(w.reshape(-1, 9), compute_uv=False)[0]
+    want, _ = child.apply({"w": w / sigma}, {}, x)
+    got, same = model.apply(params, state, x)
+    np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(same["w_u"], state["w_u"])
+
+
+def test_spectral_norm_beside_the_childs_own_state():
+    model = nn.spectral_norm(nn.serial(nn.dense(4), nn.batch_norm(), nn.dense(2)))
+    params, state = model.init(KEY(), X)
+    _, new = model.apply(params, state, X, train=True)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    assert set(new) == {"dense", "batch_norm", "dense_1"}
+    assert not np.array_equal(new["batch_norm"]["mean"], state["batch_norm"]["mean"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 25, 50, 64])
+def test_recalibrated_statistics_are_those_of_the_whole_set(batch_size):
+    model = nn.serial(nn.dense(4), nn.batch_norm(momentum=0.99), nn.relu)
+    params, state = model.init(KEY(), X)
+    new = jax.jit(partial(nn.recalibrate, model, batch_size=batch_size))(params, state, X + 1000)
+    inner = np.asarray(nn.dense(4).apply(params["dense"], {}, X + 1000)[0], np.float64)
+    np.testing.assert_allclose(new["batch_norm"]["mean"], inner.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(new["batch_norm"]["var"], inner.var(0), rtol=1e-3)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+def test_recalibrate_refuses_what_it_cannot_use():
+    params, state = nn.batch_norm().init(KEY(), X)
+    with pytest.raises(ValueError, match="at least one, on axis 0"):
+        nn.recalibrate(nn.batch_norm(), params, state, X[:0])
+    with pytest.raises(TypeError, match="model to be a Layer"):
+        nn.recalibrate(nn.batch_norm, params, state, X)
+
+
+def drawn(model, x):
+    return np.asarray(model.apply({}, {}, x, key=jax.random.key(1), train=True)[0])
+
+
+def test_spatial_dropout_and_stochastic_depth_drop_wholes():
+    x = jnp.ones((40, 5, 6, 30))
+    y = drawn(nn.spatial_dropout(0.3), x)
+    assert (y == y[:, :1, :1]).all()
+    assert abs((y[:, 0, 0] == 0).mean() - 0.3) < 4 * np.sqrt(0.21 / 1200)
+    y = drawn(nn.stochastic_depth(0.3), jnp.ones((2000, 3)))
+    assert (y == y[:, :1]).all()
+    assert abs((y[:, 0] == 0).mean() - 0.3) < 4 * np.sqrt(0.21 / 2000)
+    np.testing.assert_allclose(y.max(), 1 / 0.7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_alpha_dropout_keeps_mean_and_variance(rate):
+    x = jax.random.normal(jax.random.key(0), (400, 400))
+    y = drawn(nn.alpha_dropout(rate), x)
+    assert abs(y.mean()) < 0.02
+    assert abs(y.var() - 1) < 0.02
+    np.testing.assert_array_equal(drawn(nn.alpha_dropout(0.0), x), x)
+
+
+def test_gaussian_noise_is_added_in_training_alone():
+    x = jnp.full((300, 300), 2.0)
+    y = drawn(nn.gaussian_noise(0.5), x)
+    assert abs(y.mean() - 2) < 0.01
+    assert abs(y.std() - 0.5) < 0.01
+    np.testing.assert_array_equal(nn.gaussian_noise(0.5).apply({}, {}, x)[0], x)
+
+
+def test_the_padding_of_an_embedding_is_zero_and_learns_nothing():
+    model = nn.embed(5, 3, padding=2)
+    i = jnp.array([0, 2, 4, 2])
+    params, state = model.init(KEY(), i)
+    y, pull = jax.vjp(lambda p: model.apply(p, state, i)[0], params)
+    assert not y[1].any()
+    assert not y[3].any()
+    (g,) = pull(jnp.ones_like(y))
+    np.testing.assert_array_equal(g["w"].sum(1), [3, 0, 0, 0, 3])

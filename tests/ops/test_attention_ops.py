@@ -1,0 +1,207 @@
+"""Attention against NumPy in float64, at its extremes, and what positions must and must not do."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _close import assert_close
+from jax.test_util import check_grads
+
+from jaxnn import ops
+
+N, Q, S, HEADS, KV, D, E = 2, 3, 5, 4, 2, 6, 3
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).standard_normal(shape)
+
+
+def taken(scale=1.0, dtype=None):
+    arrays = drawn(N, Q, HEADS, D) * scale, drawn(N, S, KV, D, seed=1) * scale, drawn(N, S, KV, E, seed=2)
+    return tuple(jnp.asarray(a, dtype) for a in arrays)
+
+
+def looped(q, k, v, seen, bias, softcap=None):
+    """Each query of each head of each example by itself; `seen(n, h, i, j)` says which keys it may see."""
+    q, k, v = (np.asarray(a, np.float64) for a in (q, k, v))
+    (n, t, heads, d), (_, s, kv, e) = q.shape, v.shape
+    y = np.zeros((n, t, heads, e))
+    for a, i, h in np.ndindex(n, t, heads):
+        own = h // (heads // kv)
+        keys = [j for j in range(s) if seen(a, h, i, j)]
+        if keys:
+            scores = k[a, keys, own] @ q[a, i, h] / np.sqrt(d)
+            scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
+            scores = scores + (0 if bias is None else np.broadcast_to(bias, (n, heads, t, s))[a, h, i, keys])
+            share = np.exp(scores - scores.max())
+            y[a, i, h] = share @ v[a, keys, own] / share.sum()
+    return y
+
+
+MASK = np.random.default_rng(5).random((N, HEADS, Q, S)) < 0.5
+MASK[0, 1, 2] = False  # a query that sees nothing
+BIAS = drawn(HEADS, Q, S, seed=7)
+LENGTHS = np.array([4, 0])
+# name -> options, which keys are seen
+CASES = {
+    "all": ({}, lambda a, h, i, j: True),
+    "mask": ({"mask": jnp.asarray(MASK)}, lambda a, h, i, j: MASK[a, h, i, j]),
+    "mask of keys": ({"mask": jnp.asarray(MASK[:, :1, :1])}, lambda a, h, i, j: MASK[a, 0, 0, j]),
+    "causal": ({"causal": True}, lambda a, h, i, j: j <= i),
+    "causal from 2": ({"causal": True, "offset": 2}, lambda a, h, i, j: j <= i + 2),
+    "causal from each": ({"causal": True, "offset": jnp.array([1, -2])}, lambda a, h, i, j: j <= i + (1, -2)[a]),
+    "window": ({"window": (1, 2)}, lambda a, h, i, j: -1 <= j - i <= 2),
+    "window behind": ({"window": (1, None), "causal": True, "offset": 1}, lambda a, h, i, j: -1 <= j - i - 1 <= 0),
+    "lengths": ({"lengths": jnp.asarray(LENGTHS)}, lambda a, h, i, j: j < LENGTHS[a]),
+    "both": ({"mask": jnp.asarray(MASK), "causal": True}, lambda a, h, i, j: MASK[a, h, i, j] and j <= i),
+}
+
+
+@pytest.mark.parametrize("bias", [None, BIAS], ids=["plain", "bias"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.usefixtures("x64")
+def test_each_query_by_itself(case, bias):
+    how, seen = CASES[case]
+    q, k, v = taken()
+    y = ops.attention(q, k, v, **how, bias=None if bias is None else jnp.asarray(bias))
+    assert_close(y, looped(q, k, v, seen, bias))
+
+
+@pytest.mark.usefixtures("x64")
+def test_softcap_and_scale():
+    q, k, v = taken(5.0)
+    assert_close(ops.attention(q, k, v, softcap=2.0), looped(q, k, v, lambda *_: True, None, softcap=2.0))
+    assert_close(ops.attention(q, k, v, scale=0.3), ops.attention(q * 0.3 * np.sqrt(D), k, v))
+
+
+@pytest.mark.parametrize("case", ["all", "mask", "causal", "lengths"])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.slow
+def test_gradients_are_differences(case):
+    f = jax.jit(lambda q, k, v, bias: ops.attention(q, k, v, bias=bias, **CASES[case][0]))
+    check_grads(f, (*taken(), jnp.asarray(BIAS)), order=2, eps=1e-4, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e4, 1e-30])
+def test_extreme_scores(scale):
+    """Scores of 1e8: one key takes all; the gradient is finite."""
+    q, k, v = taken(scale, jnp.float32)
+    y = ops.attention(q, k, v)
+    np.testing.assert_allclose(y, looped(q, k, v, lambda *_: True, None), rtol=1e-5, atol=1e-5)
+    grads = jax.grad(lambda *a: ops.attention(*a).sum(), (0, 1, 2))(q, k, v)
+    assert all(np.isfinite(g).all() for g in grads)
+
+
+def test_a_query_that_sees_nothing_gives_zero_in_value_and_gradient():
+    q, k, v = taken(dtype=jnp.float32)
+    for how in (
+        {"mask": jnp.zeros((N, 1, 1, S), bool)},
+        {"bias": jnp.full((1, 1, 1, S), -jnp.inf)},
+        {"lengths": jnp.zeros(N, jnp.int32)},
+    ):
+        y, grads = jax.value_and_grad(lambda *a, how=how: ops.attention(*a, **how).sum(), (0, 1, 2))(q, k, v)
+        assert float(y) == 0
+        assert not any(np.asarray(g).any() for g in grads)
+    assert ops.attention(q, k[:, :0], v[:, :0]).tolist() == np.zeros((N, Q, HEADS, E)).tolist()
+
+
+def test_what_lies_beyond_the_lengths_does_not_matter():
+    q, k, v = taken(dtype=jnp.float32)
+    lengths = jnp.array([4, 2])
+    beyond = (np.arange(S) >= np.asarray(lengths)[:, None])[..., None, None]
+    f = lambda q, k, v: ops.attention(q, k, v, lengths=lengths)  # noqa: E731
+    bad = (q, jnp.where(beyond, jnp.nan, k), jnp.where(beyond, jnp.nan, v))
+    np.testing.assert_array_equal(f(*bad), f(q, k, v))
+    for g in jax.grad(lambda *a: f(*a).sum(), (0, 1, 2))(*bad):
+        assert np.isfinite(g).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_rounds_its_inputs_and_its_output_alone(dtype):
+    q, k, v = taken(dtype=dtype)
+    y = ops.attention(q, k, v, causal=True)
+    assert y.dtype == dtype
+    want = looped(*(a.astype(jnp.float32) for a in (q, k, v)), lambda a, h, i, j: j <= i, None)
+    np.testing.assert_allclose(y.astype(jnp.float32), want, atol=3 * float(jnp.finfo(dtype).eps))
+
+
+def test_under_vmap_and_jit():
+    q, k, v = (jnp.stack([a, 2 * a]) for a in taken(dtype=jnp.float32))
+    f = partial(ops.attention, causal=True)
+    assert_close(jax.jit(jax.vmap(f))(q, k, v), jnp.stack([f(q[i], k[i], v[i]) for i in range(2)]))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("r", [2, 4, 6])
+@pytest.mark.usefixtures("x64")
+def test_rotary_products_depend_on_the_difference_of_positions_alone(r, interleaved):
+    q, k = jnp.asarray(drawn(1, 1, 1, D)), jnp.asarray(drawn(1, 1, 1, D, seed=1))
+    turn = lambda x, at: ops.rotary(x, *ops.rotary_tables(jnp.array([at]), r), interleaved=interleaved)  # noqa: E731
+    product = lambda i, j: float(jnp.sum(turn(q, i) * turn(k, j)))  # noqa: E731
+    np.testing.assert_allclose(product(3, 1), product(13, 11), rtol=1e-5)
+    assert abs(product(3, 1) - product(3, 2)) > 1e-3
+    np.testing.assert_allclose(jnp.linalg.norm(turn(q, 7)), jnp.linalg.norm(q), rtol=1e-6)
+    np.testing.assert_array_equal(turn(q, 5)[..., r:], q[..., r:])
+    np.testing.assert_array_equal(turn(q, 0), q)
+    angles = 5 * 10_000.0 ** (-np.arange(0, r, 2) / r)
+    pair = (q[0, 0, 0, 0], q[0, 0, 0, 1 if interleaved else r // 2])
+    got = turn(q, 5)[0, 0, 0, 0]
+    np.testing.assert_allclose(got, pair[0] * np.cos(angles[0]) - pair[1] * np.sin(angles[0]), rtol=1e-5)
+
+
+def test_sinusoidal_is_the_paper():
+    position, features = np.arange(50)[:, None], 16
+    want = np.zeros((50, features))
+    rate = 10_000.0 ** (-np.arange(0, features, 2) / features)
+    want[:, 0::2], want[:, 1::2] = np.sin(position * rate), np.cos(position * rate)
+    np.testing.assert_allclose(ops.sinusoidal(jnp.arange(50), features), want, atol=1e-5)
+
+
+ONES = partial(np.ones, dtype=np.float32)
+X = ONES((2, 3, 4, 5))
+ERRORS = {
+    "heads": (
+        lambda: ops.attention(X, ONES((2, 3, 3, 5)), ONES((2, 3, 3, 5))),
+        "attention: expected q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e], with heads a multiple of kv, got "
+        "(float32[2, 3, 4, 5], float32[2, 3, 3, 5], float32[2, 3, 3, 5]).",
+    ),
+    "mask": (
+        lambda: ops.attention(X, X, X, mask=np.ones((2, 3, 3), bool)),
+        "attention: expected mask that broadcasts with the scores [2, 4, 3, 3], got bool[2, 3, 3].",
+    ),
+    "offset": (
+        lambda: ops.attention(X, X, X, causal=True, offset=np.zeros(3, np.int32)),
+        "attention: expected offset to be one number or of shape [2], got int32[3].",
+    ),
+    "window": (
+        lambda: ops.attention(X, X, X, window=(-1, 0)),
+        "attention: expected window to be a whole number >= 0, got -1.",
+    ),
+    "lengths": (
+        lambda: ops.attention(X, X, X, lengths=ONES(2)),
+        "attention: expected lengths of shape [2] and whole numbers, got float32[2].",
+    ),
+    "odd": (lambda: ops.rotary_tables(np.arange(3), 3), "rotary_tables: expected an even size, got 3."),
+    "rotary": (
+        lambda: ops.rotary(X, ONES((3, 4)), ONES((3, 4))),
+        "rotary: expected cos and sin of shape [3, r / 2] or [2, 3, r / 2] with r <= 5, got "
+        "(float32[3, 4], float32[3, 4]).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors(case):
+    wrong, text = ERRORS[case]
+    with pytest.raises(ValueError) as caught:
+        wrong()
+    assert str(caught.value) == text
+
+
+def test_a_mask_of_numbers_is_a_bias():
+    with pytest.raises(TypeError, match="Numbers are a bias"):
+        ops.attention(X, X, X, mask=ONES((3, 3)))
+    with pytest.raises(TypeError, match="of one dtype"):
+        ops.attention(X, X.astype(np.float16), X)
