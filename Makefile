@@ -12,6 +12,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
 	$(BIN)/python examples/activations.py
 	$(BIN)/python examples/robust_loss.py
+	$(BIN)/python examples/vowels.py
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto

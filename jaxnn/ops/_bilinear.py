@@ -16,6 +16,7 @@ from jax import Array, lax
 
 # Members of a vmap over both operands that are laid out one by one; beyond it a grouped convolution compiles faster.
 UNROLLED_MEMBERS = 16
+HOW = ("stride", "padding", "x_dilation", "w_dilation")
 
 
 def bilinear_conv(
@@ -29,7 +30,9 @@ def bilinear_conv(
 ) -> Array:
     """[n, *space, c], [*window, c, features] -> [n, *space', features]; one entry a space axis in each argument."""
     x, w = equally_varying(x, w)
-    return _primitive().bind(x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation)
+    return _primitives()["conv"].bind(
+        x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation
+    )
 
 
 def native_conv(
@@ -58,32 +61,55 @@ def _taken_for_groups(n: int, k: int, stride: int, padding: tuple[int, int], x_d
     return padding == (0, 0) and w_dilation == 1 and x_dilation == k > 1 and stride == k - 1 and n != k
 
 
-def _dx(dy: Array, x: Any, w: Array, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any) -> Array:
+def _dx(dy: Array, x: Any, w: Array, **how: Any) -> Array:
+    dy, w = equally_varying(dy, w)
+    return _primitives()["dx"].bind(dy, w, space=x.aval.shape[1:-1], **how)
+
+
+def _dw(dy: Array, x: Array, w: Any, **how: Any) -> Array:
+    x, dy = equally_varying(x, dy)
+    return _primitives()["dw"].bind(x, dy, window=w.aval.shape[:-2], **how)
+
+
+def _dx_canonical(
+    dy: Array, w: Array, *, space: tuple[int, ...], stride: Any, padding: Any, x_dilation: Any, w_dilation: Any
+) -> Array:
     """dy against the mirrored window with in- and outputs exchanged; stride and x's dilation change places."""
-    space = range(len(stride))
     pads = []
-    for i in space:
+    for i, n in enumerate(space):
         window = (w.shape[i] - 1) * w_dilation[i] + 1
-        width = (x.aval.shape[i + 1] - 1) * x_dilation[i] + 1
+        width = (n - 1) * x_dilation[i] + 1
         spread = (dy.shape[i + 1] - 1) * stride[i] + 1
         before = window - padding[i][0] - 1
         pads.append((before, width + window - 1 - spread - before))
-    w = jnp.swapaxes(jnp.flip(w, tuple(space)), -1, -2)
+    w = jnp.swapaxes(jnp.flip(w, tuple(range(len(space)))), -1, -2)
     return bilinear_conv(dy, w, stride=x_dilation, padding=tuple(pads), x_dilation=stride, w_dilation=w_dilation)
 
 
-def _dw(dy: Array, x: Array, w: Any, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any) -> Array:
+def _dw_canonical(
+    x: Array, dy: Array, *, window: tuple[int, ...], stride: Any, padding: Any, x_dilation: Any, w_dilation: Any
+) -> Array:
     """x, channels as examples, against dy as window, examples as channels; stride, w's dilation change places."""
     pads = []
-    for i in range(len(stride)):
+    for i, k in enumerate(window):
         width = (x.shape[i + 1] - 1) * x_dilation[i] + 1
-        window = (dy.shape[i + 1] - 1) * stride[i] + 1
-        wanted = (w.aval.shape[i] - 1) * w_dilation[i] + 1
+        reach = (dy.shape[i + 1] - 1) * stride[i] + 1
+        wanted = (k - 1) * w_dilation[i] + 1
         before = padding[i][0]
-        pads.append((before, wanted + window - 1 - width - before))
+        pads.append((before, wanted + reach - 1 - width - before))
     x, dy = jnp.swapaxes(x, 0, -1), jnp.moveaxis(dy, 0, -2)
     dw = bilinear_conv(x, dy, stride=w_dilation, padding=tuple(pads), x_dilation=x_dilation, w_dilation=stride)
     return jnp.moveaxis(dw, 0, -2)
+
+
+def _dx_native(dy: Array, w: Array, *, space: tuple[int, ...], **how: Any) -> Array:
+    x = equally_varying(dy, jnp.zeros((dy.shape[0], *space, w.shape[-2]), dy.dtype))[1]
+    return jax.linear_transpose(lambda x: native_conv(x, w, **how), x)(dy)[0]
+
+
+def _dw_native(x: Array, dy: Array, *, window: tuple[int, ...], **how: Any) -> Array:
+    w = equally_varying(dy, jnp.zeros((*window, x.shape[-1], dy.shape[-1]), dy.dtype))[1]
+    return jax.linear_transpose(lambda w: native_conv(x, w, **how), w)(dy)[0]
 
 
 def _batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
@@ -102,10 +128,6 @@ def _batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -
     return jax.vmap(lambda x, w: native_conv(x, w, **how))(x, w), 0
 
 
-def _abstract(x: Any, w: Any, **how: Any) -> Any:
-    return jax.make_jaxpr(partial(native_conv, **how))(x, w).out_avals[0]
-
-
 def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
     """Under `shard_map` both operands must vary over the same mesh axes, so that a shared one's gradient is summed."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
@@ -117,15 +139,51 @@ def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
 
 
 @cache
-def _primitive() -> Any:
-    """Made at the first convolution: the interpreters take longer to import than the rest of the library."""
+def _primitives() -> dict[str, Any]:
+    """Made at the first convolution: the interpreters take longer to import than the rest of the library.
+
+    Three bilinear maps, each of whose transposes is another of them. The gradients are canonical convolutions on a CPU,
+    and lax's own elsewhere, where the compiler puts their dimensions in order.
+    """
     from jax.extend.core import Primitive
     from jax.interpreters import ad, batching, mlir
 
-    conv_p = Primitive("conv")
-    conv_p.def_impl(jax.jit(native_conv, static_argnames=("stride", "padding", "x_dilation", "w_dilation")))
-    conv_p.def_abstract_eval(_abstract)
-    ad.defbilinear(conv_p, _dx, _dw)
-    batching.primitive_batchers[conv_p] = _batched
-    mlir.register_lowering(conv_p, mlir.lower_fun(native_conv, multiple_results=False))
-    return conv_p
+    def primitive(name: str, forms: dict[str | None, Any], like: Any, batched: Any, transposes: tuple) -> Any:
+        p, static = Primitive(name), ("space", "window", *HOW)
+        p.def_impl(jax.jit(partial(_bound, p), static_argnames=static))
+        p.def_abstract_eval(lambda a, b, **how: jax.make_jaxpr(partial(like, **how))(a, b).out_avals[0])
+        ad.defbilinear(p, *transposes)
+        batching.primitive_batchers[p] = batched
+        for platform, form in forms.items():
+            mlir.register_lowering(p, mlir.lower_fun(form, multiple_results=False), platform=platform)
+        return p
+
+    def vmapped(form: Any) -> Any:
+        def batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
+            return jax.vmap(partial(form, **how), axes)(*operands), 0
+
+        return batched
+
+    def dx_by_dy(x: Array, dy: Any, w: Array, *, space: Any, **how: Any) -> Array:
+        return bilinear_conv(x, w, **how)
+
+    def dx_by_w(x: Array, dy: Array, w: Any, *, space: Any, **how: Any) -> Array:
+        return _dw(dy, x, w, **how)
+
+    def dw_by_x(w: Array, x: Any, dy: Array, *, window: Any, **how: Any) -> Array:
+        return _dx(dy, x, w, **how)
+
+    def dw_by_dy(w: Array, x: Array, dy: Any, *, window: Any, **how: Any) -> Array:
+        return bilinear_conv(x, w, **how)
+
+    dx = {None: _dx_native, "cpu": _dx_canonical}
+    dw = {None: _dw_native, "cpu": _dw_canonical}
+    return {
+        "conv": primitive("conv", {None: native_conv}, native_conv, _batched, (_dx, _dw)),
+        "dx": primitive("conv_dx", dx, _dx_canonical, vmapped(_dx_canonical), (dx_by_dy, dx_by_w)),
+        "dw": primitive("conv_dw", dw, _dw_canonical, vmapped(_dw_canonical), (dw_by_x, dw_by_dy)),
+    }
+
+
+def _bound(p: Any, a: Array, b: Array, **how: Any) -> Array:
+    return p.bind(a, b, **how)

@@ -1,5 +1,6 @@
 """ops.conv against loops in float64, and its derivatives, batching and sharding against those of lax."""
 
+import re
 import subprocess
 import sys
 from functools import partial
@@ -403,3 +404,60 @@ def test_arguments_that_are_no_whole_numbers(argument, value):
     with pytest.raises(ValueError) as caught:
         ops.conv(jnp.zeros((1, 5, 5, 1)), jnp.zeros((2, 2, 1, 1)), **{argument: value})
     assert str(caught.value) == f"conv: expected {expected}, got {value!r}."
+
+
+# What is handed to each platform's compiler.
+
+
+def lowered(f, platform, *arrays):
+    return jax.jit(jax.grad(lambda *a: (f(*a) ** 2).sum(), (0, 1))).trace(*arrays).lower(lowering_platforms=(platform,))
+
+
+def convolutions(text):
+    """The convolutions of a program, without the names of values, sorted; and how many transposes are around them."""
+    lines = [re.sub(r"%[\w#]+", "%", line).strip() for line in text.splitlines() if "stablehlo.convolution" in line]
+    return sorted(lines), text.count("stablehlo.transpose")
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("how", [{}, {"stride": 2}, {"dilation": 2, "padding": "valid"}, {"groups": 2}], ids=str)
+def test_elsewhere_than_on_a_cpu_the_gradients_are_laxs_own(how, platform):
+    x, w = jnp.ones((4, 9, 9, 4)), jnp.ones((3, 3, 4 // how.get("groups", 1), 8))
+    got = lowered(lambda x, w: ops.conv(x, w, **how), platform, x, w).as_text()
+    want = lowered(lambda x, w: by_lax(x, w, **how), platform, x, w).as_text()
+    assert convolutions(got) == convolutions(want)
+    assert len(convolutions(got)[0]) == 3
+
+
+def test_on_a_cpu_every_convolution_is_in_canonical_order():
+    x, w = jnp.ones((4, 9, 9, 4)), jnp.ones((3, 3, 4, 8))
+    lines, _ = convolutions(lowered(ops.conv, "cpu", x, w).as_text())
+    assert len(lines) == 3
+    assert all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in lines)
+
+
+def test_depthwise_elsewhere_than_on_a_cpu_is_one_grouped_convolution():
+    x, w = jnp.ones((4, 9, 9, 4)), jnp.ones((3, 3, 4, 1))
+    program = jax.jit(ops.depthwise_conv).trace(x, w)
+    assert len(convolutions(program.lower(lowering_platforms=("tpu",)).as_text())[0]) == 1
+    assert not convolutions(program.lower(lowering_platforms=("cpu",)).as_text())[0]
+
+
+@pytest.mark.parametrize("groups", [2, 3, 18])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.slow
+def test_groups_in_value_and_gradients_under_scan_and_vmap(groups):
+    """18 groups are more than are taken one by one."""
+    rng = np.random.default_rng(0)
+    x, w = jnp.asarray(rng.standard_normal((2, 5, 4, 2 * groups))), jnp.asarray(rng.standard_normal((3, 2, 2, groups)))
+    f = partial(ops.conv, groups=groups, stride=(2, 1))
+    g = partial(by_lax, groups=groups, stride=(2, 1))
+    assert_close(f(x, w), g(x, w))
+    check_grads(f, (x, w), order=2, atol=1e-6, rtol=1e-6)
+    want = jax.grad(lambda x, w: jnp.sin(g(x, w)).sum(), (0, 1))(x, w)
+    _, got = jax.lax.scan(
+        lambda c, _: (c, jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))(x, w)), 0, None, length=1
+    )
+    jax.tree.map(lambda a, b: assert_close(a[0], b), got, want)
+    xs, ws = jnp.stack([x, 2 * x]), jnp.stack([w, w / 2])
+    assert_close(jax.vmap(f)(xs, ws), jnp.stack([g(xs[0], ws[0]), g(xs[1], ws[1])]))
