@@ -28,6 +28,7 @@ from jaxnn.activations import (
     standardize,
     swish,
     tanh,
+    thresholded_relu,
     unit_step,
 )
 from jaxnn.capture import Tap, capture
@@ -195,6 +196,7 @@ __all__ = [
     "summary",
     "swish",
     "tanh",
+    "thresholded_relu",
     "time_distributed",
     "trainer",
     "unit_step",

@@ -154,6 +154,7 @@ _FREE = frozenset(
         "iota",
         "rev",
         "select_n",
+        "platform_index",
         "stop_gradient",
         "device_put",
         "split",

@@ -121,6 +121,11 @@ CASES = {
         edges((0.0, 1.0), ONE, (-1.0, 0.0), far=((1e4 / 10001, 10001.0**-2), (-1e4 / 10001, 10001.0**-2))),
     ),
     "relu": Case(act.relu, lambda x: max(x, D(0)), edges(ZERO, **HALF_LINE, nan=0.0)),
+    "thresholded_relu": Case(
+        act.thresholded_relu,
+        lambda x, threshold=1: x if x > threshold else D(0),
+        edges(ZERO, **HALF_LINE, nan=0.0, at={1: ZERO}),
+    ),
     "relu6": Case(
         act.relu6, lambda x: min(max(x, D(0)), D(6)), edges(ZERO, (6.0, 0.0), ZERO, nan=0.0, at={6: (6.0, 0.0)})
     ),

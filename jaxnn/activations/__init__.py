@@ -8,7 +8,17 @@ scalars, may be traced, and are differentiated too, so they can be swept and lea
 
 from jaxnn.activations._along_axes import log_softmax, softmax, standardize
 from jaxnn.activations._gates import gelu, glu, hard_swish, mish, silu, swish
-from jaxnn.activations._rectifiers import celu, elu, leaky_relu, log_sigmoid, relu, relu6, selu, softplus
+from jaxnn.activations._rectifiers import (
+    celu,
+    elu,
+    leaky_relu,
+    log_sigmoid,
+    relu,
+    relu6,
+    selu,
+    softplus,
+    thresholded_relu,
+)
 from jaxnn.activations._saturating import hard_sigmoid, hard_tanh, sigmoid, softsign, tanh, unit_step
 
 __all__ = [
@@ -34,5 +44,6 @@ __all__ = [
     "standardize",
     "swish",
     "tanh",
+    "thresholded_relu",
     "unit_step",
 ]

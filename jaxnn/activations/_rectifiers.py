@@ -71,6 +71,28 @@ def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
     return leaky(x, option("leaky_relu", "negative_slope", negative_slope, x))
 
 
+def thresholded_relu(x: ArrayLike, *, threshold: ArrayLike = 1.0) -> Array:
+    """Rectifier that starts at a threshold, [...] -> [...]: x for x > threshold, else 0.
+
+    The derivative is 1 above the threshold, else 0, at it too; there the function jumps, so `threshold` gets no
+    gradient. NaN stays NaN; its derivative is 0.
+
+    Good for sparse codes, whose small entries are noise. It hurts where a unit has to start learning below it.
+
+    Args:
+      threshold: usually >= 0; 0 is relu. 1 as in Keras 2 and ONNX.
+
+    Raises TypeError if x is not floating or the threshold no scalar, ValueError if it is not finite.
+
+    Konda, Memisevic & Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, 2014.
+
+    >>> thresholded_relu(jnp.array([-2.0, 0.5, 1.0, 3.0])).tolist()
+    [0.0, 0.0, 0.0, 3.0]
+    """
+    x = floating("thresholded_relu", x)
+    return _thresholded(x, option("thresholded_relu", "threshold", threshold, x))
+
+
 def elu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
     """Exponential linear unit, [...] -> [...]: x for x > 0, else alpha (exp(x) - 1); in (-alpha, inf).
 
@@ -184,6 +206,12 @@ leaky = elementwise(  # the slope may be an array of x's rank, as that of prelu
     lambda z, a: jnp.where(z > 0, z, jnp.where((a == 0) & (z == -jnp.inf), 0, a * z)),
     lambda z, a: jnp.where(z > 0, 1, a),
     lambda z, a: _left(z),
+)
+
+_thresholded = elementwise(
+    lambda z, t: jnp.where(z <= t, 0, z),
+    lambda z, t: jnp.where(z > t, 1, 0),
+    lambda z, t: jnp.zeros_like(z),
 )
 
 _elu = elementwise(

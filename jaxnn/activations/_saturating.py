@@ -1,5 +1,7 @@
 """Bounded on both sides: steps, sigmoids and what approximates them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -69,26 +71,30 @@ def tanh(x: ArrayLike) -> Array:
     return jnp.tanh(floating("tanh", x))
 
 
-def hard_sigmoid(x: ArrayLike) -> Array:
-    """The sigmoid in three straight pieces, [...] -> [...]: min(max(x/6 + 1/2, 0), 1), in [0, 1].
+def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 0.5) -> Array:
+    """The sigmoid in three straight pieces, [...] -> [...]: min(max(slope · x + offset, 0), 1), in [0, 1].
 
-    The derivative is 1/6 for |x| < 3, else 0, at ±3 too, as in PyTorch and jax.nn. NaN stays NaN; its
-    derivative is 0.
+    The derivative is `slope` on the slope (|x| < 3), else 0, at its ends too, as in PyTorch and jax.nn. NaN stays NaN;
+    its derivative is 0.
 
     Good for gates where an exp is dear, and in few bits. It hurts as the sigmoid does, and its tails have no gradient
     at all.
 
-    The line is that of PyTorch, jax.nn and Keras 3. Keras 2 and ONNX's HardSigmoid have 0.2 x + 1/2 by default, which
-    ends at ±2.5: weights trained with one want the same one, `jnp.clip(0.2 * x + 0.5, 0, 1)`.
+    Args:
+      slope: > 0. That of PyTorch, jax.nn and Keras 3; Keras 2 and ONNX's HardSigmoid have 0.2 by default, which ends at
+        ±2.5: weights trained with one want the same one.
+      offset: the value at 0.
 
-    Raises TypeError if x is not floating.
+    Raises TypeError if x is not floating or an option no scalar, ValueError for a slope that is not > 0.
 
     Courbariaux, Bengio & David, BinaryConnect, 2015, with a line of its own, (x + 1)/2.
 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 1.5, 3.0])).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    return _hard_sigmoid(floating("hard_sigmoid", x))
+    x = floating("hard_sigmoid", x)
+    a = option("hard_sigmoid", "slope", slope, x, "to be > 0", lambda v: 0 < v < math.inf)
+    return _hard_sigmoid(x, a, option("hard_sigmoid", "offset", offset, x))
 
 
 def hard_tanh(x: ArrayLike) -> Array:
@@ -128,9 +134,15 @@ def softsign(x: ArrayLike) -> Array:
     return _softsign(floating("softsign", x))
 
 
+def _within(z: Array, a: Array, b: Array) -> Array:
+    return (z > -b / a) & (z < (1 - b) / a)
+
+
 _hard_sigmoid = elementwise(
-    lambda z: jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, z / 6 + 0.5)),
-    lambda z: jnp.where(jnp.abs(z) < 3, 1 / 6, 0),
+    lambda z, a, b: jnp.where(z <= -b / a, 0, jnp.where(z >= (1 - b) / a, 1, a * z + b)),
+    lambda z, a, b: jnp.where(_within(z, a, b), a, 0),
+    lambda z, a, b: jnp.where(_within(z, a, b), z, 0),
+    lambda z, a, b: jnp.where(_within(z, a, b), 1, 0),
 )
 _hard_tanh = elementwise(lambda z: jnp.clip(z, -1, 1), lambda z: jnp.where(jnp.abs(z) < 1, 1, 0))
 

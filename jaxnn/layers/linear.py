@@ -109,7 +109,7 @@ def embed(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         check(x)
-        w = params["w"]
+        w = jnp.asarray(params["w"])
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
         i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
         y = w.at[i].get(mode="fill", fill_value=jnp.nan)

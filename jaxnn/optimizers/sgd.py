@@ -3,12 +3,13 @@
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn.optimizers._lift import Slots, per_leaf
-from jaxnn.optimizers._rule import check_dtype, check_momentum, number, zeros_f32
+from jaxnn.optimizers._rule import check_dtype, check_momentum, check_number, known, number, zeros_f32
 
 
 def sgd(
@@ -16,26 +17,28 @@ def sgd(
     momentum: ArrayLike | None = None,
     nesterov: bool = False,
     accumulator_dtype: DTypeLike | None = None,
+    *,
+    dampening: ArrayLike = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent on every leaf, [...] -> [...], with or without momentum.
 
-        m <- g + μ m;   update = -lr m,   with Nesterov -lr (g + μ m),   without momentum -lr g
+        m <- (1 - dampening) g + μ m;   update = -lr m,   with Nesterov -lr (g + μ m),   without momentum -lr g
 
     Args:
       learning_rate: lr >= 0, or a schedule (count from 0 -> rate).
       momentum: μ in [0, 1); None is off and keeps no slot. The slot is `trace`.
       nesterov: look one step ahead; needs momentum.
+      dampening: in [0, 1], of the gradient in m, from the second step on; with momentum.
       accumulator_dtype: of `trace`; None is the parameter's, but at least float32.
 
     Raises ValueError for an argument out of range and for nesterov without momentum, TypeError for one of another kind.
 
-    As optax and PyTorch (at dampening 0); Keras scales by the rate before it accumulates. Unlike optax, a bfloat16 or
-    float16 parameter has a float32 trace, as a sum in so few bits loses the small terms, and nesterov without
-    momentum raises, as it would do nothing.
+    As optax (which has no dampening) and PyTorch; Keras scales by the rate before it accumulates. Unlike optax, a
+    bfloat16 or float16 parameter has a float32 trace, as a sum in so few bits loses the small terms, and nesterov
+    without momentum raises, as it would do nothing.
 
     Sutskever, Martens, Dahl, Hinton, On the importance of initialization and momentum in deep learning, 2013.
 
-    >>> import jax.numpy as jnp
     >>> opt = sgd(0.5, momentum=0.5)
     >>> update, state = opt.update(jnp.ones(2), opt.init(jnp.zeros(2)))
     >>> update, state = opt.update(jnp.ones(2), state)
@@ -44,13 +47,15 @@ def sgd(
     """
     check_momentum("sgd", momentum, nesterov)
     check_dtype("sgd", "accumulator_dtype", accumulator_dtype)
+    check_number("sgd", "dampening", dampening)
     slots: Slots = {} if momentum is None else {"trace": partial(zeros_f32, dtype=accumulator_dtype)}
 
     def step(g: Array, s: dict[str, Array], p: Any, t: Array) -> tuple[Array, dict[str, Array]]:
         if momentum is None:
             return g, s
         mu = number(momentum, g)
-        trace = g + mu * s["trace"]
+        kept = g if known(dampening) and dampening == 0 else number(jnp.where(t == 1, 1, 1 - dampening), g) * g
+        trace = kept + mu * s["trace"]
         return g + mu * trace if nesterov else trace, {"trace": trace}
 
     return per_leaf(slots, step, learning_rate, name="sgd")

@@ -103,7 +103,7 @@ CASES = {
 }
 NOISES = ("dropout", "noise", "stochastic")
 KEY = partial(jax.random.key, 3)
-TRAIN = [False, True]
+TRAIN = [pytest.param(False, marks=pytest.mark.slow), True]
 
 
 def taken(case, dtype=jnp.float32, members=()):

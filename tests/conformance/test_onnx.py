@@ -10,11 +10,13 @@ import pkgutil
 import warnings
 from functools import cache, partial
 from math import ceil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+import optax
 import pytest
 from onnx import numpy_helper
 
@@ -384,6 +386,16 @@ def celu(a, x):
     return nn.celu(x, alpha=a.get("alpha", 1.0))
 
 
+@adapter("HardSigmoid")
+def hard_sigmoid(a, x):
+    return nn.hard_sigmoid(x, slope=a.get("alpha", 0.2), offset=a.get("beta", 0.5))
+
+
+@adapter("ThresholdedRelu")
+def thresholded_relu(a, x):
+    return nn.thresholded_relu(x, threshold=a.get("alpha", 1.0))
+
+
 @adapter("Selu")
 def selu(a, x):
     scale = a.get("gamma", 1.0507009873554804934193349852946)
@@ -509,6 +521,35 @@ def dropout(a, x, ratio=0.5, training=False):
 
 
 ROUNDED = "its expected output was rounded to 16 bits at each step, ours is at the end alone"
+# Optimizers.
+
+
+def updated(a, optimizer, slots, rate, t, arrays):
+    """One update of each param, whose parts follow each other by kind: params, gradients, then the slots."""
+    k = len(arrays) // (2 + len(slots))
+    params, grads, *held = (list(arrays[i : i + k]) for i in range(0, len(arrays), k))
+    rule = optax.chain(optax.add_decayed_weights(a.get("norm_coefficient", 0.0)), optimizer)
+    decay, state = rule.init(params)
+    state = {**state, **dict(zip(slots, held, strict=True)), "count": t.astype(jnp.int32)}
+    updates, (_, state) = rule.update(grads, (decay, state), params)
+    params = [p + u for p, u in zip(params, updates, strict=True)]
+    return tuple(params + [leaf for slot in slots for leaf in state[slot]])
+
+
+@adapter("Adam")
+def adam(a, rate, t, *arrays):
+    """A T of 0 asks for no correction: what is left of it after very many steps."""
+    optimizer = nn.adam(rate, a.get("alpha", 0.9), a.get("beta", 0.999), a.get("epsilon", 1e-6))
+    return updated(a, optimizer, ("mu", "nu"), rate, jnp.where(t == 0, 2**30, t - 1), arrays)
+
+
+@adapter("Momentum")
+def momentum(a, rate, t, *arrays):
+    nesterov = a["mode"] == b"nesterov"
+    optimizer = nn.sgd(rate, a["alpha"], nesterov, dampening=1 - a["beta"])
+    return updated(a, optimizer, ("trace",), rate, t, arrays)
+
+
 LEFT_OUT = {
     "attention_3d_causal_bf16": ROUNDED,
     "attention_4d_attn_mask_causal_bf16": ROUNDED,
@@ -618,3 +659,65 @@ def test_what_ran(capsys):
     with capsys.disabled():
         print(f"\nONNX node cases: {len(RUN)} run, {len(LEFT_OUT)} left out by name, {len(ADAPTERS)} operators")
     assert len(RUN) >= 410
+
+
+# The graphs that PyTorch's exporter made of its own layers, with the inputs and outputs of PyTorch.
+
+
+PLUMBING = {
+    "Unsqueeze": lambda a, x: jnp.expand_dims(x, a["axes"]),
+    "Squeeze": lambda a, x: jnp.squeeze(x, tuple(a["axes"])),
+    "Transpose": lambda a, x: jnp.transpose(x, a["perm"]),
+    "Gather": lambda a, w, i: nn.embed(*w.shape).apply({"w": w}, {}, i)[0],
+    "Gemm": lambda a, x, w, b: nn.dense(len(b)).apply({"w": w.T if a["transB"] else w, "b": b}, {}, x)[0],
+    "PRelu": lambda a, x, slope: prelu(a, x, slope.reshape(-1, *(1,) * (x.ndim - 2))),  # channels first
+    "MatMul": lambda a, x, w: nn.dense(w.shape[1], bias=False).apply({"w": w}, {}, x)[0],
+}
+WHOLE = {  # written out by the exporter, one function here
+    "test_GLU": lambda x: nn.glu(x),
+    "test_GLU_dim": lambda x: nn.glu(x, axis=1),
+    "test_PixelShuffle": lambda x: first(nn.ops.depth_to_space(last(x), 3, order="crr")),
+    "test_Softmin": lambda x: nn.softmax(-x),
+    "test_Softsign": lambda x: nn.softsign(x),
+}
+PADS = "it pads an image and does nothing else"
+GRAPHS_LEFT_OUT = {f"test_{kind}Pad2d": PADS for kind in ("Constant", "Reflection", "Replication", "Zero")}
+GRAPHS_LEFT_OUT["test_PoissonNLLLLoss_no_reduce"] = "its counts are negative, which losses.poisson_nll turns into NaN"
+STORED = Path(onnx.__file__).parent / "backend/test/data/pytorch-converted"
+GRAPHS = sorted(folder.name for folder in STORED.iterdir())
+
+
+def stored(folder, kind):
+    files = sorted(folder.glob(f"test_data_set_0/{kind}_*.pb"), key=lambda path: int(path.stem.split("_")[1]))
+    return [numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes())) for path in files]
+
+
+def interpreted(graph, inputs):
+    """The nodes one after the other, each by its adapter."""
+    known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    known |= dict(zip([v.name for v in graph.input if v.name not in known], inputs, strict=True))
+    for one in graph.node:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in one.attribute}
+        f = PLUMBING.get(one.op_type) or ADAPTERS[one.op_type]
+        outputs = f(attributes, *[known[name] for name in one.input])
+        known |= zip(one.output, outputs if isinstance(outputs, tuple) else (outputs,), strict=False)
+    return [known[v.name] for v in graph.output]
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPHS if name not in GRAPHS_LEFT_OUT])
+@pytest.mark.slow
+def test_graph_of_pytorch(name):
+    folder = STORED / name
+    graph = onnx.load(folder / "model.onnx").graph
+    inputs, outputs = stored(folder, "input"), stored(folder, "output")
+    run = (lambda *x: [WHOLE[name](*x)]) if name in WHOLE else lambda *x: interpreted(graph, x)
+    for got, want in zip(jax.jit(run)(*inputs), outputs, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=RTOL, atol=ATOL)
+
+
+def test_every_graph_is_run_or_named(capsys):
+    assert set(WHOLE) | set(GRAPHS_LEFT_OUT) <= set(GRAPHS)
+    with capsys.disabled():
+        print(f"\nPyTorch graphs: {len(GRAPHS) - len(GRAPHS_LEFT_OUT)} run, {len(GRAPHS_LEFT_OUT)} left out by name")
+    assert len(GRAPHS) >= 80

@@ -24,6 +24,7 @@ def used(model, x, **how):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.slow
 def test_a_sequence_beside_longer_ones_is_as_it_is_alone(kind, layers, bidirectional):
     for last in (False, True):
         model = FACTORIES[kind](4, layers=layers, bidirectional=bidirectional, last=last)
@@ -86,6 +87,7 @@ def decoder(cache, **how):
 
 @pytest.mark.parametrize("how", GPT)
 @pytest.mark.parametrize("pieces", [[1] * 6, [3, 1, 2], [6]], ids=str)
+@pytest.mark.slow
 def test_step_by_step_with_a_cache_is_all_at_once(how, pieces):
     params, state = decoder(None, **GPT[how]).init(KEY(), X)
     whole, _ = decoder(None, **GPT[how]).apply(params, state, X)
@@ -156,6 +158,7 @@ def test_patches_are_a_convolution_whose_stride_is_its_window():
     assert_close(nn.patches(5, (4, 2)).apply(params, state, image)[0], want)
 
 
+@pytest.mark.slow
 def test_a_small_transformer_learns_to_reverse():
     """Real enough to fail with any wrong mask, position or gradient: eight digits out in the opposite order."""
     digits = jax.random.randint(jax.random.key(0), (512, 8), 0, 10)

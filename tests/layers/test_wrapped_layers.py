@@ -15,6 +15,7 @@ X = jnp.asarray(np.random.default_rng(0).standard_normal((50, 6)), jnp.float32)
 MLP = nn.serial(nn.dense(7), nn.tanh, nn.dense(3))
 
 
+@pytest.mark.slow
 def test_weight_norm_starts_as_the_layer_and_frees_the_length():
     plain, _ = MLP.init(KEY(), X)
     model = nn.weight_norm(MLP)

@@ -85,6 +85,7 @@ def test_gradients_are_differences(case):
 
 
 @pytest.mark.parametrize("scale", [1e4, 1e-30])
+@pytest.mark.slow
 def test_extreme_scores(scale):
     """Scores of 1e8: one key takes all; the gradient is finite."""
     q, k, v = taken(scale, jnp.float32)

@@ -31,6 +31,7 @@ def overlap(a, b):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_iou_and_giou():
     a, b = boxes(5), boxes(7, seed=1)
     want = np.array([[overlap(x, y) for y in b] for x in a])
@@ -107,6 +108,7 @@ def test_suppression_of_scores_that_are_none_and_of_nothing():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_roi_align_of_a_plane_reads_the_centres():
     """Of values that grow linearly, the mean over a bin is the value in its middle."""
     y, x = np.mgrid[:8, :9]

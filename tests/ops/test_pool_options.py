@@ -81,6 +81,7 @@ def test_values(case, op):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_indices_find_the_values_and_unpooling_puts_them_back(case):
     x, window, how = operand(case, jnp.float32)
     y, places = ops.max_pool_with_indices(x, window, **how)

@@ -113,6 +113,7 @@ def test_a_step_after_the_other(case, ragged, reverse):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_no_carry_is_zeros_and_pieces_are_the_whole(case):
     _, _, w, sizes = CASES[case]
     x = drawn(N, T, D)
@@ -130,6 +131,7 @@ def test_no_carry_is_zeros_and_pieces_are_the_whole(case):
 
 @pytest.mark.parametrize("filling", [0.0, 1e30, np.nan, np.inf])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_padding_changes_nothing(case, filling):
     """Neither outputs, nor carry, nor the gradients of weights and of what counts; its own gradient is 0."""
     _, _, w, _ = CASES[case]
@@ -161,6 +163,7 @@ def test_gradients_are_differences(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_in_low_precision_the_carry_stays_wide(case):
     _, _, w, _ = CASES[case]
     x = jnp.asarray(drawn(N, T, D), jnp.bfloat16)
@@ -172,6 +175,7 @@ def test_in_low_precision_the_carry_stays_wide(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_under_vmap_and_scan(case):
     _, _, w, _ = CASES[case]
     w = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), w)
@@ -198,6 +202,7 @@ def test_conv_lstm_of_one_pixel_is_an_lstm(reverse):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_conv_lstm_looks_at_neighbours_and_not_at_padding():
     w = {"w_x": drawn(3, D, 4 * H), "w_h": drawn(3, H, 4 * H), "b": drawn(4 * H)}
     w = jax.tree.map(jnp.asarray, w)

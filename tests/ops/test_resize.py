@@ -41,6 +41,7 @@ def test_nearest_as_jax_image(sizes):
 @pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("coordinates", ["half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_a_constant_stays_and_gradients_are_differences(method, coordinates):
     f = partial(ops.resize, size=(7, 3), method=method, coordinates=coordinates)
     assert_close(f(jnp.full((1, 4, 5, 1), 3.0)), np.full((1, 7, 3, 1), 3.0))
@@ -92,6 +93,7 @@ def test_the_two_orders_of_channels():
 @pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("space", [(5,), (4, 5), (3, 4, 2), (1, 1)], ids=str)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_grid_of_every_place_is_the_image(space, method, outside, align_corners):
     x = jnp.asarray(drawn(2, *space, 3))
     k = len(space)
@@ -214,6 +216,7 @@ def test_adaptive_parts(op, parts):
 )
 @pytest.mark.parametrize("m", [1, 2])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_depthwise_is_a_convolution_with_a_group_for_each_channel(how, m):
     x, w = jnp.asarray(drawn(2, 7, 6, 3)), jnp.asarray(drawn(3, 2, 3, m))
     y, pull = jax.vjp(partial(ops.depthwise_conv, **how), x, w)

@@ -354,3 +354,17 @@ def test_a_bfloat16_mu_is_rounded_at_rest_only():
 def test_initial_scale_starts_the_second_moment():
     state = rmsprop(LR, initial_scale=np.float64(0.25)).init({"w": jnp.zeros(2, jnp.bfloat16)})
     np.testing.assert_array_equal(state["nu"]["w"], np.full(2, 0.25, np.float32), strict=True)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_dampening_spares_the_first_gradient_as_pytorchs_does(nesterov):
+    grads, m = [1.0, -2.0, 0.5], 0.0
+    opt = sgd(1.0, 0.9, nesterov, dampening=0.4)
+    traced = jax.jit(lambda g, state, d: sgd(1.0, 0.9, nesterov, dampening=d).update(g, state))
+    state = again = opt.init(jnp.zeros(()))
+    for i, g in enumerate(grads):
+        m = 0.9 * m + (0.6 if i else 1.0) * g
+        update, state = opt.update(jnp.asarray(g), state)
+        np.testing.assert_allclose(update, -(g + 0.9 * m if nesterov else m), rtol=1e-6)
+        other, again = traced(jnp.asarray(g), again, 0.4)
+        np.testing.assert_allclose(other, update, rtol=1e-6)
