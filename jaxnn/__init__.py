@@ -79,7 +79,7 @@ from jaxnn.layers import (
     upsample,
     weight_norm,
 )
-from jaxnn.optimizers import adadelta, adam, by_path, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, by_path, rmsprop, sgd
 from jaxnn.summary import summary
 from jaxnn.train import (
     Run,
@@ -104,6 +104,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "adadelta",
+    "adagrad",
     "adam",
     "adaptive_avg_pool",
     "adaptive_max_pool",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.layer import Layer, fold_name, layer
+from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import per_axis
 
@@ -254,21 +254,16 @@ def _recurrent(
         tree = tree[str(i)] if layers > 1 else tree
         return tree[direction] if bidirectional else tree
 
-    def folded(key: Any, part: str) -> Any:
-        return fold_name(key, part)
-
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = parts(x)[0]
         params: dict = {}
         for i in range(layers):
             inputs = x.shape[-1] if i == 0 else len(directions) * cell.out
-            of_layer = folded(key, str(i)) if layers > 1 else key
-            made = {
-                d: cell.params(
-                    where, folded(of_layer, d) if bidirectional else of_layer, inputs, len(x.shape) - 3, param_dtype(x)
-                )
-                for d in directions
-            }
+            of_layer = jax.random.fold_in(key, i) if layers > 1 else key
+            made = {}
+            for j, direction in enumerate(directions):
+                own = jax.random.fold_in(of_layer, j) if bidirectional else of_layer
+                made[direction] = cell.params(where, own, inputs, len(x.shape) - 3, param_dtype(x))
             made = made if bidirectional else made["forward"]
             params |= {str(i): made} if layers > 1 else made
         return params, {}
@@ -278,7 +273,7 @@ def _recurrent(
         channels = of(params, 0, "forward")["w_x"].shape[-2]
         if x.shape[-1] != channels:
             fix = f"w_x was made for {channels}: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [n, t, {space.replace(space[-1], str(channels))}]", x, fix)
+            raise invalid(where, f"x of shape [n, t, {space[:-1]}{channels}]", x, fix)
         carries = _listed(where, carry, layers, len(directions))
         after = []
         for i in range(layers):

@@ -543,6 +543,13 @@ def adam(a, rate, t, *arrays):
     return updated(a, optimizer, ("mu", "nu"), rate, jnp.where(t == 0, 2**30, t - 1), arrays)
 
 
+@adapter("Adagrad")
+def adagrad(a, rate, t, *arrays):
+    rate = rate / (1 + t.astype(jnp.float32) * a.get("decay_factor", 0.0))
+    optimizer = nn.adagrad(rate, 0.0, a.get("epsilon", 1e-6), eps_in_sqrt=False)
+    return updated(a, optimizer, ("sum_of_squares",), rate, t, arrays)
+
+
 @adapter("Momentum")
 def momentum(a, rate, t, *arrays):
     nesterov = a["mode"] == b"nesterov"

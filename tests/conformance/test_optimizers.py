@@ -11,7 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxnn import optimizers
-from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, rmsprop, sgd
 
 # name -> factory, a rate that suits it, further arguments, its numeric hyper-parameters and values to sweep them over
 TABLE = {
@@ -43,6 +43,9 @@ TABLE = {
         {"weight_decay": 1e-3},
         {"rho": [0.5, 0.9, 0.99], "weight_decay": [0.0, 0.1, 1.0]},
     ),
+    "adagrad": (adagrad, 1e-1, {}, {"initial_accumulator_value": [0.0, 0.1, 1.0], "eps": [1e-8, 1e-4, 1.0]}),
+    "adagrad outside": (adagrad, 1e-1, {"eps_in_sqrt": False}, {"eps": [1e-8, 1e-4, 1.0]}),
+    "sgd dampening": (sgd, 1e-3, {"momentum": 0.9, "dampening": 0.5}, {"dampening": [0.0, 0.5, 0.9]}),
     "adam": (
         adam,
         1e-2,
@@ -113,7 +116,9 @@ def test_names_order_and_defaults_are_those_of_optax(name):
     theirs = arguments(getattr(optax, name))
     if name == "adadelta":  # optax's None leaves the sign of the gradient, and climbs
         theirs[0] = (*theirs[0][:2], 1.0)
-    assert arguments(getattr(optimizers, name)) == theirs
+    ours = arguments(getattr(optimizers, name))
+    assert ours[: len(theirs)] == theirs
+    assert all(kind == inspect.Parameter.KEYWORD_ONLY for _, kind, _ in ours[len(theirs) :])  # what optax has not
 
 
 # ---- it descends

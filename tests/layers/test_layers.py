@@ -364,6 +364,11 @@ ERRORS = {
         lambda: nn.conv_lstm(3, 3).init(KEY(), ONES((2, 5, 4))),
         "conv_lstm: expected x of shape [n, t, *space, c], got float32[2, 5, 4].",
     ),
+    "conv_lstm channels": (
+        lambda: used(nn.conv_lstm(3, 3), ONES((2, 5, 4, 2)), ONES((2, 5, 4, 3))),
+        "conv_lstm: expected x of shape [n, t, *space, 2], got float32[2, 5, 4, 3]. "
+        "w_x was made for 2: initialise with x of this shape, or feed it the other.",
+    ),
     "conv_transpose channels": (
         lambda: used(nn.conv_transpose(3, 2), ONES((2, 5, 4)), ONES((2, 5, 6))),
         "conv_transpose: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, rmsprop, sgd
 
 RATE = 0.5
 # an optimizer, and its first updates for gradients of 0, 1e-40 and 1e30, in units of the rate
@@ -21,6 +21,8 @@ TABLE = {
     # the first variance is 0, so the update is g / eps, of the bounded g
     "rmsprop both": (rmsprop(RATE, 0.9, 1e-2, 0, False, True, bias_correction=True), (0, 1e-38, 4.6116860e20)),
     "adadelta": (adadelta(RATE), (0, 1e-40, (1e-6 / 0.1) ** 0.5)),
+    "adagrad": (adagrad(RATE), (0, 1e-40 / 0.1**0.5, 1)),
+    "adagrad of nothing": (adagrad(RATE, 0.0, 0.0), (0, 0, 1)),
     "adam": (adam(RATE), (0, 1e-32, 1)),
     "adam nesterov": (adam(RATE, nesterov=True), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, rmsprop, sgd
 
 decimal.getcontext().prec = 50
 LR, STEPS = 0.01, 20
@@ -365,6 +365,18 @@ def test_dampening_spares_the_first_gradient_as_pytorchs_does(nesterov):
     for i, g in enumerate(grads):
         m = 0.9 * m + (0.6 if i else 1.0) * g
         update, state = opt.update(jnp.asarray(g), state)
-        np.testing.assert_allclose(update, -(g + 0.9 * m if nesterov else m), rtol=1e-6)
+        np.testing.assert_allclose(update, -(g + 0.9 * m if nesterov else m), atol=1e-6)
         other, again = traced(jnp.asarray(g), again, 0.4)
-        np.testing.assert_allclose(other, update, rtol=1e-6)
+        np.testing.assert_allclose(other, update, atol=1e-6)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_adagrad_is_the_papers_in_float64(start, outside):
+    gs, eps = np.random.default_rng(0).standard_normal((200, 7)).astype(np.float32), 1e-3
+    total = start + np.cumsum(gs.astype(np.float64) ** 2, axis=0)
+    want = -LR * gs / (np.sqrt(total) + eps if outside else np.sqrt(total + eps))
+    opt = adagrad(LR, start, eps, eps_in_sqrt=not outside)
+    np.testing.assert_allclose(scanned(opt, gs), want, rtol=1e-5)
+    if not outside:
+        np.testing.assert_allclose(scanned(optax.adagrad(LR, start, eps), gs), want, rtol=1e-5)
