@@ -47,14 +47,20 @@ def test_steps_are_those_of_the_paper(x64, adam, decay, frozen):
     assert isinstance(t, nn.Trainer)
     assert isinstance(ts, nn.TrainState)
     expected, losses = by_hand(ts.params, x, y, 5, 0.1, decay or 0.0, frozen)
-    step = jax.jit(t.step)
+    traces = []
+
+    @jax.jit
+    def step(ts, batch):
+        traces.append(1)
+        return t.step(ts, batch)
+
     for loss in losses:
         ts, metrics = step(ts, (x, y))
         np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
     for name in expected:  # optax and we differ from the paper by rounding in the bias correction alone
         np.testing.assert_allclose(ts.params[name], expected[name], rtol=1e-5)
     assert int(ts.step) == 5
-    assert step._cache_size() == 1
+    assert len(traces) == 1
 
 
 @pytest.mark.slow
