@@ -1,4 +1,4 @@
-"""What the rooms check and derive from what they are given: counts, dtype, rank, the dtype of params, a shard's key."""
+"""What the rooms check and derive from what they are given: counts, shapes, dtypes, a shard's key."""
 
 from typing import Any
 
@@ -36,6 +36,18 @@ def floating(where: str, x: Any, *, rank: int | None = None, least: int = 0, sha
     if len(x.shape) < least or (rank is not None and len(x.shape) != rank):
         raise invalid(where, f"x of shape {shape}", x)
     return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
+
+
+def check_examples(where: str, argument: str, data: Any, least: int = 1) -> int:
+    """How many examples there are, on axis 0 of all arrays; raises where that is not so."""
+    leaves = jax.tree.leaves(data)
+    if not leaves or any(not hasattr(a, "shape") or not a.shape for a in leaves):
+        raise wrong_type(where, f"{argument} to be arrays with examples on axis 0", data)
+    lengths = {a.shape[0] for a in leaves}
+    if len(lengths) > 1 or min(lengths) < least:
+        some = ", and at least one" if least else ""
+        raise invalid(where, f"{argument} to have as many examples in every array{some}", data)
+    return lengths.pop()
 
 
 def param_dtype(x: Any) -> Any:

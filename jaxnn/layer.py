@@ -189,13 +189,22 @@ def lift(f: Callable, *, name: str | None = None) -> Layer:
     if _is_factory(f):
         raise _uncalled("lift", kind)
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def called(x: Any) -> Any:
         y = f(x)
         if isinstance(y, Layer):
             raise _uncalled("lift", kind)
-        return y, state
+        return y
 
-    return layer(lambda key, x: ({}, {}), apply, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name=name)
+    return of_function(called, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name)
+
+
+def of_function(f: Callable, kind: str, name: str | None) -> Layer:
+    """The layer `x -> f(x)`, without params and state."""
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        return f(x), state
+
+    return layer(lambda key, x: ({}, {}), apply, kind, name=name)
 
 
 def stateless(model: Layer) -> Stateless:

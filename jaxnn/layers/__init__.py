@@ -1,14 +1,7 @@
 """Layers with params, one file a family."""
 
 from jaxnn.layers.activation import maxout, perceptron, prelu
-from jaxnn.layers.attention import (
-    attention,
-    decoder_block,
-    encoder_block,
-    learned_positions,
-    patches,
-    sinusoidal_positions,
-)
+from jaxnn.layers.attention import attention
 from jaxnn.layers.conv import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxnn.layers.linear import dense, embed, flatten
 from jaxnn.layers.noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
@@ -22,9 +15,11 @@ from jaxnn.layers.pool import (
     lp_pool,
     max_pool,
 )
+from jaxnn.layers.positions import learned_positions, sinusoidal_positions
 from jaxnn.layers.recurrent import conv_lstm, gru, lstm, rnn
 from jaxnn.layers.reparametrize import spectral_norm, weight_norm
 from jaxnn.layers.resize import depth_to_space, space_to_depth, upsample
+from jaxnn.layers.transformer import decoder_block, encoder_block, patches
 
 __all__ = [
     "adaptive_avg_pool",

@@ -1,7 +1,6 @@
-"""Attention layers, the blocks made of them, positions, and patches of images."""
+"""Multi-head attention."""
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import jax
@@ -9,15 +8,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxnn import ops
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.activations import gelu
-from jaxnn.layer import Layer, call, layer
+from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.layers.linear import dense
-from jaxnn.layers.noise import dropout
-from jaxnn.layers.norm import layer_norm
-from jaxnn.ops._window import per_axis
+from jaxnn.layers.linear import affine
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
@@ -156,10 +151,7 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _projected(params: dict, part: str, x: Array) -> Array:
-    n, t, d = x.shape
-    y = x.reshape(n * t, d) @ params[f"w_{part}"].astype(x.dtype)  # one product: three axes are slower in the gradient
-    b = params.get(f"b_{part}")
-    return (y if b is None else y + b.astype(x.dtype)[None]).reshape(n, t, -1)
+    return affine(x, params[f"w_{part}"], params.get(f"b_{part}"))
 
 
 def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tuple[Array, Array, dict]:
@@ -174,251 +166,3 @@ def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tup
     k = lax.dynamic_update_slice(state["k"], k.astype(state["k"].dtype), at)
     v = lax.dynamic_update_slice(state["v"], v.astype(state["v"].dtype), at)
     return k, v, {"k": k, "v": v, "position": position}
-
-
-def encoder_block(
-    heads: int,
-    *,
-    hidden: int | None = None,
-    rate: float | Array = 0.0,
-    activation: Callable = gelu,
-    norm: Callable[[], Layer] = layer_norm,
-    init: str = "jaxnn",
-    name: str | None = None,
-    **how: Any,
-) -> Layer:
-    """A pre-norm transformer block, [n, t, d] -> [n, t, d].
-
-        x <- x + attention(norm(x))
-        x <- x + dense(activation(dense(norm(x))))
-
-    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d] or a dict as for `attention`, without
-    context; a dict comes out as one, so that blocks follow each other.
-
-    Args:
-      heads: of the attention.
-      hidden: features of the inner dense layer; None is 4 d.
-      rate: of dropout, after the attention and after the last dense layer.
-      norm: the factory of both norms: `layer_norm` or `rms_norm`.
-      init: whose default initialization the attention and the dense layers have.
-      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `bias`, for the attention.
-
-    Children attention_norm, attention, mlp_norm, up, down. Raises as `attention`.
-
-    Xiong et al., On Layer Normalization in the Transformer Architecture, 2020.
-
-    >>> params, state = encoder_block(2).init(jax.random.key(0), jnp.ones((2, 5, 8)))
-    >>> sorted(params)
-    ['attention', 'attention_norm', 'down', 'mlp_norm', 'up']
-    """
-    parts = _Block(heads, hidden, rate, activation, norm, init, how)
-
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        run = _Runner(params, state, key, train)
-        given = x if isinstance(x, dict) else {}
-        h = given.get("x", x)
-        h = parts.attend(run, h, "attention", {k: v for k, v in given.items() if k != "x"}, parts.attention)
-        h = parts.mlp(run, h)
-        return ({**given, "x": h} if given else h), run.state
-
-    return layer(None, apply, "encoder_block", name=name)
-
-
-def decoder_block(
-    heads: int,
-    *,
-    hidden: int | None = None,
-    rate: float | Array = 0.0,
-    activation: Callable = gelu,
-    norm: Callable[[], Layer] = layer_norm,
-    init: str = "jaxnn",
-    name: str | None = None,
-    **how: Any,
-) -> Layer:
-    """A pre-norm transformer block that also looks at a context, {"x": [n, t, d], "context": [n, s, e]} -> the same.
-
-        x <- x + attention(norm(x)), causal
-        x <- x + attention(norm(x), context)
-        x <- x + dense(activation(dense(norm(x))))
-
-    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; the dict comes out with x renewed, so
-    that blocks follow each other.
-
-    Args:
-      heads: of both attentions.
-      hidden, rate, activation, norm, init: as in `encoder_block`.
-      how: `kv_heads`, `size`, `bias` for both attentions, `window`, `rotary`, `softcap`, `cache` for the first.
-
-    Children attention_norm, attention, context_norm, context_attention, mlp_norm, up, down. Raises as `attention`.
-
-    >>> x = {"x": jnp.ones((2, 5, 8)), "context": jnp.ones((2, 3, 8))}
-    >>> params, state = decoder_block(2).init(jax.random.key(0), x)
-    >>> decoder_block(2).apply(params, state, x)[0]["x"].shape
-    (2, 5, 8)
-    """
-    parts = _Block(heads, hidden, rate, activation, norm, init, {**how, "causal": True})
-    over = {k: v for k, v in how.items() if k in ("kv_heads", "size", "bias")}
-    cross = attention(heads, init=init, **over)
-    where = name or "decoder_block"
-
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        if not isinstance(x, dict) or "context" not in x:
-            raise wrong_type(where, "a dict with 'x' and 'context'", x)
-        run = _Runner(params, state, key, train)
-        given = {k: v for k, v in x.items() if k != "x"}
-        own = {k: given.pop(k) for k in ("positions",) if k in given}
-        h = parts.attend(run, x["x"], "attention", own, parts.attention)
-        h = parts.attend(run, h, "context", given, cross)
-        return {**x, "x": parts.mlp(run, h)}, run.state
-
-    return layer(None, apply, "decoder_block", name=name)
-
-
-class _Runner:
-    """Calls children one after the other, the state passed on."""
-
-    def __init__(self, params: dict, state: dict, key: Array | None, train: bool):
-        self.params, self.state, self.key, self.train = params, state, key, train
-
-    def __call__(self, child: Layer, name: str, x: Any) -> Any:
-        y, self.state = call(child, name, self.params, self.state, x, key=self.key, train=self.train)
-        return y
-
-
-class _Block:
-    """What encoder and decoder share."""
-
-    def __init__(self, heads: int, hidden: Any, rate: Any, activation: Any, norm: Any, init: str, how: dict):
-        if hidden is not None:
-            check_count("encoder_block", "hidden", hidden)
-        self.attention = attention(heads, init=init, **how)
-        self.norm, self.dropout = norm(), dropout(rate)
-        self.hidden, self.activation, self.init, self.drops = hidden, activation, init, not _is_zero(rate)
-
-    def attend(self, run: _Runner, x: Array, part: str, given: dict, child: Layer) -> Array:
-        h = run(self.norm, f"{part}_norm", x)
-        h = run(child, part if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
-        return x + self.dropped(run, h, f"{part}_dropout")
-
-    def mlp(self, run: _Runner, x: Array) -> Array:
-        h = run(self.norm, "mlp_norm", x)
-        h = self.activation(run(dense(self.hidden or 4 * x.shape[-1], init=self.init), "up", h))
-        return x + self.dropped(run, run(dense(x.shape[-1], init=self.init), "down", h), "mlp_dropout")
-
-    def dropped(self, run: _Runner, x: Array, name: str) -> Array:
-        return run(self.dropout, name, x) if self.drops else x
-
-
-def _is_zero(rate: Any) -> bool:
-    return isinstance(rate, int | float) and rate == 0
-
-
-def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:
-    """Sines and cosines of the positions added, [n, t, d] -> [n, t, d], as `ops.sinusoidal`.
-
-    Args:
-      base: of the frequencies.
-      cached: count on from call to call, beside an attention with a cache; state position.
-
-    Raises ValueError for an odd d, TypeError for an x that is not floating.
-
-    >>> sinusoidal_positions().apply({}, {}, jnp.zeros((1, 1, 4)))[0].tolist()
-    [[[0.0, 1.0, 0.0, 1.0]]]
-    """
-    where = name or "sinusoidal_positions"
-
-    def rows(params: dict, first: Any, x: Array) -> Array:
-        return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
-
-    return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
-
-
-def learned_positions(
-    length: int, *, cached: bool = False, w_init: Callable | None = None, name: str | None = None
-) -> Layer:
-    """A learned vector for each position added, [n, t, d] -> [n, t, d], with t <= `length`.
-
-    Args:
-      length: the positions that there are.
-      cached: count on from call to call, beside an attention with a cache; state position. Beyond the end: NaN.
-      w_init: a function (key, shape, dtype) -> array; None is N(0, 0.02²), as GPT-2 and ViT.
-
-    Params w [length, d]. Raises ValueError for a longer x, TypeError for an x that is not floating.
-
-    >>> params, state = learned_positions(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
-    >>> params["w"].shape
-    (8, 3)
-    """
-    where = name or "learned_positions"
-    check_count(where, "length", length)
-
-    def init(key: Array, x: Any) -> dict:
-        shape, dtype = (length, x.shape[2]), param_dtype(x)
-        return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(key, shape, dtype)}
-
-    def rows(params: dict, first: Any, x: Array) -> Array:
-        w = params["w"]
-        if x.shape[1] > length or x.shape[2] != w.shape[1]:
-            raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)
-        if not cached:
-            return w[: x.shape[1]]
-        return w.at[first + jnp.arange(x.shape[1], dtype=jnp.int32)].get(mode="fill", fill_value=jnp.nan)
-
-    return _positions(where, "learned_positions", init, rows, cached, name)
-
-
-def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bool, name: str | None) -> Layer:
-    def initial(key: Array, x: Any) -> tuple[dict, dict]:
-        x = floating(where, x, rank=3, shape="[n, t, d]")
-        return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})
-
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        x = floating(where, x, rank=3, shape="[n, t, d]")
-        first = state["position"] if cached else 0
-        y = x + rows(params, first, x).astype(x.dtype)[None]
-        return y, ({"position": first + x.shape[1]} if cached else state)
-
-    return layer(initial, apply, kind, name=name)
-
-
-def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", name: str | None = None) -> Layer:
-    """An image cut into patches, each through one dense layer, [n, *space, c] -> [n, patches, features].
-
-    The first layer of a vision transformer; the same as a convolution whose stride is its window.
-
-    Args:
-      size: of a patch, one number for all space axes or one for each; it divides the image.
-      init: whose default initialization, of a dense layer.
-
-    Params w [size, c, features] with the axes of a patch as one, b [features]. Raises ValueError for an image that size
-    does not divide, TypeError for an x that is not floating.
-
-    Dosovitskiy et al., An Image is Worth 16x16 Words, 2020.
-
-    >>> params, state = patches(32, 4).init(jax.random.key(0), jnp.ones((2, 28, 28, 1)))
-    >>> patches(32, 4).apply(params, state, jnp.ones((2, 28, 28, 1)))[0].shape
-    (2, 49, 32)
-    """
-    where = name or "patches"
-    check_count(where, "features", features)
-    check_preset(where, init)
-    through = dense(features, init=init)
-
-    def cut(x: Any) -> Array:
-        x = floating(where, x, least=3, shape="[n, *space, c]")
-        n, *space, c = x.shape
-        sizes = per_axis(where, "size", size, len(space))
-        if any(s % p for s, p in zip(space, sizes, strict=True)):
-            raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
-        k = len(space)
-        x = x.reshape(n, *(v for s, p in zip(space, sizes, strict=True) for v in (s // p, p)), c)
-        x = x.transpose(0, *range(1, 2 * k, 2), *range(2, 2 * k + 1, 2), 2 * k + 1)
-        return x.reshape(n, -1, c * prod(sizes))
-
-    def init_(key: Array, x: Any) -> tuple[dict, dict]:
-        return through.init(key, jax.eval_shape(cut, x))
-
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        return through.apply(params, state, cut(x))
-
-    return layer(init_, apply, "patches", name=name)

@@ -1,6 +1,7 @@
 """Normalisation layers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.layer import Layer, layer
+from jaxnn.layer import Layer, layer, of_function
 from jaxnn.layers._checks import check_number
 
 
@@ -186,11 +187,8 @@ def local_response_norm(
     (2, 8, 8, 4)
     """
     check_count(name or "local_response_norm", "size", size)
-
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        return ops.local_response_norm(x, size, alpha=alpha, beta=beta, k=k), state
-
-    return layer(lambda key, x: ({}, {}), apply, "local_response_norm", name=name)
+    op = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
+    return of_function(op, "local_response_norm", name)
 
 
 def _by_example(

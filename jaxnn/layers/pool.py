@@ -1,12 +1,10 @@
 """Pooling layers."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import jax
+from collections.abc import Sequence
+from functools import partial
 
 from jaxnn import ops
-from jaxnn.layer import Layer, layer
+from jaxnn.layer import Layer, of_function
 from jaxnn.ops._window import Padding
 
 
@@ -24,8 +22,8 @@ def max_pool(
     >>> max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
     """
-    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return _pool("max_pool", lambda x: ops.max_pool(x, window, **how), name)
+    how = partial(ops.max_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    return of_function(how, "max_pool", name)
 
 
 def avg_pool(
@@ -43,8 +41,8 @@ def avg_pool(
     >>> avg_pool(2, stride=1).apply({}, {}, jnp.ones((1, 8, 3)))[0].shape
     (1, 7, 3)
     """
-    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return _pool("avg_pool", lambda x: ops.avg_pool(x, window, **how, count_include_pad=count_include_pad), name)
+    how = partial(ops.avg_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    return of_function(partial(how, count_include_pad=count_include_pad), "avg_pool", name)
 
 
 def lp_pool(
@@ -62,8 +60,8 @@ def lp_pool(
     >>> lp_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
     """
-    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    return _pool("lp_pool", lambda x: ops.lp_pool(x, window, p=p, **how), name)
+    how = partial(ops.lp_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    return of_function(partial(how, p=p), "lp_pool", name)
 
 
 def global_max_pool(*, name: str | None = None) -> Layer:
@@ -72,7 +70,7 @@ def global_max_pool(*, name: str | None = None) -> Layer:
     >>> global_max_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return _pool("global_max_pool", ops.global_max_pool, name)
+    return of_function(ops.global_max_pool, "global_max_pool", name)
 
 
 def global_avg_pool(*, name: str | None = None) -> Layer:
@@ -83,7 +81,7 @@ def global_avg_pool(*, name: str | None = None) -> Layer:
     >>> global_avg_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return _pool("global_avg_pool", ops.global_avg_pool, name)
+    return of_function(ops.global_avg_pool, "global_avg_pool", name)
 
 
 def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
@@ -94,7 +92,7 @@ def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_avg_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pool("adaptive_avg_pool", lambda x: ops.adaptive_avg_pool(x, size), name)
+    return of_function(partial(ops.adaptive_avg_pool, size=size), "adaptive_avg_pool", name)
 
 
 def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
@@ -105,11 +103,4 @@ def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_max_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return _pool("adaptive_max_pool", lambda x: ops.adaptive_max_pool(x, size), name)
-
-
-def _pool(kind: str, op: Callable, name: str | None) -> Layer:
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
-        return op(x), state
-
-    return layer(lambda key, x: ({}, {}), apply, kind, name=name)
+    return of_function(partial(ops.adaptive_max_pool, size=size), "adaptive_max_pool", name)

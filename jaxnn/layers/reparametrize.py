@@ -1,6 +1,6 @@
 """Wrappers that keep a layer's weights in another form."""
 
-from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -34,21 +34,27 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     """
     child = as_layer(child, "weight_norm")
 
-    def split(w: Array) -> dict:
-        return {f"{param}_v": w, f"{param}_g": _length(w, axis).reshape(-1)}
+    direction, length = f"{param}_v", f"{param}_g"
+
+    def split(node: dict) -> dict:
+        rest, w = _without(node, param), node[param]
+        return {**rest, direction: w, length: _length(w, axis).reshape(-1)}
 
     def joined(node: dict) -> dict:
-        v, g = node[f"{param}_v"], node[f"{param}_g"]
-        length = _length(v, axis)
-        w = v * (g.reshape(length.shape).astype(v.dtype) / jnp.where(length == 0, 1, length))
-        return {k: leaf for k, leaf in node.items() if k not in (f"{param}_v", f"{param}_g")} | {param: w}
+        v, g = node[direction], node[length]
+        norm = _length(v, axis)
+        return {**_without(node, direction, length), param: v * (g.reshape(norm.shape).astype(v.dtype) / _or_1(norm))}
 
     def init(key: Array, x: Any) -> tuple[dict, dict]:
         params, state = child.init(key, x)
-        return _replaced("weight_norm", params, param, split), state
+        for path in _found("weight_norm", params, param):
+            params = _put(params, path, split(_get(params, path)))
+        return params, state
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        return child.apply(_nodes(params, f"{param}_v", joined), state, x, key=key, train=train)
+        for path in _nodes(params, direction):
+            params = _put(params, path, joined(_get(params, path)))
+        return child.apply(params, state, x, key=key, train=train)
 
     return wrap(child, init, apply)
 
@@ -77,43 +83,37 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     child = as_layer(child, "spectral_norm")
     check_count("spectral_norm", "steps", steps)
 
+    vector = f"{param}_u"
+
     def init(key: Array, x: Any) -> tuple[dict, dict]:
         params, state = child.init(key, x)
-        _replaced("spectral_norm", params, param, lambda w: {})
-        return params, _met(params, state, lambda w, node: {**node, f"{param}_u": _first_vector(key, w)})[1]
+        for path in _found("spectral_norm", params, param):
+            w = _get(params, path)[param]
+            state = _put(state, (*path, vector), _unit(jax.random.normal(key, w.shape[-1:], w.dtype), eps))
+        return params, state
 
-    def _met(params: dict, state: dict, f: Callable[[Array, dict], Any]) -> tuple[dict, dict]:
-        """Params with f's weights, if it gives them, and the state with its vectors."""
-        new_params, new_state = dict(params), dict(state)
-        for name, leaf in params.items():
-            if isinstance(leaf, dict):
-                new_params[name], inner = _met(leaf, state.get(name, {}), f)
-                new_state |= {name: inner} if inner else {}
-        if param in params and not isinstance(params[param], dict):
-            got = f(params[param], new_state)
-            new_params[param], new_state = got if isinstance(got, tuple) else (params[param], got)
-        return new_params, new_state
+    def divided(w: Array, u: Array, train: bool) -> tuple[Array, Array]:
+        flat = w.reshape(-1, w.shape[-1])
+        fixed = lax.stop_gradient(flat)
+        v = _unit(fixed @ u, eps)
+        for _ in range(steps if train else 0):
+            u = _unit(v @ fixed, eps)
+            v = _unit(fixed @ u, eps)
+        return w / jnp.maximum(v @ flat @ u, eps), u
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        def divided(w: Array, node: dict) -> tuple[Array, dict]:
-            flat, u = w.reshape(-1, w.shape[-1]), node[f"{param}_u"].astype(w.dtype)
-            fixed = lax.stop_gradient(flat)
-            v = _unit(fixed @ u, eps)
-            for _ in range(steps if train else 0):
-                u = _unit(v @ fixed, eps)
-                v = _unit(fixed @ u, eps)
-            sigma = v @ flat @ u
-            return w / jnp.maximum(sigma, eps), {**node, f"{param}_u": u.astype(node[f"{param}_u"].dtype)}
-
-        params, vectors = _met(params, state, divided)
-        y, state = child.apply(params, _without(state, f"{param}_u"), x, key=key, train=train)
-        return y, _with(state, vectors, f"{param}_u")
+        vectors = {}
+        for path in _nodes(params, param):
+            node, u = _get(params, path), _get(state, path)[vector]
+            w, new = divided(node[param], u.astype(node[param].dtype), train)
+            params = _put(params, path, {**node, param: w})
+            vectors[*path, vector] = new.astype(u.dtype)
+        y, state = child.apply(params, state, x, key=key, train=train)
+        for path, u in vectors.items():  # where the child left its own state alone they were lost
+            state = _put(state, path, u)
+        return y, state
 
     return wrap(child, init, apply)
-
-
-def _first_vector(key: Array, w: Array) -> Array:
-    return _unit(jax.random.normal(key, w.shape[-1:], w.dtype), 1e-12)
 
 
 def _unit(v: Array, eps: float) -> Array:
@@ -125,38 +125,32 @@ def _length(w: Array, axis: int) -> Array:
     return jnp.sqrt(jnp.sum(jnp.square(w), others, keepdims=True))
 
 
-def _nodes(tree: dict, key: str, f: Callable[[dict], dict]) -> dict:
-    """The tree with f of every dict in it that has the key."""
-    tree = {k: _nodes(v, key, f) if isinstance(v, dict) else v for k, v in tree.items()}
-    return f(tree) if key in tree and not isinstance(tree[key], dict) else tree
+def _or_1(length: Array) -> Array:
+    return jnp.where(length == 0, 1, length)
 
 
-def _replaced(where: str, params: dict, param: str, f: Callable[[Array], dict]) -> dict:
-    """The params with f's leaves in the place of every one of that name."""
-    found = []
-
-    def swap(node: dict) -> dict:
-        found.append(node)
-        return {k: v for k, v in node.items() if k != param} | f(node[param])
-
-    new = _nodes(params, param, swap)
-    if not found:
+def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
+    """The paths of all nodes with weights of that name, of which there must be some."""
+    nodes = _nodes(params, param)
+    if not nodes:
         raise invalid(where, f"a child with params named {param!r}", describe(list(params)), "Name them by param=.")
-    return new
+    return nodes
 
 
-def _without(tree: dict, key: str) -> dict:
-    pruned = {k: _without(v, key) if isinstance(v, dict) else v for k, v in tree.items() if k != key}
-    return {k: v for k, v in pruned.items() if not (isinstance(v, dict) and not v)}
+def _nodes(tree: dict, leaf: str) -> list[tuple[str, ...]]:
+    """The paths of all nodes with a leaf of that name."""
+    inner = [(name, *path) for name, node in tree.items() if isinstance(node, dict) for path in _nodes(node, leaf)]
+    return [(), *inner] if leaf in tree and not isinstance(tree[leaf], dict) else inner
 
 
-def _with(tree: dict, other: dict, key: str) -> dict:
-    """The tree with the leaves of that name from another."""
-    merged = dict(tree)
-    for k, v in other.items():
-        if k == key:
-            merged[k] = v
-        elif isinstance(v, dict):
-            inner = _with(tree.get(k, {}), v, key)
-            merged |= {k: inner} if inner else {}
-    return merged
+def _get(tree: dict, path: tuple[str, ...]) -> Any:
+    return reduce(dict.__getitem__, path, tree)
+
+
+def _put(tree: dict, path: tuple[str, ...], value: Any) -> dict:
+    """The tree with another value, or one more, at a path."""
+    return {**tree, path[0]: _put(tree.get(path[0], {}), path[1:], value)} if path else value
+
+
+def _without(node: dict, *names: str) -> dict:
+    return {name: leaf for name, leaf in node.items() if name not in names}

@@ -1,12 +1,11 @@
 """Layers that change the size of images."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
-
-import jax
+from functools import partial
+from typing import Literal
 
 from jaxnn import ops
-from jaxnn.layer import Layer, layer
+from jaxnn.layer import Layer, of_function
 from jaxnn.ops.resize import Coordinates
 
 
@@ -31,34 +30,26 @@ def upsample(
     >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
     (1, 14, 14, 3)
     """
-
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
-        return ops.resize(x, scale=scale, method=method, coordinates=coordinates), state
-
-    return layer(lambda key, x: ({}, {}), apply, "upsample", name=name)
+    return of_function(partial(ops.resize, scale=scale, method=method, coordinates=coordinates), "upsample", name)
 
 
-def depth_to_space(factor: int, *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None) -> Layer:
+def depth_to_space(
+    factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
+) -> Layer:
     """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], as `ops.depth_to_space`: pixel shuffle.
 
     >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
     (1, 14, 14, 3)
     """
-
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
-        return ops.depth_to_space(x, factor, order=order), state
-
-    return layer(lambda key, x: ({}, {}), apply, "depth_to_space", name=name)
+    return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name)
 
 
-def space_to_depth(factor: int, *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None) -> Layer:
+def space_to_depth(
+    factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
+) -> Layer:
     """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], as `ops.space_to_depth`.
 
     >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
     (1, 7, 7, 12)
     """
-
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[jax.Array, dict]:
-        return ops.space_to_depth(x, factor, order=order), state
-
-    return layer(lambda key, x: ({}, {}), apply, "space_to_depth", name=name)
+    return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name)

@@ -1,9 +1,11 @@
-"""What convolutions and pools share: sizes per space axis, and padding by name."""
+"""What convolutions and pools share: sizes per space axis, padding by name, and the taps of a window."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
+from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 
@@ -48,6 +50,19 @@ def pads(
                 "Use padding='same', a smaller window or a smaller dilation.",
             )
     return tuple((int(a), int(b)) for a, b in explicit)
+
+
+def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
+    """The taps of all windows over a padded x in row-major order, each one strided slice, [n, *space', c]."""
+    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], reach, stride, strict=True)]
+
+    def at(tap: tuple[int, ...]) -> Array:
+        start = [t * d for t, d in zip(tap, dilation, strict=True)]
+        stop = [t + (n - 1) * s + 1 for t, n, s in zip(start, size, stride, strict=True)]
+        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
+
+    return [at(tap) for tap in product(*map(range, window))]
 
 
 def _sides(p: Any) -> Any:

@@ -1,5 +1,6 @@
 """Attention over whole sequences or a cache of them, and what tells it of positions."""
 
+from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
 
 
@@ -60,9 +62,8 @@ def attention(
     if not q.dtype == k.dtype == v.dtype:
         raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
     wide = param_dtype(q)
-    if lengths is not None:
-        counts = _within(lengths, n, s)
-        k, v = (jnp.where(counts, x, jnp.zeros((), x.dtype)) for x in (k, v))  # in a product 0 · nan would be nan
+    check_lengths("attention", lengths, n)
+    k, v = without_padding(k, lengths), without_padding(v, lengths)
     grouped = q.reshape(n, t, kv, heads // kv, d)
     scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide).reshape(n, heads, t, s)
     scores = scores * jnp.asarray(d**-0.5 if scale is None else scale, wide)
@@ -70,51 +71,40 @@ def attention(
         scores = softcap * jnp.tanh(scores / softcap)
     if bias is not None:
         scores = scores + _over_scores("bias", floating("attention", bias), scores.shape).astype(wide)
-    seen = _seen(scores.shape, mask, causal, window, offset, lengths)
-    if seen is not None:
-        scores = jnp.where(seen, scores, -jnp.inf)
+    rules = [*_of_mask(mask, scores.shape), *_of_positions(scores.shape, causal, window, offset)]
+    if lengths is not None:
+        rules.append(before_end(lengths, k).reshape(n, 1, 1, s))
+    if rules:
+        scores = jnp.where(reduce(jnp.logical_and, rules), scores, -jnp.inf)
     share = _softmax_or_nothing(scores).astype(v.dtype).reshape(n, kv, heads // kv, t, s)
     y = wide_einsum("nkgts,nske->ntkge", share, v, wide)
     return y.reshape(n, t, heads, v.shape[-1]).astype(q.dtype)
 
 
-def _seen(
-    shape: tuple[int, ...], mask: Any, causal: bool, window: Any, offset: ArrayLike, lengths: Any
-) -> Array | None:
-    """Which keys each query may see, of a shape that broadcasts with the scores; None for all."""
+def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
+    if mask is None:
+        return []
+    if not hasattr(mask, "dtype") or mask.dtype != bool:
+        raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
+    return [_over_scores("mask", jnp.asarray(mask), shape)]
+
+
+def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: ArrayLike) -> list[Array]:
+    """What causality and the window let each query see, of a shape that broadcasts with the scores."""
+    if not causal and window is None:
+        return []
     n, _, t, s = shape
-    seen = None
-
-    def also(seen: Array | None, rule: Any) -> Array:
-        return rule if seen is None else seen & rule
-
-    if mask is not None:
-        if not hasattr(mask, "dtype") or mask.dtype != bool:
-            raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
-        seen = _over_scores("mask", jnp.asarray(mask), shape)
-    if causal or window is not None:
-        if jnp.shape(offset) not in ((), (n,)):
-            raise invalid("attention", f"offset to be one number or of shape [{n}]", offset)
-        first = jnp.asarray(offset, jnp.int32).reshape(-1, 1, 1, 1)
-        behind = first + (np.arange(t, dtype=np.int32)[:, None] - np.arange(s, dtype=np.int32)).reshape(1, 1, t, s)
-        if causal:
-            seen = also(seen, behind >= 0)
-        left, right = (None, None) if window is None else window
-        for limit, steps in ((left, behind), (right, -behind)):
-            if limit is not None:
-                check_count("attention", "window", limit, least=0)
-                seen = also(seen, steps <= limit)
-    if lengths is not None:
-        seen = also(seen, _within(lengths, n, s).reshape(n, 1, 1, s))
-    return seen
-
-
-def _within(lengths: Any, n: int, s: int) -> Array:
-    """[n, s, 1, 1]: which keys count."""
-    if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer) or lengths.shape != (n,):
-        raise invalid("attention", f"lengths of shape [{n}] and whole numbers", lengths)
-    lengths = jnp.asarray(lengths, jnp.int32)
-    return lengths.reshape(n, 1, 1, 1) > np.arange(s, dtype=np.int32).reshape(1, s, 1, 1)
+    if jnp.shape(offset) not in ((), (n,)):
+        raise invalid("attention", f"offset to be one number or of shape [{n}]", offset)
+    first = jnp.asarray(offset, jnp.int32).reshape(-1, 1, 1, 1)
+    behind = first + (np.arange(t, dtype=np.int32)[:, None] - np.arange(s, dtype=np.int32)).reshape(1, 1, t, s)
+    rules = [behind >= 0] if causal else []
+    left, right = (None, None) if window is None else window
+    for limit, steps in ((left, behind), (right, -behind)):
+        if limit is not None:
+            check_count("attention", "window", limit, least=0)
+            rules.append(steps <= limit)
+    return rules
 
 
 def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:

@@ -1,6 +1,5 @@
 """Convolution over one, two or three space axes, channels last."""
 
-import itertools
 from collections.abc import Sequence
 from math import prod
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from jax import Array, lax
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating
 from jaxnn.ops._bilinear import UNROLLED_MEMBERS, bilinear_conv, native_conv
-from jaxnn.ops._window import Padding, pads, per_axis
+from jaxnn.ops._window import Padding, pads, per_axis, taps
 
 ConvPadding = Padding | Literal["causal"]
 UNROLLED_TAPS = 125  # taps of a depthwise window that are written out one by one
@@ -99,16 +98,9 @@ def depthwise_conv(
 
     def by_tap(x: Array, w: Array) -> Array:
         x = jnp.repeat(jnp.pad(x, ((0, 0), *sides, (0, 0))), each, -1)
-        w = w.reshape(*window, *(1,) * (rank + 1), channels * each)
-        axes = zip(x.shape[1:-1], window, dilation, stride, strict=True)
-        size = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in axes]
-        y = jnp.zeros((), x.dtype)
-        for tap in itertools.product(*map(range, window)):
-            first = [k * d for k, d in zip(tap, dilation, strict=True)]
-            end = [f + (n - 1) * s + 1 for f, n, s in zip(first, size, stride, strict=True)]
-            part = lax.slice(x, (0, *first, 0), (x.shape[0], *end, channels * each), (1, *stride, 1))
-            y = y + part * w[tap]
-        return y
+        parts = taps(x, window, stride, dilation)
+        w = w.reshape(len(parts), *(1,) * (rank + 1), channels * each)
+        return sum((part * w[i] for i, part in enumerate(parts)), jnp.zeros((), x.dtype))
 
     if prod(window) > UNROLLED_TAPS:
         return grouped(x, w)

@@ -11,8 +11,8 @@ from jax import Array
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._window import per_axis
+from jaxnn.ops.resize import METHODS, keys_cubic
 
-METHODS = ("nearest", "linear", "cubic")
 OUTSIDES = ("zeros", "border", "reflection")
 
 
@@ -81,7 +81,9 @@ def _taps(at: Array, n: int, method: str, outside: str, align_corners: bool) -> 
     else:
         base = jnp.floor(at)
         offsets = (0, 1) if method == "linear" else (-1, 0, 1, 2)
-        steps = [(base + o, _share(jnp.abs(at - base - o), method)) for o in offsets]
+        distances = [jnp.abs(at - base - o) for o in offsets]
+        weights = [1 - t if method == "linear" else keys_cubic(t, a=-0.75) for t in distances]
+        steps = [(base + o, w) for o, w in zip(offsets, weights, strict=True)]
     taps = []
     for step, weight in steps:
         if outside == "zeros":
@@ -90,15 +92,6 @@ def _taps(at: Array, n: int, method: str, outside: str, align_corners: bool) -> 
             step = _reflected(step, n, align_corners)
         taps.append((jnp.clip(step, 0, n - 1).astype(jnp.int32), weight + lost))
     return taps
-
-
-def _share(t: Array, method: str) -> Array:
-    if method == "linear":
-        return 1 - t
-    a = -0.75
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = (((t - 5) * t + 8) * t - 4) * a
-    return jnp.where(t <= 1, near, far)
 
 
 def _reflected(at: Array, n: int, align_corners: bool) -> Array:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from jax import Array, lax
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
-from jaxnn.ops._window import Padding, pads, per_axis
+from jaxnn.ops._window import Padding, pads, per_axis, taps
 
 # A window of up to so many taps is a chain of strided slices: its gradient is much faster than select_and_scatter.
 SLICED_TAPS = 32
@@ -45,11 +44,10 @@ def max_pool(
     [3.0, 5.0]
     """
     x, how = _checked("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
     if prod(how.window) > SLICED_TAPS:
-        around = {"window_dilation": (1, *how.dilation, 1)}
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *how.window, 1), (1, *how.stride, 1), "VALID", **around)
-    return reduce(_first_largest, _taps(x, how))
+        return _reduced(x, lax.max, -jnp.inf, how)
+    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
+    return reduce(_first_largest, taps(x, *how[:3]))
 
 
 def max_pool_with_indices(
@@ -79,7 +77,7 @@ def max_pool_with_indices(
         later = (vb > va) | ((vb != vb) & (va == va))
         return jnp.where(later, vb, va), jnp.where(later, ib, ia)
 
-    return reduce(first_largest, zip(_taps(x, how), _taps(places, how), strict=True))
+    return reduce(first_largest, zip(taps(x, *how[:3]), taps(places, *how[:3]), strict=True))
 
 
 def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
@@ -139,7 +137,7 @@ def avg_pool(
     [2.0, 3.5]
     """
     x, how = _checked("avg_pool", x, window, stride, padding, dilation, ceil_mode)
-    total = _summed(x.astype(param_dtype(x)), how)
+    total = _reduced(x.astype(param_dtype(x)), lax.add, 0.0, how)
     counts = _counts(x.shape[1:-1], how, count_include_pad)
     if (counts == prod(how.window)).all():
         return (total / prod(how.window)).astype(x.dtype)
@@ -172,7 +170,7 @@ def lp_pool(
     if not isinstance(p, int | float | np.number) or not 1 <= p < np.inf:
         raise invalid("lp_pool", "a finite p >= 1", describe(p))
     wide = x.astype(param_dtype(x))
-    total = _summed(jnp.square(wide) if p == 2 else jnp.abs(wide) ** p, how)
+    total = _reduced(jnp.square(wide) if p == 2 else jnp.abs(wide) ** p, lax.add, 0.0, how)
     some = total > 0
     return jnp.where(some, jnp.where(some, total, 1) ** (1 / p), total).astype(x.dtype)
 
@@ -199,94 +197,6 @@ def global_avg_pool(x: Array) -> Array:
     """
     x = _filled("global_avg_pool", x)
     return jnp.mean(x.astype(param_dtype(x)), tuple(range(1, x.ndim - 1))).astype(x.dtype)
-
-
-class _How(NamedTuple):
-    window: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]  # as asked for
-    sides: tuple[tuple[int, int], ...]  # and with what ceil_mode adds
-
-
-def _images(where: str, x: Array) -> Array:
-    x = floating(where, x, least=3, shape="[n, *space, c]")
-    if x.ndim > 5:
-        raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
-    return x
-
-
-def _filled(where: str, x: Array) -> Array:
-    x = _images(where, x)
-    if not prod(x.shape[1:-1]):
-        raise invalid(where, "at least one place in space", x)
-    return x
-
-
-def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> tuple:
-    x = _images(where, x)
-    rank = x.ndim - 2
-    window = per_axis(where, "window", window, rank)
-    stride = window if stride is None else per_axis(where, "stride", stride, rank)
-    dilation = per_axis(where, "dilation", dilation, rank)
-    asked = pads(where, padding, x.shape[1:-1], window, stride, dilation)
-    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
-    if any(max(p) >= k for p, k in zip(asked, reach, strict=True)):
-        fix = "A window of padding alone has no value."
-        raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
-    if not isinstance(ceil_mode, bool):
-        raise wrong_type(where, "ceil_mode to be True or False", describe(ceil_mode))
-    sides = asked
-    if ceil_mode:
-        sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))
-    how = _How(window, stride, dilation, asked, sides)
-    if not _counts(x.shape[1:-1], how, with_padding=False).all():
-        raise invalid(where, "padding and dilation that leave each window a value of x", (x, asked))
-    return x, how
-
-
-def _ceiled(n: int, reach: int, stride: int, sides: tuple[int, int]) -> tuple[int, int]:
-    """Padding with which the last window that begins within x or before it is whole."""
-    before, after = sides
-    last = -(-(n + before + after - reach) // stride)
-    if last * stride >= n + before:
-        last -= 1
-    return before, max(after, last * stride + reach - n - before)
-
-
-def _summed(x: Array, how: _How) -> Array:
-    around = {"window_dilation": (1, *how.dilation, 1)}
-    sides = ((0, 0), *how.sides, (0, 0))
-    return lax.reduce_window(x, 0.0, lax.add, (1, *how.window, 1), (1, *how.stride, 1), sides, **around)
-
-
-def _counts(size: Sequence[int], how: _How, with_padding: bool) -> np.ndarray:
-    """How many taps of each window count, [*space']: a product over the axes, all known while tracing."""
-    axes = []
-    for n, k, s, d, asked, sides in zip(size, *how, strict=True):
-        reach = (k - 1) * d + 1
-        first = np.arange((n + sum(sides) - reach) // s + 1) * s - sides[0]
-        taps = first[:, None] + np.arange(k)[None, :] * d
-        lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
-        axes.append(((taps >= lowest) & (taps < end)).sum(1))
-    return reduce(np.multiply.outer, axes)
-
-
-def _first_largest(a: Array, b: Array) -> Array:
-    return jnp.where((b > a) | (b != b), b, a)
-
-
-def _taps(x: Array, how: _How) -> list[Array]:
-    """The taps of all windows in row-major order, each one strided slice of the padded x."""
-    reach = [(k - 1) * d + 1 for k, d in zip(how.window, how.dilation, strict=True)]
-    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], reach, how.stride, strict=True)]
-
-    def at(tap: tuple[int, ...]) -> Array:
-        start = [t * d for t, d in zip(tap, how.dilation, strict=True)]
-        stop = [t + (n - 1) * s + 1 for t, n, s in zip(start, size, how.stride, strict=True)]
-        return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *how.stride, 1))
-
-    return [at(tap) for tap in product(*map(range, how.window))]
 
 
 def adaptive_avg_pool(x: Array, size: int | Sequence[int]) -> Array:
@@ -323,10 +233,8 @@ def adaptive_max_pool(x: Array, size: int | Sequence[int]) -> Array:
 
 
 def _adaptive(where: str, x: Array, size: int | Sequence[int], reduce: Callable) -> Array:
-    x = floating(where, x, least=3, shape="[n, *space, c]")
+    x = _filled(where, x)
     parts = per_axis(where, "size", size, x.ndim - 2)
-    if 0 in x.shape[1:-1]:
-        raise invalid(where, "x with at least one step on each space axis", x)
     for axis, (n, k) in enumerate(zip(x.shape[1:-1], parts, strict=True), start=1):
         if n % k == 0:
             x = reduce(x.reshape(*x.shape[:axis], k, n // k, *x.shape[axis + 1 :]), axis + 1)
@@ -334,3 +242,78 @@ def _adaptive(where: str, x: Array, size: int | Sequence[int], reduce: Callable)
             windows = [lax.slice_in_dim(x, i * n // k, -(-(i + 1) * n // k), axis=axis) for i in range(k)]
             x = jnp.stack([reduce(w, axis) for w in windows], axis)
     return x
+
+
+class _How(NamedTuple):
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # as asked for
+    sides: tuple[tuple[int, int], ...]  # and with what ceil_mode adds
+
+
+def _images(where: str, x: Array) -> Array:
+    x = floating(where, x, least=3, shape="[n, *space, c]")
+    if x.ndim > 5:
+        raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
+    return x
+
+
+def _filled(where: str, x: Array) -> Array:
+    x = _images(where, x)
+    if not prod(x.shape[1:-1]):
+        raise invalid(where, "x with at least one step on each space axis", x)
+    return x
+
+
+def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> tuple:
+    x = _images(where, x)
+    rank = x.ndim - 2
+    window = per_axis(where, "window", window, rank)
+    stride = window if stride is None else per_axis(where, "stride", stride, rank)
+    dilation = per_axis(where, "dilation", dilation, rank)
+    asked = pads(where, padding, x.shape[1:-1], window, stride, dilation)
+    reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
+    if any(max(p) >= k for p, k in zip(asked, reach, strict=True)):
+        fix = "A window of padding alone has no value."
+        raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
+    if not isinstance(ceil_mode, bool):
+        raise wrong_type(where, "ceil_mode to be True or False", describe(ceil_mode))
+    sides = asked
+    if ceil_mode:
+        sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))
+    how = _How(window, stride, dilation, asked, sides)
+    if not _counts(x.shape[1:-1], how, with_padding=False).all():
+        raise invalid(where, "padding and dilation that leave each window a value of x", (x, asked))
+    return x, how
+
+
+def _ceiled(n: int, reach: int, stride: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """Padding with which the last window that begins within x or before it is whole."""
+    before, after = sides
+    last = -(-(n + before + after - reach) // stride)
+    if last * stride >= n + before:
+        last -= 1
+    return before, max(after, last * stride + reach - n - before)
+
+
+def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
+    sides = ((0, 0), *how.sides, (0, 0))
+    window, stride, dilation = ((1, *sizes, 1) for sizes in how[:3])
+    return lax.reduce_window(x, start, op, window, stride, sides, window_dilation=dilation)
+
+
+def _counts(size: Sequence[int], how: _How, with_padding: bool) -> np.ndarray:
+    """How many taps of each window count, [*space']: a product over the axes, all known while tracing."""
+    axes = []
+    for n, k, s, d, asked, sides in zip(size, *how, strict=True):
+        reach = (k - 1) * d + 1
+        first = np.arange((n + sum(sides) - reach) // s + 1) * s - sides[0]
+        taps = first[:, None] + np.arange(k)[None, :] * d
+        lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
+        axes.append(((taps >= lowest) & (taps < end)).sum(1))
+    return reduce(np.multiply.outer, axes)
+
+
+def _first_largest(a: Array, b: Array) -> Array:
+    return jnp.where((b > a) | (b != b), b, a)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._bilinear import equally_varying
+from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.ops.conv import conv
 
@@ -212,11 +212,11 @@ def conv_lstm(
         expected = f"w_x [*window, {x.shape[-1]}, 4 f], w_h [*window, f, 4 f] and b [4 f]"
         raise invalid("conv_lstm", expected, (w_x, w_h, b))
     n, t, *space, _ = x.shape
-    _check_lengths("conv_lstm", lengths, n)
+    check_lengths("conv_lstm", lengths, n)
     h, c = _pair("conv_lstm", carry)
     shape = (n, *space, features)
     start = _start("conv_lstm", h, shape, x), _start("conv_lstm", c, shape, x)
-    a = conv(_without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype))
+    a = conv(without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype))
     a = a.astype(param_dtype(x)).reshape(n, t, *a.shape[1:])
     if b is not None:
         a = a + jnp.asarray(b).astype(a.dtype).reshape(*(1,) * (a.ndim - 1), -1)
@@ -246,29 +246,14 @@ def _times(h: Array, w: Array, x: Array) -> Array:
 def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None) -> Array:
     """x w_x + b for all steps at once: one large product, where the loop would do many small ones."""
     wide, (n, t, d) = param_dtype(x), x.shape
-    a = wide_einsum("ad,dk->ak", _without_padding(x, lengths).reshape(n * t, d), w_x.astype(x.dtype), wide)
+    a = wide_einsum("ad,dk->ak", without_padding(x, lengths).reshape(n * t, d), w_x.astype(x.dtype), wide)
     a = a if b is None else a + jnp.asarray(b).astype(wide)[None]
     return a.reshape(n, t, w_x.shape[1])
 
 
-def _without_padding(x: Array, lengths: Array | None) -> Array:
-    """Zeros for the steps after the end: a NaN there would pass a mask that comes later, in the gradient."""
-    if lengths is None:
-        return x
-    return jnp.where(_counts(x, lengths), x, jnp.zeros((), x.dtype))
-
-
-def _counts(x: Array, lengths: Array) -> Array:
-    """[n, t, 1, ...]: which steps come before the end."""
-    n, t, *rest = x.shape
-    around = (1,) * len(rest)
-    steps = np.arange(t, dtype=np.int32).reshape(1, t, *around)
-    return jnp.asarray(lengths, jnp.int32).reshape(n, 1, *around) > steps
-
-
 def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
     """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0."""
-    counts = None if lengths is None else jnp.moveaxis(_counts(a, lengths), 1, 0)
+    counts = None if lengths is None else jnp.moveaxis(before_end(lengths, a), 1, 0)
 
     def one(carry: Any, inputs: Any) -> tuple[Any, Array]:
         a, counts = inputs
@@ -305,17 +290,8 @@ def _checked(
     if not fits or (b is not None and jnp.shape(b) != w_x.shape[1:]):
         wide = "h" if gates == 1 else f"{gates} h"
         raise invalid(where, f"w_x [{x.shape[-1]}, {wide}], w_h [h, {wide}] and b [{wide}]", (w_x, w_h, b))
-    _check_lengths(where, lengths, x.shape[0])
+    check_lengths(where, lengths, x.shape[0])
     return x, size
-
-
-def _check_lengths(where: str, lengths: Any, n: int) -> None:
-    if lengths is None:
-        return
-    if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise wrong_type(where, "lengths to be an array of whole numbers", lengths)
-    if lengths.shape != (n,):
-        raise invalid(where, f"lengths of shape [{n}], one for each sequence", lengths)
 
 
 def _pair(where: str, carry: Any) -> tuple[Any, Any]:

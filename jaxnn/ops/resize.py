@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxnn._errors import describe, invalid
-from jaxnn._inputs import check_count, floating
+from jaxnn._inputs import floating
 from jaxnn.ops._window import per_axis
 
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
@@ -136,7 +136,7 @@ def _weights(
     reach = math.ceil((2 if method == "cubic" else 1) / narrow)
     taps = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
     t = np.abs(taps - at[:, None]) * narrow
-    k = _cubic(t, a) if method == "cubic" else np.maximum(1 - t, 0)
+    k = keys_cubic(t, a) if method == "cubic" else np.maximum(1 - t, 0)
     if exclude_outside:
         k = np.where((taps < 0) | (taps >= n), 0, k)
     k = k / k.sum(1, keepdims=True)
@@ -145,50 +145,51 @@ def _weights(
     return w
 
 
-def _cubic(t: Any, a: float) -> Any:
-    """Keys' cubic convolution at distances t >= 0."""
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = (((t - 5) * t + 8) * t - 4) * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+def keys_cubic(t: Any, a: float) -> Any:
+    """Keys' cubic convolution at distances t >= 0 of NumPy or JAX: one piece to 1, one to 2, both 0 at their ends."""
+    near, far = t.clip(max=1), t.clip(1, 2)
+    return ((a + 2) * near - (a + 3)) * near * near + 1 + (((far - 5) * far + 8) * far - 4) * a
 
 
-def depth_to_space(x: Array, factor: int, *, order: Literal["rrc", "crr"] = "rrc") -> Array:
+def depth_to_space(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
     """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], with r = `factor` on each of k space axes.
 
     Sub-pixel convolution: a convolution makes the channels, this lays them out, without the chequers of a transposed
     one. The inverse of `space_to_depth`.
 
     Args:
+      factor: r, one number for all space axes or one for each.
       order: how the channels are read: "rrc", the channel of the result last, as TensorFlow's depth_to_space and ONNX's
         DCR; "crr", first, as PyTorch's pixel_shuffle and ONNX's CRD.
 
-    Raises ValueError for channels that factor^k does not divide, TypeError for an x that is no array.
+    Raises ValueError for channels that r^k does not divide, TypeError for an x that is no array.
 
     Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
 
     >>> depth_to_space(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), 2)[0, :, 0].tolist()
     [1.0, 2.0, 3.0, 4.0]
     """
-    x, k = _shuffled("depth_to_space", x, factor, order)
+    x, block = _shuffled("depth_to_space", x, factor, order)
     n, *space, c = x.shape
-    if c % factor**k:
-        raise invalid("depth_to_space", f"x with channels a multiple of {factor}^{k}", x)
-    block = [factor] * k
+    k, each = len(block), math.prod(block)
+    if c % each:
+        raise invalid("depth_to_space", f"x with channels a multiple of {each}", x)
     if order == "rrc":
-        x = x.reshape(n, *space, *block, c // factor**k)
+        x = x.reshape(n, *space, *block, c // each)
         axes = [0, *(a for i in range(k) for a in (1 + i, 1 + k + i)), 2 * k + 1]
     else:
-        x = x.reshape(n, *space, c // factor**k, *block)
+        x = x.reshape(n, *space, c // each, *block)
         axes = [0, *(a for i in range(k) for a in (1 + i, 2 + k + i)), k + 1]
-    return x.transpose(axes).reshape(n, *(s * factor for s in space), c // factor**k)
+    return x.transpose(axes).reshape(n, *(s * r for s, r in zip(space, block, strict=True)), c // each)
 
 
-def space_to_depth(x: Array, factor: int, *, order: Literal["rrc", "crr"] = "rrc") -> Array:
+def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
     """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], with r = `factor` on each of k axes.
 
     The inverse of `depth_to_space`: nothing is lost, unlike in a pool.
 
     Args:
+      factor: r, one number for all space axes or one for each.
       order: how the channels are laid: "rrc", those of x last, as TensorFlow; "crr", first, as PyTorch's
         pixel_unshuffle.
 
@@ -197,19 +198,19 @@ def space_to_depth(x: Array, factor: int, *, order: Literal["rrc", "crr"] = "rrc
     >>> space_to_depth(jnp.arange(4.0).reshape(1, 4, 1), 2)[0].tolist()
     [[0.0, 1.0], [2.0, 3.0]]
     """
-    x, k = _shuffled("space_to_depth", x, factor, order)
+    x, block = _shuffled("space_to_depth", x, factor, order)
     n, *space, c = x.shape
-    if any(s % factor for s in space):
-        raise invalid("space_to_depth", f"x with space axes that are multiples of {factor}", x)
-    x = x.reshape(n, *(p for s in space for p in (s // factor, factor)), c)
+    k, outside = len(block), [s // r for s, r in zip(space, block, strict=True)]
+    if any(s % r for s, r in zip(space, block, strict=True)):
+        raise invalid("space_to_depth", f"x with space axes that are multiples of {describe(factor)}", x)
+    x = x.reshape(n, *(p for pair in zip(outside, block, strict=True) for p in pair), c)
     outer, inner = range(1, 2 * k, 2), range(2, 2 * k + 1, 2)
     channels = [*inner, 2 * k + 1] if order == "rrc" else [2 * k + 1, *inner]
-    return x.transpose(0, *outer, *channels).reshape(n, *(s // factor for s in space), c * factor**k)
+    return x.transpose(0, *outer, *channels).reshape(n, *outside, c * math.prod(block))
 
 
-def _shuffled(where: str, x: Array, factor: int, order: str) -> tuple[Array, int]:
-    check_count(where, "factor", factor)
+def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:
     if order not in ORDERS:
         raise invalid(where, f"order to be one of {', '.join(ORDERS)}", describe(order))
     x = floating(where, x, least=3, shape="[n, *space, c]")
-    return x, x.ndim - 2
+    return x, per_axis(where, "factor", factor, x.ndim - 2)

@@ -54,8 +54,10 @@ def sgd(
         if momentum is None:
             return g, s
         mu = number(momentum, g)
-        kept = g if known(dampening) and dampening == 0 else number(jnp.where(t == 1, 1, 1 - dampening), g) * g
-        trace = kept + mu * s["trace"]
+        new = g
+        if not known(dampening) or dampening != 0:
+            new = number(jnp.where(t == 1, 1, 1 - dampening), g) * g
+        trace = new + mu * s["trace"]
         return g + mu * trace if nesterov else trace, {"trace": trace}
 
     return per_leaf(slots, step, learning_rate, name="sgd")

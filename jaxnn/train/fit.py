@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import fold_name
 from jaxnn.train.trainer import Trainer, TrainState, typed
 
@@ -200,16 +200,11 @@ def make_plan(
             check_count(where, argument, value, least)
     if mode not in ("min", "max"):
         raise invalid(where, "mode to be 'min' or 'max'", mode)
-    for argument, data in (("train", train), ("valid", valid)):
-        if data is None and argument == "valid":
-            continue
-        leaves = jax.tree.leaves(data)
-        if not leaves or any(not hasattr(a, "shape") or not a.shape for a in leaves):
-            raise wrong_type(where, f"{argument} to be arrays with examples on axis 0", data)
-        if len({a.shape[0] for a in leaves}) > 1 or leaves[0].shape[0] == 0:
-            raise invalid(where, f"{argument} to have as many examples in every array, and at least one", data)
-    if batch_size is not None and batch_size > _size(train):
-        raise invalid(where, f"batch_size to be at most the {_size(train)} examples of train", batch_size)
+    n = check_examples(where, "train", train)
+    if valid is not None:
+        check_examples(where, "valid", valid)
+    if batch_size is not None and batch_size > n:
+        raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)
     return Plan(trainer, epochs, batch_size, patience, monitor, mode)
 
 

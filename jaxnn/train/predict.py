@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn._errors import wrong_type
+from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import Layer
 
 
@@ -21,7 +21,7 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
       x: an array, or a pytree of arrays with examples on axis 0.
       batch_size: examples at a time, >= 1.
 
-    Raises TypeError for what is no model, ValueError for arrays of different lengths.
+    Raises TypeError for what is no model and for no arrays, ValueError for arrays of different lengths.
 
     >>> import jaxnn as nn
     >>> model = nn.dense(3)
@@ -33,10 +33,7 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
         raise wrong_type("predict", "model to be a Layer", model)
     check_count("predict", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
-    lengths = {a.shape[0] if a.ndim else -1 for a in jax.tree.leaves(x)}
-    if len(lengths) != 1 or -1 in lengths:
-        raise invalid("predict", "arrays with as many examples on axis 0", x)
-    n = lengths.pop()
+    n = check_examples("predict", "x", x, least=0)
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn._errors import wrong_type
+from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import Layer
 
 
@@ -26,7 +26,7 @@ def recalibrate(
       key: for layers that draw.
 
     Returns the state; that of other layers is what training would leave. PyTorch's `update_bn` weighs batches alike.
-    Raises TypeError for what is no model, ValueError for no examples or arrays of different lengths.
+    Raises TypeError for what is no model and for no arrays, ValueError for no examples or arrays of different lengths.
 
     >>> import jaxnn as nn
     >>> model = nn.batch_norm()
@@ -39,10 +39,7 @@ def recalibrate(
         raise wrong_type("recalibrate", "model to be a Layer", model)
     check_count("recalibrate", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
-    lengths = {a.shape[0] if a.ndim else 0 for a in jax.tree.leaves(x)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise invalid("recalibrate", "arrays with as many examples, and at least one, on axis 0", x)
-    n = lengths.pop()
+    n = check_examples("recalibrate", "x", x)
     whole = n // batch_size
 
     def step(carry: Any, batch: Any) -> tuple[Any, None]:

@@ -317,7 +317,7 @@ ERRORS = {
     ),
     "global_max_pool": (
         lambda: nn.global_max_pool().apply({}, {}, ONES((4, 0, 1))),
-        "global_max_pool: expected at least one place in space, got float32[4, 0, 1].",
+        "global_max_pool: expected x with at least one step on each space axis, got float32[4, 0, 1].",
     ),
     "attention heads": (
         lambda: nn.attention(3).init(KEY(), ONES((2, 5, 4))),

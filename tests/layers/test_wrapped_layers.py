@@ -74,7 +74,7 @@ def test_recalibrated_statistics_are_those_of_the_whole_set(batch_size):
 
 def test_recalibrate_refuses_what_it_cannot_use():
     params, state = nn.batch_norm().init(KEY(), X)
-    with pytest.raises(ValueError, match="at least one, on axis 0"):
+    with pytest.raises(ValueError, match="x to have as many examples in every array, and at least one"):
         nn.recalibrate(nn.batch_norm(), params, state, X[:0])
     with pytest.raises(TypeError, match="model to be a Layer"):
         nn.recalibrate(nn.batch_norm, params, state, X)

@@ -180,10 +180,6 @@ ERRORS = {
         lambda: ops.attention(X, X, X, window=(-1, 0)),
         "attention: expected window to be a whole number >= 0, got -1.",
     ),
-    "lengths": (
-        lambda: ops.attention(X, X, X, lengths=ONES(2)),
-        "attention: expected lengths of shape [2] and whole numbers, got float32[2].",
-    ),
     "odd": (lambda: ops.rotary_tables(np.arange(3), 3), "rotary_tables: expected an even size, got 3."),
     "rotary": (
         lambda: ops.rotary(X, ONES((3, 4)), ONES((3, 4))),
@@ -206,3 +202,9 @@ def test_a_mask_of_numbers_is_a_bias():
         ops.attention(X, X, X, mask=ONES((3, 3)))
     with pytest.raises(TypeError, match="of one dtype"):
         ops.attention(X, X.astype(np.float16), X)
+
+
+def test_lengths_are_whole_numbers():
+    with pytest.raises(TypeError) as caught:
+        ops.attention(X, X, X, lengths=ONES(2))
+    assert str(caught.value) == "attention: expected lengths to be an array of whole numbers, got float32[2]."

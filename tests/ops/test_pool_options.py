@@ -150,7 +150,7 @@ X = jnp.ones((1, 4, 2))
         (lambda: ops.max_unpool(X, X, 8), "max_unpool: expected indices of an integer dtype, got float32[1, 4, 2]."),
         (
             lambda: ops.global_avg_pool(jnp.ones((1, 0, 2))),
-            "global_avg_pool: expected at least one place in space, got float32[1, 0, 2].",
+            "global_avg_pool: expected x with at least one step on each space axis, got float32[1, 0, 2].",
         ),
         (
             lambda: ops.global_max_pool(jnp.ones((1, 2))),

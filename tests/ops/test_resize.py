@@ -162,7 +162,7 @@ ERRORS = {
     ),
     "channels": (
         lambda: ops.depth_to_space(X, 2),
-        "depth_to_space: expected x with channels a multiple of 2^2, got float32[1, 4, 4, 3].",
+        "depth_to_space: expected x with channels a multiple of 4, got float32[1, 4, 4, 3].",
     ),
     "space": (
         lambda: ops.space_to_depth(X, 3),

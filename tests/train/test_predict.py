@@ -70,14 +70,14 @@ ERRORS = {
     "lengths": (
         (MODEL, (X, X[:2]), 4),
         ValueError,
-        "predict: expected arrays with as many examples on axis 0, got (float32[11, 3], float32[2, 3]).",
+        "predict: expected x to have as many examples in every array, got (float32[11, 3], float32[2, 3]).",
     ),
     "a number": (
         (MODEL, 1.5, 4),
-        ValueError,
-        "predict: expected arrays with as many examples on axis 0, got float32[].",
+        TypeError,
+        "predict: expected x to be arrays with examples on axis 0, got float32[].",
     ),
-    "nothing": ((MODEL, (), 4), ValueError, "predict: expected arrays with as many examples on axis 0, got ()."),
+    "nothing": ((MODEL, (), 4), TypeError, "predict: expected x to be arrays with examples on axis 0, got ()."),
 }
 
 

@@ -1,0 +1,81 @@
+"""What tells a sequence of positions, added to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxnn import ops
+from jaxnn._errors import invalid
+from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.layer import Layer, layer
+
+
+def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:
+    """Sines and cosines of the positions added, [n, t, d] -> [n, t, d], as `ops.sinusoidal`.
+
+    Args:
+      base: of the frequencies.
+      cached: count on from call to call, beside an attention with a cache; state position.
+
+    Raises ValueError for an odd d, TypeError for an x that is not floating.
+
+    >>> sinusoidal_positions().apply({}, {}, jnp.zeros((1, 1, 4)))[0].tolist()
+    [[[0.0, 1.0, 0.0, 1.0]]]
+    """
+    where = name or "sinusoidal_positions"
+
+    def rows(params: dict, first: Any, x: Array) -> Array:
+        return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
+
+    return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
+
+
+def learned_positions(
+    length: int, *, cached: bool = False, w_init: Callable | None = None, name: str | None = None
+) -> Layer:
+    """A learned vector for each position added, [n, t, d] -> [n, t, d], with t <= `length`.
+
+    Args:
+      length: the positions that there are.
+      cached: count on from call to call, beside an attention with a cache; state position. Beyond the end: NaN.
+      w_init: a function (key, shape, dtype) -> array; None is N(0, 0.02²), as GPT-2 and ViT.
+
+    Params w [length, d]. Raises ValueError for a longer x, TypeError for an x that is not floating.
+
+    >>> params, state = learned_positions(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> params["w"].shape
+    (8, 3)
+    """
+    where = name or "learned_positions"
+    check_count(where, "length", length)
+
+    def init(key: Array, x: Any) -> dict:
+        shape, dtype = (length, x.shape[2]), param_dtype(x)
+        return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(key, shape, dtype)}
+
+    def rows(params: dict, first: Any, x: Array) -> Array:
+        w = params["w"]
+        if x.shape[1] > length or x.shape[2] != w.shape[1]:
+            raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)
+        if not cached:
+            return w[: x.shape[1]]
+        return w.at[first + jnp.arange(x.shape[1], dtype=jnp.int32)].get(mode="fill", fill_value=jnp.nan)
+
+    return _positions(where, "learned_positions", init, rows, cached, name)
+
+
+def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bool, name: str | None) -> Layer:
+    def initial(key: Array, x: Any) -> tuple[dict, dict]:
+        x = floating(where, x, rank=3, shape="[n, t, d]")
+        return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})
+
+    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+        x = floating(where, x, rank=3, shape="[n, t, d]")
+        first = state["position"] if cached else 0
+        y = x + rows(params, first, x).astype(x.dtype)[None]
+        return y, ({"position": first + x.shape[1]} if cached else state)
+
+    return layer(initial, apply, kind, name=name)

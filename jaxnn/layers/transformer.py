@@ -1,0 +1,202 @@
+"""The blocks of transformers, and the patches that make an image a sequence for them."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from jaxnn import ops
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_count, floating
+from jaxnn.activations import gelu
+from jaxnn.layer import Layer, call, layer
+from jaxnn.layers._checks import check_preset
+from jaxnn.layers.attention import attention
+from jaxnn.layers.linear import dense
+from jaxnn.layers.noise import dropout
+from jaxnn.layers.norm import layer_norm
+from jaxnn.ops._window import per_axis
+
+
+def encoder_block(
+    heads: int,
+    *,
+    hidden: int | None = None,
+    rate: float | Array = 0.0,
+    activation: Callable = gelu,
+    norm: Callable[[], Layer] = layer_norm,
+    init: str = "jaxnn",
+    name: str | None = None,
+    **how: Any,
+) -> Layer:
+    """A pre-norm transformer block, [n, t, d] -> [n, t, d].
+
+        x <- x + attention(norm(x))
+        x <- x + dense(activation(dense(norm(x))))
+
+    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d] or a dict as for `attention`, without
+    context; a dict comes out as one, so that blocks follow each other.
+
+    Args:
+      heads: of the attention.
+      hidden: features of the inner dense layer; None is 4 d.
+      rate: of dropout, after the attention and after the last dense layer.
+      norm: the factory of both norms: `layer_norm` or `rms_norm`.
+      init: whose default initialization the attention and the dense layers have.
+      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `bias`, for the attention.
+
+    Children attention_norm, attention, mlp_norm, up, down. Raises as `attention`.
+
+    Xiong et al., On Layer Normalization in the Transformer Architecture, 2020.
+
+    >>> params, state = encoder_block(2).init(jax.random.key(0), jnp.ones((2, 5, 8)))
+    >>> sorted(params)
+    ['attention', 'attention_norm', 'down', 'mlp_norm', 'up']
+    """
+    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, init)
+    over = attention(heads, init=init, **how)
+
+    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+        run = _Runner(params, state, key, train)
+        given = x if isinstance(x, dict) else {}
+        h = branch.attend(run, given.get("x", x), "attention", over, {k: v for k, v in given.items() if k != "x"})
+        h = branch.mlp(run, h)
+        return ({**given, "x": h} if given else h), run.state
+
+    return layer(None, apply, "encoder_block", name=name)
+
+
+def decoder_block(
+    heads: int,
+    *,
+    hidden: int | None = None,
+    rate: float | Array = 0.0,
+    activation: Callable = gelu,
+    norm: Callable[[], Layer] = layer_norm,
+    init: str = "jaxnn",
+    name: str | None = None,
+    **how: Any,
+) -> Layer:
+    """A pre-norm transformer block that also looks at a context, {"x": [n, t, d], "context": [n, s, e]} -> the same.
+
+        x <- x + attention(norm(x)), causal
+        x <- x + attention(norm(x), context)
+        x <- x + dense(activation(dense(norm(x))))
+
+    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; the dict comes out with x renewed, so
+    that blocks follow each other.
+
+    Args:
+      heads: of both attentions.
+      hidden, rate, activation, norm, init: as in `encoder_block`.
+      how: `kv_heads`, `size`, `bias` for both attentions, `window`, `rotary`, `softcap`, `cache` for the first.
+
+    Children attention_norm, attention, context_norm, context_attention, mlp_norm, up, down. Raises as `attention`.
+
+    >>> x = {"x": jnp.ones((2, 5, 8)), "context": jnp.ones((2, 3, 8))}
+    >>> params, state = decoder_block(2).init(jax.random.key(0), x)
+    >>> decoder_block(2).apply(params, state, x)[0]["x"].shape
+    (2, 5, 8)
+    """
+    where = name or "decoder_block"
+    branch = _branches(where, hidden, rate, activation, norm, init)
+    over = attention(heads, init=init, **{**how, "causal": True})
+    cross = attention(heads, init=init, **{k: v for k, v in how.items() if k in ("kv_heads", "size", "bias")})
+
+    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+        if not isinstance(x, dict) or "context" not in x:
+            raise wrong_type(where, "a dict with 'x' and 'context'", x)
+        run = _Runner(params, state, key, train)
+        given = {k: v for k, v in x.items() if k != "x"}
+        own = {"positions": given.pop("positions")} if "positions" in given else {}
+        h = branch.attend(run, x["x"], "attention", over, own)
+        h = branch.attend(run, h, "context", cross, given)
+        return {**x, "x": branch.mlp(run, h)}, run.state
+
+    return layer(None, apply, "decoder_block", name=name)
+
+
+class _Runner:
+    """Calls children one after the other, the state passed on."""
+
+    def __init__(self, params: dict, state: dict, key: Array | None, train: bool):
+        self.params, self.state, self.key, self.train = params, state, key, train
+
+    def __call__(self, child: Layer, name: str, x: Any) -> Any:
+        y, self.state = call(child, name, self.params, self.state, x, key=self.key, train=self.train)
+        return y
+
+
+class _Branches(NamedTuple):
+    """The residual branches of both blocks; dropout is None where nothing is dropped."""
+
+    hidden: int | None
+    dropout: Layer | None
+    activation: Callable
+    norm: Layer
+    init: str
+
+    def attend(self, run: _Runner, x: Array, part: str, child: Layer, given: dict) -> Array:
+        h = run(self.norm, f"{part}_norm", x)
+        h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
+        return x + self._dropped(run, h, part)
+
+    def mlp(self, run: _Runner, x: Array) -> Array:
+        h = run(self.norm, "mlp_norm", x)
+        h = self.activation(run(dense(self.hidden or 4 * x.shape[-1], init=self.init), "up", h))
+        return x + self._dropped(run, run(dense(x.shape[-1], init=self.init), "down", h), "mlp")
+
+    def _dropped(self, run: _Runner, x: Array, part: str) -> Array:
+        return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
+
+
+def _branches(
+    where: str, hidden: int | None, rate: float | Array, activation: Callable, norm: Callable, init: str
+) -> _Branches:
+    if hidden is not None:
+        check_count(where, "hidden", hidden)
+    dropped = dropout(rate)  # checks the rate
+    none = isinstance(rate, int | float) and rate == 0
+    return _Branches(hidden, None if none else dropped, activation, norm(), init)
+
+
+def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", name: str | None = None) -> Layer:
+    """An image cut into patches, each through one dense layer, [n, *space, c] -> [n, patches, features].
+
+    The first layer of a vision transformer; the same as a convolution whose stride is its window.
+
+    Args:
+      size: of a patch, one number for all space axes or one for each; it divides the image.
+      init: whose default initialization, of a dense layer.
+
+    Params w [size, c, features] with the axes of a patch as one, b [features]. Raises ValueError for an image that size
+    does not divide, TypeError for an x that is not floating.
+
+    Dosovitskiy et al., An Image is Worth 16x16 Words, 2020.
+
+    >>> params, state = patches(32, 4).init(jax.random.key(0), jnp.ones((2, 28, 28, 1)))
+    >>> patches(32, 4).apply(params, state, jnp.ones((2, 28, 28, 1)))[0].shape
+    (2, 49, 32)
+    """
+    where = name or "patches"
+    check_count(where, "features", features)
+    check_preset(where, init)
+    through = dense(features, init=init)
+
+    def cut(x: Any) -> Array:
+        x = floating(where, x, least=3, shape="[n, *space, c]")
+        n, *space, c = x.shape
+        sizes = per_axis(where, "size", size, len(space))
+        if any(s % p for s, p in zip(space, sizes, strict=True)):
+            raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
+        return ops.space_to_depth(x, sizes).reshape(n, -1, c * prod(sizes))
+
+    def init_(key: Array, x: Any) -> tuple[dict, dict]:
+        return through.init(key, jax.eval_shape(cut, x))
+
+    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+        return through.apply(params, state, cut(x))
+
+    return layer(init_, apply, "patches", name=name)
