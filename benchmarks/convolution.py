@@ -1,9 +1,10 @@
-"""A CNN's train step inside `lax.scan` over outside, and eight CNNs under `vmap` over one after the other.
+"""A CNN's train step in `lax.scan` over outside, eight CNNs under `vmap` over in turn, `compiler_options` over none.
 
     python benchmarks/convolution.py [rounds, by default 15]
 
 Each pair alternates in one process, after a warm-up; the ratio of the medians, and its range over three parts of the
-rounds. "stock" is the same network by `lax.conv_general_dilated`.
+rounds. "stock" is the same network by `lax.conv_general_dilated`. All but the last
+column's other side is compiled with `nn.compiler_options()`.
 """
 
 import sys
@@ -63,6 +64,10 @@ def drawn(shape: tuple, windows: list, members: int | None = None) -> tuple[list
     return params, (x, jnp.asarray(random.integers(0, 10, (*lead, shape[0])), jnp.int32))
 
 
+def compiled(f: Callable) -> Callable:
+    return jax.jit(f, compiler_options=nn.compiler_options())
+
+
 def timed(f: Callable, *args: Any) -> float:
     start = time.perf_counter()
     jax.block_until_ready(f(*args))
@@ -80,9 +85,9 @@ def ratio(a: Callable, b: Callable, rounds: int) -> tuple[float, float, float, f
 
 def in_scan(conv: Callable, shape: tuple, windows: list, strides: tuple, groups: int) -> tuple[Callable, Callable]:
     params, batch = drawn(shape, windows)
-    one = jax.jit(partial(step, conv, strides, groups))
+    one = compiled(partial(step, conv, strides, groups))
 
-    @jax.jit
+    @compiled
     def scanned(params: list) -> list:
         return lax.scan(lambda p, _: (step(conv, strides, groups, p, batch), None), params, None, length=STEPS)[0]
 
@@ -98,21 +103,31 @@ def in_scan(conv: Callable, shape: tuple, windows: list, strides: tuple, groups:
 def in_vmap(conv: Callable, shape: tuple, windows: list, strides: tuple, groups: int) -> tuple[Callable, Callable]:
     params, batch = drawn(shape, windows, MEMBERS)
     each = [jax.tree.map(lambda v, i=i: v[i], (params, batch)) for i in range(MEMBERS)]
-    one = jax.jit(partial(step, conv, strides, groups))
-    together = jax.jit(jax.vmap(partial(step, conv, strides, groups)))
+    one = compiled(partial(step, conv, strides, groups))
+    together = compiled(jax.vmap(partial(step, conv, strides, groups)))
     return lambda: together(params, batch), lambda: [one(*member) for member in each]
+
+
+def with_options(conv: Callable, shape: tuple, windows: list, strides: tuple, groups: int) -> tuple[Callable, Callable]:
+    params, batch = drawn(shape, windows)
+    f = partial(step, conv, strides, groups)
+    plain, told = jax.jit(f), compiled(f)
+    return lambda: told(params, batch), lambda: plain(params, batch)
 
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
-    print(f"{'':30}{'':8}{'scan / outside':>24}{'ms':>9}{'vmap of 8 / 8 in turn':>28}{'ms':>9}")
+    print(
+        f"{'':30}{'':8}{'scan / outside':>24}{'ms':>9}{'vmap of 8 / 8 in turn':>28}{'ms':>9}{'options / none':>28}{'ms':>9}"
+    )
     for name, what in NETWORKS.items():
         for label, conv in (("ours", nn.ops.conv), ("stock", stock)):
             fewer = rounds if label == "ours" else max(3, rounds // 5)
-            cells = [ratio(*pair(conv, *what), fewer) for pair in (in_scan, in_vmap)]
+            cells = [ratio(*pair(conv, *what), fewer) for pair in (in_scan, in_vmap, with_options)]
             texts = [f"{r:8.3f} ({low:.3f}, {high:.3f})" for r, low, high, _ in cells]
-            print(f"{name:30}{label:8}{texts[0]:>24}{cells[0][3]:9.1f}{texts[1]:>28}{cells[1][3]:9.1f}", flush=True)
+            columns = [f"{text:>{w}}{cell[3]:9.1f}" for text, cell, w in zip(texts, cells, (24, 28, 28), strict=True)]
+            print(f"{name:30}{label:8}{''.join(columns)}", flush=True)
 
 
 if __name__ == "__main__":

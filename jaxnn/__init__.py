@@ -33,6 +33,7 @@ from jaxnn.activations import (
 )
 from jaxnn.capture import Tap, capture
 from jaxnn.combinators import cast, parallel, remat, repeat, residual, serial, time_distributed
+from jaxnn.compiler import compiler_options
 from jaxnn.layer import Layer, call, layer, lift, stateless
 from jaxnn.layers import (
     adaptive_avg_pool,
@@ -117,6 +118,7 @@ __all__ = [
     "capture",
     "cast",
     "celu",
+    "compiler_options",
     "conv",
     "conv_lstm",
     "conv_transpose",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count
+from jaxnn.compiler import compiler_options
 from jaxnn.train.fit import Plan, Run, advance, make_plan, start
 from jaxnn.train.progress import reporter
 from jaxnn.train.trainer import Trainer, typed
@@ -40,6 +41,8 @@ def drive(
       every: epochs between two looks at the run, >= 1; it leaves the numbers as they are.
       progress: shows epoch, metrics and time: a live line in a terminal, plain lines elsewhere.
 
+    It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them.
+
     The other arguments are those of `fit`. Raises as `fit` does, TypeError under a trace, where `fit` is the one to
     call, and ValueError for a `run` of other arguments.
 
@@ -59,8 +62,9 @@ def drive(
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
     many = key.ndim == 1
+    begins, advances = _programs()
     if run is None:
-        run = _jitted_start(plan, many, key, train, valid)
+        run = begins(plan, many, key, train, valid)
     else:
         _check_run(run, jax.eval_shape(partial(_starts, plan, many), key, train, valid))
         run = jax.tree.map(jnp.copy, run)
@@ -68,7 +72,7 @@ def drive(
         began, first = time.perf_counter(), int(jnp.max(run.epoch))
         try:
             while (done := int(jnp.max(run.epoch))) < epochs and not _stopped(plan, run):
-                run = _jitted_advance(plan, many, run, train, valid, min(done + every, epochs))
+                run = advances(plan, many, run, train, valid, min(done + every, epochs))
                 reached = int(jnp.max(run.epoch))
                 report(reached, _latest(run.history, reached), (time.perf_counter() - began) / (reached - first))
         except KeyboardInterrupt:
@@ -88,8 +92,11 @@ def _advances(plan: Plan, many: bool, run: Run, train: Any, valid: Any, until: j
     return (jax.vmap(go_on, (0, None, None, None)) if many else go_on)(run, train, valid, until)
 
 
-_jitted_start: Callable[..., Run] = jax.jit(_starts, static_argnums=(0, 1))
-_jitted_advance: Callable[..., Run] = jax.jit(_advances, static_argnums=(0, 1), donate_argnums=2)
+@cache
+def _programs() -> tuple[Callable[..., Run], Callable[..., Run]]:
+    """Made at the first run: which options there are is known once JAX has its devices."""
+    compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=compiler_options())
+    return compiled(_starts), compiled(_advances, donate_argnums=2)
 
 
 def _stopped(plan: Plan, run: Run) -> bool:

@@ -78,7 +78,8 @@ def fit(
     """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
 
     Each epoch visits the examples in a new order, in full batches (what does not fill a batch waits for another epoch's
-    order), then evaluates on all of `valid`. Under `vmap` all members compute until the slowest has stopped.
+    order), then evaluates on all of `valid`. Under `vmap` all members compute until the slowest has stopped. On a CPU
+    jit it with `compiler_options`, as `drive` does.
 
     Args:
       key: of init, order and dropout; the same key gives the same run.

@@ -1,6 +1,7 @@
 """Predictions for any number of examples, in batches of one size."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxnn._errors import wrong_type
 from jaxnn._inputs import check_count, check_examples
+from jaxnn.compiler import compiler_options
 from jaxnn.layer import Layer
 
 
@@ -44,7 +46,7 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
         missing = start + batch_size - n
         if missing > 0:
             batch = jax.tree.map(lambda a, m=missing: jnp.concatenate([a, jnp.repeat(a[:1], m, axis=0)]), batch)
-        ys.append(_jitted(model, params, state, batch))
+        ys.append(_program()(model, params, state, batch))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *ys)
 
 
@@ -52,4 +54,6 @@ def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
     return model.apply(params, state, x)[0]
 
 
-_jitted = jax.jit(_apply, static_argnums=0)
+@cache
+def _program() -> Callable:
+    return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())

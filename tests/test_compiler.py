@@ -1,0 +1,67 @@
+"""The options of the CPU compiler: that they exist, that they are still needed, and that they leave the rest alone."""
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import pytest
+
+import jaxnn as nn
+from jaxnn import compiler
+
+X = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32)
+Y = np.arange(40) % 4
+CNN = nn.serial(nn.conv(32, 3), nn.relu, nn.conv(32, 3, stride=2), nn.relu, nn.flatten(), nn.dense(4))
+TRAINER = nn.trainer(CNN, nn.losses.softmax_cross_entropy, nn.adam(1e-2))
+
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the options are those of the CPU compiler")
+
+
+def convolution(**how):
+    f = jax.jit(lambda x, w: nn.ops.conv(x, w), **how)
+    return f.lower(jnp.ones((8, 16, 16, 32)), jnp.ones((3, 3, 32, 64))).compile().as_text()
+
+
+def handed_away(text):
+    assert "convolution(" in text
+    return '"__ynn_fusion"' in text
+
+
+@on_cpu
+def test_this_jaxlib_is_known():
+    fix = "run benchmarks/convolution.py with it, and move KNOWN in jaxnn/compiler.py on or end the option"
+    assert tuple(map(int, jaxlib.__version__.split(".")[:2])) <= compiler.KNOWN[1], fix
+
+
+@pytest.mark.skipif(jaxlib.__version__ == "0.10.0", reason="it still keeps convolutions, and is told nothing")
+@on_cpu
+def test_without_the_options_the_convolution_is_handed_away_and_with_them_it_is_not():
+    assert handed_away(convolution()), "this jaxlib keeps its convolutions: the options are needless"
+    assert not handed_away(convolution(compiler_options=nn.compiler_options()))
+
+
+@on_cpu
+def test_products_and_reductions_go_on_as_they_were():
+    def f(x, w):
+        return jax.nn.softmax(jnp.tanh(x @ w) @ w.T).sum(0)
+
+    x, w = jnp.asarray(X.reshape(40, -1)), jnp.full((192, 64), 0.01)
+    np.testing.assert_array_equal(jax.jit(f)(x, w), jax.jit(f, compiler_options=nn.compiler_options())(x, w))
+
+
+def test_elsewhere_there_is_nothing_to_say(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert nn.compiler_options() == {}
+
+
+@pytest.mark.parametrize("version", ["0.10.0", "0.13.0", "1.0.0.dev20270101"])
+def test_an_unknown_jaxlib_is_told_nothing(monkeypatch, version):
+    monkeypatch.setattr(jaxlib, "__version__", version)
+    assert nn.compiler_options() == {}
+
+
+def test_drive_gives_the_bits_of_a_fit_with_the_options():
+    key, how = jax.random.key(0), {"epochs": 2, "batch_size": 8}
+    fit = jax.jit(lambda *a: nn.fit(TRAINER, *a, **how), compiler_options=nn.compiler_options())
+    pure, driven = fit(key, (X, Y)), nn.drive(TRAINER, key, (X, Y), **how, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, pure, driven)
