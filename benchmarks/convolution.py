@@ -118,9 +118,8 @@ def with_options(conv: Callable, shape: tuple, windows: list, strides: tuple, gr
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
-    print(
-        f"{'':30}{'':8}{'scan / outside':>24}{'ms':>9}{'vmap of 8 / 8 in turn':>28}{'ms':>9}{'options / none':>28}{'ms':>9}"
-    )
+    titles = zip(("scan / outside", "vmap of 8 / 8 in turn", "options / none"), (24, 28, 28), strict=True)
+    print(" " * 38 + "".join(f"{title:>{width}}{'ms':>9}" for title, width in titles))
     for name, what in NETWORKS.items():
         for label, conv in (("ours", nn.ops.conv), ("stock", stock)):
             fewer = rounds if label == "ours" else max(3, rounds // 5)

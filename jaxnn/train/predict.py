@@ -40,13 +40,13 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)
         return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
-    ys = []
+    ys, program = [], _program(inside=_traced((params, state, x)))
     for start in range(0, n, batch_size):
         batch = jax.tree.map(lambda a, start=start: a[start : start + batch_size], x)
         missing = start + batch_size - n
         if missing > 0:
             batch = jax.tree.map(lambda a, m=missing: jnp.concatenate([a, jnp.repeat(a[:1], m, axis=0)]), batch)
-        ys.append(_program()(model, params, state, batch))
+        ys.append(program(model, params, state, batch))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *ys)
 
 
@@ -55,5 +55,11 @@ def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
 
 
 @cache
-def _program() -> Callable:
-    return jax.jit(_apply, static_argnums=0, compiler_options=compiler_options())
+def _program(*, inside: bool) -> Callable:
+    """Compiled once; inside another program it follows that one's options."""
+    return jax.jit(_apply, static_argnums=0, compiler_options=None if inside else compiler_options())
+
+
+def _traced(tree: Any) -> bool:
+    """Whether any leaf is traced, or all that is computed now, as within `jit`."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in (*jax.tree.leaves(tree), jnp.zeros(())))

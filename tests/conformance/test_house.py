@@ -66,7 +66,8 @@ ALLOWED = {
     "summary": BASE | {"layer", "capture"},
     "layers": BASE | {"layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
-    "train": BASE | {"layer"},
+    "compiler": set(),
+    "train": BASE | {"layer", "compiler"},
     "data": BASE,
 }
 

@@ -74,7 +74,7 @@ def test_a_finished_run_stays(whole):
 
 
 def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
-    advance, calls = MODULE._jitted_advance, []
+    (start, advance), calls = MODULE._programs(), []
 
     def once(*args):
         if calls:
@@ -82,7 +82,7 @@ def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
         calls.append(args)
         return advance(*args)
 
-    monkeypatch.setattr(MODULE, "_jitted_advance", once)
+    monkeypatch.setattr(MODULE, "_programs", lambda: (start, once))
     part = drive(KEY, TRAIN, VALID, every=2)
     assert int(part.epoch) == 2
     monkeypatch.undo()
@@ -90,13 +90,13 @@ def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
 
 
 def test_interrupt_that_took_the_run_is_not_hidden(monkeypatch):
-    advance = MODULE._jitted_advance
+    start, advance = MODULE._programs()
 
     def lost(*args):
         advance(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MODULE, "_jitted_advance", lost)
+    monkeypatch.setattr(MODULE, "_programs", lambda: (start, lost))
     with pytest.raises(KeyboardInterrupt):
         drive(KEY, TRAIN, VALID)
 
@@ -126,8 +126,8 @@ def test_no_second_compilation():
     for key in (KEY, jax.random.key(1), jax.random.key_data(KEY)):
         for every in (1, 3):
             nn.drive(trainer, key, TRAIN, epochs=3, every=every, progress=False)
-            sizes.append((MODULE._jitted_start._cache_size(), MODULE._jitted_advance._cache_size()))
-    assert len(set(sizes)) == 1
+            sizes.append([program._cache_size() for program in MODULE._programs()])
+    assert sizes.count(sizes[0]) == len(sizes)
 
 
 # What is shown.
