@@ -60,6 +60,7 @@ def test_an_unknown_jaxlib_is_told_nothing(monkeypatch, version):
     assert nn.compiler_options() == {}
 
 
+@pytest.mark.slow
 def test_drive_gives_the_bits_of_a_fit_with_the_options():
     key, how = jax.random.key(0), {"epochs": 2, "batch_size": 8}
     fit = jax.jit(lambda *a: nn.fit(TRAINER, *a, **how), compiler_options=nn.compiler_options())

@@ -35,7 +35,7 @@ def test_a_sequence_beside_longer_ones_is_as_it_is_alone(kind, layers, bidirecti
             assert_close(y[i] if last else y[i, :t], alone[0])
 
 
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("layers", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FACTORIES)
 def test_pieces_with_their_carry_are_the_whole(kind, layers):
     model = FACTORIES[kind](4, layers=layers, return_carry=True)
@@ -47,6 +47,7 @@ def test_pieces_with_their_carry_are_the_whole(kind, layers):
     jax.tree.map(assert_close, last, end)
 
 
+@pytest.mark.slow
 def test_a_carry_of_two_directions_and_layers_goes_in_as_it_came_out():
     model = nn.lstm(4, layers=2, bidirectional=True, return_carry=True)
     params, state = model.init(KEY(), X)
@@ -103,6 +104,7 @@ def test_step_by_step_with_a_cache_is_all_at_once(how, pieces):
     assert_close(jnp.concatenate(ys, 1), whole)
 
 
+@pytest.mark.slow
 def test_a_cache_inside_a_scan_and_beyond_its_end():
     model = nn.attention(2, causal=True, cache=4)
     params, cache = model.init(KEY(), X)
@@ -131,6 +133,7 @@ def test_attention_sees_its_context_alone():
     np.testing.assert_array_equal(other, y)
 
 
+@pytest.mark.slow
 def test_padding_of_an_encoder_changes_nothing():
     model = nn.serial(nn.encoder_block(2), nn.encoder_block(2))
     params, state = model.init(KEY(), {"x": X, "lengths": LENGTHS})

@@ -83,6 +83,7 @@ def greedy(b, scores, size, iou, least):
     return kept + [-1] * (size - len(kept))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 12), st.floats(0.05, 0.95), st.floats(-1, 1))
 @settings(max_examples=30, deadline=None)
 def test_suppression_is_the_greedy_rule(seed, n, size, iou, least):
