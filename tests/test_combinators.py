@@ -218,6 +218,7 @@ def test_repeat_of_repeat_stacks_twice():
     assert_close(nn.repeat(nn.repeat(nn.dense(4), 2), 3).init(KEY, X)[0]["w"][2, 1], one)
 
 
+@pytest.mark.slow
 def test_repeat_under_vmap_of_params():
     model = nn.repeat(nn.serial(nn.dense(4), nn.batch_norm()), 2)
     keys = jax.random.split(KEY, 3)

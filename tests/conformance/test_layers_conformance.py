@@ -103,8 +103,10 @@ CASES = {
 }
 NOISES = ("dropout", "noise", "stochastic")
 KEY = partial(jax.random.key, 3)
-# The fast tier takes one case of each layer, its variants ("conv groups") run with the slow ones.
-FEW = [pytest.param(case, marks=pytest.mark.slow) if " " in case else case for case in CASES]
+# The fast tier takes one case of each layer; variants ("conv groups") and what is built of other layers run with the
+# slow ones.
+BUILT = {"separable_conv", "conv_lstm", "encoder_block", "decoder_block", "spectral_norm", "repeat"}
+FEW = [pytest.param(case, marks=pytest.mark.slow) if " " in case or case in BUILT else case for case in CASES]
 TRAIN = [pytest.param(False, marks=pytest.mark.slow), True]
 
 
@@ -244,6 +246,7 @@ def test_gradients_are_differences(case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_train_must_not_be_traced(case):
     model, x = taken(case)
     params, state = model.init(KEY(), x)

@@ -37,6 +37,7 @@ def test_a_sequence_beside_longer_ones_is_as_it_is_alone(kind, layers, bidirecti
 
 @pytest.mark.parametrize("layers", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.slow
 def test_pieces_with_their_carry_are_the_whole(kind, layers):
     model = FACTORIES[kind](4, layers=layers, return_carry=True)
     params, state = model.init(KEY(), X)
@@ -121,6 +122,7 @@ def test_a_cache_inside_a_scan_and_beyond_its_end():
         model.apply(params, cache, X)
 
 
+@pytest.mark.slow
 def test_attention_sees_its_context_alone():
     model = nn.attention(2, features=5)
     given = {"x": X, "context": X[:, :4, :3], "lengths": jnp.array([4, 1, 0])}

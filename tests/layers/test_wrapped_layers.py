@@ -39,6 +39,7 @@ def test_weight_norm_of_recurrent_weights():
 
 
 @pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.slow
 def test_spectral_norm_ends_with_a_largest_singular_value_of_one(window):
     child, x = (nn.dense(9, bias=False), X) if window is None else (nn.conv(9, window, bias=False), X.reshape(5, 10, 6))
     model = nn.spectral_norm(child)
@@ -52,6 +53,7 @@ def test_spectral_norm_ends_with_a_largest_singular_value_of_one(window):
     np.testing.assert_array_equal(same["w_u"], state["w_u"])
 
 
+@pytest.mark.slow
 def test_spectral_norm_beside_the_childs_own_state():
     model = nn.spectral_norm(nn.serial(nn.dense(4), nn.batch_norm(), nn.dense(2)))
     params, state = model.init(KEY(), X)

@@ -99,6 +99,7 @@ def run(case, x, carry, w, **how):
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_a_step_after_the_other(case, ragged, reverse):
     _, step, w, sizes = CASES[case]
     x, carry = drawn(N, T, D), start(sizes)

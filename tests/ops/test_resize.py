@@ -23,6 +23,7 @@ SIZES = [((7,), (12,)), ((5, 8), (9, 3)), ((4, 3, 6), (2, 7, 6)), ((5, 5), (1, 1
 @pytest.mark.parametrize("method", ["linear", "cubic"])
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s[0]}-{s[1]}")
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_as_jax_image(sizes, method, antialias):
     """jax.image leaves out what lies outside, and has the cubic of -1/2."""
     space, out = sizes
@@ -198,6 +199,7 @@ def test_errors(case):
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 7, 9])
 @pytest.mark.parametrize("op", ["adaptive_avg_pool", "adaptive_max_pool"])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_adaptive_parts(op, parts):
     x = drawn(2, 7, 6, 3)
     reduce = np.mean if "avg" in op else np.max

@@ -265,6 +265,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.slow
 def test_optax_states_go_on_to_the_bit(file, name):
     with jax.numpy_dtype_promotion("standard"):
         opt = OPTIMIZERS[name]()
