@@ -2,9 +2,27 @@
 
 from jaxnn.optimizers.adadelta import adadelta
 from jaxnn.optimizers.adagrad import adagrad
-from jaxnn.optimizers.adam import adam
+from jaxnn.optimizers.adam import adam, adamw, amsgrad, nadam
+from jaxnn.optimizers.adamax import adamax
 from jaxnn.optimizers.groups import by_path
+from jaxnn.optimizers.lion import lion
+from jaxnn.optimizers.radam import radam
 from jaxnn.optimizers.rmsprop import rmsprop
+from jaxnn.optimizers.rprop import rprop
 from jaxnn.optimizers.sgd import sgd
 
-__all__ = ["adadelta", "adagrad", "adam", "by_path", "rmsprop", "sgd"]
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "amsgrad",
+    "by_path",
+    "lion",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+]

@@ -11,7 +11,9 @@ import optax
 from jax import Array
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.optimizers._rule import known, number, rate, real, wide
+from jaxnn._flat import Elementwise
+from jaxnn._paths import matching
+from jaxnn.optimizers._rule import check_flag, known, number, rate, real, wide
 
 Slots = Mapping[str, Callable[[Any], Array]]  # the name of a slot -> its start, from the parameter
 Step = Callable[[Array, dict[str, Array], Any, Any], tuple[Array, dict[str, Array]]]  # g, slots, p, t
@@ -29,9 +31,11 @@ def per_leaf(
     *,
     name: str,
     share: Callable[[Array, np.dtype], Any] | None = None,
-    weight_decay: optax.ScalarOrSchedule = 0.0,
+    weight_decay: optax.ScalarOrSchedule | None = None,
     mask: Any = None,
     decoupled: bool = False,
+    scaled: bool = False,
+    elementwise: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Lift a rule on one array to trees: update = -learning_rate · direction, in the dtype of the parameter.
 
@@ -47,10 +51,13 @@ def per_leaf(
       name: the optimizer's name, for errors.
       share: (t, float32 or float64) -> what all leaves of that precision share at step t, such as bias corrections;
         computed once for them and given to the rule in place of t.
-      weight_decay: as learning_rate. A Python 0 leaves it out; anything else makes `update` ask for params.
-      mask: which leaves decay: a tree of bools shaped like params or a prefix of it, or a function of params that
-        returns one; None decays all.
+      weight_decay: as learning_rate. None and a Python 0 leave it out; anything else makes `update` ask for params.
+      mask: which leaves decay: a glob pattern of their paths or several ("*/w"), a tree of bools shaped like params or
+        a prefix of it, or a function of params that returns one; None decays all.
       decoupled: add weight_decay · p to the direction (AdamW) instead of to the gradient (L2).
+      scaled: the direction of the rule holds the rate already; then learning_rate scales the decoupled decay alone.
+      elementwise: the rule does to an element what it would do to it in any other array. Without a mask the result is
+        an `Elementwise` then.
 
     Raises TypeError for a leaf of params or gradients that is not floating or complex and for gradients whose tree
     differs from that of params or state, ValueError for a gradient of another shape; all name the path.
@@ -59,9 +66,10 @@ def per_leaf(
     >>> sgd.update({"w": jnp.ones(2)}, sgd.init({"w": jnp.zeros(2)}))[0]
     {'w': Array([-0.5, -0.5], dtype=float32)}
     """
+    check_flag(name, "decoupled", decoupled)
     rate_at = rate(name, "learning_rate", learning_rate)
-    decay_at = rate(name, "weight_decay", weight_decay)
-    decays = not (known(weight_decay) and weight_decay == 0)
+    decay_at = rate(name, "weight_decay", 0.0 if weight_decay is None else weight_decay)
+    decays = weight_decay is not None and not (known(weight_decay) and weight_decay == 0)
 
     def init(params: Any) -> State:
         params = _arrays(name, "parameter", params)
@@ -75,9 +83,11 @@ def per_leaf(
         if decay is not None and not decoupled:
             g = g + number(decay, p) * p
         direction, s = step(g, s, p, at(real(dtype)))
-        if decay is not None and decoupled:
-            direction = direction + number(decay, p) * p
-        update = -number(lr, direction) * direction
+        shrink = number(decay, p) * p if decay is not None and decoupled else None
+        if scaled:
+            update = -direction if shrink is None else -(direction + number(lr, shrink) * shrink)
+        else:
+            update = -number(lr, direction) * (direction if shrink is None else direction + shrink)
         return update.astype(like.dtype), {k: x.astype(stored[k]) for k, x in s.items()}
 
     def update(updates: Any, state: State, params: Any = None, **extra: Any) -> tuple[Any, State]:
@@ -93,7 +103,7 @@ def per_leaf(
         stored = {k: state[k] for k in slots}
         for what, tree in {"params": params, **stored}.items():
             if tree is not None:
-                _check_same(name, updates, tree, what)
+                check_same(name, updates, tree, what)
 
         t = optax.safe_increment(state["count"])
         lr, decay = rate_at(t), decay_at(t)
@@ -109,7 +119,8 @@ def per_leaf(
         new = {k: jax.tree.unflatten(treedef, [s[k] for _, s in done]) for k in columns}
         return jax.tree.unflatten(treedef, [u for u, _ in done]), {"count": t} | new
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    kind = Elementwise if elementwise and mask is None else optax.GradientTransformationExtraArgs
+    return kind(init, update)
 
 
 def _at(name: str, path: Any) -> str:
@@ -128,7 +139,7 @@ def _arrays(name: str, what: str, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(array, tree)
 
 
-def _check_same(name: str, grads: Any, tree: Any, what: str) -> None:
+def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
     """Raise, naming the path, unless every leaf of `tree` has a gradient of its shape, and the other way round."""
     fix = "Pass gradients with respect to the tree that init was given."
     given: Any = jax.tree.structure(grads)
@@ -148,7 +159,9 @@ def _check_same(name: str, grads: Any, tree: Any, what: str) -> None:
 
 
 def _masks(name: str, mask: Any, params: Any) -> list[bool]:
-    """The mask of every leaf of `params`, from a prefix of bools or a function that makes one."""
+    """The mask of every leaf of `params`, from patterns of paths, a prefix of bools or a function that makes one."""
+    if isinstance(mask, str) or (isinstance(mask, list | tuple) and mask and all(isinstance(m, str) for m in mask)):
+        return jax.tree.leaves(matching(name, params, mask, argument="the mask of weight decay"))
     mask = True if mask is None else mask(params) if callable(mask) else mask
     try:
         leaves = jax.tree.leaves(jax.tree.broadcast(mask, params))

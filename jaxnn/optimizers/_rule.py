@@ -200,6 +200,18 @@ def check_flag(name: str, argument: str, value: Any) -> None:
         )
 
 
+STYLES = ("optax", "torch", "keras")
+
+
+def check_style(name: str, style: Any, **without: bool) -> None:
+    """Raise unless `style` is known, and where it is not optax's for an argument that the other libraries lack."""
+    if style not in STYLES:
+        raise invalid(name, f"style to be one of {', '.join(STYLES)}", repr(style))
+    for argument, given in without.items():
+        if style != "optax" and given:
+            raise invalid(name, f"{argument} left out with style={style!r}", "it set", f"{style} has no such option.")
+
+
 def check_dtype(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is None or a real floating dtype."""
     try:

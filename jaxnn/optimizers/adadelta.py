@@ -12,6 +12,7 @@ from jaxnn.optimizers._rule import (
     bounded,
     check_decay,
     check_number,
+    check_style,
     complement,
     ema,
     ema_square,
@@ -28,6 +29,9 @@ def adadelta(
     eps: ArrayLike = 1e-6,
     weight_decay: optax.ScalarOrSchedule = 0.0,
     weight_decay_mask: Any = None,
+    *,
+    decoupled: bool = False,
+    style: str = "optax",
 ) -> optax.GradientTransformationExtraArgs:
     """Adadelta on every leaf, [...] -> [...]: the gradient, scaled by the ratio of past steps to past gradients.
 
@@ -39,14 +43,18 @@ def adadelta(
       rho: in [0, 1); an array is held half a spacing of its dtype below 1, so a bfloat16 0.999 stays finite.
       eps: >= 0; it sets the size of the first step, sqrt(eps / (1 - rho)), and at 0 e_x never starts.
       weight_decay: λ >= 0 or a schedule: λ p is added to g first (L2). All but a Python 0 need params in `update`.
-      weight_decay_mask: which leaves decay: a tree of bools, a prefix of params, or a function of params to one.
+      weight_decay_mask: which leaves decay: globs of their paths ("*/w"), a tree of bools, a prefix of params, or a
+        function to one.
+      decoupled: λ p is added to δ instead, as in `adamw` and in Keras; update gains -lr λ p.
+      style: "optax", "torch" or "keras": whose numbers; all three have this one formula, and differ in defaults alone.
 
     Raises ValueError for an argument out of range, TypeError for one of another kind.
 
-    As PyTorch, and as optax with learning_rate=1. Unlike optax: `adadelta()` descends, where optax's default of None
-    climbs, as it leaves the sign of g; |g|² where optax squares complex gradients as they are; slots are real and at
-    least float32; 1 - rho is taken in Python floats; a finite gradient beyond 4.6e18 (in float32) counts as 4.6e18,
-    as its square would overflow and stop the coordinate for good. Slots `e_g`, `e_x`, as there.
+    As PyTorch, as optax with learning_rate=1, and as Keras, whose defaults are rate 1e-3, rho 0.95 and eps 1e-7. Unlike
+    optax: `adadelta()` descends, where optax's default of None climbs, as it leaves the sign of g; |g|² where optax
+    squares complex gradients as they are; slots are real and at least float32; 1 - rho is taken in Python floats; a
+    finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, as its square would overflow and stop the coordinate
+    for good. Slots `e_g`, `e_x`, as there.
 
     Zeiler, Adadelta: an adaptive learning rate method, 2012, Algorithm 1.
 
@@ -55,6 +63,7 @@ def adadelta(
     >>> update.round(4), optax.tree.get(state, "e_g").round(4)
     (Array([-0.3145,  0.3145], dtype=float32), Array([0.9, 0.9], dtype=float32))
     """
+    check_style("adadelta", style)
     check_decay("adadelta", "rho", rho)
     check_number("adadelta", "eps", eps)
     w = complement(rho)
@@ -75,4 +84,6 @@ def adadelta(
         name="adadelta",
         weight_decay=weight_decay,
         mask=weight_decay_mask,
+        decoupled=decoupled,
+        elementwise=True,
     )

@@ -18,6 +18,9 @@ def adagrad(
     eps: ArrayLike = 1e-7,
     *,
     eps_in_sqrt: bool = True,
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    mask: Any = None,
+    decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adagrad on every leaf, [...] -> [...]: rates of their own, that only fall; for sparse gradients.
 
@@ -28,10 +31,13 @@ def adagrad(
       initial_accumulator_value: >= 0, s at the start: 0.1 in optax and Keras, 0 in PyTorch and in the paper.
       eps: >= 0; at 0 a coordinate without any gradient so far stays where it is.
       eps_in_sqrt: sqrt(s + eps), as optax and Keras; or sqrt(s) + eps, as PyTorch and ONNX.
+      weight_decay: λ >= 0 or a schedule: λ p is added to g (L2), and `update` needs params. None leaves it out.
+      mask: which leaves decay: globs of their paths ("*/w"), a tree of bools, a prefix of params, or a function to one.
+      decoupled: λ p is added to the direction instead, as in `adamw`; update gains -lr λ p.
 
     Raises ValueError for an argument out of range, TypeError for one of another kind.
 
-    As optax, but for the keyword. Unlike optax: the slot `sum_of_squares` is real and at least float32, since a sum in
+    As optax, but for the keywords. Unlike optax: the slot `sum_of_squares` is real and at least float32, since a sum in
     bfloat16 stops growing at 256 times a square; a finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, as its
     square would overflow and stop the coordinate for good. PyTorch's lr_decay is a schedule.
 
@@ -53,4 +59,5 @@ def adagrad(
         return over(bounded(g), jnp.where(total == 0, 1, root)), {"sum_of_squares": total}
 
     slots: Slots = {"sum_of_squares": partial(real_f32, value=initial_accumulator_value)}
-    return per_leaf(slots, step, learning_rate, name="adagrad")
+    decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}
+    return per_leaf(slots, step, learning_rate, name="adagrad", elementwise=True, **decay)

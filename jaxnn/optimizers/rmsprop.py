@@ -16,6 +16,7 @@ from jaxnn.optimizers._rule import (
     check_flag,
     check_momentum,
     check_number,
+    check_style,
     complement,
     ema,
     ema_square,
@@ -41,6 +42,11 @@ def rmsprop(
     momentum: ArrayLike | None = None,
     nesterov: bool = False,
     bias_correction: bool = False,
+    *,
+    style: str = "optax",
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    mask: Any = None,
+    decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp on every leaf, [...] -> [...]: the gradient over its root mean square.
 
@@ -61,14 +67,20 @@ def rmsprop(
       nesterov: look one step ahead; needs momentum.
       bias_correction: divide m and v by 1 - decay^t. Then the first centered v is exactly 0, and the first update is
         -lr g / sqrt(eps).
+      style: whose numbers: "optax" and "keras" as above; "torch" has sqrt(v) + eps, whatever eps_in_sqrt says, and
+        keeps the rate out of u, update = -lr u. It sets the formula alone, not the defaults: PyTorch has decay 0.99,
+        Keras eps 1e-7.
+      weight_decay: λ >= 0 or a schedule: λ p is added to g (L2), and `update` needs params. None leaves it out.
+      mask: which leaves decay: globs of their paths ("*/w"), a tree of bools, a prefix of params, or a function to one.
+      decoupled: λ p is added to the direction instead, as in `adamw`; update gains -lr λ p.
 
-    Raises ValueError for an argument out of range and for nesterov without momentum, TypeError for one of another kind.
+    Raises ValueError for an argument out of range, for nesterov without momentum and for what another style lacks,
+    TypeError for one of another kind.
 
-    As optax; Keras has eps 1e-7; PyTorch has decay 0.99, eps_in_sqrt=False, and leaves the rate out of u. Unlike
-    optax: slots are at least float32, and real but for `mu` and `trace`; 1 - decay and 1 - decay^t are taken without
-    cancellation; centered keeps `var` in place of `nu`, as nu - |mu|² rounds negative and optax's update is then NaN;
-    a finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, as its square would overflow and stop the
-    coordinate for good; nesterov without momentum raises, as it would do nothing.
+    As optax. Unlike optax: slots are at least float32, and real but for `mu` and `trace`; 1 - decay and 1 - decay^t are
+    taken without cancellation; centered keeps `var` in place of `nu`, as nu - |mu|² rounds negative and optax's update
+    is then NaN; a finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, as its square would overflow and stop
+    the coordinate for good; nesterov without momentum raises, as it would do nothing.
 
     Tieleman and Hinton, Lecture 6.5, Neural networks for machine learning, 2012; centered and momentum: Graves,
     Generating sequences with recurrent neural networks, 2013.
@@ -78,6 +90,10 @@ def rmsprop(
     >>> update.round(3), optax.tree.get(state, "nu").round(6)
     (Array([-1.,  1.], dtype=float32), Array([2.25e+00, 2.50e-05], dtype=float32))
     """
+    torch = style == "torch"
+    check_style(
+        "rmsprop", style, nesterov=nesterov, bias_correction=bias_correction, eps_in_sqrt=not (eps_in_sqrt or torch)
+    )
     check_decay("rmsprop", "decay", decay)
     check_number("rmsprop", "eps", eps)
     check_number("rmsprop", "initial_scale", initial_scale)
@@ -111,13 +127,14 @@ def rmsprop(
             v = ema_square(s["nu"], g, w)
             new = {"nu": v}
         v = number(shared["of_v"], v) * v
-        root = jnp.sqrt(v + epsilon(eps, v)) if eps_in_sqrt else jnp.sqrt(v) + epsilon(eps, v)
+        root = jnp.sqrt(v + epsilon(eps, v)) if eps_in_sqrt and not torch else jnp.sqrt(v) + epsilon(eps, v)
         direction = over(bounded(g), root)
         if momentum is None:
             return direction, new
-        mu, scaled = number(momentum, g), number(shared["lr"], g) * direction
+        mu, scaled = number(momentum, g), direction if torch else number(shared["lr"], g) * direction
         trace = scaled + mu * s["trace"]
         return scaled + mu * trace if nesterov else trace, {**new, "trace": trace}
 
-    rate_outside = learning_rate if momentum is None else 1.0
-    return per_leaf(slots, step, rate_outside, name="rmsprop", share=share)
+    decays: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}
+    inside = momentum is not None and not torch
+    return per_leaf(slots, step, learning_rate, name="rmsprop", share=share, scaled=inside, elementwise=True, **decays)

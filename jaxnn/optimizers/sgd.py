@@ -19,8 +19,11 @@ def sgd(
     accumulator_dtype: DTypeLike | None = None,
     *,
     dampening: ArrayLike = 0.0,
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    mask: Any = None,
+    decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
-    """Gradient descent on every leaf, [...] -> [...], with or without momentum.
+    """Gradient descent on every leaf, [...] -> [...], with or without momentum; on a full batch or a part.
 
         m <- (1 - dampening) g + μ m;   update = -lr m,   with Nesterov -lr (g + μ m),   without momentum -lr g
 
@@ -30,6 +33,9 @@ def sgd(
       nesterov: look one step ahead; needs momentum.
       dampening: in [0, 1], of the gradient in m, from the second step on; with momentum.
       accumulator_dtype: of `trace`; None is the parameter's, but at least float32.
+      weight_decay: λ >= 0 or a schedule: λ p is added to g (L2), and `update` needs params. None leaves it out.
+      mask: which leaves decay: globs of their paths ("*/w"), a tree of bools, a prefix of params, or a function to one.
+      decoupled: λ p is added to the direction instead, as in `adamw`; update gains -lr λ p.
 
     Raises ValueError for an argument out of range and for nesterov without momentum, TypeError for one of another kind.
 
@@ -60,4 +66,5 @@ def sgd(
         trace = new + mu * s["trace"]
         return g + mu * trace if nesterov else trace, {"trace": trace}
 
-    return per_leaf(slots, step, learning_rate, name="sgd")
+    decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}
+    return per_leaf(slots, step, learning_rate, name="sgd", elementwise=True, **decay)

@@ -53,12 +53,13 @@ ALLOWED = {
     "_errors": set(),
     "_inputs": {"_errors"},
     "_paths": {"_errors"},
+    "_flat": {"_errors"},
     "activations": BASE,
     "init": BASE,
     "losses": BASE,
     "metrics": BASE | {"losses"},
     "regularizers": BASE,
-    "optimizers": BASE,
+    "optimizers": BASE | {"_flat"},
     "ops": BASE,
     "layer": BASE,
     "combinators": BASE | {"layer"},
@@ -67,7 +68,7 @@ ALLOWED = {
     "layers": BASE | {"layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
     "compiler": set(),
-    "train": BASE | {"layer", "compiler"},
+    "train": BASE | {"_flat", "layer", "compiler"},
     "data": BASE,
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adam, adamw, lion, radam, rmsprop, rprop, sgd
 
 LR = 0.01
 
@@ -286,3 +286,65 @@ def test_arguments_that_do_not_fit(make, error, text):
     with pytest.raises(error) as excinfo:
         make()
     assert str(excinfo.value) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (
+            lambda: rprop(lambda count: 0.1),
+            TypeError,
+            "rprop: expected learning_rate to be a number, got the function <lambda>. "
+            "Rprop finds its own steps: pass the first.",
+        ),
+        (
+            lambda: rprop(LR, eta_plus=0.5),
+            ValueError,
+            "rprop: expected eta_plus in [1, inf), got 0.5. Pass a number in that range.",
+        ),
+        (
+            lambda: radam(LR, threshold=3.0),
+            ValueError,
+            "radam: expected threshold in [4, inf), got 3.0. Pass a number in that range.",
+        ),
+        (
+            lambda: adam(LR, style="jax"),
+            ValueError,
+            "adam: expected style to be one of optax, torch, keras, got 'jax'.",
+        ),
+        (
+            lambda: adam(LR, nesterov=True, style="keras"),
+            ValueError,
+            "adam: expected nesterov left out with style='keras', got it set. keras has no such option.",
+        ),
+        (
+            lambda: rmsprop(LR, bias_correction=True, style="torch"),
+            ValueError,
+            "rmsprop: expected bias_correction left out with style='torch', got it set. torch has no such option.",
+        ),
+        (
+            lambda: adam(LR, weight_decay=0.1, decoupled=1),
+            TypeError,
+            "adam: expected decoupled to be True or False, got 1. It is fixed when the optimizer is made.",
+        ),
+        (
+            lambda: lion(LR, weight_decay=-1.0),
+            ValueError,
+            "lion: expected weight_decay in [0, inf), got -1.0. Pass a number in that range.",
+        ),
+    ],
+    ids=["schedule", "eta", "threshold", "style", "keras", "torch", "decoupled", "decay"],
+)
+def test_arguments_of_the_family(make, error, text):
+    with pytest.raises(error) as excinfo:
+        make()
+    assert str(excinfo.value) == text
+
+
+def test_a_mask_of_globs_names_the_paths_it_misses():
+    opt = adamw(LR, mask=["*/w", "*/scale"])
+    with pytest.raises(ValueError) as excinfo:
+        opt.update(params(), opt.init(params()), params())
+    assert str(excinfo.value) == (
+        "adamw: expected the mask of weight decay to match some of block/b, block/w, got '*/scale'."
+    )

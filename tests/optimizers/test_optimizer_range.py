@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.optimizers import adadelta, adagrad, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, adamax, adamw, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
 
 RATE = 0.5
 # an optimizer, and its first updates for gradients of 0, 1e-40 and 1e30, in units of the rate
@@ -24,6 +24,15 @@ TABLE = {
     "adagrad": (adagrad(RATE), (0, 1e-40 / 0.1**0.5, 1)),
     "adagrad of nothing": (adagrad(RATE, 0.0, 0.0), (0, 0, 1)),
     "adam": (adam(RATE), (0, 1e-32, 1)),
+    "adam keras": (adam(RATE, style="keras"), (0, 1e-32 * 0.001**0.5, 1)),
+    "adamw": (adamw(RATE, weight_decay=0.0), (0, 1e-32, 1)),
+    "nadam": (nadam(RATE), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
+    "amsgrad": (amsgrad(RATE), (0, 1e-32, 1)),
+    "adamax": (adamax(RATE), (0, 1e-32, 1)),
+    "radam": (radam(RATE), (0, 1e-40, 4.6116860e18)),  # no root in the first steps, but the bound
+    "lion": (lion(RATE, weight_decay=0.0), (0, 0, 1)),  # a denormal is 0 to a CPU
+    "rprop": (rprop(RATE), (0, 0, 1)),
+    "rmsprop torch": (rmsprop(RATE, style="torch"), (0, 1e-32, 10**0.5)),
     "adam nesterov": (adam(RATE, nesterov=True), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
 }
 

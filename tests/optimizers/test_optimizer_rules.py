@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adagrad, adam, rmsprop, sgd
+from jaxnn.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
 
 decimal.getcontext().prec = 50
 LR, STEPS = 0.01, 20
@@ -94,11 +94,85 @@ def adam_paper(gs, c, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, nesterov=False):
     return np.array(out)
 
 
+def amsgrad_paper(gs, c, b1=0.9, b2=0.999, eps=1e-8, bias_correction_mu=True, bias_correction_nu=True):
+    b, bb = c(b1), c(b2)
+    m, v, out = gs[0] * c(0), size2(gs[0]) * c(0), []
+    largest = v
+    for t, g in enumerate(gs, 1):
+        m = b * m + (c(1) - b) * g
+        v = bb * v + (c(1) - bb) * size2(g)
+        largest = np.maximum(largest, v / (c(1) - bb**t) if bias_correction_nu else v)
+        m_hat = m / (c(1) - b**t) if bias_correction_mu else m
+        out.append(-c(LR) * m_hat / (np.sqrt(largest) + c(eps)))
+    return np.array(out)
+
+
+def adamax_paper(gs, c, b1=0.9, b2=0.999, eps=1e-8):
+    b, m, u, out = c(b1), gs[0] * c(0), size2(gs[0]) * c(0), []
+    for t, g in enumerate(gs, 1):
+        m = b * m + (c(1) - b) * g
+        u = np.maximum(c(b2) * u, abs(g) + c(eps))
+        out.append(-c(LR) * m / (c(1) - b**t) / u)
+    return np.array(out)
+
+
+def radam_paper(gs, c, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, threshold=5.0, nesterov=False):
+    b, bb = c(b1), c(b2)
+    m, v, out, far = gs[0] * c(0), size2(gs[0]) * c(0), [], c(2) / (c(1) - bb) - c(1)
+    for t, g in enumerate(gs, 1):
+        m = b * m + (c(1) - b) * g
+        v = bb * v + (c(1) - bb) * size2(g)
+        m_hat = m / (c(1) - b**t)
+        if nesterov:
+            m_hat = b * m / (c(1) - b ** (t + 1)) + (c(1) - b) * g / (c(1) - b**t)
+        rho = far - c(2 * t) * bb**t / (c(1) - bb**t)
+        if rho >= c(threshold):
+            r = np.sqrt((rho - 4) * (rho - 2) * far / ((far - 4) * (far - 2) * rho))
+            m_hat = r * m_hat / (np.sqrt(v / (c(1) - bb**t) + c(eps_root)) + c(eps))
+        out.append(-c(LR) * m_hat)
+    return np.array(out)
+
+
+def lion_paper(gs, c, b1=0.9, b2=0.99, weight_decay=0.0):
+    assert weight_decay == 0
+    m, out = gs[0] * c(0), []
+    for g in gs:
+        out.append(-c(LR) * np.sign(c(b1) * m + (c(1) - c(b1)) * g))
+        m = c(b2) * m + (c(1) - c(b2)) * g
+    return np.array(out)
+
+
+def rprop_paper(gs, c, eta_minus=0.5, eta_plus=1.2, min_step_size=1e-6, max_step_size=50.0):
+    size, before, out = [c(LR)] * len(gs[0]), [c(0)] * len(gs[0]), []
+    for g in gs:
+        update = []
+        for i, slope in enumerate(g):
+            turn = slope * before[i]
+            if turn > 0:
+                size[i] = min(size[i] * c(eta_plus), c(max_step_size))
+            elif turn < 0:
+                size[i], slope = max(size[i] * c(eta_minus), c(min_step_size)), c(0)
+            before[i] = slope
+            update.append(-size[i] if slope > 0 else size[i] if slope < 0 else c(0))
+        out.append(update)
+    return np.array(out)
+
+
 def product(**choices):
     return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
 
 
-RULES = {"sgd": (sgd, sgd_paper), "rmsprop": (rmsprop, rmsprop_paper), "adam": (adam, adam_paper)}
+RULES = {
+    "sgd": (sgd, sgd_paper),
+    "rmsprop": (rmsprop, rmsprop_paper),
+    "adam": (adam, adam_paper),
+    "nadam": (nadam, lambda gs, c: adam_paper(gs, c, nesterov=True)),
+    "amsgrad": (amsgrad, amsgrad_paper),
+    "adamax": (adamax, adamax_paper),
+    "radam": (radam, radam_paper),
+    "lion": (lion, lion_paper),
+    "rprop": (rprop, rprop_paper),
+}
 MOMENTA = [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}]
 FLAGS = ("eps_in_sqrt", "centered", "bias_correction")
 OPTIONS = [
@@ -111,6 +185,14 @@ OPTIONS = [
     *(("rmsprop", options) for options in product(decay=[0.0], **{flag: [False, True] for flag in FLAGS})),
     *(("adam", options) for options in product(eps_root=[0.0, 1e-3], nesterov=[False, True])),
     *(("adam", options) for options in [{"b1": 0.0}, {"b2": 0.0}, {"b1": 0.0, "b2": 0.0, "nesterov": True}]),
+    ("nadam", {}),
+    *(("amsgrad", options) for options in product(bias_correction_mu=[False, True], bias_correction_nu=[False, True])),
+    *(("amsgrad", options) for options in [{"b1": 0.0}, {"b2": 0.0}]),
+    *(("adamax", options) for options in [{}, {"b1": 0.0}, {"b2": 0.0}, {"b2": 0.5, "eps": 1e-2}]),
+    *(("radam", options) for options in product(b2=[0.999, 0.99, 0.5], nesterov=[False, True])),
+    *(("radam", options) for options in [{"threshold": 4.0}, {"threshold": 12.0, "eps_root": 1e-3}, {"b2": 0.0}]),
+    *(("lion", {"weight_decay": 0.0} | options) for options in [{}, {"b1": 0.0}, {"b2": 0.5}]),
+    *(("rprop", options) for options in [{}, {"eta_minus": 0.1, "eta_plus": 3.0, "max_step_size": 0.1}]),
 ]
 # one of the coordinates has a mean far above its spread, one is often 0, one is small beside every eps
 GRADIENTS = (np.random.default_rng(0).standard_normal((STEPS, 5)) + np.array([0, 10, 0, 0, 0])) * [1, 1, 100, 1e-6, 1]
@@ -186,8 +268,12 @@ COMPLEX = (GRADIENTS + 1j * GRADIENTS[::-1]).astype(np.complex64)
         (adadelta(LR), lambda gs: adadelta_paper(gs, float)),
         (adam(LR), lambda gs: adam_paper(gs, float)),
         (adam(LR, nesterov=True), lambda gs: adam_paper(gs, float, nesterov=True)),
+        (amsgrad(LR), lambda gs: amsgrad_paper(gs, float)),
+        (adamax(LR), lambda gs: adamax_paper(gs, float)),
+        (radam(LR), lambda gs: radam_paper(gs, float)),
+        (rprop(LR), lambda gs: rprop_paper(gs.real, float) + 1j * rprop_paper(gs.imag, float)),
     ],
-    ids=["sgd", "rmsprop", "rmsprop-centered", "adadelta", "adam", "nadam"],
+    ids=["sgd", "rmsprop", "rmsprop-centered", "adadelta", "adam", "nadam", "amsgrad", "adamax", "radam", "rprop"],
 )
 def test_complex_gradients(ours, paper):
     got = trajectory(ours, jnp.asarray(COMPLEX))
@@ -204,8 +290,8 @@ def decaying(count):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    # optax's centered variance with both of these is often below 0, and its update NaN
-    [(n, o) for n, o in OPTIONS if not (o.get("centered") and (o["bias_correction"] or "decay" in o))],
+    # optax's centered variance with both of these is often below 0, and its update NaN; its rprop is a step late
+    [(n, o) for n, o in OPTIONS if n != "rprop" and not (o.get("centered") and (o["bias_correction"] or "decay" in o))],
     ids=label,
 )
 @pytest.mark.slow
@@ -235,6 +321,13 @@ def test_adadelta_as_optax(rate, weight_decay, mask, x64):
     assert worst(trajectory(adadelta(rate, **options), gs, x), want) < 1e-12
 
 
+def test_optax_rprop_is_ours_a_step_late():
+    gs = jnp.asarray(np.abs(GRADIENTS)[:, :4])  # of one sign: no step is taken back
+    ours, theirs = trajectory(rprop(LR), gs), trajectory(optax.rprop(LR), gs)
+    np.testing.assert_allclose(theirs[1:], ours[:-1], rtol=1e-6)
+    assert not theirs[0].any()
+
+
 # ---- how exact
 
 
@@ -259,6 +352,28 @@ def test_adam_over_2000_steps(kind):
     want = adam_paper(gs.astype(np.float64), float)
     assert worst(scanned(adam(LR), gs), want) < 2e-6
     assert worst(scanned(optax.adam(LR), gs), want) > 5e-6  # what is gained
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "vanishing", "growing", "sparse"])
+@pytest.mark.parametrize("name", ["nadam", "amsgrad", "adamax", "radam"])
+@pytest.mark.slow
+def test_its_family_over_2000_steps(name, kind):
+    gs = long_gradients(kind)
+    ours, paper = RULES[name]
+    want = paper(gs.astype(np.float64), float)
+    assert worst(scanned(ours(LR), gs), want) < 2e-6
+
+
+def test_the_first_rectified_steps():
+    gs = long_gradients("normal")[:12]
+    want = radam_paper(exact(gs), Decimal)
+    assert worst(scanned(radam(LR), gs)[5:], want[5:]) < 2e-6
+    assert worst(scanned(optax.radam(LR), gs)[5:], want[5:]) > 2e-5  # ρ from two numbers near 2000
+    traced = jax.jit(
+        lambda b2: jax.lax.scan(lambda s, g: radam(LR, b2=b2).update(g, s)[::-1], radam(LR).init(gs[0]), gs)[1]
+    )
+    want = radam_paper(exact(gs), Decimal, b2=float(np.float32(0.999)))
+    assert worst(np.asarray(traced(np.float32(0.999)))[5:], want[5:]) < 3e-6
 
 
 def test_adam_with_traced_decays_is_as_good_as_their_float32_values():
@@ -319,8 +434,26 @@ def test_the_bound_holds_complex_parts():
         (rmsprop(LR, centered=True, momentum=0.9), {"mu", "var", "trace"}),
         (adadelta(), {"e_g", "e_x"}),
         (adam(LR), {"mu", "nu"}),
+        (amsgrad(LR), {"mu", "nu", "nu_max"}),
+        (adamax(LR), {"mu", "nu"}),
+        (radam(LR), {"mu", "nu"}),
+        (lion(LR), {"mu"}),
+        (rprop(LR), {"step_sizes", "prev_updates"}),
     ],
-    ids=["sgd", "momentum", "rmsprop", "centered", "centered-momentum", "adadelta", "adam"],
+    ids=[
+        "sgd",
+        "momentum",
+        "rmsprop",
+        "centered",
+        "centered-momentum",
+        "adadelta",
+        "adam",
+        "amsgrad",
+        "adamax",
+        "radam",
+        "lion",
+        "rprop",
+    ],
 )
 def test_slot_names(opt, slots):
     assert set(opt.init(jnp.zeros(2))) == slots | {"count"}
@@ -380,3 +513,42 @@ def test_adagrad_is_the_papers_in_float64(start, outside):
     np.testing.assert_allclose(scanned(opt, gs), want, rtol=1e-5)
     if not outside:
         np.testing.assert_allclose(scanned(optax.adagrad(LR, start, eps), gs), want, rtol=1e-5)
+
+
+# ---- weight decay of every optimizer
+
+DECAYING = {
+    "sgd": lambda **o: sgd(LR, 0.9, **o),
+    "rmsprop": lambda **o: rmsprop(LR, **o),
+    "rmsprop momentum": lambda **o: rmsprop(LR, momentum=0.9, **o),
+    "rmsprop torch": lambda **o: rmsprop(LR, momentum=0.9, style="torch", **o),
+    "adagrad": lambda **o: adagrad(LR, **o),
+    "adam": lambda **o: adam(LR, **o),
+    "nadam": lambda **o: nadam(LR, **o),
+    "amsgrad": lambda **o: amsgrad(LR, **o),
+    "adamax": lambda **o: adamax(LR, **o),
+    "radam": lambda **o: radam(LR, **o),
+    "lion": lambda **o: lion(LR, **({"weight_decay": 0.0, "decoupled": False} | o)),
+    "rprop": lambda **o: rprop(LR, **o),
+    "adadelta": lambda **o: adadelta(LR, **{{"mask": "weight_decay_mask"}.get(k, k): v for k, v in o.items()}),
+}
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_decay_is_l2_or_decoupled_and_goes_by_path(name):
+    make, decay = DECAYING[name], 0.1
+    gs = [{"a": {"w": jnp.asarray(g), "b": jnp.asarray(g)}} for g in GRADIENTS[:4]]
+    x = jax.tree.map(lambda g: jnp.linspace(-1.0, 1.0, 5), gs[0])
+    plain, l2 = make(), make(weight_decay=decay, mask="*/w")
+    own = make(weight_decay=decay, mask=["*/w"], decoupled=True)
+    states = [opt.init(x) for opt in (plain, l2, plain, own)]
+    for g in gs:
+        bare, states[0] = plain.update(g, states[0], x)
+        got, states[1] = l2.update(g, states[1], x)
+        added = {"a": {"w": g["a"]["w"] + decay * x["a"]["w"], "b": g["a"]["b"]}}
+        want, states[2] = plain.update(added, states[2], x)
+        np.testing.assert_allclose(got["a"]["w"], want["a"]["w"], rtol=2e-5, atol=1e-9)
+        np.testing.assert_array_equal(got["a"]["b"], bare["a"]["b"])
+        got, states[3] = own.update(g, states[3], x)
+        np.testing.assert_allclose(got["a"]["w"], bare["a"]["w"] - LR * decay * x["a"]["w"], rtol=2e-5, atol=1e-9)
+        np.testing.assert_array_equal(got["a"]["b"], bare["a"]["b"])

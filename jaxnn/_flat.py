@@ -1,0 +1,93 @@
+"""Trees of arrays as one vector per dtype, and the transformations that may be applied to them so."""
+
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxnn._errors import describe, wrong_type
+
+
+class Elementwise(optax.GradientTransformationExtraArgs):
+    """A transformation that does the same to every element, whatever array it stands in: what `flat` may join."""
+
+    __slots__ = ()
+
+
+def check_elementwise(where: str, optimizer: Any) -> None:
+    """Raise unless `optimizer` says of itself that it treats every element alike."""
+    if not isinstance(optimizer, Elementwise):
+        got = "another transformation" if isinstance(optimizer, optax.GradientTransformation) else describe(optimizer)
+        fix = "Those of nn without a mask do, and compensated ones."
+        raise wrong_type(where, "an optimizer that treats every element alike", got, fix)
+
+
+class Layout(NamedTuple):
+    """Where the leaves of a tree lie: its structure, and the dtype and shape of each leaf in its order."""
+
+    structure: Any
+    leaves: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Flat:
+    """A tree of arrays as one vector per dtype: a pytree with as many leaves as there are dtypes.
+
+    A thousand small arrays cost a thousand small operations wherever trees are mapped; their vector costs one.
+
+    Attributes:
+      vectors: dtype name -> [n], its leaves in the tree's order, [..., n] where the tree was stacked.
+      layout: the tree's structure and the shapes of its leaves, static.
+
+    >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
+    >>> params.vectors["float32"].shape, params.tree()["w"].shape
+    ((9,), (2, 3))
+    """
+
+    __slots__ = ("layout", "vectors")
+
+    def __init__(self, vectors: dict[str, Any], layout: Layout) -> None:
+        self.vectors, self.layout = vectors, layout
+
+    @classmethod
+    def of(cls, tree: Any, like: Any = None) -> "Flat":
+        """`tree`, joined in groups of the dtypes of `like`, a tree of its structure; by default its own."""
+        leaves, structure = jax.tree.flatten(tree)
+        leaves = [jnp.asarray(x) for x in leaves]
+        names = [str(x.dtype) for x in (leaves if like is None else map(jnp.asarray, jax.tree.leaves(like)))]
+        layout = Layout(structure, tuple((name, x.shape) for name, x in zip(names, leaves, strict=True)))
+        vectors = {}
+        for name in sorted(set(names)):
+            group = [x for own, x in zip(names, leaves, strict=True) if own == name]
+            dtype = jnp.result_type(*group)
+            vectors[name] = jnp.concatenate([x.astype(dtype).reshape(-1) for x in group])
+        return cls(vectors, layout)
+
+    def tree(self) -> Any:
+        """The tree. Its gradient is one concatenation; that of so many slices would be a sum of padded vectors."""
+        parts = {}
+        for name, vector in self.vectors.items():
+            sizes = [prod(shape) for own, shape in self.layout.leaves if own == name]
+            parts[name] = iter(jax.lax.split(vector, sizes, axis=vector.ndim - 1))
+        leaves = []
+        for name, shape in self.layout.leaves:
+            part: Array = next(parts[name])
+            leaves.append(part.reshape(*part.shape[:-1], *shape))
+        return jax.tree.unflatten(self.layout.structure, leaves)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
+        """The vectors under the names of their dtypes."""
+        names = tuple(self.vectors)
+        return tuple((jax.tree_util.DictKey(name), self.vectors[name]) for name in names), (names, self.layout)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[tuple[str, ...], Layout], vectors: Any) -> "Flat":
+        """The inverse."""
+        names, layout = static
+        return cls(dict(zip(names, vectors, strict=True)), layout)
+
+    def __repr__(self) -> str:
+        return f"Flat({self.vectors})"
