@@ -4,8 +4,11 @@ from jaxnn.optimizers.adadelta import adadelta
 from jaxnn.optimizers.adagrad import adagrad
 from jaxnn.optimizers.adam import adam, adamw, amsgrad, nadam
 from jaxnn.optimizers.adamax import adamax
+from jaxnn.optimizers.flat import flat
 from jaxnn.optimizers.groups import by_path
 from jaxnn.optimizers.lion import lion
+from jaxnn.optimizers.low_precision import compensated, stochastic_rounding
+from jaxnn.optimizers.quantized import quantized
 from jaxnn.optimizers.radam import radam
 from jaxnn.optimizers.rmsprop import rmsprop
 from jaxnn.optimizers.rprop import rprop
@@ -19,10 +22,14 @@ __all__ = [
     "adamw",
     "amsgrad",
     "by_path",
+    "compensated",
+    "flat",
     "lion",
     "nadam",
+    "quantized",
     "radam",
     "rmsprop",
     "rprop",
     "sgd",
+    "stochastic_rounding",
 ]

@@ -81,7 +81,7 @@ TABLE = {
     "adam nesterov": (adam, 1e-2, {"nesterov": True}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999]}),
 }
 # they take optimizers: no rule of their own, no namesake in optax
-WRAPPERS = {"by_path"}
+WRAPPERS = {"by_path", "compensated", "flat", "quantized", "stochastic_rounding"}
 NAMES = sorted(set(optimizers.__all__) - WRAPPERS)
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64, jnp.complex64]
 standard = partial(jax.numpy_dtype_promotion, "standard")  # for optax's wrappers, which are not strict

@@ -1,0 +1,164 @@
+"""Weights in bfloat16 or float16 that train: what an addition rounds away is kept, or is rounded by chance."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._flat import Elementwise
+from jaxnn.optimizers._rule import wide
+
+
+def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """Kahan's summation of the updates, [...] -> [...]: what a weight of few bits cannot take is kept for later.
+
+        wanted = lost + update;   p' = p + wanted, as `optax.apply_updates` rounds it;   lost <- wanted - (p' - p)
+
+    A bfloat16 weight near 1 moves in steps of 1/128, so that updates of 1e-3 are lost, each by itself, for ever.
+    The optimizer within sees params + lost, and gradients, in float32, and so its moments are float32 as well.
+
+    Args:
+      optimizer: any, ours or optax's.
+
+    State: `inner`, and `lost` in the dtypes of params: with bfloat16 a weight has 16 bits of its own and 16 of these.
+    `update` needs params. Float32 params gain as well, by their last bits. Fold it around everything that changes the
+    updates, as the last of a chain: it counts on its updates being applied.
+
+    Raises ValueError for an update without params.
+
+    Kahan, Further remarks on reducing truncation errors, 1965; Zamirai et al., Revisiting bfloat16 training, 2021.
+
+    >>> import jaxnn as nn
+    >>> opt, p = compensated(nn.sgd(1.0)), jnp.ones((), jnp.bfloat16)
+    >>> state = opt.init(p)
+    >>> for _ in range(8):
+    ...     update, state = opt.update(jnp.full((), 1e-3, jnp.bfloat16), state, p)
+    ...     p = optax.apply_updates(p, update)
+    >>> p.item(), state["lost"].item()
+    (0.9921875, -0.00018310546875)
+    """
+    inner = _checked("compensated", optimizer)
+
+    def init(params: Any) -> dict[str, Any]:
+        with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
+            return {"inner": inner.init(_widened(params)), "lost": jax.tree.map(jnp.zeros_like, params)}
+
+    def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
+        if params is None:
+            raise invalid("compensated", "params", "None", "Call update(grads, state, params).")
+        exact = jax.tree.map(jnp.add, _widened(params), _widened(state["lost"]))
+        with jax.numpy_dtype_promotion("standard"):
+            changes, after = inner.update(_widened(updates), state["inner"], exact, **extra)
+
+        def add(p: Array, lost: Array, change: Array) -> tuple[Array, Array]:
+            dtype, p = p.dtype, p.astype(wide(p.dtype))
+            wanted = lost.astype(p.dtype) + change.astype(p.dtype)
+            given = _rounded(_rounded(p + wanted, dtype) - p, dtype)
+            became = _rounded(p + given, dtype)
+            return given.astype(dtype), ((p - became) + wanted).astype(dtype)
+
+        given, lost = _two(add, params, state["lost"], changes)
+        return given, {"inner": after, "lost": lost}
+
+    kind = Elementwise if isinstance(optimizer, Elementwise) else optax.GradientTransformationExtraArgs
+    return kind(init, update)
+
+
+def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> optax.GradientTransformationExtraArgs:
+    """Updates that round a weight up or down by chance, so that their mean is exact, [...] -> [...].
+
+        p' = one of the two neighbours of p + update, the nearer the likelier;   update' = p' - p
+
+    Without the memory that `compensated` takes, and with noise of the size of a weight's last bit. The optimizer within
+    sees params and gradients in float32, and so its moments are float32 as well. Params of 32 and 64 bits pass.
+
+    Args:
+      optimizer: any, ours or optax's.
+      key: what the chances are drawn from; vmap over it for members with chances of their own.
+
+    State: `inner`, and `key`, raw key data, another at each step. `update` needs params. Where a weight changes its
+    sign or more than doubles, p' - p may itself need rounding, to the nearest.
+
+    Raises ValueError for an update without params, TypeError for what is no key.
+
+    Gupta et al., Deep learning with limited numerical precision, 2015.
+
+    >>> import jaxnn as nn
+    >>> opt, p = stochastic_rounding(nn.sgd(1.0), jax.random.key(0)), jnp.ones(4096, jnp.bfloat16)
+    >>> update, _ = opt.update(jnp.full(4096, 1e-3, jnp.bfloat16), opt.init(p), p)
+    >>> sorted(set(update.tolist())), round(update.astype(jnp.float32).mean().item(), 4)
+    ([-0.00390625, 0.0], -0.001)
+    """
+    inner = _checked("stochastic_rounding", optimizer)
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
+        raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", key)
+    implementation, start = jax.random.key_impl(key), jax.random.key_data(key)
+
+    def init(params: Any) -> dict[str, Any]:
+        with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
+            return {"inner": inner.init(_widened(params)), "key": start}
+
+    def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
+        if params is None:
+            raise invalid("stochastic_rounding", "params", "None", "Call update(grads, state, params).")
+        with jax.numpy_dtype_promotion("standard"):
+            changes, after = inner.update(_widened(updates), state["inner"], _widened(params), **extra)
+        following, now = jax.random.split(jax.random.wrap_key_data(state["key"], impl=implementation))
+
+        def change(p: Array, exact: Array, key: Array) -> Array:
+            if jnp.finfo(p.dtype).bits >= 32:
+                return exact.astype(p.dtype)
+            own = p.astype(jnp.float32)
+            new = _drawn(own + exact.astype(jnp.float32), p.dtype, key)
+            return _rounded(new - own, p.dtype).astype(p.dtype)
+
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.tree.unflatten(structure, [jax.random.fold_in(now, i) for i in range(len(leaves))])
+        given = jax.tree.map(change, params, changes, keys)
+        return given, {"inner": after, "key": jax.random.key_data(following)}
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs:
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise wrong_type(name, "an optax.GradientTransformation", optimizer)
+    return optax.with_extra_args_support(optimizer)
+
+
+def _widened(tree: Any) -> Any:
+    """The tree in float32 where its leaves are narrower."""
+
+    def widened(x: Any) -> Any:
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, wide(x.dtype), sharding=x.sharding)
+        return jnp.asarray(x).astype(wide(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+    return jax.tree.map(widened, tree)
+
+
+def _rounded(x: Array, dtype: Any) -> Array:
+    """`x` rounded to the values of `dtype`, in its own: a cast there and back is what XLA may leave out."""
+    info = jnp.finfo(dtype)
+    return x if info.bits >= 32 else jax.lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=info.nmant)
+
+
+def _drawn(x: Array, dtype: Any, key: Array) -> Array:
+    """`x` rounded by chance to one of its two neighbours in `dtype`, in float32."""
+    near = _rounded(x, dtype)
+    side = jnp.where(x > near, jnp.inf, -jnp.inf).astype(dtype)
+    far = jnp.nextafter(near.astype(dtype), side).astype(x.dtype)
+    chance = jnp.where(x == near, 0.0, (x - near) / jnp.where(x == near, 1.0, far - near))
+    return jnp.where(jax.random.uniform(key, x.shape, x.dtype) < chance, far, near)
+
+
+def _two(f: Any, tree: Any, *others: Any) -> tuple[Any, Any]:
+    """`f` of every leaf, which gives two, as two trees."""
+    structure: Any
+    leaves, structure = jax.tree.flatten(tree)
+    pairs = [f(*xs) for xs in zip(leaves, *map(structure.flatten_up_to, others), strict=True)]
+    return structure.unflatten([a for a, _ in pairs]), structure.unflatten([b for _, b in pairs])
