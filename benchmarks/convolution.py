@@ -1,10 +1,13 @@
 """A CNN's train step in `lax.scan` over outside, eight CNNs under `vmap` over in turn, `compiler_options` over none.
 
+The eight are measured twice: as steps that are called, where fresh memory for eight networks is paid for at every call,
+and as scans of steps, which is how `fit` trains them.
+
     python benchmarks/convolution.py [rounds, by default 15]
 
 Each pair alternates in one process, after a warm-up; the ratio of the medians, and its range over three parts of the
-rounds. "stock" is the same network by `lax.conv_general_dilated`. All but the last
-column's other side is compiled with `nn.compiler_options()`.
+rounds. "stock" is the same network by `lax.conv_general_dilated`. All but the other side of the last column is compiled
+with `nn.compiler_options()`.
 """
 
 import sys
@@ -22,6 +25,7 @@ import jaxnn as nn
 
 STEPS = 4
 MEMBERS = 8
+WIDTHS = 24, 28, 28, 28
 
 
 def stock(x: jax.Array, w: jax.Array, *, stride: int = 1, groups: int = 1) -> jax.Array:
@@ -108,6 +112,20 @@ def in_vmap(conv: Callable, shape: tuple, windows: list, strides: tuple, groups:
     return lambda: together(params, batch), lambda: [one(*member) for member in each]
 
 
+def in_vmap_and_scan(
+    conv: Callable, shape: tuple, windows: list, strides: tuple, groups: int
+) -> tuple[Callable, Callable]:
+    params, batch = drawn(shape, windows, MEMBERS)
+    each = [jax.tree.map(lambda v, i=i: v[i], (params, batch)) for i in range(MEMBERS)]
+    f = partial(step, conv, strides, groups)
+
+    def steps(f: Callable, params: list, batch: tuple) -> list:
+        return lax.scan(lambda p, _: (f(p, batch), None), params, None, length=STEPS)[0]
+
+    one, together = compiled(partial(steps, f)), compiled(partial(steps, jax.vmap(f)))
+    return lambda: together(params, batch), lambda: [one(*member) for member in each]
+
+
 def with_options(conv: Callable, shape: tuple, windows: list, strides: tuple, groups: int) -> tuple[Callable, Callable]:
     params, batch = drawn(shape, windows)
     f = partial(step, conv, strides, groups)
@@ -118,14 +136,20 @@ def with_options(conv: Callable, shape: tuple, windows: list, strides: tuple, gr
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
-    titles = zip(("scan / outside", "vmap of 8 / 8 in turn", "options / none"), (24, 28, 28), strict=True)
+    pairs = {
+        "scan / outside": in_scan,
+        "vmap of 8 / 8 in turn": in_vmap,
+        "the same in scans": in_vmap_and_scan,
+        "options / none": with_options,
+    }
+    titles = zip(pairs, WIDTHS, strict=True)
     print(" " * 38 + "".join(f"{title:>{width}}{'ms':>9}" for title, width in titles))
     for name, what in NETWORKS.items():
         for label, conv in (("ours", nn.ops.conv), ("stock", stock)):
             fewer = rounds if label == "ours" else max(3, rounds // 5)
-            cells = [ratio(*pair(conv, *what), fewer) for pair in (in_scan, in_vmap, with_options)]
+            cells = [ratio(*pair(conv, *what), fewer) for pair in pairs.values()]
             texts = [f"{r:8.3f} ({low:.3f}, {high:.3f})" for r, low, high, _ in cells]
-            columns = [f"{text:>{w}}{cell[3]:9.1f}" for text, cell, w in zip(texts, cells, (24, 28, 28), strict=True)]
+            columns = [f"{text:>{w}}{cell[3]:9.1f}" for text, cell, w in zip(texts, cells, WIDTHS, strict=True)]
             print(f"{name:30}{label:8}{''.join(columns)}", flush=True)
 
 

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Members of a vmap over both operands that are laid out one by one; beyond it a grouped convolution compiles faster.
-UNROLLED_MEMBERS = 16
-HOW = ("stride", "padding", "x_dilation", "w_dilation")
+# Members of a vmap over both operands, and groups on a CPU, that are laid out one by one; more would compile too long.
+UNROLLED = 16
+HOW = ("stride", "padding", "x_dilation", "w_dilation", "groups")
 
 
 def bilinear_conv(
@@ -27,18 +27,19 @@ def bilinear_conv(
     padding: tuple[tuple[int, int], ...],
     x_dilation: tuple[int, ...],
     w_dilation: tuple[int, ...],
+    groups: int = 1,
 ) -> Array:
-    """[n, *space, c], [*window, c, features] -> [n, *space', features]; one entry a space axis in each argument."""
+    """[n, *space, c], [*window, c / groups, features] -> [n, *space', features]; one entry a space axis elsewhere."""
     x, w = equally_varying(x, w)
     return _primitives()["conv"].bind(
-        x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation
+        x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation, groups=groups
     )
 
 
 def native_conv(
     x: Array, w: Array, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int = 1
 ) -> Array:
-    """The same by lax, gradients and all; with groups, which the primitive does not know."""
+    """The same by lax, gradients and all."""
     space = "DHW"[3 - len(stride) :]
     numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
     more = [
@@ -72,9 +73,10 @@ def _dw(dy: Array, x: Array, w: Any, **how: Any) -> Array:
 
 
 def _dx_canonical(
-    dy: Array, w: Array, *, space: tuple[int, ...], stride: Any, padding: Any, x_dilation: Any, w_dilation: Any
+    dy: Array, w: Array, *, space: Any, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int
 ) -> Array:
     """dy against the mirrored window with in- and outputs exchanged; stride and x's dilation change places."""
+    assert groups == 1
     pads = []
     for i, n in enumerate(space):
         window = (w.shape[i] - 1) * w_dilation[i] + 1
@@ -87,9 +89,10 @@ def _dx_canonical(
 
 
 def _dw_canonical(
-    x: Array, dy: Array, *, window: tuple[int, ...], stride: Any, padding: Any, x_dilation: Any, w_dilation: Any
+    x: Array, dy: Array, *, window: Any, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int
 ) -> Array:
     """x, channels as examples, against dy as window, examples as channels; stride, w's dilation change places."""
+    assert groups == 1
     pads = []
     for i, k in enumerate(window):
         width = (x.shape[i + 1] - 1) * x_dilation[i] + 1
@@ -103,29 +106,61 @@ def _dw_canonical(
 
 
 def _dx_native(dy: Array, w: Array, *, space: tuple[int, ...], **how: Any) -> Array:
-    x = equally_varying(dy, jnp.zeros((dy.shape[0], *space, w.shape[-2]), dy.dtype))[1]
+    channels = w.shape[-2] * how["groups"]
+    x = equally_varying(dy, jnp.zeros((dy.shape[0], *space, channels), dy.dtype))[1]
     return jax.linear_transpose(lambda x: native_conv(x, w, **how), x)(dy)[0]
 
 
 def _dw_native(x: Array, dy: Array, *, window: tuple[int, ...], **how: Any) -> Array:
-    w = equally_varying(dy, jnp.zeros((*window, x.shape[-1], dy.shape[-1]), dy.dtype))[1]
+    channels = x.shape[-1] // how["groups"]
+    w = equally_varying(dy, jnp.zeros((*window, channels, dy.shape[-1]), dy.dtype))[1]
     return jax.linear_transpose(lambda w: native_conv(x, w, **how), w)(dy)[0]
 
 
-def _batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
+def _by_group(canonical: Any, native: Any) -> Any:
+    """Group by group, since XLA's grouped convolutions and above all their gradients are naive loops on a CPU."""
+
+    def form(a: Array, b: Array, *, groups: int, **how: Any) -> Array:
+        if groups == 1:
+            return canonical(a, b, groups=1, **how)
+        if groups > UNROLLED:
+            return native(a, b, groups=groups, **how)
+        parts = zip(jnp.split(a, groups, -1), jnp.split(b, groups, -1), strict=True)
+        return jnp.concatenate([canonical(*part, groups=1, **how) for part in parts], -1)
+
+    return form
+
+
+def _one_by_one(f: Any, operands: tuple[Array, Array], axes: tuple[int, int]) -> tuple[Array, int]:
+    a, b = (jnp.moveaxis(v, axis, 0) for v, axis in zip(operands, axes, strict=True))
+    return jnp.stack([f(a[i], b[i]) for i in range(len(a))]), 0
+
+
+def _few(operands: tuple[Array, Array], axes: tuple[Any, Any]) -> bool:
+    """Whether both operands differ from member to member, and the members are few."""
+    return None not in axes and 1 <= operands[0].shape[axes[0]] <= UNROLLED
+
+
+def _conv_batched(
+    operands: tuple[Array, Array], axes: tuple[Any, Any], *, groups: int, **how: Any
+) -> tuple[Array, int]:
     (x, w), (x_axis, w_axis) = operands, axes
+    conv: Any = partial(bilinear_conv, groups=groups, **how)
+    if _few(operands, axes):
+        return _one_by_one(conv, operands, axes)
     if w_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
-        y = bilinear_conv(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w, **how)
+        y = conv(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w)
         return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    if x_axis is None:
+    if x_axis is None:  # the members' features become features, within each group
         w = jnp.moveaxis(w, w_axis, -2)
-        y = bilinear_conv(x, w.reshape(*w.shape[:-2], -1), **how)
-        return y.reshape(*y.shape[:-1], *w.shape[-2:]), y.ndim - 1
-    x, w = jnp.moveaxis(x, x_axis, 0), jnp.moveaxis(w, w_axis, 0)
-    if 1 <= len(x) <= UNROLLED_MEMBERS:
-        return jnp.stack([bilinear_conv(x[i], w[i], **how) for i in range(len(x))]), 0
-    return jax.vmap(lambda x, w: native_conv(x, w, **how))(x, w), 0
+        *lead, members, features = w.shape
+        w = jnp.swapaxes(w.reshape(*lead, members, groups, -1), -2, -3)
+        y = conv(x, w.reshape(*lead, -1))
+        y = jnp.swapaxes(y.reshape(*y.shape[:-1], groups, members, -1), -2, -3)
+        return y.reshape(*y.shape[:-2], features), y.ndim - 3
+    native: Any = partial(native_conv, groups=groups, **how)
+    return jax.vmap(native, axes)(x, w), 0
 
 
 def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
@@ -148,21 +183,23 @@ def _primitives() -> dict[str, Any]:
     from jax.extend.core import Primitive
     from jax.interpreters import ad, batching, mlir
 
-    def primitive(name: str, forms: dict[str | None, Any], like: Any, batched: Any, transposes: tuple) -> Any:
+    def primitive(name: str, forms: dict[str | None, Any], like: Any, rule: Any, transposes: tuple) -> Any:
         p, static = Primitive(name), ("space", "window", *HOW)
         p.def_impl(jax.jit(partial(_bound, p), static_argnames=static))
         p.def_abstract_eval(lambda a, b, **how: jax.make_jaxpr(partial(like, **how))(a, b).out_avals[0])
         ad.defbilinear(p, *transposes)
-        batching.primitive_batchers[p] = batched
+        batching.primitive_batchers[p] = rule
         for platform, form in forms.items():
             mlir.register_lowering(p, mlir.lower_fun(form, multiple_results=False), platform=platform)
         return p
 
-    def vmapped(form: Any) -> Any:
-        def batched(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
+    def batched(name: str, form: Any) -> Any:
+        def rule(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
+            if _few(operands, axes):
+                return _one_by_one(partial(_primitives()[name].bind, **how), operands, axes)
             return jax.vmap(partial(form, **how), axes)(*operands), 0
 
-        return batched
+        return rule
 
     def dx_by_dy(x: Array, dy: Any, w: Array, *, space: Any, **how: Any) -> Array:
         return bilinear_conv(x, w, **how)
@@ -176,12 +213,17 @@ def _primitives() -> dict[str, Any]:
     def dw_by_dy(w: Array, x: Array, dy: Any, *, window: Any, **how: Any) -> Array:
         return bilinear_conv(x, w, **how)
 
-    dx = {None: _dx_native, "cpu": _dx_canonical}
-    dw = {None: _dw_native, "cpu": _dw_canonical}
+    conv_cpu = _by_group(native_conv, native_conv)
+    dx_cpu, dw_cpu = _by_group(_dx_canonical, _dx_native), _by_group(_dw_canonical, _dw_native)
+    conv, dx, dw = (
+        {None: native_conv, "cpu": conv_cpu},
+        {None: _dx_native, "cpu": dx_cpu},
+        {None: _dw_native, "cpu": dw_cpu},
+    )
     return {
-        "conv": primitive("conv", {None: native_conv}, native_conv, _batched, (_dx, _dw)),
-        "dx": primitive("conv_dx", dx, _dx_canonical, vmapped(_dx_canonical), (dx_by_dy, dx_by_w)),
-        "dw": primitive("conv_dw", dw, _dw_canonical, vmapped(_dw_canonical), (dw_by_x, dw_by_dy)),
+        "conv": primitive("conv", conv, native_conv, _conv_batched, (_dx, _dw)),
+        "dx": primitive("conv_dx", dx, dx_cpu, batched("dx", dx_cpu), (dx_by_dy, dx_by_w)),
+        "dw": primitive("conv_dw", dw, dw_cpu, batched("dw", dw_cpu), (dw_by_x, dw_by_dy)),
     }
 
 

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating
-from jaxnn.ops._bilinear import UNROLLED_MEMBERS, bilinear_conv, native_conv
+from jaxnn.ops._bilinear import bilinear_conv, native_conv
 from jaxnn.ops._window import Padding, pads, per_axis, taps
 
 ConvPadding = Padding | Literal["causal"]
@@ -54,7 +54,7 @@ def conv(
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
     sides = pads("conv", _explicit("conv", padding, window, dilation), x.shape[1:-1], window, stride, dilation)
-    return _convolved(x, w, groups, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
+    return bilinear_conv(x, w, groups=groups, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
 
 
 def depthwise_conv(
@@ -178,7 +178,7 @@ def conv_transpose(
     w = jnp.flip(w, tuple(range(rank)))
     w = w.reshape(*window, features, groups, channels // groups)
     w = jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*window, channels // groups, groups * features)
-    return _convolved(x, w, groups, stride=(1,) * rank, padding=sides, x_dilation=stride, w_dilation=dilation)
+    return bilinear_conv(x, w, groups=groups, stride=(1,) * rank, padding=sides, x_dilation=stride, w_dilation=dilation)
 
 
 def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
@@ -190,18 +190,3 @@ def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
     if w.dtype != x.dtype:
         raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
     return x, w
-
-
-def _convolved(x: Array, w: Array, groups: int, **how: Any) -> Array:
-    """Group by group on a CPU, where XLA's gradients of a grouped convolution are naive loops, 10 times slower."""
-
-    def native(x: Array, w: Array) -> Array:
-        return native_conv(x, w, **how, groups=groups)
-
-    def split(x: Array, w: Array) -> Array:
-        parts = zip(jnp.split(x, groups, -1), jnp.split(w, groups, -1), strict=True)
-        return jnp.concatenate([bilinear_conv(*part, **how) for part in parts], -1)
-
-    if groups == 1:
-        return bilinear_conv(x, w, **how)
-    return native(x, w) if groups > UNROLLED_MEMBERS else lax.platform_dependent(x, w, cpu=split, default=native)

@@ -460,4 +460,10 @@ def test_groups_in_value_and_gradients_under_scan_and_vmap(groups):
     )
     jax.tree.map(lambda a, b: assert_close(a[0], b), got, want)
     xs, ws = jnp.stack([x, 2 * x]), jnp.stack([w, w / 2])
-    assert_close(jax.vmap(f)(xs, ws), jnp.stack([g(xs[0], ws[0]), g(xs[1], ws[1])]))
+    for axes in [(0, 0), (0, None), (None, 0)]:
+        pairs = [(xs[i] if axes[0] == 0 else x, ws[i] if axes[1] == 0 else w) for i in range(2)]
+        members = (xs if axes[0] == 0 else x, ws if axes[1] == 0 else w)
+        assert_close(jax.vmap(f, axes)(*members), jnp.stack([g(*pair) for pair in pairs]))
+        slopes = jax.grad(lambda x, w: jnp.sin(g(x, w)).sum(), (0, 1))
+        got = jax.vmap(jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1)), axes)(*members)
+        jax.tree.map(assert_close, got, jax.tree.map(lambda *v: jnp.stack(v), *(slopes(*pair) for pair in pairs)))
