@@ -10,6 +10,8 @@ from jax import Array
 
 from jaxnn._errors import describe, wrong_type
 
+FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
+
 
 class Elementwise(optax.GradientTransformationExtraArgs):
     """A transformation that does the same to every element, whatever array it stands in: what `flat` may join."""
@@ -39,8 +41,9 @@ class Flat:
     A thousand small arrays cost a thousand small operations wherever trees are mapped; their vector costs one.
 
     Attributes:
-      vectors: dtype name -> [n], its leaves in the tree's order, [..., n] where the tree was stacked.
-      layout: the tree's structure and the shapes of its leaves, static.
+      vectors: dtype name -> [n], its leaves in the tree's order, [..., n] where the tree was stacked; those apart from
+        the others lie in vectors of their own, "frozen_float32".
+      layout: the tree's structure, and each leaf's vector and shape; static. It is the same for a part of the vectors.
 
     >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     >>> params.vectors["float32"].shape, params.tree()["w"].shape
@@ -53,11 +56,16 @@ class Flat:
         self.vectors, self.layout = vectors, layout
 
     @classmethod
-    def of(cls, tree: Any, like: Any = None) -> "Flat":
-        """`tree`, joined in groups of the dtypes of `like`, a tree of its structure; by default its own."""
+    def of(cls, tree: Any, like: Any = None, frozen: Any = None) -> "Flat":
+        """`tree`, joined in groups of the dtypes of `like`, a tree of its structure; by default its own.
+
+        Where `frozen`, a tree of bools, is True, leaves are kept apart from the others.
+        """
         leaves, structure = jax.tree.flatten(tree)
         leaves = [jnp.asarray(x) for x in leaves]
         names = [str(x.dtype) for x in (leaves if like is None else map(jnp.asarray, jax.tree.leaves(like)))]
+        if frozen is not None:
+            names = [FROZEN * bool(f) + name for name, f in zip(names, jax.tree.leaves(frozen), strict=True)]
         layout = Layout(structure, tuple((name, x.shape) for name, x in zip(names, leaves, strict=True)))
         vectors = {}
         for name in sorted(set(names)):
@@ -77,6 +85,16 @@ class Flat:
             part: Array = next(parts[name])
             leaves.append(part.reshape(*part.shape[:-1], *shape))
         return jax.tree.unflatten(self.layout.structure, leaves)
+
+    def divided(self) -> tuple["Flat", "Flat"]:
+        """Its vectors without the frozen ones, and these."""
+        trained = {name: v for name, v in self.vectors.items() if not name.startswith(FROZEN)}
+        frozen = {name: v for name, v in self.vectors.items() if name.startswith(FROZEN)}
+        return Flat(trained, self.layout), Flat(frozen, self.layout)
+
+    def joined(self, other: "Flat") -> "Flat":
+        """The inverse of `divided`."""
+        return Flat({**self.vectors, **other.vectors}, self.layout)
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
         """The vectors under the names of their dtypes."""

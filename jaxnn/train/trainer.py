@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._flat import Flat, check_elementwise
 from jaxnn._paths import globs, matching
 from jaxnn.layer import Layer
 
@@ -20,7 +22,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: number of steps taken, int32.
-      params: all params of the model, frozen ones too.
+      params: all params of the model, frozen ones too: a nested dict, or their vectors with `flat=True`.
       state: the model's state.
       opt_state: the optimizer's state, for the params that are trained.
       key: raw key data; step i draws from `fold_in(key, i)`.
@@ -68,6 +70,7 @@ def trainer(
     metrics: Mapping[str, Callable] | None = None,
     regularizer: Callable | None = None,
     frozen: str | Sequence[str] = (),
+    flat: bool = False,
 ) -> Trainer:
     """Supervised training on batches `(x, y)`: the loss is the mean over residuals of `loss(model(x), y)`.
 
@@ -78,8 +81,13 @@ def trainer(
         predictions of the whole set).
       regularizer: `params -> number`, added to the loss; it sees the frozen params too.
       frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state.
+      flat: keep params, gradients and the optimizer's state as one vector per dtype, split where the model reads them.
+        The numbers stay; the update is that of one array, but to split is a copy: on a CPU the two are about even, and
+        compiling takes longer. `params.tree()` gives the dict that the model takes; the optimizer must treat every
+        element alike, as in `nn.flat`.
 
-    Raises TypeError for what is no model, loss or optimizer, ValueError for a pattern that matches no path.
+    Raises TypeError for what is no model, loss or optimizer, and for one that `flat` cannot serve, ValueError for a
+    pattern that matches no path.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -113,11 +121,16 @@ def trainer(
             value = value + regularizer(params)
         return value, (state, {name: metric(prediction, y) for name, metric in measures.items()})
 
-    return objective_trainer(init, objective, optimizer, frozen=frozen)
+    return objective_trainer(init, objective, optimizer, frozen=frozen, flat=flat)
 
 
 def objective_trainer(
-    init: Callable, objective: Callable, optimizer: optax.GradientTransformation, *, frozen: str | Sequence[str] = ()
+    init: Callable,
+    objective: Callable,
+    optimizer: optax.GradientTransformation,
+    *,
+    frozen: str | Sequence[str] = (),
+    flat: bool = False,
 ) -> Trainer:
     """Training of anything, from the function that is minimised.
 
@@ -126,7 +139,7 @@ def objective_trainer(
       objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
         metrics is one number, a mean over the examples of the batch; none of them is named "loss".
       optimizer: any `optax.GradientTransformation`.
-      frozen: as in `trainer`.
+      frozen, flat: as in `trainer`.
 
     >>> import jaxnn as nn
     >>> def objective(params, state, batch, *, key, train):
@@ -143,6 +156,11 @@ def objective_trainer(
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
     patterns = globs("trainer", "frozen", frozen)
+    if flat:
+        check_elementwise("trainer", optimizer)
+    divided: Callable = Flat.divided if flat else partial(_split, patterns=patterns)
+    joined: Callable = Flat.joined if flat else _merge
+    whole: Callable = Flat.tree if flat else lambda params: params
 
     def start(key: jax.Array, batch: Any) -> TrainState:
         key = typed(key)
@@ -152,18 +170,19 @@ def objective_trainer(
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
             raise wrong_type("trainer", "init to return params as a nested dict", params)
-        matching("trainer", params, patterns, argument="frozen")
+        rests = matching("trainer", params, patterns, argument="frozen")
+        params = Flat.of(params, frozen=rests) if flat else params
         with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(_split(params, patterns)[0])
+            opt_state = optimizer.init(divided(params)[0])
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
     def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        trained, kept = _split(ts.params, patterns)
+        trained, kept = divided(ts.params)
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
-        def value(trained: dict) -> tuple:
-            loss, aux = objective(_merge(trained, kept), ts.state, batch, key=key, train=True)
+        def value(trained: Any) -> tuple:
+            loss, aux = objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
             return loss, (aux[0], _measures(loss, aux[1]))
 
         (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(trained)
@@ -172,10 +191,10 @@ def objective_trainer(
                 grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
             )
             trained = optax.apply_updates(trained, updates)
-        return TrainState(ts.step + 1, _merge(trained, kept), state, opt_state, ts.key), metrics
+        return TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key), metrics
 
     def evaluate(ts: TrainState, batch: Any) -> Metrics:
-        loss, (_, metrics) = objective(ts.params, ts.state, batch, key=None, train=False)
+        loss, (_, metrics) = objective(whole(ts.params), ts.state, batch, key=None, train=False)
         return _measures(loss, metrics)
 
     return Trainer(start, step, evaluate)

@@ -1,0 +1,166 @@
+"""Trees as vectors: the same numbers from `flat` and from a trainer that keeps all as vectors, and what they refuse."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _close import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxnn as nn
+from jaxnn._flat import Flat
+
+RATE = 0.01
+RULES = {
+    "sgd": nn.sgd(RATE, 0.9, weight_decay=0.1),
+    "rmsprop": nn.rmsprop(RATE, centered=True, momentum=0.9),
+    "adadelta": nn.adadelta(RATE),
+    "adagrad": nn.adagrad(RATE),
+    "adam": nn.adam(RATE),
+    "adamw": nn.adamw(RATE),
+    "amsgrad": nn.amsgrad(RATE),
+    "adamax": nn.adamax(RATE),
+    "nadam": nn.nadam(RATE),
+    "radam": nn.radam(RATE),
+    "lion": nn.lion(RATE),
+    "rprop": nn.rprop(RATE),
+    "compensated": nn.compensated(nn.adam(RATE)),
+}
+
+
+def tree(seed, dtype=jnp.float32):
+    rng = np.random.default_rng(seed)
+    return {
+        "stem": {"w": jnp.asarray(rng.normal(size=(3, 4)), dtype), "b": jnp.asarray(rng.normal(size=4), dtype)},
+        "head": [jnp.asarray(rng.normal(), dtype), jnp.asarray(rng.normal(size=(2, 0, 3)), dtype)],
+        "low": jnp.asarray(rng.normal(size=5), jnp.bfloat16),
+    }
+
+
+def walked(opt, steps=3):
+    """The updates of some steps, params following."""
+    x = tree(0)
+    state, out = opt.init(x), []
+    for seed in range(1, steps + 1):
+        updates, state = opt.update(tree(seed), state, x)
+        with jax.numpy_dtype_promotion("standard"):
+            x = optax.apply_updates(x, updates)
+        out.append(updates)
+    return out
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_flat_gives_the_same_updates(name):
+    got, want = walked(nn.flat(RULES[name])), walked(RULES[name])
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), got, want)
+    assert jax.tree.map(lambda x: x.dtype, got) == jax.tree.map(lambda x: x.dtype, want)
+
+
+def test_flat_without_params_under_jit_and_vmap_over_rates():
+    grads = [tree(1), tree(2)]
+
+    def updates(make, rate):
+        opt = make(rate)
+        state = opt.init(tree(0))
+        first, state = opt.update(grads[0], state)
+        return first, opt.update(grads[1], state)[0]
+
+    rates = jnp.array([1e-3, 1e-2, 1e-1])
+    got = jax.jit(jax.vmap(partial(updates, lambda rate: nn.flat(nn.adam(rate)))))(rates)
+    want = jax.vmap(partial(updates, nn.adam))(rates)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6 if a.dtype == jnp.float32 else 1e-2), got, want
+    )
+
+
+def test_the_state_is_one_vector_per_dtype():
+    state = nn.flat(nn.adam(RATE)).init(tree(0))
+    assert {k: v.shape for k, v in state["mu"].vectors.items()} == {"bfloat16": (5,), "float32": (17,)}
+
+
+REFUSED = {
+    "masked": (lambda: nn.adamw(RATE, mask="*/w"), "another transformation"),
+    "quantized": (lambda: nn.quantized(nn.adam(RATE)), "another transformation"),
+    "optax": (lambda: optax.adam(RATE), "another transformation"),
+    "chain": (lambda: optax.chain(optax.clip_by_global_norm(1.0), nn.adam(RATE)), "another transformation"),
+    "number": (lambda: 0.1, "0.1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_looks_at_an_array_as_a_whole_is_refused(case):
+    make, got = REFUSED[case]
+    with pytest.raises(TypeError) as caught:
+        nn.flat(make())
+    text = f"expected an optimizer that treats every element alike, got {got}. Those of nn without a mask do, "
+    assert str(caught.value) == f"flat: {text}and compensated ones."
+    if case != "number":
+        with pytest.raises(TypeError) as caught:
+            nn.trainer(nn.dense(1), nn.losses.squared_error, make(), flat=True)
+        assert str(caught.value) == f"trainer: {text}and compensated ones."
+
+
+def test_gradients_that_do_not_fit_name_the_path():
+    opt, x = nn.flat(nn.adam(RATE)), {"a": jnp.ones(2), "b": jnp.ones(3)}
+    with pytest.raises(ValueError) as caught:
+        opt.update({"a": jnp.ones(2), "b": jnp.ones(2)}, opt.init(x), x)
+    assert str(caught.value) == (
+        "flat at b: expected a gradient of shape [3] as in params, got float32[2]. "
+        "Pass gradients with respect to the tree that init was given."
+    )
+
+
+shapes = st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=6)
+
+
+@given(shapes=shapes, halves=st.lists(st.booleans(), min_size=6, max_size=6), frozen=st.integers(0, 63))
+@settings(max_examples=30, deadline=None)
+def test_a_tree_comes_back_from_its_vectors(shapes, halves, frozen):
+    dtypes = [jnp.bfloat16 if half else jnp.float32 for half in halves]
+    x = {f"x{i}": jnp.full(shape, i, dtype) for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))}
+    apart = {name: bool(frozen >> i & 1) for i, name in enumerate(x)}
+    joined = Flat.of(x, frozen=apart)
+    trained, rest = joined.divided()
+    back = trained.joined(rest).tree()
+    assert jax.tree.structure(back) == jax.tree.structure(x)
+    for name in x:
+        assert back[name].dtype == x[name].dtype
+        np.testing.assert_array_equal(back[name], x[name])
+    assert sum(v.size for v in rest.vectors.values()) == sum(x[name].size for name, f in apart.items() if f)
+
+
+# ---- a trainer of vectors
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 3)).astype(np.float32)
+DATA = X, np.tanh(X[:, :1])
+MODEL = nn.serial(nn.dense(4, name="stem"), nn.tanh, nn.batch_norm(), nn.dense(1, name="head"))
+HOW = {"epochs": 3, "batch_size": 8}
+
+
+def trainer(flat, **options):
+    return nn.trainer(MODEL, nn.losses.squared_error, nn.adam(0.03), flat=flat, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"frozen": "stem/*"}, {"regularizer": nn.regularizers.l2(0.1)}], ids=str)
+def test_a_fit_of_vectors_gives_the_same_params(options):
+    run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)
+    want = nn.fit(trainer(False, **options), jax.random.key(0), DATA, DATA, **HOW)
+    jax.tree.map(assert_close, run.best.params.tree(), want.best.params)
+    jax.tree.map(assert_close, run.history, want.history)
+    frozen = options.get("frozen") is not None
+    assert set(run.ts.params.vectors) == {"float32"} | ({"frozen_float32"} if frozen else set())
+    moments = jax.tree.leaves(want.ts.opt_state["mu"])
+    assert run.ts.opt_state["mu"].vectors["float32"].size == sum(m.size for m in moments)
+
+
+def test_seeds_under_vmap_and_driven():
+    keys = jax.random.split(jax.random.key(0), 2)
+    runs = nn.drive(trainer(True), keys, DATA, progress=False, **HOW)
+    want = nn.drive(trainer(False), keys, DATA, progress=False, **HOW)
+    jax.tree.map(assert_close, runs.best.params.tree(), want.best.params)
