@@ -1,0 +1,105 @@
+"""What holds of every rule whatever the shapes, dtypes and hyper-parameters: drawn at random."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import jaxnn as nn
+
+# name -> its hyper-parameters and their ranges
+RATES = {"learning_rate": (1e-6, 1.0)}
+MOMENTS = {"b1": (0.0, 0.99), "b2": (0.0, 0.9999), "eps": (1e-8, 1.0)}
+DECAY = {"weight_decay": (0.0, 1.0)}
+RULES = {
+    "sgd": (nn.sgd, RATES | {"momentum": (0.0, 0.99)} | DECAY),
+    "rmsprop": (nn.rmsprop, RATES | {"decay": (0.0, 0.999), "eps": (1e-8, 1.0), "momentum": (0.0, 0.99)} | DECAY),
+    "adadelta": (nn.adadelta, RATES | {"rho": (0.0, 0.999), "eps": (1e-8, 1.0)} | DECAY),
+    "adagrad": (nn.adagrad, RATES | {"initial_accumulator_value": (0.0, 1.0), "eps": (1e-8, 1.0)} | DECAY),
+    "adam": (nn.adam, RATES | MOMENTS | DECAY),
+    "adamw": (nn.adamw, RATES | MOMENTS | DECAY),
+    "amsgrad": (nn.amsgrad, RATES | MOMENTS | DECAY),
+    "adamax": (nn.adamax, RATES | MOMENTS | DECAY),
+    "nadam": (nn.nadam, RATES | MOMENTS | DECAY),
+    "radam": (nn.radam, RATES | MOMENTS | DECAY),
+    "lion": (nn.lion, RATES | {"b1": (0.0, 0.99), "b2": (0.0, 0.9999)} | DECAY),
+    "rprop": (nn.rprop, RATES | {"eta_minus": (0.0, 0.9), "eta_plus": (1.0, 3.0)} | DECAY),
+}
+SHAPES = [(), (7,), (2, 0), (3, 2, 2)]
+DTYPES = ["float32", "bfloat16", "float16", "complex64"]
+STEPS = 3
+
+
+@cache
+def walk(name):
+    """Updates of some steps as one program of gradients and hyper-parameters, all of them traced."""
+    make, _ = RULES[name]
+
+    def updates(gs, p, hyper):
+        opt = make(**hyper)
+        _, out = jax.lax.scan(lambda s, g: opt.update(g, s, p)[::-1], opt.init(p), gs)
+        return out
+
+    return jax.jit(updates)
+
+
+@st.composite
+def problems(draw, name):
+    """Gradients [steps, ...], a parameter and hyper-parameters."""
+    shape, dtype = draw(st.sampled_from(SHAPES)), draw(st.sampled_from(DTYPES))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = 10.0 ** draw(st.integers(-6, 3))
+    values = rng.normal(size=(STEPS + 1, *shape)) * size
+    if dtype == "complex64":
+        values = values + 1j * rng.normal(size=values.shape) * size
+    values = jnp.asarray(values * (rng.uniform(size=values.shape) > 0.2), dtype)
+    hyper = {k: np.float32(draw(st.floats(*bounds))) for k, bounds in RULES[name][1].items()}
+    return values[:-1], values[-1], hyper
+
+
+def drawn(test):
+    """The test for every rule, on problems drawn from `data`."""
+    test = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])(test)
+    return pytest.mark.slow(pytest.mark.parametrize("name", RULES)(given(data=st.data())(test)))
+
+
+@drawn
+def test_finite_gradients_give_finite_updates_of_the_parameters_dtype(name, data):
+    gs, p, hyper = data.draw(problems(name))
+    out = walk(name)(gs, p, hyper)
+    assert out.dtype == p.dtype
+    assert out.shape == gs.shape
+    assert bool(jnp.all(jnp.isfinite(out)))
+
+
+@drawn
+def test_an_element_does_not_know_its_neighbours(name, data):
+    gs, p, hyper = data.draw(problems(name))
+    if not p.size:
+        return
+    tiny = float(jnp.finfo(gs.dtype).tiny)
+    whole = np.asarray(walk(name)(gs, p, hyper)).reshape(STEPS, -1)
+    for i in {0, p.size - 1}:
+        one = walk(name)(gs.reshape(STEPS, -1)[:, i], p.reshape(-1)[i], hyper)
+        np.testing.assert_allclose(
+            np.asarray(one, whole.dtype), whole[:, i], rtol=4 * float(jnp.finfo(gs.dtype).eps), atol=tiny
+        )
+
+
+@drawn
+def test_a_rate_of_zero_moves_nothing(name, data):
+    gs, p, hyper = data.draw(problems(name))
+    if name == "rprop":  # its rate is the first step alone, bounded from below afterwards
+        return
+    out = walk(name)(gs, p, hyper | {"learning_rate": np.float32(0)})
+    assert not np.any(np.asarray(out))
+
+
+@drawn
+def test_the_opposite_gradients_at_the_opposite_place_give_the_opposite_updates(name, data):
+    gs, p, hyper = data.draw(problems(name))
+    np.testing.assert_array_equal(walk(name)(-gs, -p, hyper), -walk(name)(gs, p, hyper))
