@@ -1,7 +1,7 @@
 """Functional neural networks and whole training runs on JAX.
 
 Layers, combinators, activations, optimizers and training are here; the other names live in their rooms: `nn.ops`,
-`nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`.
+`nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`, `nn.points`.
 """
 
 from jaxnn import data, init, losses, metrics, ops, regularizers
@@ -102,15 +102,20 @@ from jaxnn.optimizers import (
 from jaxnn.summary import summary
 from jaxnn.train import (
     Run,
+    Sweep,
     Trainer,
     TrainState,
+    cross_validate,
     drive,
+    ensemble,
     fit,
     load,
     objective_trainer,
+    points,
     predict,
     recalibrate,
     save,
+    sweep,
     trainer,
 )
 
@@ -119,6 +124,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Layer",
     "Run",
+    "Sweep",
     "Tap",
     "TrainState",
     "Trainer",
@@ -144,6 +150,7 @@ __all__ = [
     "conv",
     "conv_lstm",
     "conv_transpose",
+    "cross_validate",
     "data",
     "decoder_block",
     "dense",
@@ -154,6 +161,7 @@ __all__ = [
     "elu",
     "embed",
     "encoder_block",
+    "ensemble",
     "fit",
     "flat",
     "flatten",
@@ -192,6 +200,7 @@ __all__ = [
     "parallel",
     "patches",
     "perceptron",
+    "points",
     "predict",
     "prelu",
     "quantized",
@@ -226,6 +235,7 @@ __all__ = [
     "stochastic_depth",
     "stochastic_rounding",
     "summary",
+    "sweep",
     "swish",
     "tanh",
     "thresholded_relu",

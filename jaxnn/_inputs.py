@@ -7,6 +7,8 @@ import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
 
+MEMBERS = "jaxnn_members"  # the mesh axis along which whole runs lie, each with a key of its own
+
 
 def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
     """Raises unless `value` is a whole number >= `least`."""
@@ -15,8 +17,11 @@ def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
 
 
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The key of this shard: under `shard_map`, folded with the index along every mesh axis over which `x` varies."""
-    manual = jax.sharding.get_abstract_mesh().manual_axes
+    """The key of this shard: under `shard_map`, folded with the index along every mesh axis over which `x` varies.
+
+    But for that of members, whose keys are their own: they draw what they would draw alone.
+    """
+    manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis != MEMBERS]
     if not manual:
         return key
     varying = jax.typeof(x).manual_axis_type.varying

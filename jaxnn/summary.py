@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnn._errors import describe
+from jaxnn._flops import flops_of, programs_in
 from jaxnn.capture import Watch
 from jaxnn.layer import WATCH, Layer, as_layer, struct
 
@@ -111,7 +112,7 @@ def _count(jaxpr: Any, scope: str, times: int, flops: dict[str, int]) -> None:
     """Adds the FLOPs of a program to those of the scopes (layer paths) in which its operations stand."""
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
-        programs = [p for v in eqn.params.values() for p in _programs(v)]
+        programs = [p for v in eqn.params.values() for p in programs_in(v)]
         if eqn.primitive.name == "cond":  # one branch runs: count the dearest
             branches: list[dict[str, int]] = [{} for _ in programs]
             for program, counted in zip(programs, branches, strict=True):
@@ -123,70 +124,4 @@ def _count(jaxpr: Any, scope: str, times: int, flops: dict[str, int]) -> None:
             for program in programs[:1] if "custom" in eqn.primitive.name else programs:
                 _count(program, inner, times * repeats, flops)
         else:
-            flops[inner] = flops.get(inner, 0) + times * _flops(eqn)
-
-
-def _programs(value: Any) -> list[Any]:
-    """The programs inside an operation's parameters, open ones; closed ones have theirs as `jaxpr`."""
-    if hasattr(value, "eqns"):
-        return [getattr(value, "jaxpr", value)]
-    return [p for v in value for p in _programs(v)] if isinstance(value, tuple | list) else []
-
-
-# Operations that move, choose, convert or make values, and compute none.
-_FREE = frozenset(
-    [
-        "broadcast_in_dim",
-        "reshape",
-        "transpose",
-        "squeeze",
-        "expand_dims",
-        "slice",
-        "dynamic_slice",
-        "dynamic_update_slice",
-        "pad",
-        "concatenate",
-        "gather",
-        "convert_element_type",
-        "bitcast_convert_type",
-        "copy",
-        "copy_p",
-        "iota",
-        "rev",
-        "select_n",
-        "platform_index",
-        "stop_gradient",
-        "device_put",
-        "split",
-        "pvary",
-        "random_wrap",
-        "random_unwrap",
-        "random_bits",
-        "random_seed",
-        "random_fold_in",
-        "threefry2x32",
-        "shift_left",
-        "shift_right_logical",
-    ]
-)
-
-
-def _flops(eqn: Any) -> int:
-    name = eqn.primitive.name
-    if name in _FREE:
-        return 0
-    shapes = [v.aval.shape for v in eqn.invars if hasattr(v.aval, "shape")]
-    made = sum(prod(v.aval.shape) for v in eqn.outvars if hasattr(v.aval, "shape"))
-    if name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        return 2 * made * prod(shapes[0][i] for i in contracted)
-    if name == "conv":  # our own: the window is [*window, c, features]
-        return 2 * made * prod(shapes[1][:-1])
-    if name == "conv_general_dilated":
-        out_features = eqn.params["dimension_numbers"].rhs_spec[0]
-        return 2 * made * prod(shapes[1]) // shapes[1][out_features]
-    if name.startswith("reduce_window"):
-        return made * prod(eqn.params["window_dimensions"])
-    if name.startswith(("reduce_", "arg", "cum", "sort")):
-        return prod(shapes[0])
-    return made
+            flops[inner] = flops.get(inner, 0) + times * flops_of(eqn)

@@ -54,6 +54,7 @@ ALLOWED = {
     "_inputs": {"_errors"},
     "_paths": {"_errors"},
     "_flat": {"_errors"},
+    "_flops": set(),
     "activations": BASE,
     "init": BASE,
     "losses": BASE,
@@ -64,11 +65,11 @@ ALLOWED = {
     "layer": BASE,
     "combinators": BASE | {"layer"},
     "capture": BASE | {"layer"},
-    "summary": BASE | {"layer", "capture"},
+    "summary": BASE | {"_flops", "layer", "capture"},
     "layers": BASE | {"layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
     "compiler": set(),
-    "train": BASE | {"_flat", "layer", "compiler"},
+    "train": BASE | {"_flat", "_flops", "layer", "compiler"},
     "data": BASE,
 }
 
@@ -119,6 +120,7 @@ ROOMS = {
             "optimizers",
             "layers",
             "train",
+            "train.points",
         )
     },
 }

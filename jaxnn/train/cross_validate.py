@@ -1,0 +1,142 @@
+"""Cross-validation: every fold of the data is a member of one sweep."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_count, check_examples
+from jaxnn.layer import fold_name
+from jaxnn.train.sweep import Strategy, Sweep, check_concrete, sweep
+from jaxnn.train.trainer import typed
+
+
+class CrossValidation(NamedTuple):
+    """What `cross_validate` found.
+
+    Attributes:
+      scores: one for each fold, [folds], or a tree of such.
+      mean, std: their mean and standard deviation; the latter divides by the number of folds, as NumPy's.
+      predictions: for every example, [n, ...], by the run that did not see it.
+      fold: the fold in which each example was held out, int32[n].
+      sweep: the runs, with the strategy by which they went.
+
+    >>> import jaxnn as nn
+    >>> y = np.arange(6) % 2
+    >>> found = nn.cross_validate(lambda key, train, x: jnp.eye(2)[x], jax.random.key(0), (y, y), nn.metrics.accuracy,
+    ...                           folds=3)
+    >>> found.scores.tolist(), found.mean.item(), found.predictions.shape
+    ([1.0, 1.0, 1.0], 1.0, (6, 2))
+    """
+
+    scores: Any
+    mean: Any
+    std: Any
+    predictions: Any
+    fold: np.ndarray
+    sweep: Sweep
+
+
+def cross_validate(
+    run: Callable[..., Any],
+    key: jax.Array,
+    data: tuple[Any, Any],
+    score: Callable[..., Any],
+    *,
+    folds: int = 10,
+    stratified: bool = True,
+    strategy: Strategy = "auto",
+) -> CrossValidation:
+    """Each of k parts of the data predicted by a run that was trained on the others, all of them one `sweep`.
+
+    Every example is held out exactly once. The parts differ by one example at most; so that one program serves all,
+    each run trains on n - ⌈n/k⌉ examples, and one with a smaller part to predict leaves out one more, drawn at random.
+    What fills up the smaller parts is cut off again before it is scored: scores and predictions are exact.
+
+    Args:
+      run: `run(key, train, x) -> predictions`, traceable: trains on `train`, a pair `(x, y)` of n - ⌈n/k⌉ examples,
+        and predicts for `x`, ⌈n/k⌉ others: a tree of arrays with the examples on axis 0. For example
+        `nn.predict(model, *nn.fit(trainer, key, train, epochs=20).best, x)`.
+      key: of the parts, and of the runs, which get one each.
+      data: a pair `(x, y)`, each a tree of arrays with n examples on axis 0.
+      score: `score(predictions, y) -> number`, or a tree of numbers, called for each part with NumPy arrays of exactly
+        its examples, outside the program: `nn.metrics.accuracy`, or anything else.
+      folds: k, 2 to n.
+      stratified: y is one array of labels [n], integers, and every part gets ⌊n_c/k⌋ or ⌈n_c/k⌉ of a class's n_c
+        examples, as scikit-learn's StratifiedKFold; False deals regardless of y, as KFold.
+      strategy: that of `sweep`.
+
+    Raises TypeError under a trace, for data that are no pair of arrays and for labels that are no integers, ValueError
+    for arrays of different lengths, another number of folds, and predictions of another length.
+
+    >>> import jaxnn as nn
+    >>> x, y = np.linspace(-1, 1, 35, dtype=np.float32)[:, None], np.arange(35) // 18
+    >>> def run(key, train, x):
+    ...     model = nn.dense(2)
+    ...     trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.adam(0.1))
+    ...     return nn.predict(model, *nn.fit(trainer, key, train, epochs=50).best, x)
+    >>> nn.cross_validate(run, jax.random.key(0), (x, y), nn.metrics.accuracy, folds=5).mean.item() > 0.9
+    True
+    """
+    for role, f in (("run", run), ("score", score)):
+        if not callable(f):
+            raise wrong_type("cross_validate", f"a function for {role}", f)
+    check_concrete("cross_validate", (key, data))
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise wrong_type("cross_validate", "data to be a pair (x, y)", data)
+    data = (data[0], data[1])
+    n = check_examples("cross_validate", "data", data, least=2)
+    check_count("cross_validate", "folds", folds, least=2)
+    if folds > n:
+        raise invalid("cross_validate", f"folds to be at most the {n} examples", folds)
+    key = typed(key)
+    order = np.asarray(jax.random.permutation(fold_name(key, "order"), n))  # type: ignore[arg-type]
+    if stratified:
+        order = order[np.argsort(_labels(data[1])[order], kind="stable")]
+    fold = np.empty(n, np.int32)
+    fold[order] = np.arange(n) % folds  # dealt like cards, class after class
+    held = [np.flatnonzero(fold == i) for i in range(folds)]
+    shuffled = np.asarray(jax.random.permutation(fold_name(key, "left out"), n))  # type: ignore[arg-type]
+    size = -(-n // folds)
+    points = {
+        "key": jax.random.split(fold_name(key, "runs"), folds),  # type: ignore[arg-type]
+        "train": np.stack([np.sort(shuffled[fold[shuffled] != i][: n - size]) for i in range(folds)]),
+        "held": np.stack([np.resize(rows, size) for rows in held]),
+    }
+    done = sweep(_of_fold(run), points, *data, strategy=strategy)
+    wrong = [p for p in jax.tree.leaves(done.results) if p.shape[1:2] != (size,)]
+    if wrong:
+        got = jax.ShapeDtypeStruct(wrong[0].shape[1:], wrong[0].dtype)
+        raise invalid("cross_validate", f"run to predict for the {size} examples of x, [{size}, ...]", got)
+    predicted, y = jax.tree.map(np.asarray, (done.results, data[1]))
+    parts = [jax.tree.map(lambda p, i=i, rows=rows: p[i, : len(rows)], predicted) for i, rows in enumerate(held)]
+    targets = [jax.tree.map(lambda a, rows=rows: a[rows], y) for rows in held]
+    scored = [score(part, target) for part, target in zip(parts, targets, strict=True)]
+    scores = jax.tree.map(lambda *s: np.stack([np.asarray(v) for v in s]), *scored)
+    at = np.argsort(np.concatenate(held))
+    whole = jax.tree.map(lambda *p: np.concatenate(p)[at], *parts)
+    mean, std = (jax.tree.map(lambda s, f=f: f(s, 0), scores) for f in (np.mean, np.std))
+    return CrossValidation(scores, mean, std, whole, fold, done)
+
+
+@lru_cache(maxsize=32)
+def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The run of a fold; the same for the same run, so that it compiles once."""
+
+    def of_fold(point: dict[str, jax.Array], x: Any, y: Any) -> Any:
+        train = jax.tree.map(lambda a: a[point["train"]], (x, y))
+        return run(point["key"], train, jax.tree.map(lambda a: a[point["held"]], x))
+
+    return of_fold
+
+
+def _labels(y: Any) -> np.ndarray:
+    """The labels that keep their shares."""
+    labels = np.asarray(y) if hasattr(y, "dtype") else None
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biu":
+        fix = "For other targets pass stratified=False."
+        raise wrong_type("cross_validate", "y to be one array of labels, integers [n]", y, fix)
+    return labels

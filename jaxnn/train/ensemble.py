@@ -1,0 +1,96 @@
+"""Members trained together as one model: the mean of what they predict, and how far they disagree."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_count, param_dtype
+from jaxnn.layer import Layer, wrap
+
+
+class Consensus(NamedTuple):
+    """What an `ensemble` gives for its input.
+
+    Attributes:
+      mean: the mean over members: of their probabilities, [..., k], or of their outputs, [...].
+      disagreement: [...], >= 0, and 0 where all agree: nats of mutual information, or the variance over members.
+
+    >>> import jaxnn as nn
+    >>> model = nn.ensemble(nn.dense(3), 5)
+    >>> y, _ = model.apply(*model.init(jax.random.key(0), jnp.ones((4, 2))), jnp.ones((4, 2)))
+    >>> y.mean.shape, y.disagreement.shape
+    ((4, 3), (4,))
+    """
+
+    mean: jax.Array
+    disagreement: jax.Array
+
+
+def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "logits") -> Layer:
+    """The layer of m members with params and state stacked `[m, ...]`, x -> their mean prediction and disagreement.
+
+    For logits z_i = model_i(x), [..., k], with p_i = softmax(z_i) and H(p) = -Σ_k p_k log p_k:
+
+        mean          p̄ = Σ_i p_i / m
+        disagreement  I = H(p̄) - Σ_i H(p_i) / m = Σ_i KL(p_i ‖ p̄) / m
+
+    I is the mutual information of label and member: the part of the uncertainty H(p̄) that comes from the members not
+    agreeing, and that more data would take away (BALD: Houlsby et al. 2011, arXiv:1112.5745). For values, [...], the
+    mean and the variance over members. Deep ensembles: Lakshminarayanan et al. 2017, arXiv:1612.01474.
+
+    `sweep`, `drive` with a row of keys and `vmap` train members so: `predict(ensemble(model, 8), *runs.best, x)` takes
+    such a run, in batches. Paths and names are the model's.
+
+    Args:
+      members: m >= 1.
+      of: what the model puts out: "logits" over the last axis, or "values" that are averaged as they are.
+
+    Both parts are at least float32. Raises TypeError for what is no layer, ValueError for params and state that are not
+    stacked for m members.
+
+    >>> import jaxnn as nn
+    >>> model = ensemble(nn.dense(2), 2)
+    >>> params = {"w": jnp.array([[[9.0, -9.0]], [[-9.0, 9.0]]]), "b": jnp.zeros((2, 2))}
+    >>> y, _ = model.apply(params, {}, jnp.array([[0.0], [1.0]]))
+    >>> y.mean.tolist(), [round(d, 3) for d in y.disagreement.tolist()]  # they agree to know nothing, then log 2 apart
+    ([[0.5, 0.5], [0.5, 0.5]], [0.0, 0.693])
+    """
+    if not isinstance(model, Layer):
+        raise wrong_type("ensemble", "model to be a Layer", model)
+    check_count("ensemble", "members", members)
+    if of not in ("logits", "values"):
+        raise invalid("ensemble", "of to be 'logits' or 'values'", of)
+
+    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        return jax.vmap(lambda i: model.init(jax.random.fold_in(key, i), x))(jnp.arange(members))
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
+            if jnp.shape(leaf)[:1] != (members,):
+                at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
+                fix = "Train them together: sweep, or drive with a row of keys."
+                raise invalid("ensemble", f"{at} stacked for {members} members, [{members}, ...]", leaf, fix)
+
+        def member(i: jax.Array, params: dict, state: dict) -> tuple[Any, dict]:
+            inner = None if key is None else jax.random.fold_in(key, i)
+            return model.apply(params, state, x, key=inner, train=train)
+
+        y, state = jax.vmap(member)(jnp.arange(members), params, state)
+        if not hasattr(y, "dtype") or not jnp.issubdtype(y.dtype, jnp.floating):
+            raise wrong_type("ensemble", "a model that gives one floating array", y)
+        y = y.astype(param_dtype(y))
+        return (_of_logits(y) if of == "logits" else Consensus(jnp.mean(y, 0), jnp.var(y, 0))), state
+
+    return wrap(model, init, apply)
+
+
+def _of_logits(z: jax.Array) -> Consensus:
+    """As the mean of the divergences, which does not take the difference of two entropies that are almost equal."""
+    log_p = jax.nn.log_softmax(z)
+    p = jnp.exp(log_p)
+    mean = jnp.mean(p, 0)
+    log_mean = jax.nn.logsumexp(log_p, 0) - jnp.log(jnp.asarray(len(z), z.dtype))
+    apart = jnp.where(p > 0, log_p - log_mean[None], 0)  # a class ruled out by a logit of -inf adds nothing
+    return Consensus(mean, jnp.maximum(jnp.mean(jnp.sum(p * apart, -1), 0), 0))

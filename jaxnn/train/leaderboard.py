@@ -1,0 +1,97 @@
+"""Points and values of many runs as a table, the best first."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import invalid, wrong_type
+
+
+class Leaderboard(NamedTuple):
+    """Rows of plain Python values, the best first; prints as a table.
+
+    Attributes:
+      columns: "row", the paths of the points' numbers, and the name of the value.
+      rows: for each member its row in the sweep, its point's numbers and its value.
+
+    >>> import jaxnn as nn
+    >>> found = nn.sweep(lambda p: {"loss": (p["x"] - 2) ** 2}, nn.points.grid(x=[0.0, 1.0, 2.0, 3.5]))
+    >>> print(found.leaderboard("loss"))
+    row    x  loss
+      2    2     0
+      1    1     1
+      3  3.5  2.25
+      0    0     4
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __str__(self) -> str:
+        cells = [self.columns, *(tuple(map(_cell, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        return "\n".join("  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Member(NamedTuple):
+    """One member of a `Sweep`: its row, its value, its point and its result.
+
+    >>> import jaxnn as nn
+    >>> found = nn.sweep(lambda p: (p["x"] - 2) ** 2, nn.points.grid(x=[0.0, 1.0, 2.0, 3.0]))
+    >>> best = found.best()
+    >>> best.row, best.value, best.point["x"].item()
+    (2, 0.0, 2.0)
+    """
+
+    row: int
+    value: Any
+    point: Any
+    result: Any
+
+
+def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | None, mode: str) -> Leaderboard:
+    """See `Sweep.leaderboard`."""
+    if mode not in ("min", "max"):
+        raise invalid("leaderboard", "mode to be 'min' or 'max'", mode)
+    name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
+    columns = {
+        path or "point": np.asarray(leaf)
+        for path, leaf in _leaves(points).items()
+        if leaf.ndim == 1 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    }
+    wide = values.astype(np.float64)
+    order = np.lexsort((wide if mode == "min" else -wide, np.isnan(wide)))
+    rows = zip(*(c[order].tolist() for c in (np.arange(len(values)), *columns.values(), values)), strict=True)
+    return Leaderboard(("row", *columns, name), tuple(rows))
+
+
+def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> tuple[str, np.ndarray]:
+    """The name and the values, [n], by which members are compared."""
+    leaves = _leaves(results)
+    if callable(value):
+        name, found = "value", value(results)
+    else:
+        path = value if value is not None else "best_value" if "best_value" in leaves else min(leaves, default="")
+        if path not in leaves or (value is None and path != "best_value" and len(leaves) > 1):
+            some = ", ".join(path for path, leaf in leaves.items() if leaf.ndim == 1) or "none"
+            fix = "Pass its path, or a function of results that gives an array."
+            raise invalid("leaderboard", f"value to name an array [{n}] in results", f"{value}; there are {some}", fix)
+        name, found = path.rsplit("/", 1)[-1] or "value", leaves[path]
+    if jnp.shape(found) != (n,) or not jnp.issubdtype(jnp.result_type(found), jnp.number):
+        raise wrong_type("leaderboard", f"value to be numbers, one for each member, [{n}]", found)
+    return name, np.asarray(found)
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

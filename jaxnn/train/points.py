@@ -1,0 +1,149 @@
+"""Points for `sweep`: dicts of stacked values [n, ...], from a grid or drawn at random."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import check_count
+from jaxnn.layer import fold_name
+
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> array of that shape
+
+
+def grid(**axes: Any) -> dict[str, jax.Array]:
+    """Every combination of the axes' values, {name: [k, ...]} -> {name: [n, ...]}, the last axis fastest.
+
+    Args:
+      axes: an array, or a sequence of numbers, with the values on axis 0; rows of keys too, by `jax.random.split`.
+        `np.geomspace(1e-4, 1e-1, 7)` spaces them evenly in the logarithm. Sizes of layers are no values: they are
+        static, and take one sweep each.
+
+    Returns n = Πk points, in the order of scikit-learn's ParameterGrid for names that are sorted. Raises TypeError for
+    what is no row of values, ValueError for no axes and for an empty one.
+
+    >>> points = grid(rate=[0.1, 0.01], decay=[0.0, 0.5, 0.9])
+    >>> points["rate"].shape, [round(d, 1) for d in points["decay"].tolist()]
+    ((6,), [0.0, 0.5, 0.9, 0.0, 0.5, 0.9])
+    """
+    if not axes:
+        raise invalid("grid", "at least one axis", "none", "Name them: grid(rate=[1e-3, 1e-2]).")
+    rows = {name: _row("grid", name, values) for name, values in axes.items()}
+    places = np.unravel_index(np.arange(prod(map(len, rows.values()))), tuple(map(len, rows.values())))
+    return {name: row[place] for (name, row), place in zip(rows.items(), places, strict=True)}
+
+
+def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
+    """n points with each value drawn by itself, {name: (key, shape) -> [n, ...]}; random search beats a grid.
+
+    Where few of the values matter, n points try n values of each, a grid of n points few of them (Bergstra & Bengio,
+    Random Search for Hyper-Parameter Optimization, 2012).
+
+    Args:
+      n: number of points, >= 1.
+      draws: functions of `(key, shape)`: `uniform`, `log_uniform`, `integers` and `choice` make them, and
+        `jax.random.normal` or, for a key each, `jax.random.split` are such. Each gets a key of its own, by its name:
+        another axis leaves the values of these.
+
+    Raises TypeError for what is no function, ValueError for a row of another length.
+
+    >>> points = random(jax.random.key(0), 20, rate=log_uniform(1e-4, 1e-1), units=integers(1, 9), key=jax.random.split)
+    >>> points["rate"].shape, points["units"].dtype, points["key"].shape
+    ((20,), dtype('int32'), (20,))
+    """
+    check_count("random", "n", n)
+    if not draws:
+        raise invalid(
+            "random", "at least one axis", "none", "Name them: random(key, 20, rate=log_uniform(1e-4, 1e-1))."
+        )
+    points = {}
+    for name, draw in draws.items():
+        if not callable(draw):
+            fix = "log_uniform(1e-4, 1e-1) and its like make one."
+            raise wrong_type("random", f"{name} to be a function (key, shape) -> array", draw, fix)
+        points[name] = draw(fold_name(key, name), (n,))  # type: ignore[arg-type]
+        if jnp.shape(points[name])[:1] != (n,):
+            raise invalid("random", f"{name} to give {n} values on axis 0", points[name])
+    return points
+
+
+def uniform(low: float, high: float) -> Draw:
+    """The draw of numbers evenly in [low, high).
+
+    Raises ValueError unless low < high.
+
+    >>> draw = uniform(-1.0, 1.0)
+    >>> bool(jnp.all(jnp.abs(draw(jax.random.key(0), (100,))) <= 1))
+    True
+    """
+    _check_range("uniform", low, high)
+    return lambda key, shape: jax.random.uniform(key, shape, minval=low, maxval=high)
+
+
+def log_uniform(low: float, high: float) -> Draw:
+    """The draw of numbers whose logarithm is even in [log low, log high): rates, strengths; 0 < low < high.
+
+    As SciPy's `loguniform`. Raises ValueError unless 0 < low < high.
+
+    >>> rates = log_uniform(1e-4, 1e-1)(jax.random.key(0), (900,))
+    >>> [round(float(jnp.mean((1e-4 * 10**i <= rates) & (rates < 1e-3 * 10**i))), 1) for i in range(3)]
+    [0.3, 0.3, 0.3]
+    """
+    _check_range("log_uniform", low, high)
+    if low <= 0:
+        raise invalid("log_uniform", "low > 0", low, "For ranges that reach 0 use uniform.")
+    start, stop = float(np.log(low)), float(np.log(high))
+    return lambda key, shape: jnp.clip(jnp.exp(jax.random.uniform(key, shape, minval=start, maxval=stop)), low, high)
+
+
+def integers(low: int, high: int) -> Draw:
+    """The draw of whole numbers evenly in [low, high), int32, as NumPy's `Generator.integers`.
+
+    Raises TypeError for what is no whole number, ValueError unless low < high.
+
+    >>> sorted(set(integers(2, 5)(jax.random.key(0), (100,)).tolist()))
+    [2, 3, 4]
+    """
+    for value in (low, high):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise wrong_type("integers", "low and high to be whole numbers", describe(value))
+    _check_range("integers", low, high)
+    return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
+
+
+def choice(values: Any) -> Draw:
+    """The draw of one of the values, [k, ...], each as likely as the other.
+
+    Args:
+      values: an array, or a sequence of numbers, with the values on axis 0.
+
+    >>> sorted(set(choice([16, 64, 256])(jax.random.key(0), (100,)).tolist()))
+    [16, 64, 256]
+    """
+    row = _row("choice", "values", values)
+    return lambda key, shape: row[jax.random.randint(key, shape, 0, len(row))]
+
+
+def _row(where: str, name: str, values: Any) -> jax.Array:
+    """The values as an array [k, ...], k >= 1."""
+    try:
+        row = jnp.asarray(values)
+    except (TypeError, ValueError):
+        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", values) from None
+    if row.ndim == 0:
+        raise wrong_type(where, f"{name} to be a row of values", values, f"For one value write {name}=[value].")
+    if len(row) == 0:
+        raise invalid(where, f"{name} to have at least one value", row)
+    return row
+
+
+def _check_range(where: str, low: Any, high: Any) -> None:
+    for value in (low, high):
+        if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+            raise wrong_type(where, "low and high to be numbers", describe(value))
+    if not low < high:
+        raise invalid(where, "low < high", f"{low} and {high}")
