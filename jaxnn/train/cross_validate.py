@@ -84,7 +84,7 @@ def cross_validate(
     for role, f in (("run", run), ("score", score)):
         if not callable(f):
             raise wrong_type("cross_validate", f"a function for {role}", f)
-    check_concrete("cross_validate", (key, data))
+    check_concrete("cross_validate", (key, data), "Call it outside of jit, vmap and grad.")
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise wrong_type("cross_validate", "data to be a pair (x, y)", data)
     data = (data[0], data[1])

@@ -57,9 +57,7 @@ def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     """
     check_count("random", "n", n)
     if not draws:
-        raise invalid(
-            "random", "at least one axis", "none", "Name them: random(key, 20, rate=log_uniform(1e-4, 1e-1))."
-        )
+        raise invalid("random", "at least one axis", "none", "Name them: random(key, 9, rate=log_uniform(1e-4, 1e-1)).")
     points = {}
     for name, draw in draws.items():
         if not callable(draw):
@@ -131,9 +129,14 @@ def choice(values: Any) -> Draw:
 def _row(where: str, name: str, values: Any) -> jax.Array:
     """The values as an array [k, ...], k >= 1."""
     try:
-        row = jnp.asarray(values)
-    except (TypeError, ValueError):
-        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", values) from None
+        row = values if hasattr(values, "dtype") else np.asarray(values)
+    except (TypeError, ValueError):  # of unequal lengths, or keys
+        row = np.asarray("")
+    if not (
+        jnp.issubdtype(row.dtype, jax.dtypes.prng_key) or jnp.issubdtype(row.dtype, jnp.number) or row.dtype == bool
+    ):
+        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", values)
+    row = jnp.asarray(row)
     if row.ndim == 0:
         raise wrong_type(where, f"{name} to be a row of values", values, f"For one value write {name}=[value].")
     if len(row) == 0:
@@ -145,5 +148,5 @@ def _check_range(where: str, low: Any, high: Any) -> None:
     for value in (low, high):
         if not isinstance(value, int | float | np.number) or isinstance(value, bool):
             raise wrong_type(where, "low and high to be numbers", describe(value))
-    if not low < high:
-        raise invalid(where, "low < high", f"{low} and {high}")
+    if not -np.inf < low < high < np.inf:
+        raise invalid(where, "finite low < high", f"{low} and {high}")

@@ -19,8 +19,9 @@ from jaxnn.train.leaderboard import Leaderboard, Member, leaderboard
 
 Strategy = Literal["auto", "measure", "vmap", "map", "shard"]
 
-# FLOPs of a member's mean matrix product or convolution from which on it keeps a CPU busy by itself.
-BUSY = 20_000_000
+# FLOPs of a member's mean matrix product or convolution from which on it keeps a CPU busy by itself: some 50 µs, beside
+# which the few µs that it takes to start an operation do not count.
+BUSY = 10_000_000
 
 
 class Sweep(NamedTuple):
@@ -145,7 +146,7 @@ def sweep(
     return fastest
 
 
-def check_concrete(where: str, tree: Any, fix: str = "") -> None:
+def check_concrete(where: str, tree: Any, fix: str) -> None:
     """Raises under a trace."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
         raise wrong_type(where, "concrete arrays", "traced ones", fix)
