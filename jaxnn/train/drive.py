@@ -28,6 +28,7 @@ def drive(
     patience: int | None = None,
     monitor: str = "loss",
     mode: Literal["min", "max"] = "min",
+    augment: Callable | None = None,
     run: Run | None = None,
     every: int = 1,
     progress: bool = True,
@@ -43,8 +44,9 @@ def drive(
 
     It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them.
 
-    The other arguments are those of `fit`. Raises as `fit` does, TypeError under a trace, where `fit` is the one to
-    call, and ValueError for a `run` of other arguments.
+    The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
+    nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
+    of other arguments.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -55,7 +57,7 @@ def drive(
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, train, valid, run))):
         raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
-    plan = make_plan("drive", trainer, train, valid, epochs, batch_size, patience, monitor, mode)
+    plan = make_plan("drive", trainer, train, valid, epochs, batch_size, patience, monitor, mode, augment)
     check_count("drive", "every", every)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     key = typed(key)

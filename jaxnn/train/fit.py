@@ -1,5 +1,6 @@
 """A whole training run as one pure function."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -61,6 +62,7 @@ class Plan(NamedTuple):
     patience: int | None
     monitor: str
     mode: str
+    augment: Callable | None
 
 
 def fit(
@@ -74,6 +76,7 @@ def fit(
     patience: int | None = None,
     monitor: str = "loss",
     mode: Literal["min", "max"] = "min",
+    augment: Callable | None = None,
 ) -> Run:
     """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
 
@@ -90,6 +93,8 @@ def fit(
       batch_size: examples a step; None takes all of them in one step.
       patience: stops after more than so many epochs without a better value; None never.
       monitor, mode: which metric decides what is best, and whether "min" or "max" is better. NaN never is.
+      augment: `augment(key, batch) -> batch`, applied to each training batch and to none of `valid`; a pure function,
+        whose key is another at each step of each run.
 
     Raises ValueError for sizes that do not fit together, before anything compiles.
 
@@ -101,14 +106,14 @@ def fit(
     >>> runs.history["train"]["loss"].shape, bool(jnp.all(runs.history["train"]["loss"][:, -1] < 1e-2))
     ((3, 20, 4), True)
     """
-    plan = make_plan("fit", trainer, train, valid, epochs, batch_size, patience, monitor, mode)
+    plan = make_plan("fit", trainer, train, valid, epochs, batch_size, patience, monitor, mode, augment)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     return advance(plan, start(plan, key, train, valid), train, valid, jnp.asarray(epochs, jnp.int32))
 
 
 def start(plan: Plan, key: jax.Array, train: Any, valid: Any) -> Run:
     """The run before its first epoch."""
-    batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
+    batch = _augmented(plan, key, jax.tree.map(lambda a: a[: plan.batch_size], train))
     ts = plan.trainer.init(key, batch)
     _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
     steps = 1 if plan.batch_size is None else _size(train) // plan.batch_size
@@ -148,7 +153,7 @@ def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> R
 
 def _epoch(plan: Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
     if plan.batch_size is None:
-        ts, metrics = plan.trainer.step(run.ts, train)
+        ts, metrics = _step(plan, run.ts, train)
         return ts, {name: m[None] for name, m in metrics.items()}
     n = _size(train)
     steps = n // plan.batch_size
@@ -156,9 +161,20 @@ def _epoch(plan: Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
     order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
 
     def step(ts: TrainState, rows: jax.Array) -> tuple[TrainState, dict]:
-        return plan.trainer.step(ts, jax.tree.map(lambda a: a[rows], train))
+        return _step(plan, ts, jax.tree.map(lambda a: a[rows], train))
 
     return jax.lax.scan(step, run.ts, order)
+
+
+def _step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, dict]:
+    return plan.trainer.step(ts, _augmented(plan, ts.key, batch, ts.step))
+
+
+def _augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:
+    """The batch as a step sees it, drawn from the run's key and the number of the step, whatever piece it is in."""
+    if plan.augment is None:
+        return batch
+    return plan.augment(jax.random.fold_in(fold_name(typed(key), "augment"), step), batch)  # type: ignore[arg-type]
 
 
 def _evaluate(plan: Plan, ts: TrainState, data: Any) -> dict[str, jax.Array]:
@@ -191,6 +207,7 @@ def make_plan(
     patience: Any,
     monitor: str,
     mode: str,
+    augment: Any,
 ) -> Plan:
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
@@ -201,12 +218,14 @@ def make_plan(
             check_count(where, argument, value, least)
     if mode not in ("min", "max"):
         raise invalid(where, "mode to be 'min' or 'max'", mode)
+    if augment is not None and not callable(augment):
+        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
     n = check_examples(where, "train", train)
     if valid is not None:
         check_examples(where, "valid", valid)
     if batch_size is not None and batch_size > n:
         raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)
-    return Plan(trainer, epochs, batch_size, patience, monitor, mode)
+    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment)
 
 
 def _size(data: Any) -> int:
