@@ -12,8 +12,9 @@ from jax import Array
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._flat import Elementwise
+from jaxnn._numbers import known, number, wide
 from jaxnn._paths import matching
-from jaxnn.optimizers._rule import check_flag, known, number, rate, real, wide
+from jaxnn.optimizers._rule import check_flag, rate, real
 
 Slots = Mapping[str, Callable[[Any], Array]]  # the name of a slot -> its start, from the parameter
 Step = Callable[[Array, dict[str, Array], Any, Any], tuple[Array, dict[str, Array]]]  # g, slots, p, t

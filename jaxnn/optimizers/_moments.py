@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn.optimizers._rule import number, weight
+from jaxnn._numbers import number, weight
 
 
 class Corrections(NamedTuple):

@@ -7,20 +7,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._numbers import check_decay, check_number, complement, ema, number
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import (
-    bounded,
-    check_decay,
-    check_number,
-    check_style,
-    complement,
-    ema,
-    ema_square,
-    epsilon,
-    number,
-    real_f32,
-    square,
-)
+from jaxnn.optimizers._rule import bounded, check_style, ema_square, epsilon, real_f32, square
 
 
 def adadelta(

@@ -8,8 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._numbers import check_number
 from jaxnn.optimizers._lift import Slots, per_leaf
-from jaxnn.optimizers._rule import bounded, check_flag, check_number, epsilon, nan_of, over, real_f32, square
+from jaxnn.optimizers._rule import bounded, check_flag, epsilon, nan_of, over, real_f32, square
 
 
 def adagrad(

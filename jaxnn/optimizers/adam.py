@@ -9,21 +9,16 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._numbers import check_decay, check_number, complement, ema, known, number
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._moments import Corrections, corrections, first_moment, second_moment
 from jaxnn.optimizers._rule import (
     bounded,
-    check_decay,
     check_dtype,
     check_flag,
-    check_number,
     check_style,
-    complement,
-    ema,
     ema_square,
     epsilon,
-    known,
-    number,
     over,
     real_f32,
     zeros_f32,

@@ -8,19 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._numbers import check_decay, check_number, complement, ema, number, weight
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import (
-    check_decay,
-    check_number,
-    complement,
-    ema,
-    epsilon,
-    number,
-    over,
-    real_f32,
-    weight,
-    zeros_f32,
-)
+from jaxnn.optimizers._rule import epsilon, over, real_f32, zeros_f32
 
 
 def adamax(

@@ -8,8 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._numbers import check_decay, complement, ema
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import check_decay, check_dtype, complement, ema, nan_of, zeros_f32
+from jaxnn.optimizers._rule import check_dtype, nan_of, zeros_f32
 
 
 def lion(

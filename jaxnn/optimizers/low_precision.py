@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._flat import Elementwise
-from jaxnn.optimizers._rule import wide
+from jaxnn._numbers import rounded, wide
 
 
 def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -56,8 +56,8 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
         def add(p: Array, lost: Array, change: Array) -> tuple[Array, Array]:
             dtype, p = p.dtype, p.astype(wide(p.dtype))
             wanted = lost.astype(p.dtype) + change.astype(p.dtype)
-            given = _rounded(_rounded(p + wanted, dtype) - p, dtype)
-            became = _rounded(p + given, dtype)
+            given = rounded(rounded(p + wanted, dtype) - p, dtype)
+            became = rounded(p + given, dtype)
             return given.astype(dtype), ((p - became) + wanted).astype(dtype)
 
         given, lost = _two(add, params, state["lost"], changes)
@@ -114,7 +114,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
                 return exact.astype(p.dtype)
             own = p.astype(jnp.float32)
             new = _drawn(own + exact.astype(jnp.float32), p.dtype, key)
-            return _rounded(new - own, p.dtype).astype(p.dtype)
+            return rounded(new - own, p.dtype).astype(p.dtype)
 
         leaves, structure = jax.tree.flatten(params)
         keys = jax.tree.unflatten(structure, [jax.random.fold_in(now, i) for i in range(len(leaves))])
@@ -141,15 +141,9 @@ def _widened(tree: Any) -> Any:
     return jax.tree.map(widened, tree)
 
 
-def _rounded(x: Array, dtype: Any) -> Array:
-    """`x` rounded to the values of `dtype`, in its own: a cast there and back is what XLA may leave out."""
-    info = jnp.finfo(dtype)
-    return x if info.bits >= 32 else jax.lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=info.nmant)
-
-
 def _drawn(x: Array, dtype: Any, key: Array) -> Array:
     """`x` rounded by chance to one of its two neighbours in `dtype`, in float32."""
-    near = _rounded(x, dtype)
+    near = rounded(x, dtype)
     side = jnp.where(x > near, jnp.inf, -jnp.inf).astype(dtype)
     far = jnp.nextafter(near.astype(dtype), side).astype(x.dtype)
     chance = jnp.where(x == near, 0.0, (x - near) / jnp.where(x == near, 1.0, far - near))

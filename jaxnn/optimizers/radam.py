@@ -8,22 +8,10 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._numbers import check_decay, check_number, complement, ema, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._moments import Corrections, corrections, first_moment, second_moment
-from jaxnn.optimizers._rule import (
-    bounded,
-    check_decay,
-    check_flag,
-    check_number,
-    complement,
-    ema,
-    ema_square,
-    epsilon,
-    number,
-    over,
-    real_f32,
-    zeros_f32,
-)
+from jaxnn.optimizers._rule import bounded, check_flag, ema_square, epsilon, over, real_f32, zeros_f32
 
 
 class _Shared(NamedTuple):

@@ -9,25 +9,20 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._numbers import check_decay, check_number, complement, ema, number, weight
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._rule import (
     bounded,
-    check_decay,
     check_flag,
     check_momentum,
-    check_number,
     check_style,
-    complement,
-    ema,
     ema_square,
     epsilon,
     nan_of,
-    number,
     over,
     rate,
     real_f32,
     square,
-    weight,
     zeros_f32,
 )
 

@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, wrong_type
+from jaxnn._numbers import check_number, number, wide
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import check_number, nan_of, number, real, wide, zeros_f32
+from jaxnn.optimizers._rule import nan_of, real, zeros_f32
 
 
 def rprop(

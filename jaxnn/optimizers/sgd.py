@@ -8,8 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._numbers import check_number, known, number
 from jaxnn.optimizers._lift import Slots, per_leaf
-from jaxnn.optimizers._rule import check_dtype, check_momentum, check_number, known, number, zeros_f32
+from jaxnn.optimizers._rule import check_dtype, check_momentum, zeros_f32
 
 
 def sgd(

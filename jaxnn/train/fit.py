@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import fold_name
-from jaxnn.train.trainer import Trainer, TrainState, typed
+from jaxnn.train.trainer import Trainer, TrainState, averaged, typed
 
 
 class Best(NamedTuple):
-    """Params and state of the best epoch.
+    """Params and state of the best epoch, the averaged params where the trainer averages.
 
     >>> import jaxnn as nn
     >>> x = jnp.ones((4, 3))
@@ -123,7 +123,7 @@ def start(plan: Plan, key: jax.Array, train: Any, valid: Any) -> Run:
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
     if plan.monitor not in measured:
         raise invalid("fit", f"monitor to be one of {', '.join(measured)}", plan.monitor)
-    best = jax.tree.map(jnp.copy, Best(ts.params, ts.state))  # an alias could not be donated
+    best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     return Run(ts, best, worst, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), history)
 
@@ -144,7 +144,7 @@ def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> R
             history["valid"] = _record(run.history["valid"], run.epoch, measured)
             value = measured[plan.monitor]
         better = value < run.best_value if plan.mode == "min" else value > run.best_value
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(ts.params, ts.state), run.best)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(averaged(ts), ts.state), run.best)
         best_value = jnp.where(better, value, run.best_value)
         return Run(ts, best, best_value, jnp.where(better, 0, run.wait + 1), run.epoch + 1, history)
 

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._flat import Flat, check_elementwise
+from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
 from jaxnn._paths import globs, matching
 from jaxnn.layer import Layer
 
@@ -26,6 +28,7 @@ class TrainState(NamedTuple):
       state: the model's state.
       opt_state: the optimizer's state, for the params that are trained.
       key: raw key data; step i draws from `fold_in(key, i)`.
+      average: the moving mean of the params that are trained, in at least float32; None where there is none.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -39,6 +42,7 @@ class TrainState(NamedTuple):
     state: Any
     opt_state: Any
     key: jax.Array
+    average: Any = None
 
 
 class Trainer(NamedTuple):
@@ -47,7 +51,8 @@ class Trainer(NamedTuple):
     Attributes:
       init: `init(key, batch) -> TrainState`.
       step: `step(ts, batch) -> (ts, metrics)`, one update.
-      evaluate: `evaluate(ts, batch) -> metrics`, means over the examples of the batch, with `train=False`.
+      evaluate: `evaluate(ts, batch) -> metrics`, means over the examples of the batch, with `train=False`, and with the
+        averaged params where there are some.
 
     >>> import jaxnn as nn
     >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
@@ -70,6 +75,7 @@ def trainer(
     metrics: Mapping[str, Callable] | None = None,
     regularizer: Callable | None = None,
     frozen: str | Sequence[str] = (),
+    average: ArrayLike | None = None,
     flat: bool = False,
 ) -> Trainer:
     """Supervised training on batches `(x, y)`: the loss is the mean over residuals of `loss(model(x), y)`.
@@ -81,6 +87,10 @@ def trainer(
         predictions of the whole set).
       regularizer: `params -> number`, added to the loss; it sees the frozen params too.
       frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state.
+      average: the decay d, in [0, 1), of a moving mean of the trained params, by which `evaluate` and the `best` of
+        `fit` go: a <- a + (1 - d)/(1 - d^t) (p - a) after step t. None is off. As `optax.ema` of the params, debiased;
+        PyTorch's `AveragedModel` starts at the first params and does not debias. The model's state is not averaged:
+        `recalibrate` takes batch norm's statistics anew.
       flat: keep params, gradients and the optimizer's state as one vector per dtype, split where the model reads them.
         The numbers stay; the update is that of one array, but to split is a copy: on a CPU the two are about even, and
         compiling takes longer. `params.tree()` gives the dict that the model takes; the optimizer must treat every
@@ -121,7 +131,7 @@ def trainer(
             value = value + regularizer(params)
         return value, (state, {name: metric(prediction, y) for name, metric in measures.items()})
 
-    return objective_trainer(init, objective, optimizer, frozen=frozen, flat=flat)
+    return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat)
 
 
 def objective_trainer(
@@ -130,6 +140,7 @@ def objective_trainer(
     optimizer: optax.GradientTransformation,
     *,
     frozen: str | Sequence[str] = (),
+    average: ArrayLike | None = None,
     flat: bool = False,
 ) -> Trainer:
     """Training of anything, from the function that is minimised.
@@ -139,7 +150,7 @@ def objective_trainer(
       objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
         metrics is one number, a mean over the examples of the batch; none of them is named "loss".
       optimizer: any `optax.GradientTransformation`.
-      frozen, flat: as in `trainer`.
+      frozen, average, flat: as in `trainer`.
 
     >>> import jaxnn as nn
     >>> def objective(params, state, batch, *, key, train):
@@ -156,6 +167,10 @@ def objective_trainer(
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
     optimizer = optax.with_extra_args_support(optimizer)
     patterns = globs("trainer", "frozen", frozen)
+    if average is not None:
+        if callable(average):
+            raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
+        check_decay("trainer", "average", average)
     if flat:
         check_elementwise("trainer", optimizer)
     divided: Callable = Flat.divided if flat else partial(_split, patterns=patterns)
@@ -172,9 +187,11 @@ def objective_trainer(
             raise wrong_type("trainer", "init to return params as a nested dict", params)
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
+        trained, _ = divided(params)
         with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(divided(params)[0])
-        ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key))
+            opt_state = optimizer.init(trained)
+        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
+        ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
     def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
@@ -191,10 +208,11 @@ def objective_trainer(
                 grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
             )
             trained = optax.apply_updates(trained, updates)
-        return TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key), metrics
+        mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
+        return TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key, mean), metrics
 
     def evaluate(ts: TrainState, batch: Any) -> Metrics:
-        loss, (_, metrics) = objective(whole(ts.params), ts.state, batch, key=None, train=False)
+        loss, (_, metrics) = objective(whole(averaged(ts)), ts.state, batch, key=None, train=False)
         return _measures(loss, metrics)
 
     return Trainer(start, step, evaluate)
@@ -209,6 +227,32 @@ def typed(key: jax.Array) -> jax.Array:
     if dtype != jnp.uint32 or impl is None:
         raise wrong_type("trainer", "a key, as jax.random.key(0) makes it", key)
     return jax.random.wrap_key_data(key, impl=impl)
+
+
+def averaged(ts: TrainState) -> Any:
+    """The params to evaluate: the averaged ones, in the dtypes of the params, and those that are not trained."""
+    if ts.average is None:
+        return ts.params
+    if isinstance(ts.params, Flat):
+        vectors = {name: v.astype(ts.params.vectors[name].dtype) for name, v in ts.average.vectors.items()}
+        return ts.params.joined(Flat(vectors, ts.params.layout))
+
+    def over(params: dict, mean: dict) -> dict:
+        new = {k: over(params[k], m) if isinstance(m, dict) else m.astype(params[k].dtype) for k, m in mean.items()}
+        return {**params, **new}
+
+    return over(ts.params, ts.average)
+
+
+def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
+    """The mean after params number t, debiased: its increments are those of a mean of t numbers that weigh d^(t-i)."""
+    w = complement(decay)
+
+    def moved(a: jax.Array, p: jax.Array) -> jax.Array:
+        share = weight(w, t, jnp.finfo(a.dtype).dtype)
+        return ema(a, rounded(p.astype(a.dtype), p.dtype), number(w, share) / share)
+
+    return jax.tree.map(moved, mean, params)
 
 
 def _measures(loss: Any, metrics: dict[str, Any]) -> Metrics:

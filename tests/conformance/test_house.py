@@ -55,12 +55,13 @@ ALLOWED = {
     "_paths": {"_errors"},
     "_flat": {"_errors"},
     "_flops": set(),
+    "_numbers": {"_errors"},
     "activations": BASE,
     "init": BASE,
     "losses": BASE,
     "metrics": BASE | {"losses"},
     "regularizers": BASE,
-    "optimizers": BASE | {"_flat"},
+    "optimizers": BASE | {"_flat", "_numbers"},
     "ops": BASE,
     "layer": BASE,
     "combinators": BASE | {"layer"},
@@ -69,7 +70,7 @@ ALLOWED = {
     "layers": BASE | {"layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
     "compiler": set(),
-    "train": BASE | {"_flat", "_flops", "layer", "compiler"},
+    "train": BASE | {"_flat", "_flops", "_numbers", "layer", "compiler"},
     "data": BASE,
 }
 
