@@ -1,5 +1,6 @@
 """One step of training and one evaluation, as pure functions of a state that is the whole of it."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -82,7 +83,8 @@ def trainer(
 
     Args:
       loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`.
-      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain.
+      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain; `optax.MultiSteps(optimizer, k)`
+        accumulates gradients over k steps.
       metrics: name -> `(prediction, y) -> number`, a mean over the examples of the batch (others, F1 or AUC, take the
         predictions of the whole set).
       regularizer: `params -> number`, added to the loss; it sees the frozen params too.
@@ -149,7 +151,7 @@ def objective_trainer(
       init: `init(key, batch) -> (params, state)`, params a nested dict.
       objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
         metrics is one number, a mean over the examples of the batch; none of them is named "loss".
-      optimizer: any `optax.GradientTransformation`.
+      optimizer: as in `trainer`.
       frozen, average, flat: as in `trainer`.
 
     >>> import jaxnn as nn
@@ -165,7 +167,7 @@ def objective_trainer(
             raise wrong_type("trainer", f"a function for {role}", f)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer = optax.with_extra_args_support(_transformation(optimizer))
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
         if callable(average):
@@ -216,6 +218,15 @@ def objective_trainer(
         return _measures(loss, metrics)
 
     return Trainer(start, step, evaluate)
+
+
+def _transformation(optimizer: Any) -> optax.GradientTransformation:
+    """What has `init` and `update` as an optax.GradientTransformation, which `optax.MultiSteps` is not."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    extra = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(optimizer.update).parameters.values())
+    kind = optax.GradientTransformationExtraArgs if extra else optax.GradientTransformation
+    return kind(optimizer.init, optimizer.update)
 
 
 def typed(key: jax.Array) -> jax.Array:
