@@ -1,8 +1,9 @@
 """The run of `fit` driven from outside: compiled here, its progress shown, an interrupt survived."""
 
+import contextlib
 import time
+import warnings
 from collections.abc import Callable
-from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -10,10 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count
-from jaxnn.compiler import compiler_options
-from jaxnn.train.fit import Plan, Run, advance, make_plan, start
-from jaxnn.train.progress import reporter
+from jaxnn._inputs import check_count, check_examples
+from jaxnn.train.failure import diagnose
+from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
+from jaxnn.train.fit import Run, unfinished
+from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
+from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.progress import Look, reporter
+from jaxnn.train.steps import steps_in
 from jaxnn.train.trainer import Trainer, typed
 
 
@@ -37,12 +42,23 @@ def drive(
 
     Args:
       key: one key, or a row of keys for as many runs at once: every leaf of the `Run` then has a leading axis.
+      train: as in `fit`; or batches from outside, without `batch_size`: a function `epoch -> iterable of batches`, or
+        what can be iterated anew in each epoch, such as a loader (a list is a pytree of arrays: pass
+        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 32 MiB.
+      valid: as in `fit`, or batches from outside: the means are weighted by their sizes.
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
         `key` only says whether it is one run or a row of them.
-      every: epochs between two looks at the run, >= 1; it leaves the numbers as they are.
-      progress: shows epoch, metrics and time: a live line in a terminal, plain lines elsewhere.
+      every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
+      progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 
-    It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them.
+    It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
+    that `fit` would take come from outside. Each shape of a batch, such as that of a smaller last one, compiles a
+    program. The first epoch tells how many batches there are, and the others must have as many; until it is over, the
+    history is as wide as what was reached. A run that was interrupted in an epoch skips what it has seen.
+
+    A run that fails, as `fit` says, has the `ts` just before the step that broke it, and `failed` is that step. A
+    RuntimeWarning names it, the metrics and the first path whose gradient is not finite. The run stays as it is when
+    it is driven on. Any other exception has the run, as far as it got, as its attribute `run`.
 
     The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
     nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
@@ -57,66 +73,129 @@ def drive(
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, train, valid, run))):
         raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
-    plan = make_plan("drive", trainer, train, valid, epochs, batch_size, patience, monitor, mode, augment)
+    plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_count("drive", "every", every)
-    train, valid = jax.tree.map(jnp.asarray, (train, valid))
     key = typed(key)
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
-    many = key.ndim == 1
-    begins, advances = _programs()
-    if run is None:
-        run = begins(plan, many, key, train, valid)
-    else:
-        _check_run(run, jax.eval_shape(partial(_starts, plan, many), key, train, valid))
-        run = jax.tree.map(jnp.copy, run)
-    with reporter(progress, epochs) as report:
-        began, first = time.perf_counter(), int(jnp.max(run.epoch))
+    if run is not None and not isinstance(run, Run):
+        raise wrong_type("drive", "run to be a Run", run)
+    if run is not None and (is_feed(train) or is_feed(valid)) and not unfinished(plan, run).any():
+        return jax.tree.map(jnp.copy, run)
+    pieces = _pieces(plan, key.ndim == 1, train, valid, run, every)
+    try:
+        if run is None:
+            run = pieces.begin(key)
+        else:
+            _check_run(run, pieces.expected(key, _width(run)))
+            if isinstance(pieces, Epochs) and unfinished(plan, run).any() and (done := position(plan, run)[1]):
+                fix = "Pass the batches with which it was begun."
+                raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
+            run = jax.tree.map(jnp.copy, run)
+        return _go_on(pieces, run, progress)
+    finally:
+        pieces.close()
+
+
+def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, every: int) -> Pieces:
+    """What a run, or a new one, goes on with; a feed is opened where the run stands."""
+    fed = {name: feed for name, feed in (("train", train), ("valid", valid)) if is_feed(feed)}
+    for name, feed in fed.items():
+        check_feed(name, feed, plan.epochs)
+    if "train" not in fed:
+        check_data("drive", train, None if "valid" in fed else valid, plan.batch_size)
+        train = jax.tree.map(jnp.asarray, train)
+    elif plan.batch_size is not None:
+        raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
+    if valid is not None and "valid" not in fed:
+        check_examples("drive", "valid", valid)
+        valid = jax.tree.map(jnp.asarray, valid)
+    if not fed:
+        return Epochs(plan, many, train, valid, every)
+    epoch, done = (0, 0) if run is None else position(plan, run)
+    if "train" not in fed:
+        steps = steps_in(plan, train)
+        first = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        return Fed(plan, many, epochs_of(train, steps, epoch, done, plan.epochs), first, valid, steps, (epoch, done))
+    known = None if run is None or not epoch else _width(run)
+    source = prefetched(pieces_of(train, epoch, done, plan.epochs))
+    first = next(source)
+    plan = plan._replace(batch_size=jax.tree.leaves(first)[0].shape[0])
+    return Fed(plan, many, source, first, valid, known, (epoch, done))
+
+
+def _go_on(pieces: Pieces, run: Run, progress: bool) -> Run:
+    """The loop over pieces, with its looks at the run."""
+    plan, texts = pieces.plan, []
+    known = np.asarray(run.failed) >= 0
+    with reporter(progress, plan.epochs) as report:
+        begun = int(jnp.max(run.ts.step))
+        clock = _Clock(begun)
         try:
-            while (done := int(jnp.max(run.epoch))) < epochs and not _stopped(plan, run):
-                run = advances(plan, many, run, train, valid, min(done + every, epochs))
-                reached = int(jnp.max(run.epoch))
-                report(reached, _latest(run.history, reached), (time.perf_counter() - began) / (reached - first))
+            while unfinished(plan, run).any():
+                run = pieces.advance(run)
+                failed = np.asarray(run.failed) >= 0
+                if (new := failed & ~known).any():
+                    run, text = diagnose(plan, pieces.many, run, pieces.data, new)
+                    known = failed
+                    report.note(text)
+                    texts.append(text)
+                report(_look(pieces, run, clock))
         except KeyboardInterrupt:
-            if any(leaf.is_deleted() for leaf in jax.tree.leaves(run)):
+            if _taken(run):
                 raise  # it came after the old run was donated and before the new one was handed over
             report.note("interrupted: the run is kept as far as it got")
+        except Exception as error:
+            if not _taken(run) and int(jnp.max(run.ts.step)) > begun:
+                with contextlib.suppress(AttributeError):  # a class may have no room for it
+                    error.run = run  # type: ignore[attr-defined]
+                    error.add_note("drive: the run, as far as it got, is the attribute `run` of this exception.")
+            raise
+    for text in texts:
+        warnings.warn(f"drive: {text}", RuntimeWarning, stacklevel=3)
     return run
 
 
-def _starts(plan: Plan, many: bool, key: jax.Array, train: Any, valid: Any) -> Run:
-    begin = partial(start, plan)
-    return (jax.vmap(begin, (0, None, None)) if many else begin)(key, train, valid)
+def _taken(run: Run) -> bool:
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(run))
 
 
-def _advances(plan: Plan, many: bool, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
-    go_on = partial(advance, plan)
-    return (jax.vmap(go_on, (0, None, None, None)) if many else go_on)(run, train, valid, until)
+class _Clock:
+    """Steps per second since the first look, which waited for compilation."""
+
+    def __init__(self, step: int):
+        self.since, self.step, self.looks = time.perf_counter(), step, 0
+
+    def rate(self, step: int) -> float:
+        """The rate at a look."""
+        now = time.perf_counter()
+        rate = (step - self.step) / (now - self.since)
+        if not self.looks:
+            self.since, self.step = now, step
+        self.looks += 1
+        return rate
 
 
-@cache
-def _programs() -> tuple[Callable[..., Run], Callable[..., Run]]:
-    """Made at the first run: which options there are is known once JAX has its devices."""
-    compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=compiler_options())
-    return compiled(_starts), compiled(_advances, donate_argnums=2)
+def _look(pieces: Pieces, run: Run, clock: _Clock) -> Look:
+    """Where the run stands: means over the steps of the latest epoch, and the latest evaluation."""
+    epoch, step = int(jnp.max(run.epoch)), int(jnp.max(run.ts.step))
+    total = None if pieces.steps is None else pieces.plan.epochs * pieces.steps
+    within = step - epoch * _width(run) if epoch else step
+    row = epoch if within > 0 and epoch < pieces.plan.epochs else epoch - 1
+    train = {k: np.asarray(v[..., row, :]) for k, v in run.history["train"].items()}
+    if within > 0:
+        train = {k: v[..., :within] for k, v in train.items()}
+    valid = {k: np.asarray(v[..., epoch - 1]) for k, v in run.history.get("valid", {}).items()} if epoch else {}
+    metrics = {"train": {k: v.mean(axis=-1) for k, v in train.items()}, "valid": valid}
+    return Look(epoch, step, total, clock.rate(step), metrics)
 
 
-def _stopped(plan: Plan, run: Run) -> bool:
-    return plan.patience is not None and bool(jnp.all(run.wait > plan.patience))
-
-
-def _latest(history: dict, epoch: int) -> dict[str, dict[str, np.ndarray]]:
-    """The last epoch's metrics as NumPy arrays, one number for each member: means over steps, and the evaluation."""
-    return {
-        "train": {k: np.asarray(v[..., epoch - 1, :]).mean(axis=-1) for k, v in history["train"].items()},
-        "valid": {k: np.asarray(v[..., epoch - 1]) for k, v in history.get("valid", {}).items()},
-    }
+def _width(run: Run) -> int:
+    return next(iter(run.history["train"].values())).shape[-1]
 
 
 def _check_run(run: Any, expected: Run) -> None:
     """Raises unless `run` has the leaves that a new run would have: a row missing in the history would be dropped."""
-    if not isinstance(run, Run):
-        raise wrong_type("drive", "run to be a Run", run)
     leaves, known = (
         {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in found}
         for found in map(jax.tree_util.tree_leaves_with_path, (run, expected))

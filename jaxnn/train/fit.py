@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, check_examples
-from jaxnn.layer import fold_name
-from jaxnn.train.trainer import Trainer, TrainState, averaged, typed
+from jaxnn._errors import invalid
+from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
+from jaxnn.train.trainer import Metrics, Trainer, TrainState, averaged
 
 
 class Best(NamedTuple):
@@ -36,6 +36,7 @@ class Run(NamedTuple):
       wait: epochs since then.
       epoch: epochs done.
       history: {"train": {metric: [epochs, steps]}, "valid": {metric: [epochs]}}, NaN for what was not reached.
+      failed: -1, or the step, counted from 0 as in `ts.step`, at which numbers were finite no more: see `fit`.
 
     >>> import jaxnn as nn
     >>> x = jnp.ones((4, 3))
@@ -51,18 +52,7 @@ class Run(NamedTuple):
     wait: jax.Array
     epoch: jax.Array
     history: dict[str, dict[str, jax.Array]]
-
-
-class Plan(NamedTuple):
-    """What is static about a run; hashable, so that one plan compiles once."""
-
-    trainer: Trainer
-    epochs: int
-    batch_size: int | None
-    patience: int | None
-    monitor: str
-    mode: str
-    augment: Callable | None
+    failed: jax.Array
 
 
 def fit(
@@ -83,6 +73,11 @@ def fit(
     Each epoch visits the examples in a new order, in full batches (what does not fill a batch waits for another epoch's
     order), then evaluates on all of `valid`. Under `vmap` all members compute until the slowest has stopped. On a CPU
     jit it with `compiler_options`, as `drive` does.
+
+    A run ends at the first step whose loss is not finite, or after an epoch that leaves params which are not: `failed`
+    is that step, or the last of the epoch; `ts` is what it was before the epoch, and `history` has all that was
+    reached. That takes memory for the state twice over. A metric that is not finite, or an evaluation, ends nothing.
+    Members under `vmap` fail by themselves. `drive` says in words what failed, and has the state just before it.
 
     Args:
       key: of init, order and dropout; the same key gives the same run.
@@ -106,17 +101,19 @@ def fit(
     >>> runs.history["train"]["loss"].shape, bool(jnp.all(runs.history["train"]["loss"][:, -1] < 1e-2))
     ((3, 20, 4), True)
     """
-    plan = make_plan("fit", trainer, train, valid, epochs, batch_size, patience, monitor, mode, augment)
+    plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
+    check_data("fit", train, valid, batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
-    return advance(plan, start(plan, key, train, valid), train, valid, jnp.asarray(epochs, jnp.int32))
+    batch = jax.tree.map(lambda a: a[:batch_size], train)
+    run = start(plan, key, batch, steps_in(plan, train), valid)
+    return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
 
 
-def start(plan: Plan, key: jax.Array, train: Any, valid: Any) -> Run:
-    """The run before its first epoch."""
-    batch = _augmented(plan, key, jax.tree.map(lambda a: a[: plan.batch_size], train))
+def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any) -> Run:
+    """The run before its first epoch, from a batch, the steps of an epoch, and something to evaluate on."""
+    batch = augmented(plan, key, batch)
     ts = plan.trainer.init(key, batch)
     _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
-    steps = 1 if plan.batch_size is None else _size(train) // plan.batch_size
     history = {"train": {name: jnp.full((plan.epochs, steps), jnp.nan, m.dtype) for name, m in measured.items()}}
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
@@ -125,64 +122,58 @@ def start(plan: Plan, key: jax.Array, train: Any, valid: Any) -> Run:
         raise invalid("fit", f"monitor to be one of {', '.join(measured)}", plan.monitor)
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
-    return Run(ts, best, worst, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), history)
+    zero = jnp.zeros((), jnp.int32)
+    return Run(ts, best, worst, zero, jnp.copy(zero), history, jnp.full((), -1, jnp.int32))
 
 
 def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
     """Epochs up to `until`, a traced bound: however a run is cut into pieces, it runs this same loop."""
+    count = jnp.asarray(steps_in(plan, train), jnp.int32)
 
     def going(run: Run) -> jax.Array:
-        more = run.epoch < jnp.minimum(until, plan.epochs)
-        return more if plan.patience is None else more & (run.wait <= plan.patience)
+        return unfinished(plan, run) & (run.epoch < until)
 
     def epoch(run: Run) -> Run:
-        ts, metrics = _epoch(plan, run, train)
-        history = {"train": _record(run.history["train"], run.epoch, metrics)}
-        value = jnp.mean(metrics[plan.monitor])
-        if valid is not None:
-            measured = _evaluate(plan, ts, valid)
-            history["valid"] = _record(run.history["valid"], run.epoch, measured)
-            value = measured[plan.monitor]
-        better = value < run.best_value if plan.mode == "min" else value > run.best_value
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(averaged(ts), ts.state), run.best)
-        best_value = jnp.where(better, value, run.best_value)
-        return Run(ts, best, best_value, jnp.where(better, 0, run.wait + 1), run.epoch + 1, history)
+        goes = going(run)
+        like = run.history["train"]
+        ts, rows, failed = take_steps(plan, run.ts, train, run.epoch, count, goes, like)
+        history = run.history | {"train": _record(like, run.epoch, rows, goes)}
+        run = run._replace(ts=ts, history=history, failed=jnp.maximum(run.failed, failed))
+        measured = None if valid is None else evaluate(plan, ts, valid)
+        return conclude(plan, run, rows, measured, goes & (run.failed < 0))
 
-    return jax.lax.while_loop(going, epoch, run)
+    return jax.lax.while_loop(lambda run: for_any(going(run)), epoch, run)
 
 
-def _epoch(plan: Plan, run: Run, train: Any) -> tuple[TrainState, dict]:
-    if plan.batch_size is None:
-        ts, metrics = _step(plan, run.ts, train)
-        return ts, {name: m[None] for name, m in metrics.items()}
-    n = _size(train)
-    steps = n // plan.batch_size
-    key = jax.random.fold_in(fold_name(typed(run.ts.key), "order"), run.epoch)  # type: ignore[arg-type]
-    order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
-
-    def step(ts: TrainState, rows: jax.Array) -> tuple[TrainState, dict]:
-        return _step(plan, ts, jax.tree.map(lambda a: a[rows], train))
-
-    return jax.lax.scan(step, run.ts, order)
+def unfinished(plan: Plan, run: Run) -> jax.Array:
+    """Whether a run has epochs left, patience left and finite numbers."""
+    more = (run.epoch < plan.epochs) & (run.failed < 0)
+    return more if plan.patience is None else more & (run.wait <= plan.patience)
 
 
-def _step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, dict]:
-    return plan.trainer.step(ts, _augmented(plan, ts.key, batch, ts.step))
+def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, going: jax.Array) -> Run:
+    """The run after the last step of an epoch: evaluated, compared and counted; as it was if it is not `going`."""
+    value = jnp.mean(rows[plan.monitor]) if measured is None else measured[plan.monitor]
+    history = run.history
+    if measured is not None:
+        history = history | {"valid": _record(history["valid"], run.epoch, measured, going)}
+    better = going & (value < run.best_value if plan.mode == "min" else value > run.best_value)
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(averaged(run.ts), run.ts.state), run.best)
+    return run._replace(
+        best=best,
+        best_value=jnp.where(better, value, run.best_value),
+        wait=jnp.where(going, jnp.where(better, 0, run.wait + 1), run.wait),
+        epoch=run.epoch + going.astype(jnp.int32),
+        history=history,
+    )
 
 
-def _augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:
-    """The batch as a step sees it, drawn from the run's key and the number of the step, whatever piece it is in."""
-    if plan.augment is None:
-        return batch
-    return plan.augment(jax.random.fold_in(fold_name(typed(key), "augment"), step), batch)  # type: ignore[arg-type]
-
-
-def _evaluate(plan: Plan, ts: TrainState, data: Any) -> dict[str, jax.Array]:
+def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
     """Means over all examples: full batches in a scan, what is left over as one smaller batch, weighted by size."""
-    n, size = _size(data), plan.batch_size or _size(data)
-    size = min(n, max(size, 256))  # nothing is kept for a backward pass: larger batches than in training fit
+    n = jax.tree.leaves(data)[0].shape[0]
+    size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
     full = n // size * size
-    totals: dict[str, jax.Array] = {}
+    totals: Metrics = {}
     if full:
         batches = jax.tree.map(lambda a: a[:full].reshape(-1, size, *a.shape[1:]), data)
         _, means = jax.lax.scan(lambda c, b: (c, plan.trainer.evaluate(ts, b)), None, batches)
@@ -193,40 +184,5 @@ def _evaluate(plan: Plan, ts: TrainState, data: Any) -> dict[str, jax.Array]:
     return totals
 
 
-def _record(history: dict, epoch: jax.Array, metrics: dict) -> dict:
-    return {name: history[name].at[epoch].set(m) for name, m in metrics.items()}
-
-
-def make_plan(
-    where: str,
-    trainer: Any,
-    train: Any,
-    valid: Any,
-    epochs: Any,
-    batch_size: Any,
-    patience: Any,
-    monitor: str,
-    mode: str,
-    augment: Any,
-) -> Plan:
-    """The plan of a run, its arguments checked."""
-    if not isinstance(trainer, Trainer):
-        raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
-    check_count(where, "epochs", epochs)
-    for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0)):
-        if value is not None:
-            check_count(where, argument, value, least)
-    if mode not in ("min", "max"):
-        raise invalid(where, "mode to be 'min' or 'max'", mode)
-    if augment is not None and not callable(augment):
-        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
-    n = check_examples(where, "train", train)
-    if valid is not None:
-        check_examples(where, "valid", valid)
-    if batch_size is not None and batch_size > n:
-        raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)
-    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment)
-
-
-def _size(data: Any) -> int:
-    return jax.tree.leaves(data)[0].shape[0]
+def _record(history: Metrics, epoch: jax.Array, metrics: Metrics, going: jax.Array) -> Metrics:
+    return {name: h.at[epoch].set(jnp.where(going, metrics[name], h[epoch])) for name, h in history.items()}

@@ -1,24 +1,45 @@
 """How a run shows itself while it goes: a live line in a terminal, plain lines elsewhere, nothing on request."""
 
 import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 SECONDS_BETWEEN_LINES = 2.0
 
+Measured = dict[str, dict[str, np.ndarray]]
+
+
+class Look(NamedTuple):
+    """A run at one moment.
+
+    Attributes:
+      epoch: epochs done.
+      step: steps taken.
+      steps: steps of all epochs, None while that is not known.
+      rate: steps per second.
+      metrics: split -> metric -> a number, or one for each member of a row.
+    """
+
+    epoch: int
+    step: int
+    steps: int | None
+    rate: float
+    metrics: Measured
+
 
 class Reporter:
-    """Told of every look at the run: `report(epoch, metrics, seconds_per_epoch)`."""
+    """Told of every look at the run: `report(look)`."""
 
     def __init__(self, epochs: int):
         """For a run of so many epochs at most."""
         self.epochs = epochs
 
-    def __call__(self, epoch: int, metrics: dict[str, dict[str, np.ndarray]], pace: float) -> None:
+    def __call__(self, look: Look) -> None:
         """Shows the latest metrics."""
 
     def note(self, text: str) -> None:
@@ -32,28 +53,30 @@ class _Lines(Reporter):
         super().__init__(epochs)
         self.last = -float("inf")
 
-    def __call__(self, epoch: int, metrics: dict[str, dict[str, np.ndarray]], pace: float) -> None:
-        if epoch == self.epochs or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+    def __call__(self, look: Look) -> None:
+        if look.epoch == self.epochs or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            self.note(f"epoch {epoch}/{self.epochs}  {_text(metrics)}  {pace:.2f} s/epoch")
+            self.note("  ".join([f"epoch {look.epoch}/{self.epochs}", _steps(look), _text(look.metrics), _time(look)]))
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 class _Live(Reporter):
-    """A bar with the time left, by rich."""
+    """A bar, by rich."""
 
     def __init__(self, epochs: int, bar: Any):
         super().__init__(epochs)
         self.bar = bar
-        self.task = bar.add_task("compiling", total=epochs, metrics="")
+        self.task = bar.add_task("compiling", total=epochs, metrics="", time="")
 
-    def __call__(self, epoch: int, metrics: dict[str, dict[str, np.ndarray]], pace: float) -> None:
-        self.bar.update(self.task, completed=epoch, description="training", metrics=_text(metrics))
+    def __call__(self, look: Look) -> None:
+        done = look.epoch if look.steps is None else self.epochs * look.step / look.steps
+        text = f"epoch {look.epoch}/{self.epochs}  {_steps(look)}"
+        self.bar.update(self.task, completed=done, description=text, metrics=_text(look.metrics), time=_time(look))
 
     def note(self, text: str) -> None:
-        self.bar.console.print(text)
+        self.bar.console.print(text, markup=False)
 
 
 @contextlib.contextmanager
@@ -64,7 +87,7 @@ def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
         return
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
         yield _Lines(epochs)
         return
@@ -75,17 +98,34 @@ def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(20),
-        MofNCompleteColumn(),
         TextColumn("{task.fields[metrics]}"),
+        TextColumn("{task.fields[time]}"),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+    with Progress(*columns, console=console) as bar:
         yield _Live(epochs, bar)
 
 
-def _text(metrics: dict[str, dict[str, np.ndarray]]) -> str:
+def _steps(look: Look) -> str:
+    return f"step {look.step}" + ("" if look.steps is None else f"/{look.steps}")
+
+
+def _time(look: Look) -> str:
+    """The rate and, where the end is known, the time left."""
+    rate = f"{look.rate:.4g} steps/s" if look.rate < 1000 else f"{look.rate:.0f} steps/s"
+    if look.steps is None:
+        return rate
+    left = datetime.timedelta(seconds=round(max(look.steps - look.step, 0) / look.rate)) if look.rate else "?"
+    return f"{rate}  {left} left"
+
+
+def _text(metrics: Measured) -> str:
     parts = [f"{split} {name} {_number(v)}" for split, named in metrics.items() for name, v in named.items()]
     return "  ".join(parts)
 
 
 def _number(v: np.ndarray) -> str:
-    return f"{v.mean():.4f}" + (f" ± {v.std():.4f}" if v.ndim else "")
+    """A number, or mean and deviation of a row, without members that stopped."""
+    if not v.ndim:
+        return f"{v:.4f}"
+    kept = v[~np.isnan(v)]
+    return f"{kept.mean():.4f} ± {kept.std():.4f}" if kept.size else "nan"

@@ -196,7 +196,8 @@ def objective_trainer(
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
-    def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def differentiate(ts: TrainState, batch: Any) -> tuple:
+        """The trained params and the others, the function of the former that is minimised, its value and gradients."""
         trained, kept = divided(ts.params)
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
@@ -204,7 +205,10 @@ def objective_trainer(
             loss, aux = objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
             return loss, (aux[0], _measures(loss, aux[1]))
 
-        (loss, (state, metrics)), grads = jax.value_and_grad(value, has_aux=True)(trained)
+        return trained, kept, value, jax.value_and_grad(value, has_aux=True)(trained)
+
+    def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        trained, kept, value, ((loss, (state, metrics)), grads) = differentiate(ts, batch)
         with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
             updates, opt_state = optimizer.update(
                 grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
@@ -212,6 +216,12 @@ def objective_trainer(
             trained = optax.apply_updates(trained, updates)
         mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
         return TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key, mean), metrics
+
+    def gradients(ts: TrainState, batch: Any) -> dict:
+        _, kept, _, (_, grads) = differentiate(ts, batch)
+        return joined(grads, jax.tree.map(jnp.zeros_like, kept)).tree() if flat else grads
+
+    step.gradients = gradients  # type: ignore[attr-defined]  # for `drive`, to say which of them were not finite
 
     def evaluate(ts: TrainState, batch: Any) -> Metrics:
         loss, (_, metrics) = objective(whole(averaged(ts)), ts.state, batch, key=None, train=False)

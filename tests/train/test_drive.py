@@ -1,7 +1,7 @@
 """`drive` is `fit` to the bit, however it is cut, continued or interrupted; and what it shows."""
 
 import builtins
-import sys
+import re
 from functools import partial
 
 import jax
@@ -11,9 +11,8 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.train import progress
+from jaxnn.train import pieces, progress
 
-MODULE = sys.modules["jaxnn.train.drive"]  # the name in the package is the function
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])
@@ -38,8 +37,8 @@ def interrupting(at):
     """A reporter that is interrupted, as a Ctrl-C between two pieces, once epoch `at` is shown."""
 
     class Interrupting(progress.Reporter):
-        def __call__(self, epoch, metrics, pace):
-            if epoch >= at:
+        def __call__(self, look):
+            if look.epoch >= at:
                 raise KeyboardInterrupt
 
     return Interrupting
@@ -74,15 +73,15 @@ def test_a_finished_run_stays(whole):
 
 
 def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
-    (start, advance), calls = MODULE._programs(), []
+    real, calls = pieces.programs(), []
 
     def once(*args):
         if calls:
             raise KeyboardInterrupt
         calls.append(args)
-        return advance(*args)
+        return real.advances(*args)
 
-    monkeypatch.setattr(MODULE, "_programs", lambda: (start, once))
+    monkeypatch.setattr(pieces, "programs", lambda: real._replace(advances=once))
     part = drive(KEY, TRAIN, VALID, every=2)
     assert int(part.epoch) == 2
     monkeypatch.undo()
@@ -90,13 +89,13 @@ def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
 
 
 def test_interrupt_that_took_the_run_is_not_hidden(monkeypatch):
-    start, advance = MODULE._programs()
+    real = pieces.programs()
 
     def lost(*args):
-        advance(*args)
+        real.advances(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MODULE, "_programs", lambda: (start, lost))
+    monkeypatch.setattr(pieces, "programs", lambda: real._replace(advances=lost))
     with pytest.raises(KeyboardInterrupt):
         drive(KEY, TRAIN, VALID)
 
@@ -126,7 +125,7 @@ def test_no_second_compilation():
     for key in (KEY, jax.random.key(1), jax.random.key_data(KEY)):
         for every in (1, 3):
             nn.drive(trainer, key, TRAIN, epochs=3, every=every, progress=False)
-            sizes.append([program._cache_size() for program in MODULE._programs()])
+            sizes.append([program._cache_size() for program in pieces.programs()])
     assert sizes.count(sizes[0]) == len(sizes)
 
 
@@ -146,8 +145,10 @@ def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch, whole):
     assert [line.split("  ")[0] for line in shown] == ["epoch 2/5", "epoch 4/5", "epoch 5/5"]
     train, valid = (whole.history[split]["loss"][-1] for split in ("train", "valid"))
     values = [part for part in shown[-1].split("  ")[1:] if part]
-    assert values[:2] == [f"train loss {float(jnp.mean(train)):.4f}", f"valid loss {float(valid):.4f}"]
-    assert values[2].endswith(" s/epoch")
+    assert values[0] == "step 15/15"
+    assert values[1:3] == [f"train loss {float(jnp.mean(train)):.4f}", f"valid loss {float(valid):.4f}"]
+    assert re.fullmatch(r"[0-9.e+]+ steps/s", values[3])
+    assert values[4] == "0:00:00 left"
 
 
 def test_not_more_lines_than_one_can_read(capsys):
@@ -189,7 +190,7 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
 
 
 def test_an_interrupt_is_said(capsys, monkeypatch):
-    def interrupt(self, epoch, metrics, pace):
+    def interrupt(self, look):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(progress._Lines, "__call__", interrupt)

@@ -1,0 +1,100 @@
+"""Why a run broke: the step that did it, found by running the same program up to it, and what was not finite there."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._paths import path_tree
+from jaxnn.compiler import compiler_options
+from jaxnn.train.fit import Run
+from jaxnn.train.plan import Plan
+from jaxnn.train.steps import augmented, batches, finite, spoiled, take_step, take_steps
+from jaxnn.train.trainer import Metrics, TrainState
+
+LISTED = 8  # members of a row whose reasons are told
+
+
+class Step(NamedTuple):
+    """One step: its metrics, and whether each gradient is finite (None: unknown), and each param no longer."""
+
+    metrics: Metrics
+    finite: dict | None
+    lost: dict
+
+
+def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) -> tuple[Run, str]:
+    """The run with the state just before the step that broke it, and what happened there in words.
+
+    Args:
+      run: what the loop left behind: `ts` from before the steps of `data` in which it broke.
+      failed: which members of a row did; of shape [] for one run.
+    """
+    replays, examine = _programs()
+    before, at = np.asarray(run.ts.step), np.asarray(run.failed)
+    low, high = np.zeros_like(before), np.where(failed, at - before + 1, 1)  # fine after so many steps, and not fine
+    middle = high - 1  # mostly it is the last one; else by halves, for a loss may be late to show what broke
+    while (high - low > 1).any():
+        _, fine = replays(plan, many, run, data, middle)
+        low, high = np.where(fine, middle, low), np.where(fine, high, middle)
+        middle = (low + high) // 2
+    ts, _ = replays(plan, many, run, data, low)
+    at = np.where(failed, before + low, at)
+    broken = run._replace(ts=ts, failed=jnp.asarray(at))
+    texts = []
+    for i in map(tuple, np.argwhere(failed)[:LISTED]):
+        one = jax.tree.map(lambda a, i=i: a[i], broken)
+        seen = jax.device_get(examine(plan, one.ts, data, one.epoch, low[i]))
+        texts.append(
+            f"{f'run {i[0]} ' if many else ''}stopped at step {at[i]}, in epoch {one.epoch + 1}: {_reason(seen)}"
+        )
+    if (rest := int(failed.sum()) - LISTED) > 0:
+        texts.append(f"{rest} more stopped")
+    return broken, "; ".join(texts) + ". The run is kept as it was before that step."
+
+
+def _reason(seen: Step) -> str:
+    """What was not finite in a step."""
+    odd = [name for name, m in seen.metrics.items() if not np.isfinite(m)]
+    reason = ", ".join(f"{name} is {seen.metrics[name]:g}" for name in odd or ["loss"])
+    lost = _first(seen.lost)
+    if seen.finite is not None:
+        if path := _first(jax.tree.map(np.logical_not, seen.finite)):
+            return f"{reason}, and the gradient of {path} is the first that is not finite"
+        reason += ", and all gradients are finite"
+    return f"{reason}; after the update {lost} is the first param that is not" if lost else reason
+
+
+def _first(marks: dict) -> str | None:
+    """The first path whose leaf is True."""
+    pairs = zip(jax.tree.leaves(path_tree(marks)), jax.tree.leaves(marks), strict=True)
+    return next((path for path, mark in pairs if mark), None)
+
+
+def _replays(plan: Plan, many: bool, run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
+    """The state after `count` steps more, and whether it is fine."""
+
+    def replay(run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
+        ts, _, failed = take_steps(plan, run.ts, data, run.epoch, count, jnp.ones((), bool), run.history["train"])
+        return ts, failed < 0
+
+    return (jax.vmap(replay, (0, None, 0)) if many else replay)(run, data, count)
+
+
+def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) -> Step:
+    """What step `i` of the epoch does to a state."""
+    batch = batches(plan, ts, data, epoch)(i)
+    after, metrics = take_step(plan, ts, batch)
+    gradients = getattr(plan.trainer.step, "gradients", None)  # a Trainer need not be ours
+    grads = None if gradients is None else gradients(ts, augmented(plan, ts.key, batch, ts.step))
+    return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params))
+
+
+@cache
+def _programs() -> tuple[Callable, Callable]:
+    options = compiler_options()
+    replays = jax.jit(_replays, static_argnums=(0, 1), compiler_options=options)
+    return replays, jax.jit(_examine, static_argnums=0, compiler_options=options)

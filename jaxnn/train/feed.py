@@ -1,0 +1,125 @@
+"""Batches from outside: iterables anew for each epoch, read ahead by a thread, several batches to a piece."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import check_examples
+from jaxnn.train.steps import Stacked
+
+BATCHES, BYTES = 64, 2**25  # at most so much in a piece, and one batch at least
+AHEAD = 2  # pieces that wait
+
+
+class Piece(NamedTuple):
+    """Data of some steps of an epoch: batches one upon the other, or all arrays for all of its steps."""
+
+    data: Any
+    steps: int
+
+
+def is_feed(data: Any) -> bool:
+    """Whether `data` is a function of the epoch or an iterable: a leaf to JAX, and no array."""
+    if hasattr(data, "shape") or isinstance(data, str | bytes) or not jax.tree_util.all_leaves([data]):
+        return False
+    return callable(data) or hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+
+
+def check_feed(argument: str, feed: Any, epochs: int) -> None:
+    """Raises for what can be gone through once only."""
+    if epochs > 1 and not callable(feed) and isinstance(feed, Iterator):
+        fix = "Pass a function that makes one: lambda epoch: batches()."
+        raise wrong_type("drive", f"{argument} to be iterable anew in each epoch", feed, fix)
+
+
+def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
+    """The batches of one epoch as NumPy arrays, each checked."""
+    found = feed(epoch) if callable(feed) else feed
+    if not hasattr(found, "__iter__") and not hasattr(found, "__getitem__"):
+        raise wrong_type("drive", f"{argument} to give an iterable of batches", found)
+    empty = True
+    for batch in found:
+        empty, batch = False, jax.tree.map(np.asarray, batch)
+        check_examples("drive", f"each batch of {argument}", batch)
+        yield batch
+    if empty:
+        raise invalid("drive", f"{argument} to give batches", f"none in epoch {epoch + 1}")
+
+
+def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, None, None]:
+    """A first batch by itself; then pieces, from a batch of an epoch on, and None at the end of each epoch.
+
+    Batches of one shape fill a piece; another shape, as the last batch may have, begins a piece of its own.
+    """
+    capacity = 0
+    for number in range(epoch, epochs):
+        group: list[Any] = []
+        for i, batch in enumerate(batches_of("train", feed, number)):
+            if not capacity:
+                capacity = max(1, min(BATCHES, BYTES // max(1, sum(a.nbytes for a in jax.tree.leaves(batch)))))
+                yield batch
+            if number == epoch and i < skip:
+                continue
+            if group and (len(group) == capacity or _shapes(batch) != _shapes(group[0])):
+                yield _stacked(group, capacity)
+                group = []
+            group.append(batch)
+        if group:
+            yield _stacked(group, capacity)
+        yield None
+
+
+def _shapes(batch: Any) -> Any:
+    return jax.tree.structure(batch), [(a.shape, a.dtype) for a in jax.tree.leaves(batch)]
+
+
+def _stacked(group: list[Any], capacity: int) -> Piece:
+    """A piece on the device, filled up to its capacity, so that one program runs them all."""
+    filled = group + group[-1:] * (capacity - len(group))
+    return Piece(Stacked(jax.tree.map(lambda *a: jax.device_put(np.stack(a)), *filled)), len(group))
+
+
+def prefetched(items: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """The same items, made by a thread a few ahead; closing this ends it, and what it raises is raised here."""
+    ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(AHEAD)
+    stop, end = threading.Event(), object()
+    x64 = jax.dtypes.canonicalize_dtype(np.float64) == np.float64  # a thread begins without what `with` has set
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+    def hand_over(item: Any, error: BaseException | None = None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            with jax.enable_x64(x64), jax.default_device(device):
+                if all(map(hand_over, items)):
+                    hand_over(end)
+        except BaseException as error:
+            hand_over(end, error)
+        finally:
+            items.close()
+
+    thread = threading.Thread(target=work, name="jaxnn feed", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join(timeout=1.0)  # a source that blocks is left to itself: it must not hold up an interrupt

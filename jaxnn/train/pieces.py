@@ -1,0 +1,223 @@
+"""A run piece by piece: whole epochs of arrays, or a few batches at a time as they are fed."""
+
+from collections.abc import Callable, Generator, Iterator
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import invalid
+from jaxnn.compiler import compiler_options
+from jaxnn.train.feed import Piece, batches_of, is_feed, prefetched
+from jaxnn.train.fit import Run, advance, conclude, evaluate, start, unfinished
+from jaxnn.train.plan import Plan
+from jaxnn.train.steps import steps_in, take_steps
+from jaxnn.train.trainer import Metrics, TrainState
+
+
+class Pieces:
+    """How a run begins and goes on.
+
+    Attributes:
+      data: what the last piece went through.
+      steps: those of an epoch, None while they are not known.
+    """
+
+    def __init__(self, plan: Plan, many: bool, batch: Any, valid: Any, steps: int | None):
+        self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps
+        self.data: Any = None
+
+    def begin(self, key: jax.Array) -> Run:
+        """The run before its first epoch."""
+        return programs().starts(self.plan, self.many, self.steps or 0, key, self.batch, self._valid())
+
+    def expected(self, key: jax.Array, steps: int) -> Run:
+        """Its shapes, with so many steps of an epoch where that is not known."""
+        begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
+        return jax.eval_shape(begin, key, self.batch, self._valid())
+
+    def _valid(self) -> Any:
+        return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends what is read ahead."""
+
+
+class Epochs(Pieces):
+    """Epochs of arrays, several to a piece, in the one program that is `fit`."""
+
+    def __init__(self, plan: Plan, many: bool, train: Any, valid: Any, every: int):
+        batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        super().__init__(plan, many, batch, valid, steps_in(plan, train))
+        self.data, self.every = train, every
+
+    def advance(self, run: Run) -> Run:
+        """Some epochs on; the run before is donated."""
+        until = min(int(jnp.max(run.epoch)) + self.every, self.plan.epochs)
+        return programs().advances(self.plan, self.many, run, self.data, self.valid, until)
+
+
+class Fed(Pieces):
+    """Pieces as they come, None after each epoch, from a step of an epoch on; nothing is donated.
+
+    The first epoch tells how many steps there are: until then the history is as wide as what was reached.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        many: bool,
+        pieces: Generator[Piece | None, None, None],
+        batch: Any,
+        valid: Any,
+        steps: int | None,
+        at: tuple[int, int],
+    ):
+        super().__init__(plan, many, batch, valid, steps)
+        self.pieces, (self.epoch, self.done) = pieces, at
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece, or after the evaluation at an epoch's end."""
+        piece = next(self.pieces)
+        going = unfinished(self.plan, run)
+        if piece is None:
+            return self._conclude(run, going)
+        self.data, history = piece.data, run.history["train"]
+        self._check(self.done + piece.steps, whole=False)
+        like = {name: jnp.zeros((), h.dtype) for name, h in history.items()}
+        ts, rows, failed = programs().absorbs(
+            self.plan, self.many, run.ts, self.data, self.epoch, piece.steps, going, like
+        )
+        train = {name: self._written(h, rows[name], piece.steps) for name, h in history.items()}
+        self.done += piece.steps
+        return run._replace(ts=ts, history=run.history | {"train": train}, failed=jnp.maximum(run.failed, failed))
+
+    def close(self) -> None:
+        """Ends the thread that reads."""
+        self.pieces.close()
+
+    def _conclude(self, run: Run, going: jax.Array) -> Run:
+        self._check(self.done, whole=True)
+        measured = self._measured(run.ts)
+        rows = {name: h[..., self.epoch, :] for name, h in run.history["train"].items()}
+        run = programs().concludes(self.plan, self.many, run, rows, measured, going)
+        self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
+        return run
+
+    def _measured(self, ts: TrainState) -> Metrics | None:
+        if self.valid is None:
+            return None
+        if not is_feed(self.valid):
+            return programs().evaluates(self.plan, self.many, ts, self.valid)
+        parts, sizes = [], []
+        batches = prefetched(_on_device(batches_of("valid", self.valid, self.epoch)))
+        try:
+            for batch in batches:
+                parts.append(programs().measures(self.plan, self.many, ts, batch))
+                sizes.append(jax.tree.leaves(batch)[0].shape[0])
+        finally:
+            batches.close()
+        weights = np.array(sizes) / sum(sizes)
+        columns = {name: np.stack([np.asarray(part[name], np.float64) for part in parts], -1) for name in parts[0]}
+        return {name: jnp.asarray((m * weights).sum(-1), parts[0][name].dtype) for name, m in columns.items()}
+
+    def _written(self, history: jax.Array, row: jax.Array, count: int) -> jax.Array:
+        """The history with the next `count` steps; where a member does not go on, they are NaN as the rest is."""
+        wide = np.asarray(history)
+        if (missing := self.done + count - wide.shape[-1]) > 0:
+            wide = np.pad(wide, [(0, 0)] * (wide.ndim - 1) + [(0, missing)], constant_values=np.nan)
+        new = np.array(wide)
+        new[..., self.epoch, self.done : self.done + count] = np.asarray(row)[..., :count]
+        return jnp.asarray(new)
+
+    def _check(self, done: int, *, whole: bool) -> None:
+        if self.steps is not None and (done > self.steps or (whole and done < self.steps)):
+            got = f"{done if whole else f'{done} or more'} in epoch {self.epoch + 1}"
+            fix = "Cut longer ones, for example by itertools.islice."
+            raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", got, fix)
+
+
+def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
+    """Arrays as pieces of an epoch each."""
+    for number in range(epoch, epochs):
+        if number > epoch or not done:
+            yield Piece(data, steps)
+        yield None
+
+
+def position(plan: Plan, run: Run) -> tuple[int, int]:
+    """The epoch in which an unfinished run stands, and how many of its steps are done."""
+    going = np.asarray(unfinished(plan, run))
+    epoch, step = (int(np.asarray(a)[going].max()) for a in (run.epoch, run.ts.step))
+    return epoch, step - epoch * next(iter(run.history["train"].values())).shape[-1]
+
+
+def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
+    for batch in batches:
+        yield jax.tree.map(jax.device_put, batch)
+
+
+# What is compiled, for one run or, `many`, for a row of them.
+
+
+class Programs(NamedTuple):
+    """The pieces of a run, compiled."""
+
+    starts: Callable[..., Run]
+    advances: Callable[..., Run]
+    absorbs: Callable[..., tuple[TrainState, Metrics, jax.Array]]
+    evaluates: Callable[..., Metrics]
+    measures: Callable[..., Metrics]
+    concludes: Callable[..., Run]
+
+
+@cache
+def programs() -> Programs:
+    """Made at the first run: which options there are is known once JAX has its devices."""
+    compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=compiler_options())
+    return Programs(
+        compiled(_starts, static_argnums=(0, 1, 2)),
+        compiled(_advances, donate_argnums=2),
+        compiled(_absorbs),
+        compiled(_evaluates),
+        compiled(_measures),
+        compiled(_concludes),
+    )
+
+
+def _starts(plan: Plan, many: bool, steps: int, key: jax.Array, batch: Any, valid: Any) -> Run:
+    begin = partial(start, plan, batch=batch, steps=steps, valid=valid)
+    return (jax.vmap(begin) if many else begin)(key)
+
+
+def _advances(plan: Plan, many: bool, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
+    go_on = partial(advance, plan)
+    return (jax.vmap(go_on, (0, None, None, None)) if many else go_on)(run, train, valid, until)
+
+
+def _absorbs(
+    plan: Plan, many: bool, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Any
+) -> tuple[TrainState, Metrics, jax.Array]:
+    take = partial(take_steps, plan)
+    return (jax.vmap(take, (0, None, None, None, 0, None)) if many else take)(ts, data, epoch, count, going, like)
+
+
+def _evaluates(plan: Plan, many: bool, ts: TrainState, valid: Any) -> Metrics:
+    measure = partial(evaluate, plan)
+    return (jax.vmap(measure, (0, None)) if many else measure)(ts, valid)
+
+
+def _measures(plan: Plan, many: bool, ts: TrainState, batch: Any) -> Metrics:
+    measure = plan.trainer.evaluate
+    return (jax.vmap(measure, (0, None)) if many else measure)(ts, batch)
+
+
+def _concludes(plan: Plan, many: bool, run: Run, rows: Metrics, measured: Metrics | None, going: jax.Array) -> Run:
+    end = partial(conclude, plan)
+    return (jax.vmap(end) if many else end)(run, rows, measured, going)

@@ -1,0 +1,110 @@
+"""Steps of a run in one loop: a traced bound, the batches of an epoch, and a stop where numbers are finite no more."""
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn.layer import fold_name
+from jaxnn.train.plan import Plan
+from jaxnn.train.trainer import Metrics, TrainState, typed
+
+
+class Stacked(NamedTuple):
+    """Batches as they come, [capacity, batch, ...], in place of a data set that each epoch shuffles."""
+
+    batches: Any
+
+
+def steps_in(plan: Plan, data: Any) -> int:
+    """How many batches there are in an epoch, or one upon the other."""
+    n = jax.tree.leaves(data)[0].shape[0]
+    return n if isinstance(data, Stacked) else n // (plan.batch_size or n)
+
+
+def take_steps(
+    plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Metrics
+) -> tuple[TrainState, Metrics, jax.Array]:
+    """The first `count` steps of an epoch, all of them or, in effect, none.
+
+    Args:
+      going: whether to take them at all; a member of a row that has stopped keeps what it has.
+      like: metric name -> an array of its dtype.
+
+    Returns the state; the metrics, [steps], NaN for steps not taken; and the step that broke the run, -1 for none: the
+    first whose loss is not finite, or the last, if after it params are not finite that were. The state is then as it
+    came.
+    """
+    batch = batches(plan, ts, data, epoch)
+
+    def more(carry: tuple) -> jax.Array:
+        i, _, _, broke = carry
+        return (i < count) & for_any(broke < 0)
+
+    def step(carry: tuple) -> tuple:
+        i, now, rows, broke = carry
+        whole = broke < 0  # a broken member goes on until all are, and nothing heeds it
+        now, metrics = take_step(plan, now, batch(i))
+        rows = {name: row.at[i].set(jnp.where(whole, metrics[name], jnp.nan)) for name, row in rows.items()}
+        return i + 1, now, rows, jnp.where(whole & ~jnp.isfinite(metrics["loss"]), i, broke)
+
+    rows = {name: jnp.full(steps_in(plan, data), jnp.nan, m.dtype) for name, m in like.items()}
+    none = jnp.full((), -1, jnp.int32)
+    _, now, rows, broke = jax.lax.while_loop(more, step, (jnp.zeros((), jnp.int32), ts, rows, none))
+    broke = jnp.where((broke < 0) & spoiled(ts.params, now.params), count - 1, broke)
+    kept = going & (broke < 0)
+    now = jax.tree.map(lambda new, old: jnp.where(kept, new, old), now, ts)
+    rows = {name: jnp.where(going, row, jnp.nan) for name, row in rows.items()}
+    return now, rows, jnp.where(going & (broke >= 0), ts.step + broke, none)
+
+
+def take_step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    """One step on a batch, augmented."""
+    return plan.trainer.step(ts, augmented(plan, ts.key, batch, ts.step))
+
+
+def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable[[jax.Array], Any]:
+    """The batches of an epoch by their number: in an order drawn from the run's key and the epoch, or as they came."""
+    if isinstance(data, Stacked):
+        return lambda i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), data.batches)
+    if plan.batch_size is None:
+        return lambda i: data
+    n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
+    key = jax.random.fold_in(fold_name(typed(ts.key), "order"), epoch)  # type: ignore[arg-type]
+    order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
+    return lambda i: jax.tree.map(lambda a: a[order[i]], data)
+
+
+def augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:
+    """The batch as a step sees it, drawn from the run's key and the number of the step, whatever piece it is in."""
+    if plan.augment is None:
+        return batch
+    return plan.augment(jax.random.fold_in(fold_name(typed(key), "augment"), step), batch)  # type: ignore[arg-type]
+
+
+def spoiled(before: Any, after: Any) -> jax.Array:
+    """Whether an array that was finite is so no more."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return reduce(jnp.logical_or, [finite(a) & ~finite(b) for a, b in pairs], jnp.zeros((), bool))
+
+
+def finite(x: jax.Array) -> jax.Array:
+    """Whether all elements of an array are."""
+    return jnp.all(jnp.isfinite(x))
+
+
+@jax.custom_batching.custom_vmap
+def for_any(going: jax.Array) -> jax.Array:
+    """Whether a loop goes on: under vmap as long as any member does.
+
+    A bound that vmap maps would have the loop select every array of its state at each turn; what stopped members do
+    meanwhile is masked once, at the end.
+    """
+    return going
+
+
+@for_any.def_vmap
+def _(size: int, mapped: list[bool], going: jax.Array) -> tuple[jax.Array, bool]:
+    return for_any(jnp.any(going, axis=0)), False
