@@ -12,6 +12,7 @@ import json
 import math
 import os
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -36,6 +37,10 @@ DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
 
 HEADER_LIMIT = 100_000_000  # bytes; other readers refuse more
 
+# The checksum stands in the header before all else: its place is known, and it is set once the rest is written.
+_NO_SUM = b"00000000"
+_SUM_AT = 8 + len(b'{"__metadata__":{"crc32":"')
+
 
 class Tensor(NamedTuple):
     """An array of a file, not read yet."""
@@ -46,10 +51,13 @@ class Tensor(NamedTuple):
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndarray], metadata: dict[str, str]) -> None:
-    """Write arrays by name to one file, whole or not at all; sharded ones are gathered one at a time."""
+    """Write arrays by name to one file, whole or not at all; sharded ones are gathered one at a time.
+
+    The metadata get an entry more, `crc32`: that of the whole file with eight zeros in its place.
+    """
     # Wide elements first: each array then starts at a multiple of its element's size, as readers that map files want.
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
-    header: dict[str, Any] = {"__metadata__": metadata}
+    header: dict[str, Any] = {"__metadata__": {"crc32": _NO_SUM.decode(), **metadata}}
     end = 0
     for name, x in ordered.items():
         begin, end = end, end + x.nbytes
@@ -59,10 +67,16 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
     if len(text) > HEADER_LIMIT:
         got = f"one of {len(text)}, for {len(arrays)} arrays"
         raise invalid("save", f"a header of at most {HEADER_LIMIT} bytes", got, "Stack small arrays into large ones.")
+    start = len(text).to_bytes(8, "little") + text
+    checksum = zlib.crc32(start)
     with _replacing(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(start)
         for x in ordered.values():
-            file.write(_bytes(np.asarray(x)))
+            data = _bytes(np.asarray(x))
+            checksum = zlib.crc32(data, checksum)
+            file.write(data)
+        file.seek(_SUM_AT)
+        file.write(b"%08x" % checksum)
 
 
 @contextlib.contextmanager
@@ -143,6 +157,20 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
     if 8 + length + end != size:
         raise bad(f"one of {size} bytes whose header speaks of {8 + length + end}")
     return tensors, metadata
+
+
+def check_sum(file: io.BufferedReader, metadata: dict[str, str], where: str) -> None:
+    """Raises unless the bytes are those that `write` wrote; a file of others has no checksum."""
+    if "crc32" not in metadata:
+        return
+    file.seek(0)
+    found = zlib.crc32(file.read(_SUM_AT) + _NO_SUM)
+    file.seek(len(_NO_SUM), os.SEEK_CUR)
+    while chunk := file.read(1 << 24):
+        found = zlib.crc32(chunk, found)
+    if metadata["crc32"] != f"{found:08x}":
+        got = f"one with {found:08x}"
+        raise invalid(where, f"a file with the checksum {metadata['crc32']}", got, "It is damaged, or was edited.")
 
 
 def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarray:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
-from jaxnn.train._safetensors import CODES, Tensor, parse_json, read_array, read_header, write
+from jaxnn.train._safetensors import CODES, Tensor, check_sum, parse_json, read_array, read_header, write
 
 Tree = Any
 
@@ -33,9 +33,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     byte order, JAX arrays lose weak types and shardings, and leaves that share memory no longer do.
 
     An array is stored under its path, `params/stem/conv/w`, for any reader of safetensors; in dict keys `~` is written
-    `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. The structure
-    and the Python leaves are JSON in the metadata under `jaxnn`. The safetensors package reads complex64 from version
-    0.7 on, float8_e4m3fnuz and float8_e5m2fnuz from 0.8 on.
+    `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. In the metadata
+    are the structure and the Python leaves as JSON, under `jaxnn`, and a checksum of the file, under `crc32`. The
+    safetensors package reads complex64 from version 0.7 on, float8_e4m3fnuz and float8_e5m2fnuz from 0.8 on.
 
     The file is written beside `path` under a hidden name, synced, and renamed; a process that is killed may leave that
     hidden file. If only the sync of the folder fails, last of all, the new file is in place and the OSError is raised.
@@ -92,6 +92,7 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
     where = f"load {os.fspath(path)}"
     with open(path, "rb") as file:
         tensors, metadata = read_header(file, where)
+        check_sum(file, metadata, where)
         if "jaxnn" not in metadata:
             if like is None:
                 fix = "Pass `like`, a tree whose paths are the names of its arrays."

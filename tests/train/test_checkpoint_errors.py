@@ -178,7 +178,7 @@ def test_a_header_past_the_limit(file, monkeypatch):
     with pytest.raises(ValueError) as excinfo:
         save(file, [np.ones(1), np.ones(1)])
     assert str(excinfo.value) == (
-        "save: expected a header of at most 100 bytes, got one of 224, for 2 arrays. "
+        "save: expected a header of at most 100 bytes, got one of 240, for 2 arrays. "
         "Stack small arrays into large ones."
     )
     assert os.listdir(file.parent) == []
