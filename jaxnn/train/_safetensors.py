@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,8 @@ HEADER_LIMIT = 100_000_000  # bytes; other readers refuse more
 # The checksum stands in the header before all else: its place is known, and it is set once the rest is written.
 _NO_SUM = b"00000000"
 _SUM_AT = 8 + len(b'{"__metadata__":{"crc32":"')
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is being written
 
 
 class Tensor(NamedTuple):

@@ -24,6 +24,15 @@ _LISTED = 8  # differences named in one error, of each kind
 _DAMAGED = "It is damaged, or was not written by `save`."
 
 
+class Differs(InvalidValue):
+    """The leaves of a file are not those of `like`."""
+
+    def __init__(self, where: str, differences: str):
+        error = invalid(where, "the leaves of `like`", differences, "Change `like`, or load without it.")
+        super().__init__(where, error.message)
+        self.differences = differences
+
+
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """Write a tree to one safetensors file, all of it or, when anything fails, nothing: an older file stays as it was.
 
@@ -33,8 +42,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     byte order, JAX arrays lose weak types and shardings, and leaves that share memory no longer do.
 
     An array is stored under its path, `params/stem/conv/w`, for any reader of safetensors; in dict keys `~` is written
-    `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. In the metadata
-    are the structure and the Python leaves as JSON, under `jaxnn`, and a checksum of the file, under `crc32`. The
+    `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. The metadata
+    hold the structure and the Python leaves as JSON, under `jaxnn`, and a checksum of the file, under `crc32`. The
     safetensors package reads complex64 from version 0.7 on, float8_e4m3fnuz and float8_e5m2fnuz from 0.8 on.
 
     The file is written beside `path` under a hidden name, synced, and renamed; a process that is killed may leave that
@@ -85,7 +94,7 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
     >>> load(path, like={"w": np.zeros((2, 3)), "b": [0.0]})
     Traceback (most recent call last):
     ...
-    jaxnn._errors.InvalidValue: load .../weights.safetensors: expected the leaves of `like`, got 1 that differ
+    jaxnn.train.checkpoint.Differs: load .../weights.safetensors: expected the leaves of `like`, got 1 that differ
     (w: float64[2, 2], not float64[2, 3]). Change `like`, or load without it.
     """
     _check_path("load", path, "load(path, like)")
@@ -288,7 +297,7 @@ def _fill(file: io.BufferedReader, like: Tree, found: dict[str, Any], where: str
     groups = {"missing": missing, "unexpected": unexpected, "that differ": different}
     got = "; ".join(f"{len(names)} {group} ({_some(names)})" for group, names in groups.items() if names)
     if got:
-        raise invalid(where, "the leaves of `like`", got, "Change `like`, or load without it.")
+        raise Differs(where, got)
     restored = []
     for name, leaf in wanted.items():
         stored = found[name]

@@ -1,9 +1,11 @@
 """The run of `fit` driven from outside: compiled here, its progress shown, an interrupt survived."""
 
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -15,6 +17,7 @@ from jaxnn._inputs import check_count, check_examples
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, unfinished
+from jaxnn.train.folder import epochs_done, newest, record
 from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
 from jaxnn.train.plan import Plan, check_data, make_plan
 from jaxnn.train.progress import Look, reporter
@@ -36,6 +39,8 @@ def drive(
     augment: Callable | None = None,
     run: Run | None = None,
     every: int = 1,
+    checkpoint: str | os.PathLike[str] | None = None,
+    keep: int = 3,
     progress: bool = True,
 ) -> Run:
     """The run of `fit`, compiled here and driven piece by piece: progress is shown, an interrupt keeps what is done.
@@ -49,6 +54,12 @@ def drive(
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
         `key` only says whether it is one run or a row of them.
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
+      checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
+        `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with the same
+        arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a damaged file
+        is passed over with a warning. `every` may differ; that data, rates and the like are the same is for the caller
+        to see to.
+      keep: runs kept in the folder, >= 1.
       progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 
     It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
@@ -62,7 +73,8 @@ def drive(
 
     The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
     nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
-    of other arguments.
+    of other arguments, and for a folder of a run with another key or of other paths, shapes or dtypes, which it names,
+    or without an intact run: the folder then stays as it is.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -75,6 +87,7 @@ def drive(
         raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_count("drive", "every", every)
+    check_count("drive", "keep", keep)
     key = typed(key)
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
@@ -92,7 +105,15 @@ def drive(
                 fix = "Pass the batches with which it was begun."
                 raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
             run = jax.tree.map(jnp.copy, run)
-        return _go_on(pieces, run, progress)
+        if checkpoint is not None:
+            found = newest(checkpoint, run, partial(pieces.expected, key))
+            if found is not run and (is_feed(train) or is_feed(valid)):  # to be opened where that one stands
+                if not unfinished(plan, found).any():
+                    return found
+                pieces.close()
+                pieces = _pieces(plan, key.ndim == 1, train, valid, found, every)
+            run = found
+        return _go_on(pieces, run, progress, checkpoint, keep)
     finally:
         pieces.close()
 
@@ -124,12 +145,12 @@ def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, eve
     return Fed(plan, many, source, first, valid, known, (epoch, done))
 
 
-def _go_on(pieces: Pieces, run: Run, progress: bool) -> Run:
+def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int) -> Run:
     """The loop over pieces, with its looks at the run."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0
     with reporter(progress, plan.epochs) as report:
-        begun = int(jnp.max(run.ts.step))
+        begun, done = int(jnp.max(run.ts.step)), epochs_done(run)
         clock = _Clock(begun)
         try:
             while unfinished(plan, run).any():
@@ -140,6 +161,9 @@ def _go_on(pieces: Pieces, run: Run, progress: bool) -> Run:
                     known = failed
                     report.note(text)
                     texts.append(text)
+                if checkpoint is not None and epochs_done(run) > done:
+                    record(checkpoint, run, keep)
+                    done = epochs_done(run)
                 report(_look(pieces, run, clock))
         except KeyboardInterrupt:
             if _taken(run):

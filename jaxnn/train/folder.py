@@ -1,0 +1,116 @@
+"""The runs that `drive` keeps in a folder: written as it goes, found again when it is called again.
+
+    epoch-000012.safetensors    the whole `Run` after so many epochs, the last few of them
+    best.safetensors            its `Best`, params and state
+
+`best` is written before the run that it belongs to: wherever a process is killed, the newest run has its best with it.
+"""
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import invalid, wrong_type
+from jaxnn.train._safetensors import TEMPORARY, read_header
+from jaxnn.train.checkpoint import Differs, load, save
+from jaxnn.train.fit import Run
+
+BEST = "best.safetensors"
+_RUN = re.compile(r"epoch-(\d{6,})\.safetensors")
+
+Folder = str | os.PathLike[str]
+
+
+def newest(folder: Folder, begun: Run, expected: Callable[[int], Run]) -> Run:
+    """The newest intact run of a folder, which is made if need be; `begun`, the run at hand, if that is further on.
+
+    `expected` gives the shapes of a run with so many steps in an epoch, which batches from outside tell only as they
+    come.
+
+    A damaged file is passed over with a warning. Raises, and changes nothing, if the folder holds a run of other paths,
+    shapes, dtypes or another key than `begun`, or none that is intact.
+    """
+    if not isinstance(folder, str | os.PathLike):
+        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", folder)
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise invalid("drive", "checkpoint to be a folder", f"the file {os.fspath(folder)}")
+    os.makedirs(folder, exist_ok=True)
+    names = sorted(_runs(folder), key=_epoch, reverse=True)
+    found = None
+    for name in names:
+        found = _read(folder, name, begun, expected)
+        if found is not None:
+            break
+    if found is None and names:
+        fix = "Remove them to start again, or pass another folder."
+        raise invalid("drive", "checkpoint to hold an intact run", f"{os.fspath(folder)}, whose runs are damaged", fix)
+    best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
+    for name in os.listdir(folder):
+        if TEMPORARY.fullmatch(name):  # a process was killed while it wrote
+            _remove(os.path.join(folder, name))
+    if found is None or epochs_done(found) < epochs_done(begun):
+        return begun
+    if best is None:
+        save(os.path.join(folder, BEST), found.best)
+    return found
+
+
+def record(folder: Folder, run: Run, keep: int) -> None:
+    """Writes a run into its folder, before it `best` if that is new, and removes all but the last `keep` runs."""
+    epoch = epochs_done(run)
+    earlier = [_epoch(name) for name in _runs(folder) if _epoch(name) < epoch]
+    if np.any(np.asarray(run.epoch - run.wait) > max(earlier, default=0)) or not earlier:
+        save(os.path.join(folder, BEST), run.best)
+    save(os.path.join(folder, f"epoch-{epoch:06d}.safetensors"), run)
+    for name in sorted(_runs(folder), key=_epoch)[:-keep]:
+        _remove(os.path.join(folder, name))
+
+
+def epochs_done(run: Run) -> int:
+    """Epochs done, in a row of runs by the longest."""
+    return int(jnp.max(run.epoch))
+
+
+def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] | None = None) -> Any:
+    """The run of a file, or, without `expected`, its best; None with a warning if it is damaged."""
+    path = os.path.join(folder, name)
+    try:
+        found = load(path, like=begun.best if expected is None else expected(_steps(path, begun)))
+    except Differs as error:
+        fix = "Pass another folder, or the arguments of that run."
+        wanted = "checkpoint to have the leaves of a run of the same key shape, trainer, data, epochs and batch_size"
+        raise invalid("drive", wanted, f"{error.differences} in {path}", fix) from error
+    except (ValueError, OSError) as error:
+        warnings.warn(f"drive: {path} is passed over. {error}", stacklevel=4)
+        return None
+    if expected is not None and not np.array_equal(found.ts.key, begun.ts.key):
+        fix = "Pass another folder, or the key of that run."
+        raise invalid("drive", "checkpoint to hold the run of this key", f"{path}, which began from another", fix)
+    return found
+
+
+def _steps(path: str, begun: Run) -> int:
+    """The steps of an epoch in the run of a file; 0 if it has no such history, which `load` then says."""
+    with open(path, "rb") as file:
+        tensors, _ = read_header(file, f"load {path}")
+    stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
+    return stored.shape[-1] if stored is not None and stored.shape else 0
+
+
+def _runs(folder: Folder) -> list[str]:
+    return [name for name in os.listdir(folder) if _RUN.fullmatch(name)]
+
+
+def _epoch(name: str) -> int:
+    return int(name.removeprefix("epoch-").removesuffix(".safetensors"))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process of this run was faster
+        os.unlink(path)

@@ -1,0 +1,409 @@
+"""`drive(checkpoint=...)`: what is kept, what is refused, and that a run goes on to the last bit however it ended."""
+
+import os
+import shutil
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnn as nn
+from jaxnn.train import Best, Run, progress
+from jaxnn.train import folder as module
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(22, 3)).astype(np.float32)
+Y = np.tanh(X[:, :1])
+TRAIN, VALID = (X[:14], Y[:14]), (X[14:], Y[14:])
+KEY = jax.random.key(0)
+MODEL = nn.serial(nn.dense(4), nn.tanh, nn.dropout(0.2), nn.dense(1))
+TRAINER = nn.trainer(MODEL, nn.losses.squared_error, nn.adam(0.03))
+HOW = {"epochs": 7, "batch_size": 4}
+drive = partial(nn.drive, TRAINER, progress=False, **HOW)
+
+
+def identical(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and jax.tree.all(
+        jax.tree.map(partial(np.array_equal, equal_nan=True), a, b)
+    )
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def names(*epochs):
+    return {"best.safetensors", *(f"epoch-{epoch:06d}.safetensors" for epoch in epochs)}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return drive(KEY, TRAIN, VALID)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, whole):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=folder))
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copied")
+
+
+class Ended(BaseException):
+    """As a kill: nothing catches it."""
+
+
+def ending(monkeypatch, module, name, number):
+    """Lets the call of that number, counted from 0, end the process; says afterwards whether it came to that."""
+    function, calls = getattr(module, name), []
+
+    def call(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == number + 1:
+            raise Ended
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, call)
+    return lambda: len(calls) > number
+
+
+# What is kept.
+
+
+def test_the_last_and_the_best_are_kept(finished, whole):
+    assert content(finished).keys() == names(5, 6, 7)
+    last = nn.load(finished / "epoch-000007.safetensors")
+    assert type(last) is Run
+    assert identical(last, whole)
+    best = nn.load(finished / "best.safetensors")
+    assert type(best) is Best
+    assert identical(best, whole.best)
+    for epoch in (5, 6):
+        run = nn.load(finished / f"epoch-{epoch:06d}.safetensors")
+        assert int(run.epoch) == epoch
+        assert identical(whole, drive(KEY, TRAIN, VALID, run=run))
+
+
+@pytest.mark.parametrize(
+    ("every", "keep", "kept"), [(1, 1, [7]), (1, 9, [1, 2, 3, 4, 5, 6, 7]), (3, 2, [6, 7]), (100, 3, [7])]
+)
+def test_how_many_are_kept(tmp_path, whole, every, keep, kept):
+    folder = tmp_path / "made" / "by drive"
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=str(folder), every=every, keep=keep))
+    assert content(folder).keys() == names(*kept)
+    assert identical(nn.load(folder / "best.safetensors"), whole.best)
+
+
+def test_the_best_is_written_when_it_is_new_and_not_else(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        module, "save", lambda path, tree: (nn.save(path, tree), written.append(os.path.basename(path)))
+    )
+    rising = nn.trainer(nn.dense(1), nn.losses.squared_error, optax.scale(0.01))
+    nn.drive(rising, KEY, TRAIN, VALID, epochs=4, patience=2, progress=False, checkpoint=tmp_path)
+    runs = [f"epoch-{epoch:06d}.safetensors" for epoch in (1, 2, 3, 4)]
+    assert written == ["best.safetensors", *runs]
+    assert int(nn.load(tmp_path / runs[-1]).wait) == 3
+    written.clear()
+    falling = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.01))
+    nn.drive(falling, KEY, TRAIN, VALID, epochs=4, progress=False, every=2, checkpoint=tmp_path / "falling")
+    assert written == ["best.safetensors", runs[1], "best.safetensors", runs[3]]
+
+
+@pytest.mark.slow
+def test_a_row_of_runs(tmp_path):
+    keys = jax.random.split(KEY, 3)
+    rows = partial(nn.drive, TRAINER, keys, TRAIN, VALID, progress=False, patience=1, **HOW)
+    expected = rows()
+    assert identical(expected, rows(checkpoint=tmp_path, every=2))
+    assert identical(nn.load(tmp_path / "best.safetensors"), expected.best)
+    os.unlink(tmp_path / sorted(content(tmp_path))[-1])
+    assert identical(expected, rows(checkpoint=tmp_path))
+
+
+# Going on.
+
+
+def test_called_again_it_goes_on_or_is_done(finished, copied, whole, monkeypatch):
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))  # done: nothing is written
+    assert content(copied) == content(finished)
+    os.unlink(copied / "epoch-000007.safetensors")
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+    assert content(copied) == content(finished)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace", "unlink"])
+def test_ended_at_any_call_of_the_file_system(tmp_path, finished, whole, monkeypatch, function):
+    number = 0
+    while True:
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            came = ending(patch, os, function, number)
+            try:
+                run = drive(KEY, TRAIN, VALID, checkpoint=folder)
+            except Ended:
+                run = drive(KEY, TRAIN, VALID, checkpoint=folder)
+        assert identical(whole, run)
+        assert content(folder).items() >= content(finished).items()  # one more if it ended before the last was removed
+        if not came():
+            break
+        number += 1
+    assert number >= {"fsync": 16, "replace": 8, "unlink": 4}[function]
+
+
+def test_of_two_runs_the_one_further_on_goes_on(copied, tmp_path, whole):
+    early = nn.load(copied / "epoch-000005.safetensors")
+    assert identical(whole, drive(KEY, TRAIN, VALID, run=early, checkpoint=copied))
+    folder = tmp_path / "early"
+    folder.mkdir()
+    shutil.copy(copied / "epoch-000005.safetensors", folder)
+    late = nn.load(copied / "epoch-000006.safetensors")
+    assert identical(whole, drive(KEY, TRAIN, VALID, run=late, checkpoint=folder))
+    assert content(folder).keys() == names(5, 7)
+    assert identical(nn.load(folder / "best.safetensors"), whole.best)
+
+
+def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
+    class Interrupting(progress.Reporter):
+        def __call__(self, epoch, metrics, pace):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "Reporter", Interrupting)
+        assert int(drive(KEY, TRAIN, VALID, checkpoint=tmp_path).epoch) == 3
+    assert content(tmp_path).keys() == names(1, 2, 3)
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=tmp_path))
+
+
+def test_what_a_kill_left_is_cleared_and_the_rest_is_not_touched(copied, whole):
+    left = copied / f".{'0a' * 16}.tmp"
+    others = [
+        copied / name for name in (".hidden.tmp", "epoch-3.safetensors", "notes.txt", "epoch-000001.safetensors~")
+    ]
+    for path in (left, *others):
+        path.write_bytes(b"half")
+    os.unlink(copied / "epoch-000007.safetensors")
+    assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+    assert content(copied).keys() == names(5, 6, 7) | {path.name for path in others}
+
+
+# optax keeps rates and counts of its own, some of them weakly typed, among bfloat16 params.
+STATES = {
+    "inject": lambda: optax.inject_hyperparams(optax.sgd)(optax.linear_schedule(0.1, 0.01, 20), momentum=0.9),
+    "inject a number": lambda: optax.inject_hyperparams(optax.sgd)(0.1),
+    "chain": lambda: optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale_by_learning_rate(0.1)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_states_of_optax_go_on_to_the_bit(tmp_path, name, dtype):
+    def init(key, batch):
+        return {"w": jax.random.normal(key, (3, 1), dtype)}, {}
+
+    def objective(params, state, batch, *, key, train):
+        x, y = (a.astype(dtype) for a in batch)
+        return jnp.mean((x @ params["w"] - y) ** 2), (state, {})
+
+    trainer = nn.objective_trainer(init, objective, STATES[name]())
+    expected = nn.drive(trainer, KEY, TRAIN, progress=False, **HOW)
+    nn.drive(trainer, KEY, TRAIN, progress=False, checkpoint=tmp_path, **HOW)
+    os.unlink(tmp_path / "epoch-000007.safetensors")
+    os.unlink(tmp_path / "epoch-000006.safetensors")
+    assert identical(expected, nn.drive(trainer, KEY, TRAIN, progress=False, checkpoint=tmp_path, **HOW))
+
+
+# Damaged files.
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def zeros(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def tail_of_zeros(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-64] + bytes(64))
+
+
+DAMAGES = [cut, flip, empty, zeros, tail_of_zeros]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+def test_damaged_files_are_passed_over(copied, finished, whole, damage):
+    for epoch in (6, 7):
+        damage(copied / f"epoch-{epoch:06d}.safetensors")
+    with pytest.warns(UserWarning, match="passed over") as caught:
+        assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+    assert content(copied) == content(finished)
+    assert len(caught) == 2
+    path = copied / "epoch-000007.safetensors"
+    assert str(caught[0].message).startswith(f"drive: {path} is passed over. load {path}: expected a")
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, os.unlink], ids=lambda f: f.__name__)
+def test_a_damaged_best_is_written_again(copied, finished, whole, damage):
+    damage(copied / "best.safetensors")
+    if damage is os.unlink:
+        assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+    else:
+        with pytest.warns(UserWarning, match=r"best.safetensors is passed over. load "):
+            assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+    assert content(copied) == content(finished)
+
+
+# What is refused.
+
+CONTINUE = "checkpoint to have the leaves of a run of the same key shape, trainer, data, epochs and batch_size"
+ANOTHER = "Pass another folder, or the arguments of that run."
+WIDER = nn.trainer(nn.serial(nn.dense(5), nn.tanh, nn.dense(1)), nn.losses.squared_error, nn.adam(0.03))
+
+
+def normed(key, batch):
+    return TRAINER.init(key, batch)._replace(state={"mean": jnp.zeros(3)})
+
+
+def halved(key, batch):
+    ts = TRAINER.init(key, batch)
+    layer = ts.params["dense"]
+    return ts._replace(params={**ts.params, "dense": {**layer, "b": layer["b"].astype(jnp.bfloat16)}})
+
+
+OTHERS = {
+    "epochs": (
+        {"epochs": 8},
+        "2 that differ (history/train/loss: float32[7, 3], not float32[8, 3], "
+        "history/valid/loss: float32[7], not float32[8])",
+    ),
+    "batch_size": (
+        {"batch_size": 7},
+        "1 that differ (history/train/loss: float32[7, 3], not float32[7, 2])",
+    ),
+    "valid": ({"valid": None}, "1 unexpected (history/valid/loss)"),
+    "state": (
+        {"trainer": TRAINER._replace(init=normed)},
+        "2 missing (ts/state/mean, best/state/mean)",
+    ),
+    "metrics": (
+        {
+            "trainer": nn.trainer(
+                MODEL, nn.losses.squared_error, nn.adam(0.03), metrics={"mae": lambda p, y: jnp.mean(jnp.abs(p - y))}
+            )
+        },
+        "2 missing (history/train/mae, history/valid/mae)",
+    ),
+    "a row of keys": (
+        {"key": jax.random.split(KEY, 2)},
+        "24 that differ (ts/step: int32[], not int32[2], "
+        "ts/params/dense/b: float32[4], not float32[2, 4], ts/params/dense/w: float32[3, 4], not float32[2, 3, 4], "
+        "ts/params/dense_1/b: float32[1], not float32[2, 1], ts/params/dense_1/w: float32[4, 1], not float32[2, 4, 1], "
+        "ts/opt_state/count: int32[], not int32[2], ts/opt_state/mu/dense/b: float32[4], not float32[2, 4], "
+        "ts/opt_state/mu/dense/w: float32[3, 4], not float32[2, 3, 4] and 16 more)",
+    ),
+    "width": (
+        {"trainer": WIDER},
+        "12 that differ ("
+        "ts/params/dense/b: float32[4], not float32[5], ts/params/dense/w: float32[3, 4], not float32[3, 5], "
+        "ts/params/dense_1/w: float32[4, 1], not float32[5, 1], "
+        "ts/opt_state/mu/dense/b: float32[4], not float32[5], "
+        "ts/opt_state/mu/dense/w: float32[3, 4], not float32[3, 5], "
+        "ts/opt_state/mu/dense_1/w: float32[4, 1], not float32[5, 1], "
+        "ts/opt_state/nu/dense/b: float32[4], not float32[5], "
+        "ts/opt_state/nu/dense/w: float32[3, 4], not float32[3, 5] and 4 more)",
+    ),
+    "dtype": (
+        {"trainer": TRAINER._replace(init=halved)},
+        "2 that differ (ts/params/dense/b: float32[4], not bfloat16[4], "
+        "best/params/dense/b: float32[4], not bfloat16[4])",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_folder_of_another_run(copied, finished, case):
+    changes, differences = OTHERS[case]
+    (copied / f".{'0a' * 16}.tmp").write_bytes(b"half")
+    before = content(copied)
+    given = {"trainer": TRAINER, "key": KEY, "train": TRAIN, "valid": VALID, **HOW, **changes}
+    with pytest.raises(ValueError) as excinfo:
+        nn.drive(**given, checkpoint=copied, progress=False)
+    path = copied / "epoch-000007.safetensors"
+    assert str(excinfo.value) == f"drive: expected {CONTINUE}, got {differences} in {path}. {ANOTHER}"
+    assert content(copied) == before
+
+
+def test_the_folder_of_another_key(copied):
+    before = content(copied)
+    with pytest.raises(ValueError) as excinfo:
+        drive(jax.random.key(1), TRAIN, VALID, checkpoint=copied)
+    assert str(excinfo.value) == (
+        f"drive: expected checkpoint to hold the run of this key, got {copied / 'epoch-000007.safetensors'}, "
+        "which began from another. Pass another folder, or the key of that run."
+    )
+    with pytest.raises(ValueError, match="which began from another"):
+        drive(KEY, TRAIN, VALID, run=drive(jax.random.key(1), TRAIN, VALID), checkpoint=copied)
+    assert content(copied) == before
+
+
+def test_a_best_of_another_run(tmp_path):
+    weights = tmp_path / "best.safetensors"
+    nn.save(weights, {"w": np.ones(3)})
+    with pytest.raises(ValueError) as excinfo:
+        drive(KEY, TRAIN, VALID, checkpoint=tmp_path)
+    paths = ", ".join(f"params/{layer}/{w}" for layer in ("dense", "dense_1") for w in "bw")
+    assert str(excinfo.value) == (
+        f"drive: expected {CONTINUE}, got 4 missing ({paths}); 1 unexpected (w) in {weights}. {ANOTHER}"
+    )
+    assert nn.load(weights)["w"].tolist() == [1, 1, 1]
+
+
+def test_a_folder_without_an_intact_run(copied):
+    for epoch in (5, 6, 7):
+        cut(copied / f"epoch-{epoch:06d}.safetensors")
+    before = content(copied)
+    with pytest.warns(UserWarning, match="passed over"), pytest.raises(ValueError) as excinfo:
+        drive(KEY, TRAIN, VALID, checkpoint=copied)
+    assert str(excinfo.value) == (
+        f"drive: expected checkpoint to hold an intact run, got {copied}, whose runs are damaged. "
+        "Remove them to start again, or pass another folder."
+    )
+    assert content(copied) == before
+
+
+def test_what_is_no_folder(tmp_path):
+    file = tmp_path / "run.safetensors"
+    file.write_bytes(b"")
+    for checkpoint, kind, text in (
+        (3, TypeError, "drive: expected checkpoint to be a path (str or os.PathLike), got 3."),
+        (file, ValueError, f"drive: expected checkpoint to be a folder, got the file {file}."),
+    ):
+        with pytest.raises(kind) as excinfo:
+            drive(KEY, TRAIN, VALID, checkpoint=checkpoint)
+        assert str(excinfo.value) == text
+    with pytest.raises(ValueError) as excinfo:
+        drive(KEY, TRAIN, VALID, checkpoint=tmp_path, keep=0)
+    assert str(excinfo.value) == "drive: expected keep to be a whole number >= 1, got 0."
