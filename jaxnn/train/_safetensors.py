@@ -46,7 +46,7 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is bei
 
 
 class Tensor(NamedTuple):
-    """An array of a file, not read yet."""
+    """An array of a file, not read yet; its position is -1 if it lies elsewhere."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

@@ -9,14 +9,18 @@
 import contextlib
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxnn._errors import invalid, wrong_type
+from jaxnn.train._orbax import listed, tree_file
 from jaxnn.train._safetensors import TEMPORARY, read_header
 from jaxnn.train.checkpoint import Differs, load, save
 from jaxnn.train.fit import Run
@@ -52,12 +56,14 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run]) -> Run:
         raise invalid("drive", "checkpoint to hold an intact run", f"{os.fspath(folder)}, whose runs are damaged", fix)
     best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
     for name in os.listdir(folder):
-        if TEMPORARY.fullmatch(name):  # a process was killed while it wrote
+        if TEMPORARY.fullmatch(name) and jax.process_count() == 1:  # a process was killed while it wrote
             _remove(os.path.join(folder, name))
     if found is None or epochs_done(found) < epochs_done(begun):
-        return begun
-    if best is None:
+        found = begun
+    elif best is None:
         save(os.path.join(folder, BEST), found.best)
+    if jax.process_count() > 1:  # none writes before all have read
+        multihost_utils.sync_global_devices(f"drive {os.fspath(folder)}")
     return found
 
 
@@ -81,7 +87,7 @@ def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] 
     """The run of a file, or, without `expected`, its best; None with a warning if it is damaged."""
     path = os.path.join(folder, name)
     try:
-        found = load(path, like=begun.best if expected is None else expected(_steps(path, begun)))
+        found = load(path, like=begun.best if expected is None else _like(path, begun, expected))
     except Differs as error:
         fix = "Pass another folder, or the arguments of that run."
         wanted = "checkpoint to have the leaves of a run of the same key shape, trainer, data, epochs and batch_size"
@@ -95,10 +101,18 @@ def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] 
     return found
 
 
+def _like(path: str, begun: Run, expected: Callable[[int], Run]) -> Run:
+    """What `load` is to find in a file: `begun`, shardings and all, or the shapes of one with other steps in an epoch."""
+    steps = _steps(path, begun)
+    return begun if steps == next(iter(begun.history["train"].values())).shape[-1] else expected(steps)
+
+
 def _steps(path: str, begun: Run) -> int:
     """The steps of an epoch in the run of a file; 0 if it has no such history, which `load` then says."""
-    with open(path, "rb") as file:
-        tensors, _ = read_header(file, f"load {path}")
+    where = f"load {path}"
+    with open(tree_file(path, where), "rb") as file:
+        tensors, metadata = read_header(file, where)
+    tensors |= listed(metadata, tensors, where)[1]
     stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
     return stored.shape[-1] if stored is not None and stored.shape else 0
 
@@ -112,5 +126,8 @@ def _epoch(name: str) -> int:
 
 
 def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):  # another process of this run was faster
-        os.unlink(path)
+    if os.path.isdir(path):  # `save` makes folders of arrays that are spread over processes
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):  # another process of this run was faster
+            os.unlink(path)

@@ -31,7 +31,7 @@ assert not xla_bridge.backends_are_initialized(), "a backend was initialised"
 assert dict(jax.config.values) == before, "jax's configuration was changed"
 print(*sorted({name.split(".")[0] for name in sys.modules} & {HEAVY}))
 """
-HEAVY = {"matplotlib", "onnx", "pandas", "rich", "scipy", "sklearn"}
+HEAVY = {"matplotlib", "onnx", "orbax", "pandas", "rich", "scipy", "sklearn"}
 
 
 def heavy_after(statement):

@@ -1,6 +1,7 @@
 import collections
 import dataclasses
 import os
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -160,17 +161,25 @@ def test_tracers(file):
     assert str(excinfo.value) == f"load {file} at a: {text}"
 
 
-def test_an_array_spread_over_processes(file, monkeypatch):
+def test_without_orbax(file, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "orbax", None)
+    monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
     x = jnp.ones((2, 3))
+    text = (
+        "save: expected orbax-checkpoint, which writes and reads sharded arrays, got none. "
+        'Run `pip install "jaxnn[orbax]"`.'
+    )
+    with pytest.raises(ValueError) as excinfo:
+        save(tmp_path / "run.orbax", {"w": x})
+    assert str(excinfo.value) == text
     monkeypatch.setattr(type(x), "is_fully_addressable", property(lambda _: False))
     save(file, x)  # replicated: whole on every process
+    os.unlink(file)
     monkeypatch.setattr(type(x), "is_fully_replicated", property(lambda _: False))
     with pytest.raises(ValueError) as excinfo:
         save(file, {"w": x})
-    assert str(excinfo.value) == (
-        "save at w: expected an array on the devices of this process, got float32[2, 3], partly on others. "
-        "Gather it in all processes by jax.experimental.multihost_utils.process_allgather(x, tiled=True)."
-    )
+    assert str(excinfo.value) == text
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_header_past_the_limit(file, monkeypatch):

@@ -1,0 +1,161 @@
+"""Trees that are no file: a folder with one of our files, and beside it an orbax checkpoint of the large arrays.
+
+    tree.safetensors    structure, Python leaves and the arrays that orbax is not for; it names the folder of the others
+    arrays-1/           those, by name, as orbax writes them: each process its own parts
+
+It is replaced as a file is: new arrays are written beside the old ones, then `tree.safetensors` is replaced, then the
+old arrays are removed. Wherever a process is killed, the folder holds the old tree or the new one.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxnn._errors import InvalidValue, invalid
+from jaxnn.train._safetensors import CODES, DTYPES, TEMPORARY, Tensor, parse_json, write
+from jaxnn.train._structure import DAMAGED
+
+TREE = "tree.safetensors"
+SUFFIX = ".orbax"
+_ARRAYS = re.compile(r"arrays-(\d{1,9})")
+
+Path = str | os.PathLike[str]
+
+
+def is_folder(path: Path, arrays: Mapping[str, Any]) -> bool:
+    """Whether a tree goes into a folder: by its path, by what is there, or because processes share an array."""
+    asked = os.fspath(path).rstrip("/").endswith(SUFFIX) or os.path.isfile(os.path.join(path, TREE))
+    return asked or any(_is_spread(x) for x in arrays.values())
+
+
+def _is_spread(x: Any) -> bool:
+    return isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+
+
+def _is_for_orbax(x: Any) -> bool:
+    """orbax takes no empty arrays, and of several processes none that each has of its own."""
+    return isinstance(x, jax.Array) and x.size > 0 and (jax.process_count() == 1 or not x.is_fully_addressable)
+
+
+def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]) -> None:
+    """Writes arrays by name and metadata; called in all processes, with what each has."""
+    folder = os.path.realpath(path)
+    if not os.path.isdir(os.path.dirname(folder)):
+        fix = "Create it by os.makedirs(folder, exist_ok=True)."
+        raise invalid("save", "an existing folder", os.path.dirname(folder), fix)
+    if os.path.lexists(folder) and not _is_ours(folder):
+        raise invalid("save", "a path that is free or was written by `save`", f"{folder}, which is neither", "Move it.")
+    large = {name: x for name, x in arrays.items() if _is_for_orbax(x)}
+    current = ""
+    if large:
+        with _checkpointer("save") as checkpointer:
+            os.makedirs(folder, exist_ok=True)
+            current = _next(folder)
+            checkpointer.save(os.path.join(folder, current), large)
+            checkpointer.wait_until_finished()
+        entries = {name: [CODES[x.dtype.name], x.shape] for name, x in large.items()}
+        metadata = {**metadata, "orbax": json.dumps({"folder": current, "arrays": entries}, separators=(",", ":"))}
+    if jax.process_index() == 0:
+        os.makedirs(folder, exist_ok=True)
+        write(os.path.join(folder, TREE), {name: x for name, x in arrays.items() if name not in large}, metadata)
+        for entry in os.listdir(folder):
+            if _ARRAYS.match(entry) and entry != current:
+                shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"save {folder}")
+
+
+def _is_ours(folder: str) -> bool:
+    """A tree, or what a process left that was killed before there was one."""
+    return os.path.isdir(folder) and all(
+        name == TREE or _ARRAYS.match(name) or TEMPORARY.fullmatch(name) for name in os.listdir(folder)
+    )
+
+
+def _next(folder: str) -> str:
+    """A name for new arrays, the same in all processes."""
+    number = 1 + max((int(m[1]) for m in map(_ARRAYS.match, os.listdir(folder)) if m), default=0)
+    if jax.process_count() > 1:
+        number = int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+    return f"arrays-{number}"
+
+
+def tree_file(path: Path, where: str) -> str:
+    """The file of ours at a path, which is that or such a folder."""
+    if not os.path.isdir(path):
+        return os.fspath(path)
+    file = os.path.join(path, TREE)
+    if not os.path.isfile(file):
+        raise invalid(where, "a file or a folder written by `save`", f"a folder without {TREE}")
+    return file
+
+
+def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> tuple[str, dict[str, Tensor]]:
+    """The folder of the arrays that are with orbax, and what they are by name; none has the name of another."""
+    if "orbax" not in metadata:
+        return "", {}
+
+    def bad() -> InvalidValue:
+        return invalid(where, "a list of the arrays with orbax, as `save` writes it", "another", DAMAGED)
+
+    match parse_json(metadata["orbax"].encode(errors="replace"), bad()):
+        case {"folder": str(folder), "arrays": dict(entries)} if _ARRAYS.fullmatch(folder):
+            pass
+        case _:
+            raise bad()
+    tensors = {}
+    for name, entry in entries.items():
+        match entry:
+            case [str(code), [*shape]] if (
+                name not in others and code in DTYPES and all(type(n) is int and 0 < n < 2**63 for n in shape)
+            ):
+                tensors[name] = Tensor(tuple(shape), DTYPES[code], -1)
+            case _:
+                raise bad()
+    return folder, tensors
+
+
+def read_folder(folder: str, wanted: Mapping[str, tuple[Tensor, Any]], where: str) -> dict[str, Any]:
+    """Arrays by name, with a sharding as JAX arrays, without as NumPy arrays."""
+    if not wanted:
+        return {}
+    targets = {
+        name: np.broadcast_to(np.zeros((), tensor.dtype), tensor.shape)
+        if sharding is None
+        else jax.ShapeDtypeStruct(tensor.shape, tensor.dtype, sharding=sharding)
+        for name, (tensor, sharding) in wanted.items()
+    }
+    with _checkpointer("load") as checkpointer:
+        expected = f"the arrays of {TREE} in {os.path.basename(folder)}"
+        if not os.path.isdir(folder):
+            raise invalid(where, expected, "no such folder", DAMAGED)
+        try:
+            there = dict(checkpointer.metadata(os.path.abspath(folder)).item_metadata)
+            if {name: (x.shape, x.dtype) for name, x in there.items()} != {
+                name: (tensor.shape, tensor.dtype) for name, (tensor, _) in wanted.items()
+            }:
+                raise invalid(where, expected, "others", DAMAGED)  # orbax would cut them, fill them up and convert them
+            return checkpointer.restore(os.path.abspath(folder), targets)
+        except InvalidValue:
+            raise
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise invalid(where, expected, f"an error of orbax, {type(error).__name__}", DAMAGED) from error
+
+
+@contextlib.contextmanager
+def _checkpointer(where: str) -> Iterator[Any]:
+    try:
+        import orbax.checkpoint
+    except ImportError as error:
+        fix = 'Run `pip install "jaxnn[orbax]"`.'
+        raise invalid(where, "orbax-checkpoint, which writes and reads sharded arrays", "none", fix) from error
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        yield checkpointer
