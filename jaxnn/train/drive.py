@@ -55,10 +55,10 @@ def drive(
         `key` only says whether it is one run or a row of them.
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
       checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
-        `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with the same
-        arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a damaged file
-        is passed over with a warning. `every` may differ; that data, rates and the like are the same is for the caller
-        to see to.
+        `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with
+        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a
+        damaged file is passed over with a warning. `every` may differ; that data, rates and the like are the same is
+        for the caller to see to.
       keep: runs kept in the folder, >= 1.
       progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 

@@ -102,7 +102,7 @@ def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] 
 
 
 def _like(path: str, begun: Run, expected: Callable[[int], Run]) -> Run:
-    """What `load` is to find in a file: `begun`, shardings and all, or the shapes of one with other steps in an epoch."""
+    """What `load` is to find in a file: `begun`, with its shardings, or the shapes of one with other steps an epoch."""
     steps = _steps(path, begun)
     return begun if steps == next(iter(begun.history["train"].values())).shape[-1] else expected(steps)
 

@@ -173,8 +173,8 @@ def test_of_two_runs_the_one_further_on_goes_on(copied, tmp_path, whole):
 
 def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
     class Interrupting(progress.Reporter):
-        def __call__(self, epoch, metrics, pace):
-            if epoch == 3:
+        def __call__(self, look):
+            if look.epoch == 3:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -182,6 +182,30 @@ def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
         assert int(drive(KEY, TRAIN, VALID, checkpoint=tmp_path).epoch) == 3
     assert content(tmp_path).keys() == names(1, 2, 3)
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=tmp_path))
+
+
+def test_batches_from_outside_go_on_where_the_folder_stands(tmp_path, monkeypatch):
+    def fed(epoch):
+        asked.append(epoch)
+        order = np.random.default_rng(epoch).permutation(len(TRAIN[0]))
+        return [jax.tree.map(lambda a, rows=rows: a[rows], TRAIN) for rows in order[:12].reshape(3, 4)]
+
+    class Interrupting(progress.Reporter):
+        def __call__(self, look):
+            if look.epoch == 3:
+                raise KeyboardInterrupt
+
+    asked = []
+    how = {"epochs": 5, "progress": False}
+    whole = nn.drive(TRAINER, KEY, fed, VALID, **how)
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "Reporter", Interrupting)
+        nn.drive(TRAINER, KEY, fed, VALID, **how, checkpoint=tmp_path)
+    assert content(tmp_path).keys() == names(1, 2, 3)
+    asked.clear()
+    assert identical(whole, nn.drive(TRAINER, KEY, fed, VALID, **how, checkpoint=tmp_path))
+    assert asked[-2:] == [3, 4]  # after the first ones, which tell the shapes of a batch
+    assert identical(whole, nn.drive(TRAINER, KEY, fed, VALID, **how, checkpoint=tmp_path))
 
 
 def test_what_a_kill_left_is_cleared_and_the_rest_is_not_touched(copied, whole):
@@ -318,11 +342,11 @@ OTHERS = {
     ),
     "a row of keys": (
         {"key": jax.random.split(KEY, 2)},
-        "24 that differ (ts/step: int32[], not int32[2], "
+        "25 that differ (ts/step: int32[], not int32[2], "
         "ts/params/dense/b: float32[4], not float32[2, 4], ts/params/dense/w: float32[3, 4], not float32[2, 3, 4], "
         "ts/params/dense_1/b: float32[1], not float32[2, 1], ts/params/dense_1/w: float32[4, 1], not float32[2, 4, 1], "
         "ts/opt_state/count: int32[], not int32[2], ts/opt_state/mu/dense/b: float32[4], not float32[2, 4], "
-        "ts/opt_state/mu/dense/w: float32[3, 4], not float32[2, 3, 4] and 16 more)",
+        "ts/opt_state/mu/dense/w: float32[3, 4], not float32[2, 3, 4] and 17 more)",
     ),
     "width": (
         {"trainer": WIDER},
