@@ -109,18 +109,20 @@ def _encode(x: Array, block: int, step: Array) -> tuple[Array, Array]:
     """[...] -> codes [...], int8, and scales [blocks]."""
     rows = _in_blocks(x.astype(jnp.float32), block)
     scale = jnp.max(jnp.abs(rows), axis=1)
+    scale = jnp.where(jnp.isfinite(scale), scale, jnp.nan)
     share = jnp.abs(rows) / jnp.where(scale == 0, 1.0, scale)[:, None]
     low = jnp.minimum(jnp.floor(jnp.sqrt(jnp.sqrt(share)) * LEVELS), LEVELS - 1)
     below, above = (low / LEVELS) ** 4, ((low + 1) / LEVELS) ** 4
     up = (share - below) / (above - below) > _dither(rows.size, step).reshape(rows.shape)
-    code = jnp.maximum(low + up.astype(low.dtype), jnp.sign(share)) * jnp.sign(rows)
+    code = jnp.maximum(low + up.astype(low.dtype), (rows != 0).astype(low.dtype)) * jnp.sign(rows)
     return code.astype(jnp.int8).reshape(-1)[: x.size].reshape(x.shape), scale
 
 
 def _decode(code: Array, scale: Array, block: int) -> Array:
     """What `_encode` stored, float32."""
     y = _in_blocks(code, block).astype(jnp.float32) / LEVELS
-    return (jnp.sign(y) * y**4 * scale[:, None]).reshape(-1)[: code.size].reshape(code.shape)
+    size = jnp.maximum(y**4 * scale[:, None], jnp.finfo(jnp.float32).tiny)
+    return (jnp.sign(y) * size).reshape(-1)[: code.size].reshape(code.shape)
 
 
 def _dither(n: int, step: Array) -> Array:
