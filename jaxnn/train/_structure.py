@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
+from jaxnn._flat import Flat, Layout
 from jaxnn.train._safetensors import CODES, Tensor, parse_json
 
 Tree = Any
@@ -58,6 +59,9 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         return {"dict": {key: _node(child, (*path, key), arrays) for key, child in node.items()}}
     if type(node) is list or type(node) is tuple:
         return {type(node).__name__: [_node(child, (*path, str(i)), arrays) for i, child in enumerate(node)]}
+    if type(node) is Flat:
+        vectors = {key: _node(vector, (*path, key), arrays) for key, vector in node.vectors.items()}
+        return {"flat": [_node(_layout_tree(node.layout), path, arrays), vectors]}
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         fields = {f: _node(child, (*path, f), arrays) for f, child in zip(node._fields, node, strict=True)}
         return {"namedtuple": [type(node).__module__, type(node).__qualname__, fields]}
@@ -104,7 +108,7 @@ def decode(
     def bad(got: str, name: str) -> InvalidValue:
         return invalid(at(where, name), "a structure as `save` writes it", got, DAMAGED)
 
-    def walk(node: Any, path: tuple[str, ...]) -> Any:
+    def walk(node: Any, path: tuple[str, ...], leaf: Callable[[str, Any], Any] = leaf) -> Any:
         name = name_of(path)
         if len(path) > _DEPTH:
             raise bad(f"more than {_DEPTH} levels", name)
@@ -115,14 +119,20 @@ def decode(
         tag, body = next(iter(node.items())) if type(node) is dict and len(node) == 1 else ("", "")
         match tag, body:
             case "dict", dict():
-                return {key: walk(child, (*path, key)) for key, child in body.items()}
+                return {key: walk(child, (*path, key), leaf) for key, child in body.items()}
             case "list", list():
-                return [walk(child, (*path, str(i))) for i, child in enumerate(body)]
+                return [walk(child, (*path, str(i)), leaf) for i, child in enumerate(body)]
             case "tuple", list():
-                return tuple([walk(child, (*path, str(i))) for i, child in enumerate(body)])
+                return tuple([walk(child, (*path, str(i)), leaf) for i, child in enumerate(body)])
             case "namedtuple", [str(module), str(qualname), dict(fields)]:
-                values = {field: walk(child, (*path, field)) for field, child in fields.items()}
+                values = {field: walk(child, (*path, field), leaf) for field, child in fields.items()}
                 return instance(module, qualname, values, at(where, name))
+            case "flat", [layout, dict(vectors)]:
+                sizes = {key: tensors[n].shape[-1:] for key in vectors if (n := name_of((*path, key))) in tensors}
+                layout = _layout(walk(layout, path, lambda _, text: text), sizes)
+                if layout is None:
+                    raise bad("vectors with another layout", name)
+                return Flat({key: walk(child, (*path, key), leaf) for key, child in vectors.items()}, layout)
             case "int" | "float" | "complex", str():
                 return leaf(name, number(tag, body, name))
             case ("array", "jax" | "numpy" | "scalar") | ("key", str()):
@@ -152,6 +162,26 @@ def decode(
     if unused:
         raise invalid(where, "a structure that holds every array", f"one without {some(unused)}", DAMAGED)
     return tree
+
+
+def _layout_tree(layout: Layout) -> Tree:
+    """The tree of a layout, with what a leaf is as text: `float32 3 4`."""
+    return jax.tree.unflatten(layout.structure, [" ".join([name, *map(str, shape)]) for name, shape in layout.leaves])
+
+
+def _layout(tree: Tree, sizes: dict[str, tuple[int, ...]]) -> Layout | None:
+    """The layout of such a tree, or None if its leaves do not fill vectors of these sizes."""
+    leaves, structure = jax.tree.flatten(tree)
+    filled = dict.fromkeys(sizes, 0)
+    read = []
+    for text in leaves:
+        name, *numbers = text.split(" ") if isinstance(text, str) else ("",)
+        if name not in filled or not all(n.isdecimal() and n.isascii() for n in numbers):
+            return None
+        shape = tuple(map(int, numbers))
+        filled[name] += math.prod(shape)
+        read.append((name, shape))
+    return Layout(structure, tuple(read)) if all((n,) == sizes[name] for name, n in filled.items()) else None
 
 
 def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> Any:

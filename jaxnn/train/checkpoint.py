@@ -40,9 +40,9 @@ class Differs(InvalidValue):
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
     """Write a tree to one safetensors file, all of it or, when anything fails, nothing: an older file stays as it was.
 
-    A tree is nested from dict (with str keys), list, tuple, NamedTuple and None; its leaves are NumPy and JAX arrays
-    (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed PRNG keys, and Python bool, int,
-    float, complex and str. All come back from `load` to the bit, except that arrays become contiguous and of native
+    A tree is nested from dict (with str keys), list, tuple, NamedTuple, None and the vectors of `trainer(flat=True)`;
+    its leaves are NumPy and JAX arrays (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed
+    PRNG keys, and Python bool, int, float, complex and str. All come back from `load` to the bit, except that arrays become contiguous and of native
     byte order, JAX arrays lose weak types and shardings, and leaves that share memory no longer do.
 
     An array is stored under its path, `params/stem/conv/w`, for any reader of safetensors; in dict keys `~` is written

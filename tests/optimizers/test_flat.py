@@ -164,3 +164,28 @@ def test_seeds_under_vmap_and_driven():
     runs = nn.drive(trainer(True), keys, DATA, progress=False, **HOW)
     want = nn.drive(trainer(False), keys, DATA, progress=False, **HOW)
     jax.tree.map(assert_close, runs.best.params.tree(), want.best.params)
+
+
+def test_saved_loaded_and_continued_to_the_bit(tmp_path):
+    whole = nn.drive(trainer(True), jax.random.key(0), DATA, progress=False, **HOW)
+    nn.save(tmp_path / "run", whole)
+    for loaded in (nn.load(tmp_path / "run"), nn.load(tmp_path / "run", like=whole)):
+        assert jax.tree.structure(loaded) == jax.tree.structure(whole)
+        jax.tree.map(np.testing.assert_array_equal, loaded, whole)
+
+
+def test_a_layout_that_does_not_fit_its_vectors_is_refused(tmp_path):
+    nn.save(tmp_path / "params", Flat.of({"w": jnp.ones((2, 3))}))
+    text = (tmp_path / "params").read_bytes()
+    for there, other in (
+        (b"float32 2 3", b"float32 2 4"),
+        (b"float32 2 3", b"float16 2 3"),
+        (b"float32 2 3", b"float32 2 x"),
+    ):
+        (tmp_path / "damaged").write_bytes(text.replace(there, other).replace(b"crc32", b"crc3x"))
+        with pytest.raises(ValueError) as caught:
+            nn.load(tmp_path / "damaged")
+        assert str(caught.value) == (
+            f"load {tmp_path / 'damaged'} at the root: expected a structure as `save` writes it, "
+            "got vectors with another layout. It is damaged, or was not written by `save`."
+        )
