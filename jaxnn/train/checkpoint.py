@@ -42,8 +42,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
     A tree is nested from dict (with str keys), list, tuple, NamedTuple, None and the vectors of `trainer(flat=True)`;
     its leaves are NumPy and JAX arrays (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed
-    PRNG keys, and Python bool, int, float, complex and str. All come back from `load` to the bit, except that arrays become contiguous and of native
-    byte order, JAX arrays lose weak types and shardings, and leaves that share memory no longer do.
+    PRNG keys, and Python bool, int, float, complex and str. All come back from `load` to the bit, except that arrays
+    become contiguous and of native byte order, JAX arrays lose weak types and shardings, and leaves that share memory
+    no longer do.
 
     An array is stored under its path, `params/stem/conv/w`, for any reader of safetensors; in dict keys `~` is written
     `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. The metadata
