@@ -6,14 +6,14 @@
 
 Timed is one call of `jit(opt.update, donate_argnums=(0, 1))(grads, state, params)` until its results are there: the
 gradients and state are donated, so updates and new state take their place and no memory is asked of the system. The
-gradients are copied from the same draw, and the state from the last call's, before every call and outside the timing,
-as where an array lies in memory is worth several per cent. With `--apply` the weights are donated
-and moved, too, by optax.apply_updates in the same program: what `step` does in torch.optim.
+gradients of one draw and the state of the call before are copied ahead of every call, outside the timing: where one
+lies is worth several per cent. `--apply` donates and moves the weights, too, by optax.apply_updates in one program:
+what `step` does in torch.optim.
 
 Ours, optax's and a donated triad a <- a + s b on one leaf of as many floats take turns within a round. A ratio is the
 median of the rounds' own, with its range over three parts of the rounds. GB/s counts each number a rule has to read or
-write once, 16 bytes an element for SGD with momentum and RMSprop, 24 for Adadelta and Adam (28, with `--apply` 20 and
-28); the share is that over the triad's in the same round. Trace (with lowering) and compilation are apart.
+write once: 16 bytes an element for SGD with momentum and RMSprop, 24 for Adadelta and Adam, 4 more with `--apply`; the
+share is that over the triad's in the same round. Trace (with lowering) and compilation are apart.
 
 torch runs in a process of its own, with `--torch-python PATH` or $TORCH_PYTHON, by default this interpreter.
 """

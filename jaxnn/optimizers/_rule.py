@@ -85,6 +85,18 @@ def over(x: Array, y: Array) -> Array:
     return x / y.astype(x.dtype)
 
 
+def over_root(x: Array, y: Array) -> Array:
+    """x / sqrt(y), [...], [...] -> [...], for a real y >= 0 and an x that may be complex; 0 / 0 is 0.
+
+    XLA makes x · rsqrt(y) of a bare quotient, on a CPU a root, a division and a product; the smallest number, added to
+    the root, leaves the division alone. No root but that of 0 is small enough to feel it.
+
+    >>> over_root(jnp.array([3.0, 0.0]), jnp.array([4.0, 0.0])).tolist()
+    [1.5, 0.0]
+    """
+    return over(x, jnp.sqrt(y) + float(jnp.finfo(y.dtype).tiny))
+
+
 # ---- checks: static facts only; the value of an array is never looked at
 
 

@@ -54,6 +54,16 @@ def test_zero_denormal_and_huge(opt, first):
         assert finite(u, state)
 
 
+@pytest.mark.parametrize("options", [{}, {"bias_correction": True}, {"momentum": 0.9}], ids=str)
+def test_no_eps_in_the_root_leaves_a_zero_gradient_at_0(options):
+    opt = rmsprop(RATE, eps=0.0, **options)
+    u, state = opt.update(jnp.array([0.0, 1.0]), opt.init(jnp.zeros(2)))
+    np.testing.assert_allclose(u, [0, -RATE if "bias_correction" in options else -RATE * 10**0.5], rtol=1e-6)
+    u, _ = opt.update(jnp.array([0.0, 1.0]), state)
+    assert u[0] == 0
+    assert np.isfinite(u).all()
+
+
 @every
 def test_infinite_and_nan_are_never_hidden(opt, first):
     u, state = opt.update(jnp.array([jnp.inf, -jnp.inf, jnp.nan]), opt.init(jnp.zeros(3)))
