@@ -11,6 +11,7 @@ demo: $(VENV)/.examples  ## installs the library and trains on real handwritten 
 examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
 	$(BIN)/python examples/activations.py
+	$(BIN)/python examples/optimizers.py
 	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/vowels.py
 
