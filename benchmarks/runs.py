@@ -59,7 +59,8 @@ def seconds(f: Callable, *args: Any) -> float:
 
 # Ten folds.
 
-EPOCHS, BATCH, HIDDEN, DECAY = 200, 200, 100, 1e-4  # scikit-learn's defaults, but that it is not to stop early
+EPOCHS, HIDDEN, DECAY = 200, 100, 1e-4  # scikit-learn's defaults, but that it is not to stop early
+BATCH = 100  # and not 200: with that neither reaches 0.98
 
 
 def fold_run(key: jax.Array, train: Any, x: jax.Array) -> jax.Array:
@@ -76,6 +77,7 @@ def fold_run(key: jax.Array, train: Any, x: jax.Array) -> jax.Array:
 def folds(rounds: int) -> None:
     print(f"\nten folds of an MLP({HIDDEN}) on the digits, {EPOCHS} epochs, batches of {BATCH}")
     x, y = digits()
+    x = 16 * x  # as scikit-learn's own loader gives them
 
     def ours() -> Any:
         return nn.cross_validate(fold_run, jax.random.key(0), (x, y), nn.metrics.accuracy, folds=10)
@@ -94,7 +96,7 @@ def folds(rounds: int) -> None:
         return
     scores, start = [], time.perf_counter()
     for i in range(10):
-        theirs = MLPClassifier((HIDDEN,), max_iter=EPOCHS, n_iter_no_change=EPOCHS, alpha=DECAY, random_state=i)
+        theirs = MLPClassifier((HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, alpha=DECAY, random_state=i)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that 200 epochs may be too few
             theirs.fit(x[found.fold != i], y[found.fold != i])
