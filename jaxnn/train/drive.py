@@ -49,7 +49,7 @@ def drive(
       key: one key, or a row of keys for as many runs at once: every leaf of the `Run` then has a leading axis.
       train: as in `fit`; or batches from outside, without `batch_size`: a function `epoch -> iterable of batches`, or
         what can be iterated anew in each epoch, such as a loader (a list is a pytree of arrays: pass
-        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 32 MiB.
+        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB.
       valid: as in `fit`, or batches from outside: the means are weighted by their sizes.
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
         `key` only says whether it is one run or a row of them.
@@ -206,10 +206,10 @@ def _look(pieces: Pieces, run: Run, clock: _Clock) -> Look:
     total = None if pieces.steps is None else pieces.plan.epochs * pieces.steps
     within = step - epoch * _width(run) if epoch else step
     row = epoch if within > 0 and epoch < pieces.plan.epochs else epoch - 1
-    train = {k: np.asarray(v[..., row, :]) for k, v in run.history["train"].items()}
+    train = {k: np.asarray(v)[..., row, :] for k, v in run.history["train"].items()}
     if within > 0:
         train = {k: v[..., :within] for k, v in train.items()}
-    valid = {k: np.asarray(v[..., epoch - 1]) for k, v in run.history.get("valid", {}).items()} if epoch else {}
+    valid = {k: np.asarray(v)[..., epoch - 1] for k, v in run.history.get("valid", {}).items()} if epoch else {}
     metrics = {"train": {k: v.mean(axis=-1) for k, v in train.items()}, "valid": valid}
     return Look(epoch, step, total, clock.rate(step), metrics)
 

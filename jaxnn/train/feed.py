@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_examples
-from jaxnn.train.steps import Stacked
+from jaxnn.train.steps import Ordered
 
-BATCHES, BYTES = 64, 2**25  # at most so much in a piece, and one batch at least
+BATCHES, BYTES = 64, 2**23  # at most so much in a piece, and one batch at least
 AHEAD = 2  # pieces that wait
 
 
@@ -66,11 +66,11 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, N
             if number == epoch and i < skip:
                 continue
             if group and (len(group) == capacity or _shapes(batch) != _shapes(group[0])):
-                yield _stacked(group, capacity)
+                yield _joined(group, capacity)
                 group = []
             group.append(batch)
         if group:
-            yield _stacked(group, capacity)
+            yield _joined(group, capacity)
         yield None
 
 
@@ -78,10 +78,17 @@ def _shapes(batch: Any) -> Any:
     return jax.tree.structure(batch), [(a.shape, a.dtype) for a in jax.tree.leaves(batch)]
 
 
-def _stacked(group: list[Any], capacity: int) -> Piece:
-    """A piece on the device, filled up to its capacity, so that one program runs them all."""
+def _joined(group: list[Any], capacity: int) -> Piece:
+    """A piece on the device, filled up to its capacity, so that one program runs them all.
+
+    It is data with an order, as an epoch of arrays is, and not one batch upon the other: a step then reads its batch by
+    the same instructions, and rounds as it would there.
+    """
     filled = group + group[-1:] * (capacity - len(group))
-    return Piece(Stacked(jax.tree.map(lambda *a: jax.device_put(np.stack(a)), *filled)), len(group))
+    data = jax.tree.map(lambda *a: jax.device_put(np.concatenate(a)), *filled)
+    size = jax.tree.leaves(group[0])[0].shape[0]
+    order = np.arange(capacity * size, dtype=np.int32).reshape(capacity, size)
+    return Piece(Ordered(data, jax.device_put(order)), len(group))
 
 
 def prefetched(items: Generator[Any, None, None]) -> Generator[Any, None, None]:

@@ -105,7 +105,7 @@ class Fed(Pieces):
     def _conclude(self, run: Run, going: jax.Array) -> Run:
         self._check(self.done, whole=True)
         measured = self._measured(run.ts)
-        rows = {name: h[..., self.epoch, :] for name, h in run.history["train"].items()}
+        rows = {name: np.asarray(h)[..., self.epoch, :] for name, h in run.history["train"].items()}
         run = programs().concludes(self.plan, self.many, run, rows, measured, going)
         self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
         return run
@@ -134,7 +134,7 @@ class Fed(Pieces):
             wide = np.pad(wide, [(0, 0)] * (wide.ndim - 1) + [(0, missing)], constant_values=np.nan)
         new = np.array(wide)
         new[..., self.epoch, self.done : self.done + count] = np.asarray(row)[..., :count]
-        return jnp.asarray(new)
+        return jax.device_put(new)  # `asarray` would compile for each width
 
     def _check(self, done: int, *, whole: bool) -> None:
         if self.steps is not None and (done > self.steps or (whole and done < self.steps)):

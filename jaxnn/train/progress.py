@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ class _Lines(Reporter):
 
 
 class _Live(Reporter):
-    """A bar, by rich."""
+    """A bar with the metrics under it, by rich."""
 
     def __init__(self, epochs: int, bar: Any):
         super().__init__(epochs)
@@ -86,7 +86,7 @@ def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
         yield Reporter(epochs)
         return
     try:
-        from rich.console import Console
+        from rich.console import Console, RenderableType
         from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
         yield _Lines(epochs)
@@ -95,13 +95,16 @@ def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
     if not console.is_terminal:
         yield _Lines(epochs)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        TextColumn("{task.fields[metrics]}"),
-        TextColumn("{task.fields[time]}"),
-    )
-    with Progress(*columns, console=console) as bar:
+
+    class Bar(Progress):
+        """The bar, and under it the metrics, as many lines as they need."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield self.make_tasks_table(self.tasks)
+            yield from (task.fields["metrics"] for task in self.tasks if task.fields["metrics"])
+
+    columns = BarColumn(20), TextColumn("{task.description}"), TextColumn("{task.fields[time]}")
+    with Bar(*columns, console=console) as bar:
         yield _Live(epochs, bar)
 
 

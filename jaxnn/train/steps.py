@@ -12,16 +12,19 @@ from jaxnn.train.plan import Plan
 from jaxnn.train.trainer import Metrics, TrainState, typed
 
 
-class Stacked(NamedTuple):
-    """Batches as they come, [capacity, batch, ...], in place of a data set that each epoch shuffles."""
+class Ordered(NamedTuple):
+    """Data, [n, ...], and which examples make each batch, [steps, batch], in place of data that each epoch shuffles."""
 
-    batches: Any
+    data: Any
+    order: Any
 
 
 def steps_in(plan: Plan, data: Any) -> int:
-    """How many batches there are in an epoch, or one upon the other."""
+    """How many batches there are in the data."""
+    if isinstance(data, Ordered):
+        return data.order.shape[0]
     n = jax.tree.leaves(data)[0].shape[0]
-    return n if isinstance(data, Stacked) else n // (plan.batch_size or n)
+    return n // (plan.batch_size or n)
 
 
 def take_steps(
@@ -66,14 +69,15 @@ def take_step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, Metri
 
 
 def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable[[jax.Array], Any]:
-    """The batches of an epoch by their number: in an order drawn from the run's key and the epoch, or as they came."""
-    if isinstance(data, Stacked):
-        return lambda i: jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, i, keepdims=False), data.batches)
-    if plan.batch_size is None:
+    """The batches of an epoch by their number, in the order given, or in one drawn from the run's key and the epoch."""
+    if isinstance(data, Ordered):
+        data, order = data
+    elif plan.batch_size is None:
         return lambda i: data
-    n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
-    key = jax.random.fold_in(fold_name(typed(ts.key), "order"), epoch)  # type: ignore[arg-type]
-    order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
+    else:
+        n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
+        key = jax.random.fold_in(fold_name(typed(ts.key), "order"), epoch)  # type: ignore[arg-type]
+        order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
     return lambda i: jax.tree.map(lambda a: a[order[i]], data)
 
 
