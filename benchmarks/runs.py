@@ -96,7 +96,9 @@ def folds(rounds: int) -> None:
         return
     scores, start = [], time.perf_counter()
     for i in range(10):
-        theirs = MLPClassifier((HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, alpha=DECAY, random_state=i)
+        theirs = MLPClassifier(
+            (HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, alpha=DECAY, random_state=i
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that 200 epochs may be too few
             theirs.fit(x[found.fold != i], y[found.fold != i])

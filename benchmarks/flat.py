@@ -1,0 +1,94 @@
+"""A whole train step of many small arrays with `trainer(flat=True)` beside the same without, and with optax's Adam.
+
+    python benchmarks/flat.py [rounds, by default 20]
+
+The step is jitted and its state donated. "read once" is the cheapest loss that reads every array: the mean of their
+squared distances from 1. "layers" is a network: x + relu(x w + b) / 10, layer after layer. The three take turns within
+a round; the times are medians, the ratio that of the rounds' own, with its range over three parts of the rounds.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import jaxnn as nn
+
+
+def read_once(params: dict, state: dict, batch: Any, *, key: Any, train: bool) -> tuple:
+    return sum(jnp.mean(jnp.square(p["w"] - 1)) for p in params.values()) / len(params), (state, {})
+
+
+def layers(params: dict, state: dict, batch: jax.Array, *, key: Any, train: bool) -> tuple:
+    x = batch
+    for p in params.values():
+        x = x + 0.1 * jax.nn.relu(x @ p["w"] + p["b"])
+    return jnp.mean(jnp.square(x)), (state, {})
+
+
+def arrays(n: int) -> Callable:
+    return lambda key, batch: ({f"x{i}": {"w": jnp.full((10_000,), i / n)} for i in range(n)}, {})
+
+
+def weights(n: int) -> Callable:
+    def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
+        w = jax.random.normal(key, (n, 100, 100)) / 10
+        return {f"x{i}": {"w": w[i], "b": jnp.zeros(100)} for i in range(n)}, {}
+
+    return init
+
+
+# name -> init, objective
+PROBLEMS = {
+    "1000 arrays of 10 000, read once": (arrays(1000), read_once),
+    "200 layers of 100 by 100, batch 32": (weights(200), layers),
+}
+TRAINERS = {"a tree": (nn.adam, False), "flat": (nn.adam, True), "optax": (optax.adam, False)}
+
+
+def prepared(
+    init: Callable, objective: Callable, make: Callable, flat: bool
+) -> tuple[Callable, Any, Any, float, float]:
+    """The compiled step, its state and batch, seconds of tracing and of compiling."""
+    trainer = nn.objective_trainer(init, objective, make(1e-3), flat=flat)
+    batch = jnp.ones((32, 100))
+    ts = jax.jit(trainer.init)(jax.random.key(0), batch)
+    start = time.perf_counter()
+    lowered = jax.jit(trainer.step, donate_argnums=0).lower(ts, batch)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    return compiled, ts, batch, traced - start, time.perf_counter() - traced
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
+    print(f"{'':38}{'':10}{'ms':>9}{'over a tree':>26}{'trace s':>10}{'compile s':>11}")
+    for problem, (init, objective) in PROBLEMS.items():
+        runs = {name: list(prepared(init, objective, *how)) for name, how in TRAINERS.items()}
+
+        def once(run: list) -> float:
+            start = time.perf_counter()
+            run[1], _ = jax.block_until_ready(run[0](run[1], run[2]))
+            return time.perf_counter() - start
+
+        for run in runs.values():
+            once(run)
+        times = np.array([[once(run) for run in runs.values()] for _ in range(rounds)])
+        for i, (name, run) in enumerate(runs.items()):
+            ratios = times[:, i] / times[:, 0]
+            parts = [np.median(part) for part in np.array_split(ratios, 3)]
+            ratio = f"{np.median(ratios):.2f} ({min(parts):.2f}, {max(parts):.2f})"
+            print(
+                f"{problem:38}{name:10}{1e3 * np.median(times[:, i]):9.1f}{ratio:>26}{run[3]:10.1f}{run[4]:11.1f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
