@@ -25,7 +25,13 @@ def wide(dtype: DTypeLike) -> np.dtype:
 def rounded(x: Array, dtype: Any) -> Array:
     """`x` rounded to the values of `dtype`, in its own: a cast there and back is what XLA may leave out."""
     info = jnp.finfo(dtype)
-    return x if info.bits >= 32 else jax.lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=info.nmant)
+    if info.bits >= 32:
+        return x
+    near = jax.lax.reduce_precision(x, exponent_bits=info.nexp, mantissa_bits=info.nmant)
+    if info.tiny <= jnp.finfo(x.dtype).tiny:
+        return near
+    step = float(info.smallest_subnormal)  # reduce_precision takes subnormal numbers, float16's below 6e-5, for 0
+    return jnp.where(jnp.abs(x) < float(info.tiny), jnp.round(x / step) * step, near)
 
 
 def known(x: Any) -> bool:

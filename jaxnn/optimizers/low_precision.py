@@ -23,9 +23,10 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
     Args:
       optimizer: any, ours or optax's.
 
-    State: `inner`, and `lost` in the dtypes of params: with bfloat16 a weight has 16 bits of its own and 16 of these.
-    `update` needs params. Float32 params gain as well, by their last bits. Fold it around everything that changes the
-    updates, as the last of a chain: it counts on its updates being applied.
+    State: `inner`, and `lost` in the dtypes of params: with bfloat16 a weight has 16 bits of its own and 16 of these;
+    with float16 what is below 3e-8 is lost even so, as that is half its smallest number. `update` needs params. Float32
+    params gain as well, by their last bits. Fold it around everything that changes the updates, as the last of a chain:
+    it counts on its updates being applied.
 
     Raises ValueError for an update without params.
 
@@ -100,7 +101,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
 
     def init(params: Any) -> dict[str, Any]:
         with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
-            return {"inner": inner.init(_widened(params)), "key": start}
+            return {"inner": inner.init(_widened(params)), "key": jnp.copy(start)}  # to be donated
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         if params is None:
