@@ -82,8 +82,14 @@ def drive(
     >>> run = nn.drive(t, jax.random.key(0), (x, x[:, :1]), epochs=20, batch_size=16, progress=False)
     >>> int(run.epoch), run.history["train"]["loss"].shape
     (20, (20, 4))
+    >>> fed = nn.drive(t, jax.random.key(0), lambda epoch: nn.data.batches((x, x[:, :1]), 16, key=epoch), epochs=2,
+    ...     progress=False)
+    >>> int(fed.ts.step)
+    8
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, train, valid, run))):
+    fed = is_feed(train) or is_feed(valid)
+    arrays = [data for data in (train, valid) if not is_feed(data)]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, arrays, run))):
         raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_count("drive", "every", every)
@@ -93,7 +99,7 @@ def drive(
         raise invalid("drive", "one key or a row of keys", key)
     if run is not None and not isinstance(run, Run):
         raise wrong_type("drive", "run to be a Run", run)
-    if run is not None and (is_feed(train) or is_feed(valid)) and not unfinished(plan, run).any():
+    if run is not None and fed and not unfinished(plan, run).any():
         return jax.tree.map(jnp.copy, run)
     pieces = _pieces(plan, key.ndim == 1, train, valid, run, every)
     try:

@@ -25,6 +25,8 @@ class Piece(NamedTuple):
 
 def is_feed(data: Any) -> bool:
     """Whether `data` is a function of the epoch or an iterable: a leaf to JAX, and no array."""
+    if isinstance(data, Iterator):
+        return True  # which is no leaf to JAX for much longer
     if hasattr(data, "shape") or isinstance(data, str | bytes) or not jax.tree_util.all_leaves([data]):
         return False
     return callable(data) or hasattr(data, "__iter__") or hasattr(data, "__getitem__")

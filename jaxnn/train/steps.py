@@ -78,6 +78,8 @@ def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable
         n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
         key = jax.random.fold_in(fold_name(typed(ts.key), "order"), epoch)  # type: ignore[arg-type]
         order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
+    if len(order) == 1:  # else XLA reads the only batch before the loop, and what follows is rounded in another way
+        order = jnp.concatenate([order, order])
     return lambda i: jax.tree.map(lambda a: a[order[i]], data)
 
 
