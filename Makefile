@@ -14,6 +14,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/optimizers.py
 	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/overfitting.py
+	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/vowels.py
 
 test: $(VENV)/.all  ## installs everything and runs the tests
