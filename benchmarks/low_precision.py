@@ -1,7 +1,7 @@
 """What few bits cost: weights in bfloat16 and moments in 8 bits, on a problem that plain bfloat16 fails and on a text.
 
     python benchmarks/low_precision.py                least squares, 8 draws of it, under a minute
-    python benchmarks/low_precision.py shakespeare    a transformer on characters, 2000 steps, a row after the other
+    python benchmarks/low_precision.py shakespeare    a transformer on characters, 2000 steps for each row and seed
 
 Least squares: y = x w + noise of deviation 0.2, x [4096, 64] and w [64] standard normal, from weights of 0 by 5000
 steps of full gradients at rate 1e-3. The best possible is a mean squared error near 0.04, the noise; a bfloat16 weight
