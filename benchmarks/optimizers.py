@@ -166,8 +166,8 @@ def torch_rows(python: str, names: list[str], sets: list[str], rounds: int) -> l
     if done.returncode:
         return [f"torch: none in {python} ({done.stderr.strip().splitlines()[-1]})"]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    head = f"{'torch ' + rows[0]['torch']:20}{'':15}{'kind':>9}{'ms':>24}{'GB/s':>8}"
-    return [head, *(f"{TITLES[r['set']]:20}{r['rule']:15}{r['kind']:>9}{r['ms']:>24}{r['rate']:8.1f}" for r in rows)]
+    head = f"{'torch ' + rows[0]['torch']:20}{'':15}{'kind':>9}{'ms':>28}{'GB/s':>8}"
+    return [head, *(f"{TITLES[r['set']]:20}{r['rule']:15}{r['kind']:>9}{r['ms']:>28}{r['rate']:8.1f}" for r in rows)]
 
 
 def updates_of(opt: Any, gs: np.ndarray) -> np.ndarray:
