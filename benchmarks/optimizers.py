@@ -191,8 +191,8 @@ def exact() -> None:
 
     def adamw_paper(gs: np.ndarray, c: Any) -> np.ndarray:
         p, out = 1.0, []
-        for direction in rules.adam_paper(gs, c):
-            out.append(direction - rate * decay * p)
+        for change in rules.adam_paper(gs, c):
+            out.append(change - rate * decay * p)
             p = p + out[-1]
         return np.array(out)
 
@@ -232,8 +232,7 @@ def main() -> None:
     names, sets = given.only.split(","), given.sets.split(",")
     print(f"jax {jax.__version__}, optax {optax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores")
     if given.exact:
-        exact()
-        return
+        return exact()
     if not given.torch:
         print(f"{given.rounds} rounds, {'update and apply_updates' if given.apply else 'update alone'}")
         columns = ((20, ""), (15, ""), (9, "ms"), (9, "optax"), (24, "ours / optax"), (8, "GB/s"), (8, "share"))
