@@ -12,6 +12,8 @@ from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count
 from jaxnn.layer import fold_name
 
+__all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
+
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> array of that shape
 
 
