@@ -140,7 +140,7 @@ def test_called_again_it_goes_on_or_is_done(finished, copied, whole, monkeypatch
     assert content(copied) == content(finished)
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace", "unlink"])
+@pytest.mark.parametrize("function", [pytest.param("fsync", marks=pytest.mark.slow), "replace", "unlink"])
 def test_ended_at_any_call_of_the_file_system(tmp_path, finished, whole, monkeypatch, function):
     number = 0
     while True:
@@ -367,7 +367,12 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("case", OTHERS)
+QUICK = ("epochs", "width")  # each of the others compiles once more
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in OTHERS]
+)
 def test_a_folder_of_another_run(copied, finished, case):
     changes, differences = OTHERS[case]
     (copied / f".{'0a' * 16}.tmp").write_bytes(b"half")
