@@ -3,7 +3,7 @@
     python benchmarks/runs.py [folds] [strategies] [steps] [--rounds 7]     all three parts by default
 
 folds: ten folds of an MLP(100) on the digits, compilation included, beside scikit-learn's MLPClassifier on the same
-folds, with the same sizes, optimizer, decay, batch and number of epochs, in one process and alternating.
+folds, with the same sizes, optimizer, decay, batch and number of epochs, in one process.
 
 strategies: eight members by each strategy of `sweep` and by "auto", second calls, alternating; medians, and the ratio
 of what "auto" chose to the best. The models are those of the MNIST-1D paper (Greydanus & Kobak, arXiv:2011.14439) and a

@@ -182,7 +182,7 @@ def _busy(run: Callable[..., Any], points: Any, shared: tuple) -> bool:
     """Whether one member keeps a CPU busy, so that others beside it only drive its numbers out of the cache."""
     if jax.default_backend() != "cpu":
         return False
-    point = jax.tree.map(lambda a: a[0], points)
+    point = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), points)
     flops, number = contractions(jax.jit(run).trace(point, *shared).jaxpr)
     return flops > BUSY * number
 
