@@ -60,7 +60,7 @@ def seconds(f: Callable, *args: Any) -> float:
 # Ten folds.
 
 EPOCHS, HIDDEN, DECAY = 200, 100, 1e-4  # scikit-learn's defaults, but that it is not to stop early
-BATCH = 100  # and not 200: with that neither reaches 0.98
+BATCH, FOLD_RATE = 100, 3e-3  # its 200 and 1e-3 end at 0.978
 
 
 def fold_run(key: jax.Array, train: Any, x: jax.Array) -> jax.Array:
@@ -69,7 +69,7 @@ def fold_run(key: jax.Array, train: Any, x: jax.Array) -> jax.Array:
     def penalty(params: dict) -> jax.Array:  # scikit-learn divides it by the examples of a batch
         return DECAY / (2 * BATCH) * sum(jnp.sum(layer["w"] ** 2) for layer in params.values())
 
-    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.adam(1e-3), regularizer=penalty)
+    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.adam(FOLD_RATE), regularizer=penalty)
     run = nn.fit(trainer, key, train, epochs=EPOCHS, batch_size=BATCH)
     return nn.predict(model, run.ts.params, run.ts.state, x, batch_size=len(x))
 
@@ -96,9 +96,8 @@ def folds(rounds: int) -> None:
         return
     scores, start = [], time.perf_counter()
     for i in range(10):
-        theirs = MLPClassifier(
-            (HIDDEN,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=EPOCHS, alpha=DECAY, random_state=i
-        )
+        how = {"learning_rate_init": FOLD_RATE, "batch_size": BATCH, "alpha": DECAY, "random_state": i}
+        theirs = MLPClassifier((HIDDEN,), max_iter=EPOCHS, n_iter_no_change=EPOCHS, **how)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that 200 epochs may be too few
             theirs.fit(x[found.fold != i], y[found.fold != i])
