@@ -147,14 +147,22 @@ def trainer(flat, **options):
     return nn.trainer(MODEL, nn.losses.squared_error, nn.adam(0.03), flat=flat, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"frozen": "stem/*"}, {"regularizer": nn.regularizers.l2(0.1)}], ids=str)
-def test_a_fit_of_vectors_gives_the_same_params(options):
+OPTIONS = {
+    "plain": {},
+    "frozen": {"frozen": "stem/*"},
+    "regularizer": {"regularizer": nn.regularizers.l2(0.1)},
+    "average": {"average": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_fit_of_vectors_gives_the_same_params(name):
+    options = OPTIONS[name]
     run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)
     want = nn.fit(trainer(False, **options), jax.random.key(0), DATA, DATA, **HOW)
     jax.tree.map(assert_close, run.best.params.tree(), want.best.params)
     jax.tree.map(assert_close, run.history, want.history)
-    frozen = options.get("frozen") is not None
-    assert set(run.ts.params.vectors) == {"float32"} | ({"frozen_float32"} if frozen else set())
+    assert set(run.ts.params.vectors) == {"float32"} | ({"frozen_float32"} if name == "frozen" else set())
     moments = jax.tree.leaves(want.ts.opt_state["mu"])
     assert run.ts.opt_state["mu"].vectors["float32"].size == sum(m.size for m in moments)
 
