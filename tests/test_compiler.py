@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import pytest
+from _close import assert_close
 
 import jaxnn as nn
 from jaxnn import compiler
@@ -52,6 +53,15 @@ def test_products_and_reductions_go_on_as_they_were():
 def test_elsewhere_there_is_nothing_to_say(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert nn.compiler_options() == {}
+    assert nn.compiler_options(quick=True) == {}
+
+
+def test_quick_compilation_gives_the_same_up_to_rounding():
+    fit = jax.jit(
+        lambda *a: nn.fit(TRAINER, *a, epochs=2, batch_size=8), compiler_options=nn.compiler_options(quick=True)
+    )
+    want = nn.fit(TRAINER, jax.random.key(0), (X, Y), epochs=2, batch_size=8)
+    jax.tree.map(assert_close, fit(jax.random.key(0), (X, Y)).history, want.history)
 
 
 @pytest.mark.parametrize("version", ["0.10.0", "0.13.0", "1.0.0.dev20270101"])

@@ -97,7 +97,7 @@ def sweep(
     it; on a CPU one after the other, where a mean matrix product or convolution of one member keeps it busy.
 
     A member equals the same run alone up to rounding. By "map" on a CPU it is that run to the bit, when it is jitted
-    with `compiler_options`. Random layers draw under "shard" what they draw elsewhere.
+    with `compiler_options(quick=True)`. Random layers draw under "shard" what they draw elsewhere.
 
     Args:
       run: traceable, of one point, typically one that calls `fit`. The same function compiles once for the same shapes.
@@ -235,7 +235,7 @@ def _mesh(devices: int) -> jax.sharding.Mesh:
 @cache
 def _program() -> Any:
     """Made at the first sweep: which options there are is known once JAX has its devices."""
-    return jax.jit(_swept, static_argnums=(0, 1), compiler_options=compiler_options())
+    return jax.jit(_swept, static_argnums=(0, 1), compiler_options=compiler_options(quick=True))
 
 
 def _swept(run: Callable[..., Any], layout: Layout, points: Any, shared: tuple) -> Any:

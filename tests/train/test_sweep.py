@@ -45,7 +45,7 @@ def numbers(tree):
 @pytest.fixture(scope="module")
 def alone():
     """The runs one by one, each by itself."""
-    one = jax.jit(run, compiler_options=nn.compiler_options())
+    one = jax.jit(run, compiler_options=nn.compiler_options(quick=True))
     return [one(member(POINTS, i), X, Y) for i in range(5)]
 
 
@@ -95,7 +95,7 @@ def test_in_turn_to_the_bit(model):
         return nn.fit(trainer, key, (x[:24], y[:24]), (x[24:], y[24:]), epochs=3, batch_size=8, patience=1)
 
     found = nn.sweep(run, POINTS["key"], x, y, strategy="map")
-    one = jax.jit(run, compiler_options=nn.compiler_options())
+    one = jax.jit(run, compiler_options=nn.compiler_options(quick=True))
     for i, key in enumerate(POINTS["key"]):
         for mine, theirs in zip(numbers(member(found.results, i)), numbers(one(key, x, y)), strict=True):
             np.testing.assert_array_equal(mine, theirs)
@@ -182,7 +182,7 @@ def run(key, data):
 
 for n, each in ((11, 2), (3, 1)):
     keys = jax.random.split(jax.random.key(0), n)
-    alone = [jax.jit(run, compiler_options=nn.compiler_options())(key, x) for key in keys]
+    alone = [jax.jit(run, compiler_options=nn.compiler_options(quick=True))(key, x) for key in keys]
     for strategy, chunk in (("auto", None), ("shard", 1), ("shard", 2)):
         found = nn.sweep(run, keys, x, strategy=strategy, chunk=chunk)
         assert (found.strategy, found.chunk) == ("shard", min(chunk or each, each)), found
