@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo examples test lint types wheel clean
+.PHONY: demo examples mnist1d test lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
@@ -16,6 +16,9 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/vowels.py
+
+mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
+	$(BIN)/python examples/mnist1d.py
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto

@@ -1,0 +1,239 @@
+"""The table of the MNIST-1D paper over again, eight seeds a cell, and what the usual remedies add to its CNN.
+
+    python examples/mnist1d.py [folder for the picture, by default out]
+
+4000 + 1000 signals of 40 points are classified by a logistic regression, an MLP, a CNN and a GRU, and once more with
+the points in another order, which only the networks that know of neighbours mind. Models and settings are those of the
+authors' notebook: batches of 100, Adam at 1e-2, 6000 steps, PyTorch's initialization, accuracy after the last step.
+The notebook has one run for each cell, and so no spread: its figure has to be within two deviations of our eight runs
+of their mean. One thing is different: each epoch has an order of its own here, and all have the same there. In that
+one the logistic regression ends at 31.5 ± 0.1; in changing ones Adam's steps of 1e-2 leave it at 31.6 ± 0.7.
+
+Remedies and the rate that suits them are chosen on a fifth of the training signals; then all of those are trained on,
+and the test signals looked at. The CNN's 93.7 % (four other seeds) become 94.1 with weight decay, 95.3 with dropout,
+95.4 with shifts and noise, 96.8 with all three and 97.6 at their own rate: more than people's 95.8. Four such networks
+are right together in 98.5 %, and four of the paper's in 96.1: of single remedies the ensemble adds most.
+
+Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439; github.com/greydanus/mnist1d.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec
+
+import jaxnn as nn
+
+CORES = 2  # as many runs at a time; each is too small for more than one core
+SEEDS = 8
+EPOCHS = 150  # of 40 steps, 6000
+BATCH = 100
+RATE = 1e-2
+NOTEBOOK = {"logistic": (31.5, 31.5), "MLP": (65.1, 66.0), "CNN": (92.3, 58.7), "GRU": (89.1, 53.3)}  # in order, not
+PAPER = {"logistic": (32, 32), "MLP": (68, 68), "CNN": (94, 56), "GRU": (91, 57)}
+MEMBERS = 4  # seeds of each remedy, and of an ensemble; an even number of runs for the cores
+LEAST_ENSEMBLE = 97.5  # accuracy of the ensemble with all remedies
+
+
+class Recipe(NamedTuple):
+    """What may be added to the paper's CNN; as it stands here, nothing."""
+
+    rate: Any = RATE
+    falls: Any = 0.0  # 1 lets the rate fall to 0 along a cosine
+    dropped: Any = 0.0  # of the inputs of the last layer
+    decay: Any = 0.0  # adamw's, of the weights
+    shift: Any = 0.0  # points that a signal is moved by, at most, in a circle
+    noise: Any = 0.0  # deviation of what is added to each point, which has deviation 1
+
+
+RECIPES = {
+    "paper's CNN": Recipe(),
+    "dropout": Recipe(dropped=0.3),  # on validation 94.6, with 0.1 94.1
+    "weight decay": Recipe(decay=0.03),  # on validation 93.5, with 0.3 92.1
+    "shifts and noise": Recipe(shift=2.0, noise=0.03),  # on validation 95.1, with 4 and 0.1 95.0
+    "all three": Recipe(dropped=0.3, decay=0.03, shift=2.0, noise=0.03),
+}
+RATES = (1e-2, 2e-2, 4e-2)  # tried with all three, constant and falling; 3e-3 is worse than 1e-2 in both
+
+
+def channel(x: jax.Array) -> jax.Array:
+    """[n, 40] -> [n, 40, 1]"""
+    return x[..., None]
+
+
+def shifted(limit: Any) -> nn.Layer:
+    """Training, each signal is moved by up to `limit` points; what leaves at one end comes in at the other."""
+
+    def apply(params: dict, state: dict, x: Any, *, key: Any, train: bool) -> tuple[Any, dict]:
+        if train:
+            steps = jnp.round(jax.random.uniform(key, (len(x), 1), minval=-1, maxval=1) * limit).astype(jnp.int32)
+            x = jnp.take_along_axis(x, (jnp.arange(x.shape[1])[None] - steps) % x.shape[1], 1)
+        return x, state
+
+    return nn.layer(None, apply, "shifted")
+
+
+def networks(recipe: Recipe | None = None) -> dict[str, nn.Layer]:
+    """The four models of the paper, [n, 40] -> logits [n, 10]; the recipe is the CNN's."""
+    dense, conv = partial(nn.dense, init="torch"), partial(nn.conv, 25, stride=2, padding=1, init="torch")
+    changed = () if recipe is None else (shifted(recipe.shift), nn.gaussian_noise(recipe.noise))
+    thinned = () if recipe is None else (nn.dropout(recipe.dropped),)
+    convolutions = [part for window in (5, 3, 3) for part in (conv(window), nn.relu)]
+    return {
+        "logistic": dense(10),
+        "MLP": nn.serial(dense(100), nn.relu, nn.residual(nn.serial(dense(100), nn.relu)), dense(10)),
+        "CNN": nn.serial(*changed, channel, *convolutions, nn.flatten(), *thinned, dense(10)),
+        "GRU": nn.serial(channel, nn.gru(6, bidirectional=True, init="torch"), nn.flatten(), dense(10)),
+    }
+
+
+def fitted(model: nn.Layer, optimizer: Any, key: jax.Array, train: tuple, held: tuple) -> dict[str, jax.Array]:
+    """A whole run: accuracy by epoch on both sets, and the probabilities of the held ones after the last step."""
+    metrics = {"accuracy": nn.metrics.accuracy}
+    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, optimizer, metrics=metrics)
+    run = nn.fit(trainer, key, train, held, epochs=EPOCHS, batch_size=BATCH)
+    logits = model.apply(run.ts.params, run.ts.state, held[0])[0]
+    train_accuracy = 100 * run.history["train"]["accuracy"].mean(-1)
+    return {"train": train_accuracy, "held": 100 * run.history["valid"]["accuracy"], "p": nn.softmax(logits)}
+
+
+def cell(name: str, point: tuple, orders: jax.Array, train: tuple, test: tuple) -> dict[str, jax.Array]:
+    """A run of one of the paper's models; a point is (key, which order of the points)."""
+    key, which = point
+    ordered = [(x[:, orders[which]], y) for x, y in (train, test)]
+    return fitted(networks()[name], nn.adam(RATE), key, *ordered)
+
+
+def improved(point: tuple, train: tuple, held: tuple) -> dict[str, jax.Array]:
+    """A run of the CNN by a recipe; a point is (key, Recipe)."""
+    key, recipe = point
+    cosine = optax.cosine_decay_schedule(1.0, EPOCHS * (len(train[0]) // BATCH))
+    optimizer = nn.adamw(
+        lambda t: recipe.rate * (1 - recipe.falls * (1 - cosine(t))), weight_decay=recipe.decay, mask="*w"
+    )
+    return fitted(networks(recipe)["CNN"], optimizer, key, train, held)
+
+
+def sweep(run: Callable, points: Any, *shared: Any) -> Any:
+    """All runs in one program, shared out to the cores, on each one after the other; vmap takes more processor time."""
+
+    def each(points: Any, *shared: Any) -> Any:
+        return jax.lax.map(lambda point: run(point, *shared), points)
+
+    devices = min(CORES, jax.device_count())
+    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
+    of_points, of_shared = PartitionSpec("runs"), (PartitionSpec(),) * len(shared)
+    spread = jax.shard_map(each, mesh=mesh, in_specs=(of_points, *of_shared), out_specs=of_points, check_vma=False)
+    return jax.tree.map(np.asarray, jax.jit(spread, compiler_options=nn.compiler_options())(points, *shared))
+
+
+def seeded(settings: list[Recipe], seeds: int, first: int) -> tuple[jax.Array, Recipe]:
+    """The points of each setting with each seed."""
+    keys = jnp.tile(jax.random.split(jax.random.key(first), seeds), len(settings))
+    return keys, Recipe(*(jnp.repeat(jnp.array(values, jnp.float32), seeds) for values in zip(*settings, strict=True)))
+
+
+def choose(train: tuple) -> Recipe:
+    """The rate that suits all three remedies best on a fifth of the training signals, mean of two seeds."""
+    rest, valid = nn.data.split(0, train, 0.2, stratify=train[1])
+    tried = [RECIPES["all three"]._replace(rate=rate, falls=falls) for falls in (0.0, 1.0) for rate in RATES]
+    found = sweep(improved, seeded(tried, 2, 1), *jax.tree.map(jnp.asarray, (rest, valid)))
+    accuracies = found["held"][:, -1].reshape(-1, 2).mean(1)
+    for recipe, accuracy in zip(tried, accuracies, strict=True):
+        print(f"{accuracy:.1f} on validation: {changes(recipe)}")
+    return tried[accuracies.argmax()]
+
+
+def changes(recipe: Recipe) -> str:
+    """What a recipe has that the paper's has not."""
+    return ", ".join(f"{k} {v:g}" for k, v in recipe._asdict().items() if v != Recipe._field_defaults[k])
+
+
+def picture(path: Path, cells: dict[str, dict], rows: dict[str, tuple]) -> None:
+    """The paper's figure, accuracy by step with its range over seeds; beside it what each remedy adds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (*curves, bars) = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
+    step = np.arange(1, EPOCHS + 1) * (6000 // EPOCHS)
+    for axes, part, title in zip(curves, ("train", "held"), ("training", "test"), strict=True):
+        for (name, found), colour in zip(
+            cells.items(), ("tab:red", "tab:green", "tab:blue", "tab:orange"), strict=True
+        ):
+            for which, style in enumerate(("-", "--")):
+                curve = found[part][:, which]  # [seeds, epochs]
+                axes.plot(step, curve.mean(0), style, color=colour, lw=1.2, label=name if which == 0 else None)
+                axes.fill_between(step, curve.min(0), curve.max(0), color=colour, alpha=0.15, lw=0)
+                if part == "held":
+                    axes.plot(6120, NOTEBOOK[name][which], "<", color=colour, ms=6, clip_on=False)
+        axes.set(title=f"{title} accuracy [%]", xlabel="step", ylim=(0, 101), xlim=(0, 6000))
+    curves[1].plot([], [], "k--", label="points in another order")
+    curves[1].plot([], [], "k<", ls="", label="authors' notebook, one run")
+    curves[1].legend(loc="lower right", ncols=2, fontsize=9)
+
+    place = np.arange(len(rows))[::-1]
+    each, ensemble = (np.array([row[k] for row in rows.values()]) for k in (0, 1))
+    bars.errorbar(
+        each.mean(1), place, xerr=each.std(1, ddof=1), fmt="o", color="tab:blue", capsize=3, label="mean ± sd"
+    )
+    bars.plot(ensemble, place, "D", color="tab:purple", label=f"ensemble of {MEMBERS}")
+    bars.axvline(95.8, color="0.6", lw=1, zorder=0, label="people, 95.8 %")
+    bars.set_yticks(place, labels=list(rows))
+    bars.set(title="CNN, test accuracy [%]", ylim=(-0.6, len(rows) - 0.4))
+    bars.legend(fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Runs the table and what is added to it, prints both and draws the picture."""
+    jax.config.update("jax_num_cpu_devices", CORES)
+    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
+    out.mkdir(parents=True, exist_ok=True)
+    data = nn.data.load("mnist1d")
+    train, test = jax.tree.map(jnp.asarray, (data.train, data.test))
+    orders = jnp.stack([jnp.arange(40), jnp.asarray(np.random.RandomState(42).permutation(40))])  # the notebook's own
+    keys, which = jnp.repeat(jax.random.split(jax.random.key(0), SEEDS), 2), jnp.tile(jnp.arange(2), SEEDS)
+
+    start, cpu = time.perf_counter(), time.process_time()
+    cells, far = {}, []
+    head = f"{'ours':12}{'notebook':>10}{'paper':>7}   "
+    print(f"test accuracy, mean ± deviation of {SEEDS} seeds; points in order, and in another\n{'':10}{head}{head}")
+    for name in NOTEBOOK:
+        began, busy = time.perf_counter(), time.process_time()
+        found = sweep(partial(cell, name), (keys, which), orders, train, test)
+        cells[name] = {part: values.reshape(SEEDS, 2, *values.shape[1:]) for part, values in found.items()}
+        last = cells[name]["held"][..., -1]  # [seeds, orders]
+        mean, deviation = last.mean(0), last.std(0, ddof=1)
+        far += [name for k in range(2) if abs(mean[k] - NOTEBOOK[name][k]) > 2 * deviation[k]]
+        row = (f"{mean[k]:4.1f} ± {deviation[k]:3.1f}{NOTEBOOK[name][k]:12}{PAPER[name][k]:7}   " for k in range(2))
+        seconds, busy = time.perf_counter() - began, time.process_time() - busy
+        print(f"{name:10}{''.join(row)}{seconds:.0f} s, of processors {busy:.0f} s", flush=True)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"the table took {seconds:.0f} s, compile included; {cpu:.0f} s of processors\n")
+
+    recipes = RECIPES | {"all three, own rate": choose(data.train)}
+    found = sweep(improved, seeded(list(recipes.values()), MEMBERS, 2), train, test)
+    last, p = found["held"][:, -1].reshape(-1, MEMBERS), found["p"].reshape(-1, MEMBERS, *found["p"].shape[1:])
+    together = 100 * (p.mean(1).argmax(-1) == np.asarray(test[1])).mean(-1)
+    rows = dict(zip(recipes, zip(last, together, strict=True), strict=True))
+    print(f"\n{'CNN on test':20}{'each':>12}{'ensemble':>14}")
+    for name, (each, ensemble) in rows.items():
+        print(f"{name:20}{each.mean():8.1f} ± {each.std(ddof=1):.1f}{ensemble:12.1f}   {changes(recipes[name])}")
+    picture(out / "mnist1d.png", cells, rows)
+    print(f"{time.perf_counter() - start:.0f} s in all; the picture is {out / 'mnist1d.png'}")
+    assert not far, f"more than two deviations from the authors' figures: {', '.join(far)}"
+    assert together[-1] > LEAST_ENSEMBLE, "below the figure that this example stands for"
+
+
+if __name__ == "__main__":
+    main()
