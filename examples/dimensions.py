@@ -111,15 +111,6 @@ def run(point: Point, data: Any) -> dict[str, Any]:
     return {"neighbours": neighbours, "adam": by_adam, "descent": by_descent, "contrast": contrast}
 
 
-def sweep(points: Point, data: Any) -> dict[str, Any]:
-    """All points as one program, one after the other; at each the strengths are side by side, on the same examples."""
-
-    def each(points: Point, data: Any) -> dict[str, Any]:
-        return jax.lax.map(lambda point: run(point, data), points)
-
-    return jax.tree.map(np.asarray, jax.jit(each, compiler_options=nn.compiler_options())(points, data))
-
-
 def chosen(valid: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The test accuracy of what was best on validation, of the choices on the last axis; the middle one of equals."""
     best = valid == valid.max(-1, keepdims=True)
@@ -158,8 +149,9 @@ def main() -> None:
 
     shape = (SEEDS, len(IRRELEVANT), len(EXAMPLES))
     points = np.meshgrid(np.arange(SEEDS), np.array(IRRELEVANT), np.float32(EXAMPLES), indexing="ij")
-    found = sweep(Point(*(jnp.asarray(a.ravel()) for a in points)), data)
-    found = jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), found)
+    points = Point(*(jnp.asarray(a.ravel()) for a in points))
+    found = nn.sweep(run, points, data, strategy="map").results  # at each the strengths are side by side already
+    found = jax.tree.map(lambda a: np.asarray(a).reshape(*shape, *a.shape[1:]), found)
     valid, test = found["adam"]
     sparse = chosen(valid[..., 1:], test[..., 1:])
     columns = (chosen(*found["neighbours"]), found["descent"][1], test[..., 0], sparse)

@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
 
 import jaxnn as nn
 
@@ -124,15 +123,7 @@ def improved(point: tuple, train: tuple, held: tuple) -> dict[str, jax.Array]:
 
 def sweep(run: Callable, points: Any, *shared: Any) -> Any:
     """All runs in one program, shared out to the cores, on each one after the other; vmap takes more processor time."""
-
-    def each(points: Any, *shared: Any) -> Any:
-        return jax.lax.map(lambda point: run(point, *shared), points)
-
-    devices = min(CORES, jax.device_count())
-    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(jax.sharding.AxisType.Auto,))
-    of_points, of_shared = PartitionSpec("runs"), (PartitionSpec(),) * len(shared)
-    spread = jax.shard_map(each, mesh=mesh, in_specs=(of_points, *of_shared), out_specs=of_points, check_vma=False)
-    return jax.tree.map(np.asarray, jax.jit(spread, compiler_options=nn.compiler_options())(points, *shared))
+    return jax.tree.map(np.asarray, nn.sweep(run, points, *shared, strategy="shard", chunk=1).results)
 
 
 def seeded(settings: list[Recipe], seeds: int, first: int) -> tuple[jax.Array, Recipe]:

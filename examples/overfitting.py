@@ -92,15 +92,6 @@ def run(point: Point, data: Any) -> dict[str, dict[str, jax.Array]]:
     return {END: errors(fitted.ts.params, fitted.ts.state), BEST: errors(*fitted.best)}
 
 
-def sweep(points: Point, data: Any) -> dict[str, dict[str, np.ndarray]]:
-    """All runs as one program, one after the other: searches along a line would wait for each other side by side."""
-
-    def each(points: Point, data: Any) -> dict:
-        return jax.lax.map(lambda point: run(point, data), points)
-
-    return jax.tree.map(np.asarray, jax.jit(each, compiler_options=nn.compiler_options())(points, data))
-
-
 def picture(path: Path, curves: dict[str, np.ndarray], train: np.ndarray) -> None:
     """Test error against width, with and without the cures, and the training error: mean and range over seeds."""
     import matplotlib
@@ -137,8 +128,9 @@ def main() -> None:
 
     shape = (SEEDS, len(WIDTHS), 2)
     points = np.meshgrid(np.arange(SEEDS), np.float32(WIDTHS), np.float32([0, STRENGTH]), indexing="ij")
-    found = sweep(Point(*(jnp.asarray(a.ravel()) for a in points)), jax.tree.map(jnp.asarray, data))
-    found = jax.tree.map(lambda e: e.reshape(shape), found)
+    points = Point(*(jnp.asarray(a.ravel()) for a in points))
+    found = nn.sweep(run, points, data, strategy="map").results  # side by side, searches along a line would wait
+    found = jax.tree.map(lambda e: np.asarray(e).reshape(shape), found)
     train = found[END]["train"][..., 0]
     curves = {END: found[END]["test"][..., 0], BEST: found[BEST]["test"][..., 0], DECAY: found[END]["test"][..., 1]}
 

@@ -16,8 +16,8 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     them to be as fast, and to give the bits of `drive`. Only the outermost `jit` counts.
 
     Args:
-      quick: LLVM optimizes at level 1 of 3: a whole run compiles in half to two thirds of the time and goes as fast, but
-        is rounded elsewhere. `sweep` compiles so.
+      quick: LLVM optimizes at level 1 of 3: a whole run compiles in half to two thirds of the time and goes as fast,
+        with other roundings. `sweep` compiles so.
 
     Empty where there is nothing to say: on TPU and GPU, and for a jaxlib in which it was not measured.
 
