@@ -15,9 +15,11 @@ def assert_close(actual: Any, desired: Any, *, scale: float | None = None, dtype
         asks for a relative error of each element.
       dtype: whose tolerance to take, by default that of `actual`.
     """
-    actual = np.asarray(actual)
+    actual, desired = np.asarray(actual), np.asarray(desired)
+    if np.iscomplexobj(actual):
+        actual, desired = (np.stack([z.real, z.imag]) for z in (actual, desired))
     tolerance = TOLERANCE[str(np.dtype(dtype or actual.dtype))]
-    actual, desired = actual.astype(np.float64), np.asarray(desired).astype(np.float64)
+    actual, desired = actual.astype(np.float64), desired.astype(np.float64)
     assert actual.shape == desired.shape, f"shapes differ: {actual.shape} and {desired.shape}"
     if scale is None:
         scale = np.abs(desired, where=np.isfinite(desired), out=np.zeros_like(desired)).max(initial=0.0)

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-os.environ["KERAS_BACKEND"] = "jax"
-os.environ["JAX_ENABLE_X64"] = "1"
-
 STEPS, RATE, START = 50, 0.05, [1.0, -0.5, 0.25, 2.0]
 KEPT = (1, 2, 3, 5, 10, 20, 35, 50)  # steps after which x is kept
 GIVEN = (np.random.default_rng(0).standard_normal((STEPS, 4)) + np.array([0, 3, 0, 0])) * [1, 1, 1e-2, 10]
@@ -128,6 +125,7 @@ def by_keras(kind, options, gradient):
 
 def main():
     """Run every case and write the file."""
+    os.environ["KERAS_BACKEND"], os.environ["JAX_ENABLE_X64"] = "jax", "1"  # not at import: tests start processes
     import keras
     import torch
 
