@@ -3,7 +3,7 @@
 The eight are measured twice: as steps that are called, where fresh memory for eight networks is paid for at every call,
 and as scans of steps, which is how `fit` trains them.
 
-    python benchmarks/convolution.py [rounds, by default 15]
+    python benchmarks/convolution.py [rounds, by default 15] [ours]
 
 Each pair alternates in one process, after a warm-up; the ratio of the medians, and its range over three parts of the
 rounds. "stock" is the same network by `lax.conv_general_dilated`. All but the other side of the last column is compiled
@@ -135,6 +135,7 @@ def with_options(conv: Callable, shape: tuple, windows: list, strides: tuple, gr
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+    sides = {"ours": nn.ops.conv} if "ours" in sys.argv else {"ours": nn.ops.conv, "stock": stock}
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
     pairs = {
         "scan / outside": in_scan,
@@ -145,12 +146,16 @@ def main() -> None:
     titles = zip(pairs, WIDTHS, strict=True)
     print(" " * 38 + "".join(f"{title:>{width}}{'ms':>9}" for title, width in titles))
     for name, what in NETWORKS.items():
-        for label, conv in (("ours", nn.ops.conv), ("stock", stock)):
+        for label, conv in sides.items():
             fewer = rounds if label == "ours" else max(3, rounds // 5)
-            cells = [ratio(*pair(conv, *what), fewer) for pair in pairs.values()]
-            texts = [f"{r:8.3f} ({low:.3f}, {high:.3f})" for r, low, high, _ in cells]
-            columns = [f"{text:>{w}}{cell[3]:9.1f}" for text, cell, w in zip(texts, cells, WIDTHS, strict=True)]
-            print(f"{name:30}{label:8}{''.join(columns)}", flush=True)
+            columns = ""
+            for pair, width in zip(pairs.values(), WIDTHS, strict=True):
+                if conv is stock and pair is in_vmap_and_scan:  # minutes
+                    columns += f"{'-':>{width}}{'-':>9}"
+                    continue
+                r, low, high, ms = ratio(*pair(conv, *what), fewer)
+                columns += f"{f'{r:8.3f} ({low:.3f}, {high:.3f})':>{width}}{ms:9.1f}"
+            print(f"{name:30}{label:8}{columns}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn._numbers import number, weight
+from jaxnn._numbers import known, number, weight
 
 
 class Corrections(NamedTuple):
@@ -40,5 +40,6 @@ def first_moment(c: Corrections, mu: Array, g: Array) -> Array:
 
 
 def second_moment(c: Corrections, nu: Array, eps_root: Any) -> Array:
-    """sqrt(v̂ + eps_root), [...] -> [...]."""
-    return jnp.sqrt(number(c.of_nu, nu) * nu + number(eps_root, nu))
+    """sqrt(v̂ + eps_root), [...] -> [...]. XLA keeps a sum with 0: a Python 0 is left out."""
+    v = number(c.of_nu, nu) * nu
+    return jnp.sqrt(v if known(eps_root) and eps_root == 0 else v + number(eps_root, nu))
