@@ -334,13 +334,14 @@ else:
 def run(epoch):
     params = make(epoch)
     ts = TrainState(jnp.int32(epoch), params, {}, {}, jnp.zeros(2, jnp.uint32))
-    return Run(ts, Best(params, {}), jnp.float32(0), jnp.int32(0), jnp.int32(epoch), {})
+    history = {"train": {"loss": jnp.zeros((4, 2))}}
+    return Run(ts, Best(params, {}), jnp.float32(0), jnp.int32(0), jnp.int32(epoch), history, jnp.int32(-1))
 
 runs = path + "/runs"
-assert folder.newest(runs, run(0)).epoch == 0
+assert folder.newest(runs, run(0), run).epoch == 0
 for epoch in (1, 2, 3):
     folder.record(runs, run(epoch), keep=2)
-same(folder.newest(runs, run(0)), run(3))
+same(folder.newest(runs, run(0), run), run(3))
 if processes > 1:
     from jax.experimental import multihost_utils
     multihost_utils.sync_global_devices("removed")
