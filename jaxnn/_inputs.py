@@ -16,6 +16,12 @@ def check_count(where: str, argument: str, value: Any, least: int = 1) -> None:
         raise invalid(where, f"{argument} to be a whole number >= {least}", describe(value))
 
 
+def check_concrete(where: str, tree: Any, fix: str) -> None:
+    """Raises under a trace."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
+        raise wrong_type(where, "concrete arrays", "traced ones", fix)
+
+
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
     """The key of this shard: under `shard_map`, folded with the index along every mesh axis over which `x` varies.
 

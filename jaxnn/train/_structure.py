@@ -242,6 +242,7 @@ def _check_key(key: Any, where: str) -> None:
 
 
 def check_concrete(x: Any, where: str) -> None:
+    """Raises for a traced leaf."""
     if isinstance(x, jax.core.Tracer):
         fix = "Files are read and written outside jit, grad, vmap and scan."
         raise wrong_type(where, "concrete arrays", f"a traced {describe(x)}", fix)
@@ -261,6 +262,7 @@ def name_of(path: Iterable[str]) -> str:
 
 
 def at(where: str, name: str) -> str:
+    """The place of a leaf in an error."""
     return f"{where} at {name or 'the root'}"
 
 

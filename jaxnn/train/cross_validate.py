@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, check_examples
+from jaxnn._inputs import check_concrete, check_count, check_examples
 from jaxnn.layer import fold_name
-from jaxnn.train.sweep import Strategy, Sweep, check_concrete, sweep
+from jaxnn.train.sweep import Strategy, Sweep, sweep
 from jaxnn.train.trainer import typed
 
 

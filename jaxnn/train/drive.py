@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, check_examples
+from jaxnn._inputs import check_concrete, check_count, check_examples
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, unfinished
@@ -89,8 +89,7 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, arrays, run))):
-        raise wrong_type("drive", "concrete arrays", "traced ones", "Inside jit, vmap or grad call fit: it is pure.")
+    check_concrete("drive", (key, arrays, run), "Inside jit, vmap or grad call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_count("drive", "every", every)
     check_count("drive", "keep", keep)

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._flops import contractions
-from jaxnn._inputs import MEMBERS, check_count, check_examples
+from jaxnn._inputs import MEMBERS, check_concrete, check_count, check_examples
 from jaxnn.compiler import compiler_options
 from jaxnn.train._memory import available, in_words, needed
 from jaxnn.train.leaderboard import Leaderboard, Member, leaderboard
@@ -144,12 +144,6 @@ def sweep(
             fastest = Sweep(points, results, layout.strategy, layout.chunk, seconds)
         del results  # the next one may need its memory
     return fastest
-
-
-def check_concrete(where: str, tree: Any, fix: str) -> None:
-    """Raises under a trace."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
-        raise wrong_type(where, "concrete arrays", "traced ones", fix)
 
 
 def _chosen(strategy: str, chunk: int | None, run: Callable[..., Any], points: Any, shared: tuple) -> Layout:
