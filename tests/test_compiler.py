@@ -56,6 +56,7 @@ def test_elsewhere_there_is_nothing_to_say(monkeypatch):
     assert nn.compiler_options(quick=True) == {}
 
 
+@pytest.mark.slow
 def test_quick_compilation_gives_the_same_up_to_rounding():
     fit = jax.jit(
         lambda *a: nn.fit(TRAINER, *a, epochs=2, batch_size=8), compiler_options=nn.compiler_options(quick=True)

@@ -51,6 +51,7 @@ def test_breast_cancer(f):
     assert f(p == 1, y == 1) == value
 
 
+@pytest.mark.slow
 def test_confusion_of_real_predictions():
     for load, k in ((load_digits, 10), (load_breast_cancer, 2)):
         p, y = real(load)
@@ -121,6 +122,7 @@ def test_class_numbers_out_of_range_are_nan(f):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int64", "uint64"])
+@pytest.mark.slow
 def test_every_integer_dtype(dtype):
     with jax.enable_x64("64" in dtype):
         p = jnp.asarray([0, 126, 127, 5], dtype)

@@ -152,6 +152,7 @@ def test_mnist_is_balanced_and_equals_the_csv():
 
 
 @download
+@pytest.mark.slow
 def test_fashion_mnist_has_the_published_statistics():
     found = load("fashion_mnist")
     (x, y), (x_test, y_test) = found.train, found.test

@@ -271,6 +271,7 @@ def test_a_cache_that_is_no_path(cache):
     assert str(error.value) == f"load: expected cache to be a folder's path or None, got {cache!r}."
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(tmp_path):
     """Each damages, stores and reads the one file again and again; no read may see half of it."""
     program = f"""

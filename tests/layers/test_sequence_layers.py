@@ -58,6 +58,7 @@ def test_a_carry_of_two_directions_and_layers_goes_in_as_it_came_out():
     assert [jax.tree.leaves(c)[0].shape for c in carry] == [(3, 4)] * 2
 
 
+@pytest.mark.slow
 def test_params_by_layer_and_direction():
     params, _ = nn.gru(4, layers=2, bidirectional=True).init(KEY(), X)
     assert {k: sorted(v) for k, v in params.items()} == {i: ["backward", "forward"] for i in "01"}

@@ -133,6 +133,7 @@ def test_places_far_away_and_none_at_all(method, outside):
         assert not y[2].any()
 
 
+@pytest.mark.slow
 def test_a_shift_and_a_turn():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     quarter = jnp.array([[[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]])  # x reads from y

@@ -61,6 +61,7 @@ def test_flat_gives_the_same_updates(name):
     assert jax.tree.map(lambda x: x.dtype, got) == jax.tree.map(lambda x: x.dtype, want)
 
 
+@pytest.mark.slow
 def test_flat_without_params_under_jit_and_vmap_over_rates():
     grads = [tree(1), tree(2)]
 
@@ -120,6 +121,7 @@ shapes = st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=
 
 @given(shapes=shapes, halves=st.lists(st.booleans(), min_size=6, max_size=6), frozen=st.integers(0, 63))
 @settings(max_examples=30, deadline=None)
+@pytest.mark.slow
 def test_a_tree_comes_back_from_its_vectors(shapes, halves, frozen):
     dtypes = [jnp.bfloat16 if half else jnp.float32 for half in halves]
     x = {f"x{i}": jnp.full(shape, i, dtype) for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))}
@@ -155,7 +157,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(
+    "name", [name if name == "frozen" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
+)
 def test_a_fit_of_vectors_gives_the_same_params(name):
     options = OPTIONS[name]
     run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)
@@ -167,6 +171,7 @@ def test_a_fit_of_vectors_gives_the_same_params(name):
     assert run.ts.opt_state["mu"].vectors["float32"].size == sum(m.size for m in moments)
 
 
+@pytest.mark.slow
 def test_seeds_under_vmap_and_driven():
     keys = jax.random.split(jax.random.key(0), 2)
     runs = nn.drive(trainer(True), keys, DATA, progress=False, **HOW)

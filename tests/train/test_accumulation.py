@@ -27,7 +27,7 @@ def same(a, b):
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))
 
 
-@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("k", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_k_steps_are_one_step_of_k_batches(k):
     size = 24 // (2 * k)
     small = jax.jit(partial(nn.fit, trainer(k), epochs=3, batch_size=size))(KEY, (X, Y))
@@ -40,6 +40,7 @@ def test_k_steps_are_one_step_of_k_batches(k):
     assert_close(losses, large.history["train"]["loss"])
 
 
+@pytest.mark.slow
 def test_rates_are_vmap_and_a_driven_run_has_the_bits_of_fit():
     how = {"epochs": 2, "batch_size": 6}
 
@@ -61,6 +62,7 @@ def test_the_whole_state_can_be_donated():
     assert int(new.opt_state.mini_step) == 1
 
 
+@pytest.mark.slow
 def test_what_it_wraps_gets_what_it_asks_for():
     seen = {}
 

@@ -49,6 +49,7 @@ def test_members_draw_their_own():
 
 
 @pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.slow
 def test_any_cut_gives_the_same_bits(every):
     whole = jax.jit(partial(nn.fit, TRAINER, **HOW))(KEY, X)
     part = nn.drive(TRAINER, KEY, X, every=every, progress=False, **HOW)

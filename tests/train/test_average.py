@@ -77,6 +77,7 @@ def test_best_is_the_mean():
     assert jax.tree.all(jax.tree.map(np.array_equal, run, driven))
 
 
+@pytest.mark.slow
 def test_a_mean_of_bfloat16_is_float32():
     batch = jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), (X, Y))
 
@@ -100,6 +101,7 @@ def test_a_mean_of_bfloat16_is_float32():
     assert np.abs(np.asarray(states[-1].average["w"].astype(jnp.bfloat16), np.float64) - mean).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_frozen_params_are_not_averaged_and_are_evaluated():
     model = nn.serial(nn.dense(4, name="body"), nn.dense(1, name="head"))
     t = nn.trainer(model, nn.losses.squared_error, nn.adam(0.1), frozen="body/*", average=0.9)
@@ -111,6 +113,7 @@ def test_frozen_params_are_not_averaged_and_are_evaluated():
     assert run.best.params.keys() == {"body", "head"}
 
 
+@pytest.mark.slow
 def test_decays_are_vmap():
     def run(decay):
         return nn.fit(make(nn.adam(0.3), average=decay), KEY, (X, Y), (X, Y), epochs=3, batch_size=4)
@@ -121,6 +124,7 @@ def test_decays_are_vmap():
         assert_close(runs.ts.average["w"][i], run(decay).ts.average["w"], scale=1.0)
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_goes_on(tmp_path):
     trainer = make(nn.adam(0.3), average=0.9)
     go = partial(nn.drive, trainer, KEY, (X, Y), epochs=4, batch_size=4, progress=False)

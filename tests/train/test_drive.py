@@ -49,7 +49,7 @@ def test_drive_is_fit_to_the_bit(whole):
     assert identical(whole, jax.jit(partial(nn.fit, TRAINER, **HOW))(KEY, TRAIN, VALID))
 
 
-@pytest.mark.parametrize("every", [2, 3, 100])
+@pytest.mark.parametrize("every", [pytest.param(2, marks=pytest.mark.slow), 3, 100])
 def test_any_cut_gives_the_same_bits(whole, every):
     assert identical(whole, drive(KEY, TRAIN, VALID, every=every))
 

@@ -33,7 +33,7 @@ def outputs(params, state, members, model=MODEL):
     return np.stack([np.asarray(model.apply(*tree, X)[0], np.float64) for tree in each])
 
 
-@pytest.mark.parametrize("members", [1, 2, 6])
+@pytest.mark.parametrize("members", [1, 2, pytest.param(6, marks=pytest.mark.slow)])
 def test_mean_and_mutual_information(members):
     params, state = stacked(members)
     params["dense_1"]["w"] *= 3.0
@@ -74,6 +74,7 @@ def test_certain_members(p, nats):
     assert_close(found.disagreement, nats, scale=1.0)
 
 
+@pytest.mark.slow
 def test_members_of_a_sweep_predicted_in_batches():
     y = RNG.integers(0, 5, 7)
 
@@ -111,6 +112,7 @@ def test_statistics_are_float32_at_least(dtype):
         assert (found.mean.dtype, found.disagreement.dtype) == (jnp.float32, jnp.float32)
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_where_members_agree():
     params, state = jax.tree.map(lambda a: jnp.stack([a[0], a[0]]), stacked(1))
     model = nn.ensemble(MODEL, 2)

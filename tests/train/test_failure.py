@@ -66,10 +66,14 @@ def by_hand(trainer, steps):
     return ts, losses
 
 
+# each kind compiles once more
+kinds = pytest.mark.parametrize(
+    "kind", [kind if kind == "hidden" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 FOUND = {"loss": 7, "inf": 7, "gradient": 8, "hidden": 8}  # by fit, where step 7 of 6, 7, 8 breaks
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@kinds
 def test_fit_goes_back_to_the_epochs_start(kind):
     trainer = breaking(7, kind)
     run = jax.jit(partial(nn.fit, trainer, **HOW))(KEY, ROWS)
@@ -90,7 +94,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@kinds
 def test_drive_has_the_state_before_and_says_why(kind):
     trainer = breaking(7, kind)
     run, texts = driven(trainer, every=3)
@@ -135,6 +139,7 @@ def row(kind):
     return whole._replace(step=step)
 
 
+@pytest.mark.slow
 def test_members_fail_by_themselves():
     trainer = row("loss")
     keys = jax.random.split(KEY, 6)
@@ -161,6 +166,7 @@ def test_members_fail_by_themselves():
         assert texts == [f"drive: {members}. The run is kept as it was before that step."]
 
 
+@pytest.mark.slow
 def test_of_a_long_row_only_some_are_told(monkeypatch):
     monkeypatch.setattr(failure, "LISTED", 1)
     _, texts = driven(breaking(0, "loss"), key=jax.random.split(KEY, 3), epochs=1)

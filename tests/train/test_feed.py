@@ -68,7 +68,7 @@ def whole():
     )
 
 
-@pytest.mark.parametrize("most", [1, 2, 64])
+@pytest.mark.parametrize("most", [pytest.param(1, marks=pytest.mark.slow), 2, 64])
 def test_the_batches_of_fit_give_the_bits_of_fit(whole, most, monkeypatch):
     monkeypatch.setattr(module, "BATCHES", most)
     assert identical(whole, drive(KEY, feed, VALID))
@@ -103,6 +103,7 @@ def test_any_iterable_does():
     assert identical(runs[0], runs[2])
 
 
+@pytest.mark.slow
 def test_a_smaller_last_batch_is_a_step_as_well():
     plain = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(0.03))
     run = nn.drive(plain, KEY, lambda epoch: nn.data.batches(TRAIN, 4), epochs=2, progress=False)
@@ -114,6 +115,7 @@ def test_a_smaller_last_batch_is_a_step_as_well():
     jax.tree.map(partial(assert_close, scale=1.0), run.ts.params, ts.params)
 
 
+@pytest.mark.slow
 def test_a_row_of_keys_shares_the_batches():
     keys = jax.random.split(KEY, 2)
     runs, one = drive(keys, Loader(), VALID), drive(keys[1], Loader(), VALID)
@@ -122,6 +124,7 @@ def test_a_row_of_keys_shares_the_batches():
         assert_close(runs.history[split]["loss"][1], one.history[split]["loss"])
 
 
+@pytest.mark.slow
 def test_float64(x64):
     run = nn.drive(
         nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1)),

@@ -177,6 +177,7 @@ def test_data_are_pytrees():
     assert float(run.history["valid"]["loss"][-1]) < 0.05 * float(run.history["valid"]["loss"][0])
 
 
+@pytest.mark.slow
 def test_float64(x64):
     data = X.astype(np.float64), Y.astype(np.float64)
     run = nn.fit(LINEAR, KEY, data, data, epochs=2, batch_size=6)

@@ -78,6 +78,7 @@ def ending(monkeypatch, module, name, number):
 # What is kept.
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_are_kept(finished, whole):
     assert content(finished).keys() == names(5, 6, 7)
     last = nn.load(finished / "epoch-000007.safetensors")
@@ -102,6 +103,7 @@ def test_how_many_are_kept(tmp_path, whole, every, keep, kept):
     assert identical(nn.load(folder / "best.safetensors"), whole.best)
 
 
+@pytest.mark.slow
 def test_the_best_is_written_when_it_is_new_and_not_else(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(

@@ -58,7 +58,7 @@ def alone():
         pytest.param("vmap", 9, ("vmap", 5), marks=pytest.mark.slow),
         pytest.param("vmap", 2, ("vmap", 2), marks=pytest.mark.slow),
         pytest.param("auto", 3, ("vmap", 3), marks=pytest.mark.slow),
-        ("map", None, ("map", 1)),
+        pytest.param("map", None, ("map", 1), marks=pytest.mark.slow),
         pytest.param("vmap", 1, ("map", 1), marks=pytest.mark.slow),
         pytest.param("shard", None, ("shard", 5), marks=pytest.mark.slow),
         pytest.param("shard", 1, ("shard", 1), marks=pytest.mark.slow),
@@ -125,6 +125,7 @@ def test_points_and_shared_may_be_any_trees():
 # The choice.
 
 
+@pytest.mark.slow
 def test_members_that_keep_a_cpu_busy_run_in_turn(monkeypatch):
     def of(flops, limit):
         monkeypatch.setattr(MODULE, "BUSY", limit)
@@ -156,6 +157,7 @@ def test_flops_of_products_and_convolutions_and_their_gradients():
     assert contractions(jax.make_jaxpr(lambda x: x + 1)(image).jaxpr) == (0, 0)
 
 
+@pytest.mark.slow
 def test_measure_keeps_the_fastest(alone):
     found = nn.sweep(run, POINTS, X, Y, strategy="measure", chunk=2)
     assert set(found.seconds) == {"vmap by 2", "map by 1"}
