@@ -2,9 +2,10 @@
 
     python benchmarks/flat.py [rounds, by default 20]
 
-The step is jitted and its state donated. "read once" is the cheapest loss that reads every array: the mean of their
-squared distances from 1. "layers" is a network: x + relu(x w + b) / 10, layer after layer. The three take turns within
-a round; the times are medians, the ratio that of the rounds' own, with its range over three parts of the rounds.
+The step is jitted and its state donated, alone ("call") or ten steps of it in a scan ("scan"), as `fit` runs them.
+"read once" is the cheapest loss that reads every array: the mean of their squared distances from 1. "layers" is a
+network: x + relu(x w + b) / 10, layer after layer. The three take turns within a round; the times of a step are
+medians, the ratio that of the rounds' own, with its range over three parts of the rounds.
 """
 
 import sys
@@ -51,15 +52,24 @@ PROBLEMS = {
 TRAINERS = {"a tree": (nn.adam, False), "flat": (nn.adam, True), "optax": (optax.adam, False)}
 
 
+SCANNED = 10
+
+
 def prepared(
-    init: Callable, objective: Callable, make: Callable, flat: bool
+    init: Callable, objective: Callable, make: Callable, flat: bool, steps: int
 ) -> tuple[Callable, Any, Any, float, float]:
-    """The compiled step, its state and batch, seconds of tracing and of compiling."""
+    """The compiled step, or a scan of several, its state and batch, seconds of tracing and of compiling."""
     trainer = nn.objective_trainer(init, objective, make(1e-3), flat=flat)
     batch = jnp.ones((32, 100))
     ts = jax.jit(trainer.init)(jax.random.key(0), batch)
+
+    def run(ts: Any, batch: jax.Array) -> tuple:
+        if steps == 1:
+            return trainer.step(ts, batch)
+        return jax.lax.scan(lambda ts, _: trainer.step(ts, batch), ts, None, length=steps)
+
     start = time.perf_counter()
-    lowered = jax.jit(trainer.step, donate_argnums=0).lower(ts, batch)
+    lowered = jax.jit(run, donate_argnums=0).lower(ts, batch)
     traced = time.perf_counter()
     compiled = lowered.compile()
     return compiled, ts, batch, traced - start, time.perf_counter() - traced
@@ -68,26 +78,28 @@ def prepared(
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
-    print(f"{'':38}{'':10}{'ms':>9}{'over a tree':>26}{'trace s':>10}{'compile s':>11}")
+    print(f"{'':43}{'':10}{'ms':>9}{'over a tree':>26}{'trace s':>10}{'compile s':>11}")
     for problem, (init, objective) in PROBLEMS.items():
-        runs = {name: list(prepared(init, objective, *how)) for name, how in TRAINERS.items()}
+        for steps, where in ((1, "call"), (SCANNED, "scan")):
+            runs = {name: list(prepared(init, objective, *how, steps)) for name, how in TRAINERS.items()}
 
-        def once(run: list) -> float:
-            start = time.perf_counter()
-            run[1], _ = jax.block_until_ready(run[0](run[1], run[2]))
-            return time.perf_counter() - start
+            def once(run: list, steps: int = steps) -> float:
+                start = time.perf_counter()
+                run[1], _ = jax.block_until_ready(run[0](run[1], run[2]))
+                return (time.perf_counter() - start) / steps
 
-        for run in runs.values():
-            once(run)
-        times = np.array([[once(run) for run in runs.values()] for _ in range(rounds)])
-        for i, (name, run) in enumerate(runs.items()):
-            ratios = times[:, i] / times[:, 0]
-            parts = [np.median(part) for part in np.array_split(ratios, 3)]
-            ratio = f"{np.median(ratios):.2f} ({min(parts):.2f}, {max(parts):.2f})"
-            print(
-                f"{problem:38}{name:10}{1e3 * np.median(times[:, i]):9.1f}{ratio:>26}{run[3]:10.1f}{run[4]:11.1f}",
-                flush=True,
-            )
+            for run in runs.values():
+                once(run)
+            times = np.array([[once(run) for run in runs.values()] for _ in range(rounds)])
+            for i, (name, run) in enumerate(runs.items()):
+                ratios = times[:, i] / times[:, 0]
+                parts = [np.median(part) for part in np.array_split(ratios, 3)]
+                ratio = f"{np.median(ratios):.2f} ({min(parts):.2f}, {max(parts):.2f})"
+                print(
+                    f"{problem:38}{where:5}{name:10}{1e3 * np.median(times[:, i]):9.1f}{ratio:>26}{run[3]:10.1f}"
+                    f"{run[4]:11.1f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
