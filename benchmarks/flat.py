@@ -10,13 +10,14 @@ medians, the ratio that of the rounds' own, with its range over three parts of t
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optimizers import spread
 
 import jaxnn as nn
 
@@ -50,9 +51,7 @@ PROBLEMS = {
     "200 layers of 100 by 100, batch 32": (weights(200), layers),
 }
 TRAINERS = {"a tree": (nn.adam, False), "flat": (nn.adam, True), "optax": (optax.adam, False)}
-
-
-SCANNED = 10
+LENGTHS = {"call": 1, "scan": 10}
 
 
 def prepared(
@@ -75,31 +74,31 @@ def prepared(
     return compiled, ts, batch, traced - start, time.perf_counter() - traced
 
 
+def rows(problem: str, where: str, steps: int, rounds: int) -> Iterator[str]:
+    """The rows of the trainers, which take turns."""
+    runs = {name: list(prepared(*PROBLEMS[problem], *how, steps)) for name, how in TRAINERS.items()}
+
+    def once(run: list) -> float:
+        start = time.perf_counter()
+        run[1], _ = jax.block_until_ready(run[0](run[1], run[2]))
+        return (time.perf_counter() - start) / steps
+
+    for run in runs.values():
+        once(run)
+    times = np.array([[once(run) for run in runs.values()] for _ in range(rounds)])
+    for (name, run), own in zip(runs.items(), times.T, strict=True):
+        ms, ratio = 1e3 * np.median(own), spread(own / times[:, 0])
+        yield f"{problem:38}{where:5}{name:10}{ms:9.1f}{ratio:>26}{run[3]:10.1f}{run[4]:11.1f}"
+
+
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}; {rounds} rounds")
     print(f"{'':43}{'':10}{'ms':>9}{'over a tree':>26}{'trace s':>10}{'compile s':>11}")
-    for problem, (init, objective) in PROBLEMS.items():
-        for steps, where in ((1, "call"), (SCANNED, "scan")):
-            runs = {name: list(prepared(init, objective, *how, steps)) for name, how in TRAINERS.items()}
-
-            def once(run: list, steps: int = steps) -> float:
-                start = time.perf_counter()
-                run[1], _ = jax.block_until_ready(run[0](run[1], run[2]))
-                return (time.perf_counter() - start) / steps
-
-            for run in runs.values():
-                once(run)
-            times = np.array([[once(run) for run in runs.values()] for _ in range(rounds)])
-            for i, (name, run) in enumerate(runs.items()):
-                ratios = times[:, i] / times[:, 0]
-                parts = [np.median(part) for part in np.array_split(ratios, 3)]
-                ratio = f"{np.median(ratios):.2f} ({min(parts):.2f}, {max(parts):.2f})"
-                print(
-                    f"{problem:38}{where:5}{name:10}{1e3 * np.median(times[:, i]):9.1f}{ratio:>26}{run[3]:10.1f}"
-                    f"{run[4]:11.1f}",
-                    flush=True,
-                )
+    for problem in PROBLEMS:
+        for where, steps in LENGTHS.items():
+            for row in rows(problem, where, steps, rounds):
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from _close import assert_close
+from _tiers import only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,9 +158,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "frozen" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS]
-)
+@pytest.mark.parametrize("name", only(["frozen"], OPTIONS))
 def test_a_fit_of_vectors_gives_the_same_params(name):
     options = OPTIONS[name]
     run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)

@@ -87,7 +87,7 @@ def test_another_key_deals_anew_and_the_same_key_the_same():
     assert not np.array_equal(a.fold, other.fold)
 
 
-@pytest.mark.parametrize("strategy", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("strategy", ["map", "vmap"])
 @pytest.mark.slow
 def test_a_fold_is_the_run_alone(strategy):
     model = nn.serial(nn.dense(4), nn.tanh, nn.dense(10))

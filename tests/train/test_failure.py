@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
+from _tiers import only
 
 import jaxnn as nn
 from jaxnn.train import failure
@@ -66,10 +67,7 @@ def by_hand(trainer, steps):
     return ts, losses
 
 
-# each kind compiles once more
-kinds = pytest.mark.parametrize(
-    "kind", [kind if kind == "hidden" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
+kinds = pytest.mark.parametrize("kind", only(["hidden"], KINDS))
 FOUND = {"loss": 7, "inf": 7, "gradient": 8, "hidden": 8}  # by fit, where step 7 of 6, 7, 8 breaks
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _tiers import only
 
 import jaxnn as nn
 
@@ -106,12 +107,7 @@ OTHERS = {
 }
 
 
-QUICK = ("epochs", "width")  # each of the others compiles once more
-
-
-@pytest.mark.parametrize(
-    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in OTHERS]
-)
+@pytest.mark.parametrize("case", only(["epochs", "width"], OTHERS))
 def test_a_folder_of_another_run(copied, finished, case):
     changes, differences = OTHERS[case]
     (copied / f".{'0a' * 16}.tmp").write_bytes(b"half")
