@@ -5,6 +5,8 @@ Layers, combinators, activations, optimizers and training are here; the other na
 """
 
 from jaxnn import data, init, losses, metrics, ops, regularizers
+from jaxnn._means import Mean
+from jaxnn._padded import Padded
 from jaxnn.activations import (
     celu,
     elu,
@@ -123,6 +125,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Layer",
+    "Mean",
+    "Padded",
     "Run",
     "Sweep",
     "Tap",
