@@ -58,7 +58,7 @@ def prelu(
         slope = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + slope.shape if slope.ndim else ())
         return jnp.where(x > 0, x, slope * jnp.where(x > 0, 0, x)), state  # an x of inf gives the slope no gradient
 
-    return layer(initial, apply, "prelu", name=name)
+    return layer(initial, apply, "prelu", name=name, padded=0 if shared else 1)
 
 
 def maxout(
@@ -100,7 +100,7 @@ def maxout(
         y, state = affine.apply(params, state, x)
         return y.reshape(*y.shape[:-1], features, pieces).max(axis=-1), state
 
-    return layer(affine.init, apply, "maxout", name=name)
+    return layer(affine.init, apply, "maxout", name=name, padded=1)
 
 
 def perceptron(
@@ -135,4 +135,4 @@ def perceptron(
         y, state = affine.apply(params, state, x)
         return unit_step(y), state
 
-    return layer(affine.init, apply, "perceptron", name=name)
+    return layer(affine.init, apply, "perceptron", name=name, padded=1)

@@ -57,7 +57,7 @@ def dense(
             raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
         return affine(x, w, params["b"] if bias else None), state
 
-    return layer(initial, apply, "dense", name=name)
+    return layer(initial, apply, "dense", name=name, padded=1)
 
 
 def affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
@@ -119,7 +119,7 @@ def embed(
         y = w.at[i].get(mode="fill", fill_value=jnp.nan)
         return y if padding is None else jnp.where((i == padding)[..., None], jnp.zeros((), y.dtype), y), state
 
-    return layer(initial, apply, "embed", name=name)
+    return layer(initial, apply, "embed", name=name, padded=0)
 
 
 def flatten(*, name: str | None = None) -> Layer:
@@ -137,4 +137,4 @@ def flatten(*, name: str | None = None) -> Layer:
             raise invalid(where, "x of shape [n, ...]", x)
         return x.reshape(x.shape[0], prod(x.shape[1:])), state
 
-    return layer(lambda key, x: ({}, {}), apply, "flatten", name=name)
+    return layer(lambda key, x: ({}, {}), apply, "flatten", name=name, padded="examples")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating, local_key, param_dtype
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number
 
@@ -151,11 +152,18 @@ def _training(kind: str, where: str, name: str | None, noisy: Callable, least: i
     shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        x = floating(where, x, least=least, shape=shape)
+        x = padded_pair(x)
+        sequence = x if isinstance(x, Padded) else None
+        x = floating(where, x if sequence is None else sequence.x, least=least, shape=shape)
         if not train:
-            return x, state
+            return (x if sequence is None else Padded(x, sequence.lengths)), state
         if key is None:
             raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
-        return noisy(x, key), state
+        if sequence is None:
+            return noisy(x, key), state
+        x = sequence.zeroed
+        # drawn with time first, a step's numbers do not depend on how many steps of padding come after it
+        y = noisy(x, key) if least else jnp.moveaxis(noisy(jnp.moveaxis(x, 1, 0), key), 0, 1)
+        return Padded(y, sequence.lengths), state
 
-    return layer(lambda key, x: ({}, {}), apply, kind, name=name)
+    return layer(lambda key, x: ({}, {}), apply, kind, name=name, padded="lengths")

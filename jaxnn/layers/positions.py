@@ -78,4 +78,4 @@ def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bo
         y = x + rows(params, first, x).astype(x.dtype)[None]
         return y, ({"position": first + x.shape[1]} if cached else state)
 
-    return layer(initial, apply, kind, name=name)
+    return layer(initial, apply, kind, name=name, padded=1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._padded import Padded
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import per_axis
@@ -34,8 +35,9 @@ def rnn(
 ) -> Layer:
     """Elman's recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
 
-    x is [n, t, d]; or (x, lengths) with [n] whole numbers, where the steps after a sequence's end give zeros and play
-    no part; or (x, lengths, carry), either of them None.
+    x is [n, t, d]; or `Padded(x, lengths)`, where the steps after a sequence's end give zeros and play no part, and the
+    result is a `Padded`; or a tuple (x, lengths) or (x, lengths, carry), of which lengths and carry may be None, with
+    an array for a result.
 
     Args:
       layers: how many stand on each other, each with the outputs of the one below.
@@ -80,7 +82,7 @@ def lstm(
 ) -> Layer:
     """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
 
-    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
 
     Args:
       layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
@@ -121,7 +123,7 @@ def gru(
 ) -> Layer:
     """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
 
-    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`.
+    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
 
     Args:
       layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
@@ -157,7 +159,8 @@ def conv_lstm(
 ) -> Layer:
     """`lstm` with convolutions for products, as for video, [n, t, *space, c] -> [n, t, *space, features].
 
-    x is [n, t, *space, c], (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is `ops.conv_lstm`.
+    x is [n, t, *space, c], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is
+    `ops.conv_lstm`.
 
     Args:
       window: steps of both convolutions, one number for all space axes or one for each.
@@ -242,6 +245,9 @@ def _recurrent(
             if not 1 <= len(x) <= 3:
                 raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
             x, lengths, carry = (*x, None, None)[:3]
+            if isinstance(x, Padded):
+                fix = "Pass (s.x, s.lengths, carry)."
+                raise wrong_type(where, "an array first in (x, lengths, carry)", describe(x), fix)
         else:
             lengths = carry = None
         least = 3 if cell.window is None else 4
@@ -269,6 +275,7 @@ def _recurrent(
         return params, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        hands_on = isinstance(x, Padded)
         x, lengths, carry = parts(x)
         channels = of(params, 0, "forward")["w_x"].shape[-2]
         if x.shape[-1] != channels:
@@ -286,12 +293,13 @@ def _recurrent(
         if last:
             ends = [end[0] if isinstance(end, tuple) else end for end in after[-len(directions) :]]
             x = jnp.concatenate(ends, -1).astype(x.dtype)
+        y = Padded(x, lengths) if hands_on and not last else x
         if not return_carry:
-            return x, state
+            return y, state
         pairs = [tuple(after[i : i + 2]) for i in range(0, len(after), 2)] if bidirectional else after
-        return (x, tuple(pairs) if layers > 1 else pairs[0]), state
+        return (y, tuple(pairs) if layers > 1 else pairs[0]), state
 
-    return layer(initial, apply, cell.kind, name=name)
+    return layer(initial, apply, cell.kind, name=name, padded="lengths")
 
 
 def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:

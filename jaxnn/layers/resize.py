@@ -30,7 +30,9 @@ def upsample(
     >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
     (1, 14, 14, 3)
     """
-    return of_function(partial(ops.resize, scale=scale, method=method, coordinates=coordinates), "upsample", name)
+    return of_function(
+        partial(ops.resize, scale=scale, method=method, coordinates=coordinates), "upsample", name, "examples"
+    )
 
 
 def depth_to_space(
@@ -41,7 +43,7 @@ def depth_to_space(
     >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
     (1, 14, 14, 3)
     """
-    return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name)
+    return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name, "examples")
 
 
 def space_to_depth(
@@ -52,4 +54,4 @@ def space_to_depth(
     >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
     (1, 7, 7, 12)
     """
-    return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name)
+    return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name, "examples")

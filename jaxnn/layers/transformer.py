@@ -199,4 +199,4 @@ def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         return through.apply(params, state, cut(x))
 
-    return layer(init_, apply, "patches", name=name)
+    return layer(init_, apply, "patches", name=name, padded="examples")

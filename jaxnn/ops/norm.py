@@ -10,20 +10,24 @@ from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 
 
-def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
+def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:
     """Mean and (biased) variance over `axis`, in at least float32.
 
     In two passes, E[(x - E[x])²]: E[x²] - E[x]² loses all digits where the mean is large.
 
-    Raises TypeError for an x that is not floating.
+    Args:
+      axis: the axes to reduce.
+      where: booleans that broadcast with x: False leaves an element out, whatever it holds. Of no elements both are 0.
+
+    Raises: TypeError for an x that is not floating.
 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
     """
     x = floating("moments", x)
     x = x.astype(param_dtype(x))
-    mean = jnp.mean(x, axis, keepdims=True)
-    return jnp.squeeze(mean, axis), jnp.mean(jnp.square(x - mean), axis)
+    mean = _mean(x, axis, where)
+    return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
 
 
 def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Array | None, bias: Array | None) -> Array:
@@ -91,7 +95,13 @@ def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float
 
 
 def group_norm(
-    x: Array, groups: int, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+    x: Array,
+    groups: int,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float | Array = 1e-5,
+    where: Array | None = None,
 ) -> Array:
     """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c], by scale [c].
 
@@ -101,6 +111,7 @@ def group_norm(
     Args:
       groups: neighbouring channels are cut into that many equal groups.
       eps: added to the variance, > 0.
+      where: booleans that broadcast with x, 1 on the last axis: False leaves a place out of the statistics.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -115,12 +126,18 @@ def group_norm(
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
-    y = _standardized(x.reshape(*x.shape[:-1], groups, c // groups), (*range(1, x.ndim - 1), x.ndim), eps)
+    where = None if where is None else where[..., None]
+    y = _standardized(x.reshape(*x.shape[:-1], groups, c // groups), (*range(1, x.ndim - 1), x.ndim), eps, where)
     return _scaled(y.reshape(x.shape), scale, bias).astype(x.dtype)
 
 
 def instance_norm(
-    x: Array, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float | Array = 1e-5,
+    where: Array | None = None,
 ) -> Array:
     """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c], by scale [c].
 
@@ -128,6 +145,7 @@ def instance_norm(
 
     Args:
       eps: added to the variance, > 0.
+      where: booleans that broadcast with x: False leaves a place out of the statistics.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -138,7 +156,7 @@ def instance_norm(
     """
     x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
     _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
-    return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps), scale, bias).astype(x.dtype)
+    return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps, where), scale, bias).astype(x.dtype)
 
 
 def local_response_norm(
@@ -191,14 +209,23 @@ def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) 
             raise invalid(where, f"{argument} of shape {list(shape)}", v)
 
 
-def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
+def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:
     """x without its mean and of unit variance over `axes`, in at least float32, in two passes."""
     x = x.astype(param_dtype(x))
-    return _unit(x - jnp.mean(x, axes, keepdims=True), axes, eps)
+    return _unit(x - _mean(x, axes, where), axes, eps, where)
 
 
-def _unit(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
-    return x * _inverse_root(jnp.mean(jnp.square(x), axes, keepdims=True), eps)
+def _unit(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:
+    return x * _inverse_root(_mean(jnp.square(x), axes, where), eps)
+
+
+def _mean(x: Array, axis: int | Sequence[int], where: Array | None) -> Array:
+    """The mean over `axis`, whose size becomes 1, of the elements that count; 0 of none."""
+    if where is None:
+        return jnp.mean(x, axis, keepdims=True)
+    where = jnp.broadcast_to(where, x.shape)
+    total = jnp.sum(jnp.where(where, x, jnp.zeros((), x.dtype)), axis, keepdims=True)
+    return total / jnp.maximum(jnp.sum(where, axis, dtype=x.dtype, keepdims=True), 1)
 
 
 def _inverse_root(var: Array, eps: float | Array) -> Array:
