@@ -20,7 +20,7 @@ def einsum(
     sum over a letter that is sharded is an all-reduce. That is what the compiler finds on an Auto mesh.
     """
     out = None
-    if (mesh := _explicit(a, b)) is not None:
+    if (mesh := explicit_mesh(a, b)) is not None:
         of_a, of_b, of_y = equation.replace("->", ",").split(",")
         lies = dict(zip(of_a, spec(a), strict=True))
         for letter, axes in zip(of_b, spec(b), strict=True):
@@ -34,7 +34,7 @@ def einsum(
 def rows(table: Array, i: Array) -> Array:
     """The rows i of a table, [size, d], [...] -> [..., d], NaN where i is no row; sharded as i and then the table."""
     out = None
-    if (mesh := _explicit(table, i)) is not None:
+    if (mesh := explicit_mesh(table, i)) is not None:
         taken = {name for axes in spec(i) for name in _names(axes)}
         columns = spec(table)[1]
         columns = columns if taken.isdisjoint(_names(columns)) else None
@@ -45,7 +45,7 @@ def rows(table: Array, i: Array) -> Array:
 
 def gathered(x: Array, axis: int) -> Array:
     """x, on an Explicit mesh no longer sharded along `axis`: what a loop over that axis, or a cut, asks for."""
-    mesh = _explicit(x)
+    mesh = explicit_mesh(x)
     return x if mesh is None else _moved(x, mesh, [None if i == axis else s for i, s in enumerate(spec(x))])
 
 
@@ -61,7 +61,7 @@ def spec(x: Array) -> tuple[Any, ...]:
     return tuple(jax.typeof(x).sharding.spec)
 
 
-def _explicit(*arrays: Array) -> Any:
+def explicit_mesh(*arrays: Array) -> Any:
     """The mesh of the first array on one with Explicit axes, or None."""
     meshes = (jax.typeof(x).sharding.mesh for x in arrays)
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
