@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.lax import PrecisionLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
@@ -69,6 +70,7 @@ def maxout(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """The greatest of several affine maps, y_j = max_i (x w_ij + b_ij), [..., d] -> [..., features].
@@ -79,9 +81,12 @@ def maxout(
     gradient equally.
 
     Args:
+      features: size of the last axis of y, >= 1.
       pieces: >= 1; the paper has 2 to 5. With 1 it is `dense`.
       bias: False leaves b out.
-      init: whose default initialization of `dense`; `w_init` and `b_init` go before it.
+      init: whose default initialization of `dense`; `w_init` and `b_init` override it.
+      precision: of the product, as in `dense`.
+      name: pins the name.
 
     Raises as `dense`. As tfa.layers.Maxout after a dense layer; PyTorch has none.
 
@@ -94,7 +99,9 @@ def maxout(
     where = name or "maxout"
     check_count(where, "features", features)
     check_count(where, "pieces", pieces)
-    affine = dense(features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, name=where)
+    affine = dense(
+        features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, precision=precision, name=where
+    )
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)
@@ -109,6 +116,7 @@ def perceptron(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Rosenblatt's perceptron, y = 1 where x w + b >= 0, else 0, [..., d] -> [..., features], in x's dtype.
@@ -119,7 +127,9 @@ def perceptron(
 
     Args:
       features: how many units, each for a yes or no of its own.
-      init: whose default initialization of `dense`; `w_init` and `b_init` go before it. The rule converges from any.
+      init: whose default initialization of `dense`; `w_init` and `b_init` override it. The rule converges from any.
+      precision: of the product, as in `dense`: what is near the plane may fall on either side of it where it is low.
+      name: pins the name.
 
     Raises as `dense`.
 
@@ -129,7 +139,9 @@ def perceptron(
     >>> perceptron().apply(both, {}, jnp.array([[0.0, 1.0], [1.0, 1.0]]))[0].tolist()
     [[0.0], [1.0]]
     """
-    affine = dense(features, init=init, w_init=w_init, b_init=b_init, name=name or "perceptron")
+    affine = dense(
+        features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron"
+    )
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)

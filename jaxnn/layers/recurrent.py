@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
@@ -31,6 +32,7 @@ def rnn(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Elman's recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
@@ -50,6 +52,7 @@ def rnn(
       activation: elementwise.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_x_init`, `w_h_init`
         and `b_init`, functions (key, shape, dtype) -> array, go before it.
+      precision: of all products, as in `dense`.
 
     Params w_x [d, features], w_h [features, features], b [features]; several are kept by layer, "0", "1", ..., and by
     direction, "forward", "backward". Raises ValueError where x does not fit, TypeError for an x that is not floating.
@@ -59,7 +62,7 @@ def rnn(
     (2, 5, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    run = partial(ops.rnn, activation=activation)
+    run = partial(ops.rnn, activation=activation, precision=precision)
     cell = _Cell("rnn", features, 1, bias, init, given, run)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
@@ -78,6 +81,7 @@ def lstm(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
@@ -85,7 +89,7 @@ def lstm(
     x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
       peephole: the gates see the cell; param peephole [3, features], of zeros.
       projection: h is projected to that many features, which are those of y; param projection.
 
@@ -102,7 +106,8 @@ def lstm(
     if projection is not None:
         check_count(name or "lstm", "projection", projection)
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    cell = _Cell("lstm", features, 4, bias, init, given, ops.lstm, peephole=peephole, projection=projection)
+    run = partial(ops.lstm, precision=precision)
+    cell = _Cell("lstm", features, 4, bias, init, given, run, peephole=peephole, projection=projection)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -119,6 +124,7 @@ def gru(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
@@ -126,7 +132,7 @@ def gru(
     x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
       reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras; or "before", as in the paper.
 
     Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate; and
@@ -138,7 +144,8 @@ def gru(
     (2, 5, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    cell = _Cell("gru", features, 3, bias, init, given, partial(ops.gru, reset=reset), own_bias=reset == "after")
+    run = partial(ops.gru, reset=reset, precision=precision)
+    cell = _Cell("gru", features, 3, bias, init, given, run, own_bias=reset == "after")
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 

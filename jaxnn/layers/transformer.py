@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import invalid, wrong_type
@@ -18,6 +19,8 @@ from jaxnn.layers.linear import dense
 from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
 from jaxnn.ops._window import per_axis
+
+OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
 
 
 def encoder_block(
@@ -43,9 +46,12 @@ def encoder_block(
       heads: of the attention.
       hidden: features of the inner dense layer; None is 4 d.
       rate: of dropout, after the attention and after the last dense layer.
+      activation: elementwise, between the dense layers.
       norm: the factory of both norms: `layer_norm` or `rms_norm`.
       init: whose default initialization the attention and the dense layers have.
-      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `bias`, for the attention.
+      name: pins the name.
+      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `dropout`, `implementation`, `bias`,
+        for the attention; `precision`, for the dense layers too.
 
     Children attention_norm, attention, mlp_norm, up, down. Raises as `attention`.
 
@@ -55,7 +61,7 @@ def encoder_block(
     >>> sorted(params)
     ['attention', 'attention_norm', 'down', 'mlp_norm', 'up']
     """
-    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, init)
+    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, init, how.get("precision"))
     over = attention(heads, init=init, **how)
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
@@ -90,8 +96,9 @@ def decoder_block(
 
     Args:
       heads: of both attentions.
-      hidden, rate, activation, norm, init: as in `encoder_block`.
-      how: `kv_heads`, `size`, `bias` for both attentions, `window`, `rotary`, `softcap`, `cache` for the first.
+      hidden, rate, activation, norm, init, name: as in `encoder_block`.
+      how: `kv_heads`, `size`, `dropout`, `implementation`, `bias` for both attentions, `window`, `rotary`, `softcap`,
+        `cache` for the first; `precision`, for the dense layers too.
 
     Children attention_norm, attention, context_norm, context_attention, mlp_norm, up, down. Raises as `attention`.
 
@@ -101,9 +108,9 @@ def decoder_block(
     (2, 5, 8)
     """
     where = name or "decoder_block"
-    branch = _branches(where, hidden, rate, activation, norm, init)
+    branch = _branches(where, hidden, rate, activation, norm, init, how.get("precision"))
     over = attention(heads, init=init, **{**how, "causal": True})
-    cross = attention(heads, init=init, **{k: v for k, v in how.items() if k in ("kv_heads", "size", "bias")})
+    cross = attention(heads, init=init, **{k: v for k, v in how.items() if k in OF_BOTH})
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         if not isinstance(x, dict) or "context" not in x:
@@ -137,6 +144,7 @@ class _Branches(NamedTuple):
     activation: Callable
     norm: Layer
     init: str
+    precision: PrecisionLike
 
     def attend(self, run: _Runner, x: Array, part: str, child: Layer, given: dict) -> Array:
         h = run(self.norm, f"{part}_norm", x)
@@ -145,31 +153,48 @@ class _Branches(NamedTuple):
 
     def mlp(self, run: _Runner, x: Array) -> Array:
         h = run(self.norm, "mlp_norm", x)
-        h = self.activation(run(dense(self.hidden or 4 * x.shape[-1], init=self.init), "up", h))
-        return x + self._dropped(run, run(dense(x.shape[-1], init=self.init), "down", h), "mlp")
+        d, how = x.shape[-1], {"init": self.init, "precision": self.precision}
+        h = self.activation(run(dense(self.hidden or 4 * d, **how), "up", h))
+        return x + self._dropped(run, run(dense(d, **how), "down", h), "mlp")
 
     def _dropped(self, run: _Runner, x: Array, part: str) -> Array:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
 
 
 def _branches(
-    where: str, hidden: int | None, rate: float | Array, activation: Callable, norm: Callable, init: str
+    where: str,
+    hidden: int | None,
+    rate: float | Array,
+    activation: Callable,
+    norm: Callable,
+    init: str,
+    precision: PrecisionLike,
 ) -> _Branches:
     if hidden is not None:
         check_count(where, "hidden", hidden)
     dropped = dropout(rate)  # checks the rate
     none = isinstance(rate, int | float) and rate == 0
-    return _Branches(hidden, None if none else dropped, activation, norm(), init)
+    return _Branches(hidden, None if none else dropped, activation, norm(), init, precision)
 
 
-def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", name: str | None = None) -> Layer:
+def patches(
+    features: int,
+    size: int | tuple[int, ...],
+    *,
+    init: str = "jaxnn",
+    precision: PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
     """An image cut into patches, each through one dense layer, [n, *space, c] -> [n, patches, features].
 
     The first layer of a vision transformer; the same as a convolution whose stride is its window.
 
     Args:
+      features: of a patch's vector, >= 1.
       size: of a patch, one number for all space axes or one for each; it divides the image.
       init: whose default initialization, of a dense layer.
+      precision: of the product, as in `dense`.
+      name: pins the name.
 
     Params w [size, c, features] with the axes of a patch as one, b [features]. Raises ValueError for an image that size
     does not divide, TypeError for an x that is not floating.
@@ -183,15 +208,15 @@ def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", 
     where = name or "patches"
     check_count(where, "features", features)
     check_preset(where, init)
-    through = dense(features, init=init)
+    through = dense(features, init=init, precision=precision)
 
     def cut(x: Any) -> Array:
         x = floating(where, x, least=3, shape="[n, *space, c]")
-        n, *space, c = x.shape
-        sizes = per_axis(where, "size", size, len(space))
-        if any(s % p for s, p in zip(space, sizes, strict=True)):
+        sizes = per_axis(where, "size", size, len(x.shape) - 2)
+        if any(s % p != 0 for s, p in zip(x.shape[1:-1], sizes, strict=True)):
             raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
-        return ops.space_to_depth(x, sizes).reshape(n, -1, c * prod(sizes))
+        x = ops.space_to_depth(x, sizes)
+        return x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
 
     def init_(key: Array, x: Any) -> tuple[dict, dict]:
         return through.init(key, jax.eval_shape(cut, x))
