@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn._inputs import check_count, scan
 from jaxnn._padded import Given, Padded, on_values
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
@@ -200,7 +200,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
             if jnp.shape(leaf)[:1] != (n,):
                 at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
                 raise invalid("repeat", f"{at} stacked for {n} copies, [{n}, ...]", leaf, "Initialise with the same n.")
-        y, state = jax.lax.scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
+        y, state = scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
         return (Padded(*y) if isinstance(y, Given) else y), state
 
     return wrap(block, init, apply)

@@ -139,9 +139,7 @@ def perceptron(
     >>> perceptron().apply(both, {}, jnp.array([[0.0, 1.0], [1.0, 1.0]]))[0].tolist()
     [[0.0], [1.0]]
     """
-    affine = dense(
-        features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron"
-    )
+    affine = dense(features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron")
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)

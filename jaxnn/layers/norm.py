@@ -8,14 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import ops
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, on_values, padded_pair
 from jaxnn.layer import Layer, PaddedRule, layer, of_function
 from jaxnn.layers._checks import check_number
 
 
-def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+def batch_norm(
+    *,
+    momentum: float | jax.Array = 0.9,
+    eps: float | jax.Array = 1e-5,
+    axis_name: str | tuple[str, ...] | None = None,
+    name: str | None = None,
+) -> Layer:
     """Batch normalisation over all axes but the last, [n, ..., c] -> [n, ..., c] (Ioffe & Szegedy 2015).
 
         y = (x - mean) / sqrt(var + eps) · scale + bias
@@ -28,9 +34,18 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
     Args:
       momentum: share of the running statistics that stays at each step, in [0, 1].
       eps: added to the variance, >= 0.
+      axis_name: the axis or axes over which the batch is spread, those of a mesh under `jax.shard_map` or of
+        `jax.vmap(axis_name=)`: the statistics are then those of the whole batch, alike on all shards. Without it each
+        shard has statistics of its own there, and running ones that differ from shard to shard. Under `jit` with
+        sharded arrays it is not needed: the batch is the whole one. Used in training alone.
+      name: pins the name.
 
-    Params scale [c], of ones, and bias [c], of zeros, as in PyTorch, Keras and flax; state mean, var [c]. Raises
-    ValueError for an empty batch in training or another number of channels, TypeError for an x that is not floating.
+    Params scale [c], of ones, and bias [c], of zeros, as in PyTorch, Keras and flax; state mean, var [c].
+
+    Raises ValueError for an empty batch in training, another number of channels, and for an axis_name that no
+    `shard_map` or `vmap` around it binds; TypeError for an x that is not floating, or an axis_name that is no name.
+
+    Differences: PyTorch's SyncBatchNorm is a class of its own; flax's axis_name and Keras's synchronized are the same.
 
     >>> params, state = batch_norm().init(jax.random.key(0), jnp.ones((4, 3)))
     >>> y, state = batch_norm().apply(params, state, jnp.arange(12.0).reshape(4, 3), train=True)
@@ -41,6 +56,9 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
     fix = "PyTorch's momentum is one minus this one."
     check_number(where, "momentum in [0, 1]", momentum, lambda v: 0 <= v <= 1, fix)
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
+    if not (isinstance(names, tuple) and all(isinstance(axis, str) for axis in names)):
+        raise wrong_type(where, "axis_name to be a name, several or None", describe(axis_name))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = _values(x)
@@ -63,7 +81,10 @@ def batch_norm(*, momentum: float | jax.Array = 0.9, eps: float | jax.Array = 1e
             raise invalid(where, "at least one example to take statistics over", x)
         else:
             mean, var = ops.moments(x, axis=tuple(range(x.ndim - 1)), where=counts)
-            state = _renewed(state, mean, var, _examples(x, counts), momentum)
+            n = _examples(x, counts)
+            if names:
+                mean, var, n = _over_shards(where, names, mean, var, n)
+            state = _renewed(state, mean, var, n, momentum)
         y = ops.normalize(x, mean, var, eps, params["scale"], params["bias"])
         return on_values(lambda _: y, given), state
 
@@ -95,9 +116,30 @@ def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) ->
     return running + jnp.asarray(1 - momentum, running.dtype) * (batch - running)
 
 
+def _over_shards(
+    where: str, names: tuple[str, ...], mean: jax.Array, var: jax.Array, n: Any
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Mean, variance and count of the examples of all shards, from those of each: exactly, in two passes.
+
+    With shares s = n / Σ n over the shards: mean <- Σ s mean, var <- Σ s (var + (mean of the shard - mean)²).
+    """
+    for axis in names:
+        try:
+            jax.lax.axis_size(axis)
+        except NameError as error:
+            fix = "Leave axis_name out where the batch is not spread by hand: under jit it is the whole one."
+            expected = f"axis_name={axis!r} to be an axis of a jax.shard_map or a jax.vmap(axis_name=) around it"
+            raise invalid(where, expected, "no such axis", fix) from error
+    total = jax.lax.psum(n, names)
+    share = jnp.asarray(n / jnp.maximum(total, 1), mean.dtype)
+    whole = jax.lax.psum(share * mean, names)
+    return whole, jax.lax.psum(share * (var + jnp.square(mean - whole)), names), total
+
+
 def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) -> dict:
     """The statistics of all examples so far and of n more, exactly; `recalibrate` puts the count beside them."""
     before, dtype = state["count"], state["mean"].dtype
+    n = jnp.asarray(n, before.dtype)
     share = (n / jnp.maximum(before + n, 1)).astype(dtype)
     gap = jax.lax.stop_gradient(mean).astype(dtype) - state["mean"]
     spread = jax.lax.stop_gradient(var).astype(dtype) - state["var"]

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
+from jaxnn._inputs import check_count, scan
 from jaxnn.metrics._checks import choice, class_numbers, floating, mask, shaped, wide
 
 _COCO = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
@@ -141,7 +141,7 @@ def _matches(iou: Array, thresholds: Array) -> Array:
         hit = free.max(axis=-1) >= thresholds[None, :]
         return taken | (hit[..., None] & jax.nn.one_hot(free.argmax(axis=-1), g, dtype=bool)), hit
 
-    _, hits = jax.lax.scan(match, jnp.zeros((n, thresholds.size, g), bool), iou.swapaxes(0, 1))
+    _, hits = scan(match, jnp.zeros((n, thresholds.size, g), bool), iou.swapaxes(0, 1))
     return hits.swapaxes(0, 1)
 
 

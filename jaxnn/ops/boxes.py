@@ -8,11 +8,11 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._inputs import check_count, floating, param_dtype, scan
 from jaxnn.ops._window import per_axis
 
 
@@ -170,7 +170,7 @@ def non_maximum_suppression(
         others = left & ~cover & (jnp.arange(left.size) != best)
         return others, jnp.where(left[best], best, -1).astype(jnp.int32)
 
-    return lax.scan(keep, scores > score_threshold, None, length=size)[1]
+    return scan(keep, scores > score_threshold, None, length=size)[1]
 
 
 def roi_align(

@@ -1,11 +1,11 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import scan
 
 
 def perceptron_update(
@@ -65,5 +65,5 @@ def perceptron_update(
         return (w + rate * jnp.outer(x, error), b + rate * error, mistakes + (error != 0).astype(jnp.int32)), None
 
     start = (w, b.astype(w.dtype), jnp.zeros(w.shape[1], jnp.int32))
-    (w, b, mistakes), _ = jax.lax.scan(one, start, (x.astype(w.dtype), y))
+    (w, b, mistakes), _ = scan(one, start, (x.astype(w.dtype), y))
     return w, b, mistakes
