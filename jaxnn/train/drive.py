@@ -35,7 +35,7 @@ def drive(
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     augment: Callable | None = None,
     run: Run | None = None,
     every: int = 1,
@@ -50,7 +50,7 @@ def drive(
       train: as in `fit`; or batches from outside, without `batch_size`: a function `epoch -> iterable of batches`, or
         what can be iterated anew in each epoch, such as a loader (a list is a pytree of arrays: pass
         `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB.
-      valid: as in `fit`, or batches from outside: the means are weighted by their sizes.
+      valid: as in `fit`, or batches from outside, of any sizes: the means are over all that counts in them.
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
         `key` only says whether it is one run or a row of them.
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import invalid
+from jaxnn._means import Mean
 from jaxnn.train.plan import Plan, check_data, make_plan
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train.trainer import Metrics, Trainer, TrainState, averaged
+from jaxnn.train.weigh import floating, totals_of
 
 
 class Best(NamedTuple):
@@ -65,7 +67,7 @@ def fit(
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     augment: Callable | None = None,
 ) -> Run:
     """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
@@ -81,17 +83,21 @@ def fit(
 
     Args:
       key: of init, order and dropout; the same key gives the same run.
-      train: a pytree of arrays with examples on axis 0, for `trainer` a pair `(x, y)`. Pass data as arguments of the
-        function that is compiled, not as constants.
-      valid: the same for evaluation; None evaluates on nothing, and the means of the training metrics are monitored.
+      train: a pytree of arrays with examples on axis 0, for `trainer` `(x, y)` or `(x, y, weights)`. Pass data as
+        arguments of the function that is compiled, not as constants.
+      valid: the same for evaluation, whose means are over all that counts in it, whatever the parts; None evaluates on
+        nothing, and the means of the training metrics over the steps of an epoch are monitored.
       epochs: how often the data are visited, at most.
       batch_size: examples a step; None takes all of them in one step.
       patience: stops after more than so many epochs without a better value; None never.
-      monitor, mode: which metric decides what is best, and whether "min" or "max" is better. NaN never is.
+      monitor: the metric that decides which epoch is best.
+      mode: whether "min" or "max" of it is better; NaN never is. None knows it for "loss" and for metrics under the
+        names of those in `nn.metrics` and `nn.losses`, such as "accuracy"; another name raises without it.
       augment: `augment(key, batch) -> batch`, applied to each training batch and to none of `valid`; a pure function,
         whose key is another at each step of each run.
 
-    Raises ValueError for sizes that do not fit together, before anything compiles.
+    Raises ValueError for sizes that do not fit together and for a monitored metric without a known direction, before
+    anything compiles.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -169,19 +175,20 @@ def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, goin
 
 
 def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
-    """Means over all examples: full batches in a scan, what is left over as one smaller batch, weighted by size."""
+    """Means over all that counts: full batches in a scan, what is left over as one smaller batch; totals and counts."""
     n = jax.tree.leaves(data)[0].shape[0]
     size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
-    full = n // size * size
-    totals: Metrics = {}
-    if full:
-        batches = jax.tree.map(lambda a: a[:full].reshape(-1, size, *a.shape[1:]), data)
+    batches = jax.tree.map(lambda a: a[: n // size * size].reshape(-1, size, *a.shape[1:]), data)
+    if n == size:
         _, means = jax.lax.scan(lambda c, b: (c, plan.trainer.evaluate(ts, b)), None, batches)
-        totals = {name: jnp.mean(m) * (full / n) for name, m in means.items()}
-    if full < n:
-        rest = plan.trainer.evaluate(ts, jax.tree.map(lambda a: a[full:], data))
-        totals = {name: totals.get(name, 0) + m * ((n - full) / n) for name, m in rest.items()}
-    return totals
+        return {name: m[0] for name, m in means.items()}
+    dtypes = {name: m.dtype for name, m in jax.eval_shape(plan.trainer.evaluate, ts, data).items()}
+    _, parts = jax.lax.scan(lambda c, b: (c, totals_of(plan.trainer, ts, b)), None, batches)
+    whole = {name: Mean(jnp.sum(m.total), jnp.sum(m.count)) for name, m in parts.items()}
+    if n % size:
+        rest = totals_of(plan.trainer, ts, jax.tree.map(lambda a: a[n // size * size :], data))
+        whole = {name: m + rest[name] for name, m in whole.items()}
+    return {name: floating(m.value).astype(dtypes[name]) for name, m in whole.items()}
 
 
 def _record(history: Metrics, epoch: jax.Array, metrics: Metrics, going: jax.Array) -> Metrics:

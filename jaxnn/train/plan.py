@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, check_examples
+from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
 
 
@@ -27,7 +28,7 @@ def make_plan(
     batch_size: Any,
     patience: Any,
     monitor: str,
-    mode: str,
+    mode: str | None,
     augment: Any,
 ) -> Plan:
     """The plan of a run, its arguments checked."""
@@ -37,6 +38,11 @@ def make_plan(
     for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0)):
         if value is not None:
             check_count(where, argument, value, least)
+    if mode is None:
+        mode = direction(monitor)
+        if mode is None:
+            fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
+            raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", "none", fix)
     if mode not in ("min", "max"):
         raise invalid(where, "mode to be 'min' or 'max'", mode)
     if augment is not None and not callable(augment):

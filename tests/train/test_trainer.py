@@ -270,13 +270,14 @@ ERRORS = {
     "pair": (
         lambda: make().init(jax.random.key(0), BATCH[0]),
         TypeError,
-        "trainer: expected a batch (x, y), got float32[4, 3]. Other batches go through objective_trainer.",
+        "trainer: expected a batch (x, y) or (x, y, weights), got float32[4, 3]. "
+        "Other batches go through objective_trainer.",
     ),
     "triple": (
         lambda: make().init(jax.random.key(0), (*BATCH, 1)),
         TypeError,
-        "trainer: expected a batch (x, y), got (float32[4, 3], float32[4, 1], 1). "
-        "Other batches go through objective_trainer.",
+        "trainer: expected the weights of a batch to be an array [n, ...], got 1. "
+        "They are numbers or booleans, one for each example or each residual.",
     ),
     "seed": (
         lambda: make().init(0, BATCH),
