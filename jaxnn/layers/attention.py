@@ -12,9 +12,11 @@ from jax.lax import PrecisionLike
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number, check_preset, drawn_by
 from jaxnn.layers.linear import affine
+from jaxnn.ops._lengths import check_lengths, without_padding
 from jaxnn.ops._sharded import gathered, placed_as
 from jaxnn.ops.attention import check_implementation
 
@@ -45,7 +47,8 @@ def attention(
 
     x is [n, t, d], or a dict with it as "x" and any of "context" [n, s, e], where keys and values come from (x itself
     by default); "mask" of booleans, "bias", "lengths" [n], all over the keys, as in `ops.attention`; and "positions"
-    [t] or [n, t], for `rotary`.
+    [t] or [n, t], for `rotary`. x and context may each be a `Padded`: no query sees the padding of the keys, and the
+    result has the lengths of x. What else a dict holds ends here.
 
     Args:
       heads: of the queries.
@@ -104,7 +107,7 @@ def attention(
         return size or d // heads
 
     def initial(key: Array, x: Any) -> tuple[dict, dict]:
-        x, given = _inputs(where, x)
+        x, given, _ = _inputs(where, x)
         context = given.get("context", x)
         d, dtype, each = x.shape[-1], param_dtype(x), head_size(x.shape[-1])
         out = features or d
@@ -129,7 +132,7 @@ def attention(
         return params, {"k": empty, "v": empty, "position": jnp.zeros((), jnp.int32)}
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        x, given = _inputs(where, x)
+        x, given, lengths = _inputs(where, x)
         context = given.get("context", x)
         for part, source in (("q", x), ("k", context)):
             d = params[f"w_{part}"].shape[0]
@@ -159,26 +162,39 @@ def attention(
         if cache is not None:  # under jit nothing can be raised
             steps = first + jnp.arange(x.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
             y = jnp.where(steps < cache, y, jnp.nan)
-        return y, state
+        return (y if lengths is None else Padded(y, lengths)), state
 
     def projected(params: dict, part: str, x: Array) -> Array:
         return affine(x, params[f"w_{part}"], params.get(f"b_{part}"), precision)
 
-    return layer(initial, apply, "attention", name=name)
+    return layer(initial, apply, "attention", name=name, padded="lengths")
 
 
-def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any]]:
-    """x and what is given beside it."""
+def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
+    """x, what is given beside it, with the lengths of the keys, and those of x; both without padding."""
     given: dict[str, Any] = {}
     if isinstance(x, dict):
         if "x" not in x or set(x) - {"x", *BESIDE_X}:
             raise invalid(where, f"x alone or a dict with 'x' and some of {', '.join(BESIDE_X)}", ", ".join(x))
         given = {k: v for k, v in x.items() if k != "x" and v is not None}
         x = x["x"]
-    x = floating(where, x, rank=3, shape="[n, t, d]")
-    if "context" in given:
-        given["context"] = floating(where, given["context"], rank=3, shape="[n, s, e] (context)")
-    return x, given
+    keys = "context" if "context" in given else "x"
+    parts = {"x": padded_pair(x), "context": given.get("context")}
+    if "lengths" in given:
+        if isinstance(parts[keys], Padded):
+            raise invalid(where, f"lengths once, in {keys} or beside it", "both")
+        parts[keys] = Padded(parts[keys], given["lengths"])
+    lengths = {name: part.lengths for name, part in parts.items() if isinstance(part, Padded)}
+    for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e] (context)")):
+        if (part := parts[name]) is not None:
+            array = floating(where, part.x if isinstance(part, Padded) else part, rank=3, shape=shape)
+            if name in lengths and not isinstance(array, jax.ShapeDtypeStruct):
+                check_lengths(where, lengths[name], array.shape[0])
+                array = without_padding(array, lengths[name])
+            parts[name] = array
+    given |= {"context": parts["context"]} if "context" in given else {}
+    given |= {"lengths": lengths[keys]} if keys in lengths else {}
+    return parts["x"], given, lengths.get("x")
 
 
 def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tuple[Array, Array, dict]:

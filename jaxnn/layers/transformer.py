@@ -5,12 +5,14 @@ from math import prod
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
+from jaxnn._padded import Padded, on_values, padded_pair
 from jaxnn.activations import gelu
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset
@@ -39,8 +41,8 @@ def encoder_block(
         x <- x + attention(norm(x))
         x <- x + dense(activation(dense(norm(x))))
 
-    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d] or a dict as for `attention`, without
-    context; a dict comes out as one, so that blocks follow each other.
+    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d], a `Padded`, or a dict as for `attention`,
+    without context; it comes out as the same, so that blocks follow each other.
 
     Args:
       heads: of the attention.
@@ -65,13 +67,16 @@ def encoder_block(
     over = attention(heads, init=init, **how)
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        run = _Runner(params, state, key, train)
-        given = x if isinstance(x, dict) else {}
-        h = branch.attend(run, given.get("x", x), "attention", over, {k: v for k, v in given.items() if k != "x"})
+        run, given = _Runner(params, state, key, train), padded_pair(x)
+        beside = {k: v for k, v in given.items() if k != "x"} if isinstance(given, dict) else {}
+        h, lengths = (given["x"] if isinstance(given, dict) else given), beside.pop("lengths", None)
+        h = branch.attend(run, h if lengths is None else Padded(h, lengths), "attention", over, beside)
         h = branch.mlp(run, h)
-        return ({**given, "x": h} if given else h), run.state
+        if not isinstance(given, dict):
+            return h, run.state
+        return {**given, "x": h if lengths is None else h.x}, run.state
 
-    return layer(None, apply, "encoder_block", name=name)
+    return layer(None, apply, "encoder_block", name=name, padded="lengths")
 
 
 def decoder_block(
@@ -91,8 +96,8 @@ def decoder_block(
         x <- x + attention(norm(x), context)
         x <- x + dense(activation(dense(norm(x))))
 
-    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; the dict comes out with x renewed, so
-    that blocks follow each other.
+    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; x and context may each be a `Padded`. The
+    dict comes out with x renewed, so that blocks follow each other.
 
     Args:
       heads: of both attentions.
@@ -122,7 +127,7 @@ def decoder_block(
         h = branch.attend(run, h, "context", cross, given)
         return {**x, "x": branch.mlp(run, h)}, run.state
 
-    return layer(None, apply, "decoder_block", name=name)
+    return layer(None, apply, "decoder_block", name=name, padded="lengths")
 
 
 class _Runner:
@@ -146,18 +151,18 @@ class _Branches(NamedTuple):
     init: str
     precision: PrecisionLike
 
-    def attend(self, run: _Runner, x: Array, part: str, child: Layer, given: dict) -> Array:
+    def attend(self, run: _Runner, x: Any, part: str, child: Layer, given: dict) -> Any:
         h = run(self.norm, f"{part}_norm", x)
         h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
-        return x + self._dropped(run, h, part)
+        return on_values(jnp.add, x, self._dropped(run, h, part))
 
-    def mlp(self, run: _Runner, x: Array) -> Array:
+    def mlp(self, run: _Runner, x: Any) -> Any:
         h = run(self.norm, "mlp_norm", x)
-        d, how = x.shape[-1], {"init": self.init, "precision": self.precision}
-        h = self.activation(run(dense(self.hidden or 4 * d, **how), "up", h))
-        return x + self._dropped(run, run(dense(d, **how), "down", h), "mlp")
+        d, how = (x.x if isinstance(x, Padded) else x).shape[-1], {"init": self.init, "precision": self.precision}
+        h = on_values(self.activation, run(dense(self.hidden or 4 * d, **how), "up", h))
+        return on_values(jnp.add, x, self._dropped(run, run(dense(d, **how), "down", h), "mlp"))
 
-    def _dropped(self, run: _Runner, x: Array, part: str) -> Array:
+    def _dropped(self, run: _Runner, x: Any, part: str) -> Any:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
 
 
