@@ -1,7 +1,7 @@
 """How layers combine: in a row, side by side, around a skip, n times, and wrappers of one layer.
 
 Wrappers of one child (`residual`, `repeat`, `remat`, `cast`, `time_distributed`) are transparent: the child keeps its
-params, its path and its key.
+params, its path and its key. All of them hand sequences of different lengths on, as `nn.Padded` tells.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
 
     Params are keyed by the children's names: `dense`, `dense_1`, or what `name=` pinned. Raises ValueError when two
     children have one name, TypeError for what is no layer. As Keras's and PyTorch's Sequential, but the input's size is
-    found by itself.
+    found automatically. A `Padded` goes through all layers that know lengths; one that does not raises an error.
 
     >>> import jaxnn as nn
     >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(2, name="head"))
@@ -116,6 +116,8 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
       skip: a projection for when the block changes the shape, such as `conv(features, 1, stride=2)`; its params lie
         beside the block's under "skip".
 
+    Of a `Padded`, block and skip connection both give one, and the result has the block's lengths.
+
     Raises ValueError when the shapes to be added differ; nothing is broadcast.
 
     >>> import jaxnn as nn
@@ -166,6 +168,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
 
     Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
     scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
+    Every copy sees the lengths of a `Padded`.
 
     Args:
       n: the number of copies, >= 1.
