@@ -108,9 +108,12 @@ def embed(
 
     Args:
       size: the number of entries, >= 1; indices are 0 to size - 1.
-      padding: an index that stands for nothing: its vector is 0 and gets no gradient.
+      features: size of a vector, >= 1.
+      padding: an index that stands for nothing: its vector is 0, whatever the table holds there, and gets no gradient.
+        PyTorch's padding_idx looks the row up, which is 0 at the start and other numbers where it is set to them.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
-        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, goes before it.
+        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, overrides it.
+      name: pins the name.
 
     Raises TypeError for an x that is not of whole numbers.
 

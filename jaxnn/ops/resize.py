@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating
@@ -29,8 +30,8 @@ def resize(
     coordinates: Coordinates = "half_pixel",
     rounding: Rounding = "half_up",
     antialias: bool = False,
-    exclude_outside: bool = False,
-    a: float = -0.75,
+    exclude_outside: bool | None = None,
+    a: float | None = None,
 ) -> Array:
     """Images of another size, [n, *space, c] -> [n, *space', c], by linear maps of one space axis after the other.
 
@@ -50,8 +51,15 @@ def resize(
       rounding: of s_i for "nearest": a half goes up (jax.image, PyTorch's "nearest-exact") or down, or all do.
       antialias: where the result is smaller, widen k by 1 / scale, as jax.image does and PyTorch on request; without
         it, fine patterns turn into coarse ones. Not with "nearest".
-      exclude_outside: places outside x count for nothing; else they repeat its border.
-      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow.
+      exclude_outside: True leaves out the p outside x and divides by the sum of the others; False takes x's border
+        there. None follows who has that antialias and a: True with antialias (jax.image, PyTorch) and with a = -0.5
+        (jax.image, TensorFlow), else False (PyTorch, ONNX). For "linear" without antialias both are the same.
+      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow, and as
+        PyTorch with antialias. None is PyTorch's.
+
+    The places are computed in float64, and the products in the highest precision of the platform: an error of 2⁻⁹ in a
+    place is one of a pixel at 512. Space axes may be symbolic (`jax.export`); then places are in float32, and a scale
+    is taken as the nearest fraction with a denominator up to 10⁶. Whole-factor "nearest" is a broadcast.
 
     Raises ValueError for sizes and names that do not fit, TypeError for an x that is not floating.
 
@@ -72,27 +80,55 @@ def resize(
         raise invalid("resize", "antialias=False with method='nearest'", "True")
     if (size is None) == (scale is None):
         raise invalid("resize", "either size or scale", f"{describe(size)} and {describe(scale)}")
+    if a is None:
+        a = -0.5 if antialias else -0.75
+    if exclude_outside is None:
+        exclude_outside = antialias or (method == "cubic" and a == -0.5)
     space = x.shape[1:-1]
     if 0 in space:
         raise invalid("resize", "x with at least one step on each space axis", x)
     if scale is None:
-        sizes = per_axis("resize", "size", size, len(space))
-        scales: Sequence[float] = [out / n for n, out in zip(space, sizes, strict=True)]
+        sizes: tuple[Any, ...] = per_axis("resize", "size", size, len(space))
+        scales: Sequence[Any] = [out / _real(n) for n, out in zip(space, sizes, strict=True)]
     else:
         scales = _scales(scale, len(space))
-        sizes = tuple(math.floor(n * s) for n, s in zip(space, scales, strict=True))
+        sizes = tuple(_floor(n, s) for n, s in zip(space, scales, strict=True))
         if 0 in sizes:
             raise invalid("resize", f"scale that leaves a step on each axis of {list(space)}", describe(scale))
     for axis, (n, out, s) in enumerate(zip(space, sizes, scales, strict=True), start=1):
-        if out == n and s == 1:
+        if isinstance(s, float) and out == n and s == 1:
+            continue
+        factor = _whole_factor(s, coordinates, rounding) if method == "nearest" else None
+        if factor is not None:
+            x = jnp.repeat(x, factor, axis)
             continue
         at = _sources(n, out, s, coordinates)
         if method == "nearest":
-            x = jnp.take(x, np.clip(_rounded(at, rounding), 0, n - 1), axis)
+            x = jnp.take(x, _rounded(at, rounding).clip(0, n - 1), axis)
         else:
             w = _weights(at, n, s, method, antialias, exclude_outside, a)
-            x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1)), -1, axis)
+            product = jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1), precision=lax.Precision.HIGHEST)
+            x = jnp.moveaxis(product, -1, axis)
     return x
+
+
+def _real(n: Any) -> Any:
+    """A size as a real number: of Python, or of JAX where it is symbolic."""
+    return float(n) if isinstance(n, int) else jnp.asarray(n, jnp.float32)
+
+
+def _floor(n: Any, scale: float) -> Any:
+    if isinstance(n, int):
+        return math.floor(n * scale)
+    of = Fraction(scale).limit_denominator(10**6)
+    return n * of.numerator // of.denominator
+
+
+def _whole_factor(scale: Any, coordinates: str, rounding: str) -> int | None:
+    """r where step i of the result is i // r of x, or None."""
+    places = "half" if "half" in rounding else rounding
+    on_step = (coordinates, places) == ("asymmetric", "floor") or ("half_pixel" in coordinates and places == "half")
+    return int(scale) if on_step and isinstance(scale, float) and scale >= 1 and scale.is_integer() else None
 
 
 def _scales(scale: Any, rank: int) -> tuple[float, ...]:
@@ -103,46 +139,69 @@ def _scales(scale: Any, rank: int) -> tuple[float, ...]:
     return tuple(float(s) for s in each)
 
 
-def _sources(n: int, out: int, scale: float, coordinates: str) -> np.ndarray:
-    """Where each step of the result lies in x."""
-    i = np.arange(out, dtype=np.float64)
+def _sources(n: Any, out: Any, scale: Any, coordinates: str) -> Any:
+    """Where each step of the result lies in x; in NumPy where the sizes are numbers."""
+    static = isinstance(n, int) and isinstance(out, int)
+    i = np.arange(out, dtype=np.float64) if static else jnp.arange(out).astype(jnp.float32)
+    steps = _real(n)
     half_pixel = (i + 0.5) / scale - 0.5
     if coordinates == "align_corners":
-        return i * (n - 1) / (n * scale - 1) if n * scale != 1 else i * 0.0
+        ends = steps * scale - 1
+        if static:
+            return i * (steps - 1) / ends if ends else i * 0.0
+        return i * (steps - 1) / jnp.where(ends == 0, 1, ends)
     if coordinates == "asymmetric":
         return i / scale
     if coordinates == "pytorch_half_pixel" and out == 1:
         return i - 0.5
     if coordinates == "half_pixel_symmetric":
-        return half_pixel + n / 2 * (1 - out / (n * scale))
+        return half_pixel + steps / 2 * (1 - _real(out) / (steps * scale))
     return half_pixel
 
 
-def _rounded(at: np.ndarray, rounding: str) -> np.ndarray:
+def _rounded(at: Any, rounding: str) -> Any:
+    numpy = _numpy(at)
     ways: dict[str, Any] = {
-        "half_up": lambda s: np.floor(s + 0.5),
-        "half_down": lambda s: np.ceil(s - 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
+        "half_up": lambda s: numpy.floor(s + 0.5),
+        "half_down": lambda s: numpy.ceil(s - 0.5),
+        "floor": numpy.floor,
+        "ceil": numpy.ceil,
     }
     return ways[rounding](at).astype(np.int32)
 
 
-def _weights(
-    at: np.ndarray, n: int, scale: float, method: str, antialias: bool, exclude_outside: bool, a: float
-) -> np.ndarray:
-    """[steps', steps], each row the share of every step of x in one of the result."""
-    narrow = min(scale, 1.0) if antialias else 1.0
-    reach = math.ceil((2 if method == "cubic" else 1) / narrow)
-    taps = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
-    t = np.abs(taps - at[:, None]) * narrow
-    k = keys_cubic(t, a) if method == "cubic" else np.maximum(1 - t, 0)
+def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_outside: bool, a: float) -> Any:
+    """[steps', steps], each row the fraction of every step of x in one of the result."""
+    numpy, taps = _numpy(at), 4 if method == "cubic" else 2
+
+    def kernel(p: Any) -> Any:
+        t = numpy.abs(p - at[:, None]) * narrow
+        k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
+        return k if exclude_outside else k / k.sum(1, keepdims=True)
+
+    narrow = numpy.minimum(scale, 1.0) if antialias else 1.0
     if exclude_outside:
-        k = np.where((taps < 0) | (taps >= n), 0, k)
-    k = k / k.sum(1, keepdims=True)
-    w = np.zeros((len(at), n))
-    np.add.at(w, (np.arange(len(at))[:, None], np.clip(taps, 0, n - 1).astype(np.int32)), k)
-    return w
+        k = kernel(numpy.arange(n)[None, :].astype(at.dtype))
+        return k / k.sum(1, keepdims=True)
+    if antialias:
+        if not isinstance(scale, float):
+            fix = "Leave exclude_outside out, or give scale= in place of size=."
+            raise invalid("resize", "a known number of taps outside x", f"an axis of {n} steps", fix)
+        taps = 2 * math.ceil(taps / 2 / narrow)
+    first = numpy.floor(at)[:, None]
+    p = first + np.arange(1 - taps // 2, taps // 2 + 1, dtype=at.dtype)[None, :]
+    at_border = p.clip(0, n - 1).astype(np.int32)
+    row = numpy.arange(at.shape[0])[:, None]
+    if numpy is np:
+        w = np.zeros((len(at), n))
+        np.add.at(w, (row, at_border), kernel(p))
+        return w
+    return jnp.zeros((at.shape[0], n), at.dtype).at[row, at_border].add(kernel(p))
+
+
+def _numpy(at: Any) -> Any:
+    """NumPy for its own arrays, `jax.numpy` for those of symbolic sizes."""
+    return np if isinstance(at, np.ndarray) else jnp
 
 
 def keys_cubic(t: Any, a: float) -> Any:
@@ -201,7 +260,7 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
     x, block = _shuffled("space_to_depth", x, factor, order)
     n, *space, c = x.shape
     k, outside = len(block), [s // r for s, r in zip(space, block, strict=True)]
-    if any(s % r for s, r in zip(space, block, strict=True)):
+    if any(s % r != 0 for s, r in zip(space, block, strict=True)):
         raise invalid("space_to_depth", f"x with space axes that are multiples of {describe(factor)}", x)
     x = x.reshape(n, *(p for pair in zip(outside, block, strict=True) for p in pair), c)
     outer, inner = range(1, 2 * k, 2), range(2, 2 * k + 1, 2)
