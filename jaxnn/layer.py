@@ -369,8 +369,8 @@ class _Sketch:
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):
             if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
-                return child.apply(_Sketch(self.key), {}, x)[0]
-            params, state = child.init(self.key, first)
+                return child.apply(_Sketch(fold_name(self.key, name)), {}, x)[0]
+            params, state = child.init(fold_name(self.key, name), first)
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:

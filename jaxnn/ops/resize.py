@@ -179,7 +179,9 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
         k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
         return k if exclude_outside else k / k.sum(1, keepdims=True)
 
-    narrow = numpy.minimum(scale, 1.0) if antialias else 1.0
+    narrow = 1.0
+    if antialias:
+        narrow = min(scale, 1.0) if isinstance(scale, float) else jnp.minimum(scale, 1.0)
     if exclude_outside:
         k = kernel(numpy.arange(n)[None, :].astype(at.dtype))
         return k / k.sum(1, keepdims=True)
