@@ -359,7 +359,7 @@ def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
 class _Sketch:
     """Stands in for params while a layer of children alone is traced: it notes which child met which input first."""
 
-    def __init__(self, key: jax.Array):
+    def __init__(self, key: jax.Array | None):
         self.key = key
         self.met: dict[str, tuple[Layer, Any]] = {}
 

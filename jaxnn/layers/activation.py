@@ -14,6 +14,7 @@ from jaxnn.activations._rectifiers import leaky
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
+from jaxnn.ops._sharded import fitting
 
 
 def prelu(
@@ -57,7 +58,7 @@ def prelu(
                 f"slope was made for {slope.shape[0]} channels: initialise with x of this shape, or feed it the other."
             )
             raise invalid(where, f"x of shape [..., {slope.shape[0]}]", x, fix)
-        return leaky(x, slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape)), state
+        return leaky(x, fitting(slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape), x)), state
 
     return layer(initial, apply, "prelu", name=name)
 
@@ -139,9 +140,7 @@ def perceptron(
     >>> perceptron().apply(both, {}, jnp.array([[0.0, 1.0], [1.0, 1.0]]))[0].tolist()
     [[0.0], [1.0]]
     """
-    affine = dense(
-        features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron"
-    )
+    affine = dense(features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron")
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)

@@ -1,16 +1,18 @@
 """Wrappers that keep a layer's weights in another form."""
 
 from functools import reduce
-from math import prod
 from typing import Any
+from zlib import crc32
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
-from jaxnn.layer import Layer, as_layer, fold_name, wrap
+from jaxnn.layer import Layer, as_layer, wrap
+from jaxnn.ops._sharded import einsum, merged
 
 
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
@@ -90,22 +92,24 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     vector = f"{param}_u"
 
     def init(key: Array, x: Any) -> tuple[dict, dict]:
-        own = fold_name(key, "spectral_norm")
+        own = jax.random.fold_in(key, 0)
         params, state = child.init(key, x)
         for path in _found("spectral_norm", params, param):
             w = _get(params, path)[param]
-            u = jax.random.normal(fold_name(own, "/".join(path)), w.shape[-1:], w.dtype)
+            u = jax.random.normal(
+                jax.random.fold_in(own, np.uint32(crc32("/".join(path).encode()))), w.shape[-1:], w.dtype
+            )
             state = _put(state, (*path, vector), _unit(u, u, eps))
         return params, state
 
     def divided(w: Array, u: Array, train: bool) -> tuple[Array, Array]:
-        flat = w.reshape(prod(w.shape[:-1]), w.shape[-1])
+        flat = merged(w, 0, w.ndim - 1)
         fixed, none = lax.stop_gradient(flat), jnp.zeros(flat.shape[0], flat.dtype)
-        v = _unit(_times(fixed, u), none, eps)
+        v = _unit(_product("io,o->i", fixed, u), none, eps)
         for _ in range(steps if train else 0):
-            u = _unit(_times(v, fixed), u, eps)
-            v = _unit(_times(fixed, u), none, eps)
-        sigma = _times(_times(v, flat), u)
+            u = _unit(_product("io,i->o", fixed, v), u, eps)
+            v = _unit(_product("io,o->i", fixed, u), none, eps)
+        sigma = _product("i,i->", v, _product("io,o->i", flat, u))
         return w / jnp.where(sigma > eps, sigma, 1), u
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
@@ -124,8 +128,8 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     return wrap(child, init, apply)
 
 
-def _times(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+def _product(equation: str, a: Array, b: Array) -> Array:
+    return einsum(equation, a, b, precision=lax.Precision.HIGHEST)
 
 
 def _unit(v: Array, otherwise: Array, eps: float) -> Array:

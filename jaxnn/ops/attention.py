@@ -84,7 +84,9 @@ def attention(
     _check_range("dropout in [0, 1)", dropout, lambda rate: 0 <= rate < 1)
     drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
     if drops and key is None:
-        raise invalid("attention", "a key with dropout", "None", "Pass key=, or dropout=0 where nothing is to be drawn.")
+        raise invalid(
+            "attention", "a key with dropout", "None", "Pass key=, or dropout=0 where nothing is to be drawn."
+        )
     k, v = without_padding(k, lengths), without_padding(v, lengths)
     masks, shape = _of_mask(mask, (n, heads, t, s)), (n, heads, t, s)
     if bias is not None:
@@ -108,7 +110,7 @@ def attention(
     if rules:
         scores = jnp.where(reduce(jnp.logical_and, rules), scores, -jnp.inf)
     share = _softmax_or_nothing(scores)
-    if drops:
+    if drops and key is not None:
         share = _dropped(share, dropout, key)
     share = share.astype(v.dtype).reshape(n, kv, heads // kv, t, s)
     y = wide_einsum("nkgts,nske->ntkge", share, v, wide, precision)
@@ -148,10 +150,10 @@ def _from_jax(
         raise wrong_type("attention", "float16 or bfloat16 with implementation='cudnn'", q)
     left, right = (None, None) if window is None else window
     causal = causal or right == 0
-    if left is None and (right is None or causal):
-        local = None
-    else:
-        local = tuple(UNBOUNDED if limit is None else limit for limit in (left, 0 if causal else right))
+    local = None
+    if left is not None or (right is not None and not causal):
+        right = 0 if causal else right
+        local = (UNBOUNDED if left is None else left, UNBOUNDED if right is None else right)
     over = (q.shape[1], k.shape[1])
     full = [None if x is None else jnp.broadcast_to(x, (*x.shape[:2], *over)) for x in (bias, *masks)]
     with jax.numpy_dtype_promotion("standard"):

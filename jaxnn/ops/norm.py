@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.ops._sharded import fitting
 
 
 def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
@@ -255,4 +256,4 @@ def _scaled(y: Array, scale: Array | None, bias: Array | None) -> Array:
 def _fitted(v: Array, x: Array) -> Array:
     """v with x's rank, its axes the last, and x's dtype."""
     v = jnp.asarray(v)
-    return v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape)
+    return fitting(v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape), x)

@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating
+from jaxnn.ops._sharded import gathered, merged
 from jaxnn.ops._window import per_axis
 
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
@@ -100,11 +101,11 @@ def resize(
             continue
         factor = _whole_factor(s, coordinates, rounding) if method == "nearest" else None
         if factor is not None:
-            x = jnp.repeat(x, factor, axis)
+            x = merged(jnp.repeat(jnp.expand_dims(x, axis + 1), factor, axis + 1), axis, axis + 2)
             continue
         at = _sources(n, out, s, coordinates)
         if method == "nearest":
-            x = jnp.take(x, _rounded(at, rounding).clip(0, n - 1), axis)
+            x = jnp.take(gathered(x, axis), _rounded(at, rounding).clip(0, n - 1), axis)
         else:
             w = _weights(at, n, s, method, antialias, exclude_outside, a)
             product = jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1), precision=lax.Precision.HIGHEST)
@@ -179,7 +180,7 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
         k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
         return k if exclude_outside else k / k.sum(1, keepdims=True)
 
-    narrow = 1.0
+    narrow: Any = 1.0
     if antialias:
         narrow = min(scale, 1.0) if isinstance(scale, float) else jnp.minimum(scale, 1.0)
     if exclude_outside:
@@ -241,7 +242,10 @@ def depth_to_space(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
     else:
         x = x.reshape(n, *space, c // each, *block)
         axes = [0, *(a for i in range(k) for a in (1 + i, 2 + k + i)), k + 1]
-    return x.transpose(axes).reshape(n, *(s * r for s, r in zip(space, block, strict=True)), c // each)
+    x = x.transpose(axes)
+    for axis in range(1, k + 1):
+        x = merged(x, axis, axis + 2)
+    return x
 
 
 def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
@@ -260,14 +264,15 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
     [[0.0, 1.0], [2.0, 3.0]]
     """
     x, block = _shuffled("space_to_depth", x, factor, order)
-    n, *space, c = x.shape
-    k, outside = len(block), [s // r for s, r in zip(space, block, strict=True)]
+    space, k = x.shape[1:-1], len(block)
     if any(s % r != 0 for s, r in zip(space, block, strict=True)):
         raise invalid("space_to_depth", f"x with space axes that are multiples of {describe(factor)}", x)
-    x = x.reshape(n, *(p for pair in zip(outside, block, strict=True) for p in pair), c)
+    for axis in range(k, 0, -1):
+        r = block[axis - 1]
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // r, r, *x.shape[axis + 1 :])
     outer, inner = range(1, 2 * k, 2), range(2, 2 * k + 1, 2)
     channels = [*inner, 2 * k + 1] if order == "rrc" else [2 * k + 1, *inner]
-    return x.transpose(0, *outer, *channels).reshape(n, *outside, c * math.prod(block))
+    return merged(x.transpose(0, *outer, *channels), k + 1, 2 * k + 2)
 
 
 def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:
