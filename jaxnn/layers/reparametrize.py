@@ -12,7 +12,7 @@ from jax import Array, lax
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
 from jaxnn.layer import Layer, as_layer, wrap
-from jaxnn.ops._sharded import einsum, merged
+from jaxnn.ops._sharded import einsum, merged, placed_as
 
 
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
@@ -135,7 +135,7 @@ def _product(equation: str, a: Array, b: Array) -> Array:
 def _unit(v: Array, otherwise: Array, eps: float) -> Array:
     """v / |v|; where v has no direction, `otherwise`."""
     length = jnp.linalg.norm(v)
-    return jnp.where(length > eps, v / jnp.maximum(length, eps), otherwise)
+    return jnp.where(length > eps, v / jnp.maximum(length, eps), placed_as(otherwise, v))
 
 
 def _length(w: Array, axis: int) -> Array:
