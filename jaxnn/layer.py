@@ -417,7 +417,7 @@ def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
 class _Sketch:
     """Stands in for params while a layer of children alone is traced: it notes which child met which input first."""
 
-    def __init__(self, key: jax.Array):
+    def __init__(self, key: jax.Array | None):
         self.key = key
         self.met: dict[str, tuple[Layer, Any]] = {}
 
@@ -427,8 +427,8 @@ class _Sketch:
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):
             if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
-                return child.apply(_Sketch(self.key), {}, x)[0]
-            params, state = child.init(self.key, first)
+                return child.apply(_Sketch(fold_name(self.key, name)), {}, x)[0]
+            params, state = child.init(fold_name(self.key, name), first)
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:

@@ -10,9 +10,11 @@ from jax.lax import PrecisionLike
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.activations import unit_step
+from jaxnn.activations._rectifiers import leaky
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
+from jaxnn.ops._sharded import fitting
 
 
 def prelu(
@@ -22,7 +24,7 @@ def prelu(
 
     A leaky ReLU that finds its own leak, one for each channel: as good as free in a convolutional network, and no unit
     is dead for good. It may overfit where c is large against the data. Weight decay pulls the slope to a plain ReLU:
-    the regularizers leave it out by default. At 0 the derivative is the slope.
+    the regularizers leave it out by default. At 0 the derivative is the slope; with a slope of 0, -inf gives 0.
 
     Args:
       shared: one slope for all channels, params slope [], as PyTorch (`num_parameters=1`) and flax have by default.
@@ -49,15 +51,14 @@ def prelu(
         return {"slope": drawn_by(init, "prelu", 0, slope=slope_init)["slope"](key, shape, param_dtype(x))}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        slope = params["slope"]
+        slope = jnp.asarray(params["slope"])
         x = floating(where, x, least=slope.ndim, shape="[..., c]")
         if slope.ndim and x.shape[-1] != slope.shape[0]:
             fix = (
                 f"slope was made for {slope.shape[0]} channels: initialise with x of this shape, or feed it the other."
             )
             raise invalid(where, f"x of shape [..., {slope.shape[0]}]", x, fix)
-        slope = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + slope.shape if slope.ndim else ())
-        return jnp.where(x > 0, x, slope * jnp.where(x > 0, 0, x)), state  # an x of inf gives the slope no gradient
+        return leaky(x, fitting(slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape), x)), state
 
     return layer(initial, apply, "prelu", name=name, padded=0 if shared else 1)
 

@@ -143,7 +143,7 @@ def attention(
             raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
         q = projected(params, "q", x).reshape(*x.shape[:2], heads, each)
         k, v = (projected(params, part, context).reshape(*context.shape[:2], kv, each) for part in "kv")
-        how = {k: given[k] for k in ("mask", "bias", "lengths") if k in given}
+        how: dict[str, Any] = {k: given[k] for k in ("mask", "bias", "lengths") if k in given}
         first = state["position"] if cache is not None else 0
         if rotary is not False:
             if "context" in given:
@@ -210,7 +210,7 @@ def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tup
 
 
 def _written(cache: Array, piece: Array, first: Array) -> Array:
-    """The cache with a piece at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...]; steps beyond it are lost."""
+    """The cache with a piece at `first`, [n, length, ...], [n, t, ...] -> the same; what does not fit is lost."""
     piece = gathered(piece.astype(cache.dtype), axis=1)
     cache = placed_as(jnp.asarray(cache), piece)
     t = piece.shape[1]

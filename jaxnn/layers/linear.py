@@ -14,7 +14,7 @@ from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._platform import local_cpu
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.ops._sharded import einsum, rows
+from jaxnn.ops._sharded import einsum, fitting, merged, rows
 
 
 def dense(
@@ -75,7 +75,7 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, precision: Precision
     """x w + b over the last axis, [..., d], [d, features] -> [..., features], in x's dtype."""
     w = jnp.asarray(w).astype(x.dtype)
     y = _product(x, w, precision)
-    return y if b is None else y + jnp.asarray(b).astype(x.dtype).reshape(*(1,) * (x.ndim - 1), -1)
+    return y if b is None else y + fitting(jnp.asarray(b).astype(x.dtype).reshape(*(1,) * (x.ndim - 1), -1), y)
 
 
 def _product(x: jax.Array, w: jax.Array, precision: PrecisionLike) -> jax.Array:
@@ -108,9 +108,12 @@ def embed(
 
     Args:
       size: the number of entries, >= 1; indices are 0 to size - 1.
-      padding: an index that stands for nothing: its vector is 0 and gets no gradient.
+      features: size of a vector, >= 1.
+      padding: an index that stands for nothing: its vector is 0, whatever the table holds there, and gets no gradient.
+        PyTorch's padding_idx looks the row up, which is 0 at the start and other numbers where it is set to them.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
-        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, goes before it.
+        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, overrides it.
+      name: pins the name.
 
     Raises TypeError for an x that is not of whole numbers.
 
@@ -160,6 +163,6 @@ def flatten(*, name: str | None = None) -> Layer:
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         if not hasattr(x, "shape") or len(x.shape) < 1:
             raise invalid(where, "x of shape [n, ...]", x)
-        return x.reshape(x.shape[0], prod(x.shape[1:])), state
+        return merged(jnp.asarray(x), 1, len(x.shape)) if len(x.shape) > 1 else x.reshape(x.shape[0], 1), state
 
     return layer(lambda key, x: ({}, {}), apply, "flatten", name=name, padded="examples")

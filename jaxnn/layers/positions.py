@@ -11,6 +11,7 @@ from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
+from jaxnn.ops._sharded import fitting
 from jaxnn.ops._sharded import rows as rows_of
 
 
@@ -77,7 +78,7 @@ def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bo
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         x = floating(where, x, rank=3, shape="[n, t, d]")
         first = state["position"] if cached else 0
-        y = x + rows(params, first, x).astype(x.dtype)[None]
+        y = x + fitting(rows(params, first, x).astype(x.dtype)[None], x)
         return y, ({"position": first + x.shape[1]} if cached else state)
 
     return layer(initial, apply, kind, name=name, padded=1)

@@ -1,7 +1,7 @@
 """The blocks of transformers, and the patches that make an image a sequence for them."""
 
 from collections.abc import Callable
-from math import prod
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from jaxnn.layers.attention import attention
 from jaxnn.layers.linear import dense
 from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
+from jaxnn.ops._sharded import merged
 from jaxnn.ops._window import per_axis
 
 OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
@@ -158,9 +159,10 @@ class _Branches(NamedTuple):
 
     def mlp(self, run: _Runner, x: Any) -> Any:
         h = run(self.norm, "mlp_norm", x)
-        d, how = (x.x if isinstance(x, Padded) else x).shape[-1], {"init": self.init, "precision": self.precision}
-        h = on_values(self.activation, run(dense(self.hidden or 4 * d, **how), "up", h))
-        return on_values(jnp.add, x, self._dropped(run, run(dense(d, **how), "down", h), "mlp"))
+        d = (x.x if isinstance(x, Padded) else x).shape[-1]
+        affine = partial(dense, init=self.init, precision=self.precision)
+        h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
+        return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))
 
     def _dropped(self, run: _Runner, x: Any, part: str) -> Any:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
@@ -220,8 +222,7 @@ def patches(
         sizes = per_axis(where, "size", size, len(x.shape) - 2)
         if any(s % p != 0 for s, p in zip(x.shape[1:-1], sizes, strict=True)):
             raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
-        x = ops.space_to_depth(x, sizes)
-        return x.reshape(x.shape[0], prod(x.shape[1:-1]), x.shape[-1])
+        return merged(ops.space_to_depth(x, sizes), 1, len(sizes) + 1)
 
     def init_(key: Array, x: Any) -> tuple[dict, dict]:
         return through.init(key, jax.eval_shape(cut, x))

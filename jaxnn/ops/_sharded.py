@@ -1,5 +1,6 @@
 """Where results lie on a mesh whose axes are Explicit: JAX asks there, where an Auto mesh lets the compiler choose."""
 
+from math import prod
 from typing import Any
 
 import jax
@@ -54,6 +55,21 @@ def placed_as(x: Array, like: Any) -> Array:
     sharding = like.sharding if isinstance(like, jax.ShapeDtypeStruct) else jax.typeof(like).sharding
     mesh = None if sharding is None or not sharding.mesh.explicit_axes else sharding.mesh
     return x if mesh is None else _moved(x, mesh, list(sharding.spec))
+
+
+def fitting(b: Array, a: Array) -> Array:
+    """b, to be added to or multiplied with a: of its rank, on an Explicit mesh sharded as a is."""
+    mesh = explicit_mesh(a, b)
+    return (
+        b if mesh is None else _moved(b, mesh, [None if n == 1 else s for n, s in zip(b.shape, spec(a), strict=True)])
+    )
+
+
+def merged(x: Array, start: int, stop: int) -> Array:
+    """x with the axes from `start` to `stop` - 1 as one, which on an Explicit mesh is sharded as the first of them."""
+    for axis in range(start + 1, stop):
+        x = gathered(x, axis)
+    return x.reshape(*x.shape[:start], prod(x.shape[start:stop]), *x.shape[stop:])
 
 
 def spec(x: Array) -> tuple[Any, ...]:

@@ -97,8 +97,11 @@ def attention(
         check_implementation("attention", implementation, causal, window, unknown)
         return _from_jax(implementation, q, k, v, masks, bias, causal, window, lengths, scale)
     wide = param_dtype(q)
-    grouped = q.reshape(n, t, kv, heads // kv, d)
-    scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide, precision).reshape(shape)
+    if kv == heads:
+        scores = wide_einsum("nthd,nshd->nhts", q, k, wide, precision)
+    else:
+        grouped = q.reshape(n, t, kv, heads // kv, d)
+        scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide, precision).reshape(shape)
     scores = scores * jnp.asarray(d**-0.5 if scale is None else scale, wide)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
@@ -110,11 +113,15 @@ def attention(
     if rules:
         scores = jnp.where(reduce(jnp.logical_and, rules), scores, -jnp.inf)
     share = _softmax_or_nothing(scores)
-    if drops:
+    if drops and key is not None:
         share = _dropped(share, dropout, key)
-    share = share.astype(v.dtype).reshape(n, kv, heads // kv, t, s)
-    y = wide_einsum("nkgts,nske->ntkge", share, v, wide, precision)
-    return y.reshape(n, t, heads, v.shape[-1]).astype(q.dtype)
+    share = share.astype(v.dtype)
+    if kv == heads:
+        y = wide_einsum("nhts,nshe->nthe", share, v, wide, precision)
+    else:
+        y = wide_einsum("nkgts,nske->ntkge", share.reshape(n, kv, heads // kv, t, s), v, wide, precision)
+        y = y.reshape(n, t, heads, v.shape[-1])
+    return y.astype(q.dtype)
 
 
 def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
@@ -150,10 +157,10 @@ def _from_jax(
         raise wrong_type("attention", "float16 or bfloat16 with implementation='cudnn'", q)
     left, right = (None, None) if window is None else window
     causal = causal or right == 0
-    if left is None and (right is None or causal):
-        local = None
-    else:
-        local = tuple(UNBOUNDED if limit is None else limit for limit in (left, 0 if causal else right))
+    local = None
+    if left is not None or (right is not None and not causal):
+        right = 0 if causal else right
+        local = (UNBOUNDED if left is None else left, UNBOUNDED if right is None else right)
     over = (q.shape[1], k.shape[1])
     full = [None if x is None else jnp.broadcast_to(x, (*x.shape[:2], *over)) for x in (bias, *masks)]
     with jax.numpy_dtype_promotion("standard"):
@@ -281,7 +288,7 @@ def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
     if jnp.shape(cos) != jnp.shape(sin) or jnp.shape(cos) not in ((t, r // 2), (n, t, r // 2)) or r > d:
         raise invalid("rotary", f"cos and sin of shape [{t}, r / 2] or [{n}, {t}, r / 2] with r <= {d}", (cos, sin))
     wide = param_dtype(x)
-    cos, sin = (jnp.asarray(v, wide).reshape(-1, t, 1, r // 2) for v in (cos, sin))
+    cos, sin = (jnp.asarray(v, wide).reshape(*jnp.shape(v)[:-2] or (1,), t, 1, r // 2) for v in (cos, sin))
     turned, rest = x[..., :r].astype(wide), x[..., r:]
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, -1)
     pair = a * cos - b * sin, a * sin + b * cos

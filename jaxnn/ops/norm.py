@@ -1,5 +1,6 @@
 """Normalisation: by batch statistics, and of each example by itself."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -8,6 +9,7 @@ from jax import Array
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.ops._sharded import fitting
 
 
 def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:
@@ -33,6 +35,8 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
 def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Array | None, bias: Array | None) -> Array:
     """(x - mean) / sqrt(var + eps) · scale + bias over the last axis, computed in the statistics' dtype, in x's dtype.
 
+    PyTorch's and Keras's functions of this name divide by a norm instead: that is `lp_normalize`.
+
     >>> normalize(jnp.array([[3.0]]), jnp.ones(1), jnp.full(1, 4.0), 0.0, None, None).item()
     1.0
     """
@@ -40,6 +44,44 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     factor = factor if scale is None else factor * scale.astype(var.dtype)
     wide = x.astype(mean.dtype)
     return _scaled(wide - _fitted(mean, wide), factor, bias).astype(x.dtype)
+
+
+def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, eps: float | Array = 1e-12) -> Array:
+    """Division by the p-norm along `axis`, [...] -> [...].
+
+        y = x / max(|x|_p, eps),    |x|_p = (Σ |x_i|^p)^(1/p), or max |x_i| for p = inf
+
+    Computed in at least float32, from x over its largest entry: nothing overflows. A row of zeros gives zeros, and gets
+    no gradient.
+
+    Args:
+      p: a Python number >= 1, or inf.
+      axis: the axis or axes of a vector.
+      eps: the least norm that is divided by, > 0. A row with a norm below it has a gradient of 1 / eps.
+
+    Raises ValueError for another p, TypeError for an x that is not floating.
+
+    Differences: as PyTorch's `normalize`, whose axis is 1 by default and whose gradient at 0 is 1 / eps; Keras's
+    `normalize` has this axis.
+
+    >>> lp_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
+    [[0.6..., 0.8...], [0.0, 0.0]]
+    """
+    x = floating("lp_normalize", x)
+    if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
+        raise invalid("lp_normalize", "p to be a number >= 1, or inf", describe(p))
+    wide = x.astype(param_dtype(x))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis, keepdims=True, initial=0))
+    zero = largest == 0
+    scale = jnp.where(zero, 1, largest)
+    direction = wide / scale
+    size = jnp.abs(direction)
+    if p == math.inf:
+        norm = jnp.max(size, axis, keepdims=True, initial=0)
+    else:
+        norm = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True)) ** (1 / p)
+    y = direction / jnp.maximum(norm, jnp.asarray(eps, wide.dtype) / scale)
+    return jnp.where(zero, 0, y).astype(x.dtype)
 
 
 def layer_norm(
@@ -241,4 +283,4 @@ def _scaled(y: Array, scale: Array | None, bias: Array | None) -> Array:
 def _fitted(v: Array, x: Array) -> Array:
     """v with x's rank, its axes the last, and x's dtype."""
     v = jnp.asarray(v)
-    return v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape)
+    return fitting(v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape), x)

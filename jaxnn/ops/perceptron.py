@@ -29,6 +29,8 @@ def perceptron_update(
 
     Returns the mistakes as int32, before the update that each of them caused; 0 is convergence.
 
+    The product is of the highest precision of the platform: its sign is the prediction.
+
     Raises TypeError for dtypes and ValueError for shapes that do not fit.
 
     Rosenblatt, The Perceptron, 1958. As scikit-learn's Perceptron without shuffling, whose mistakes include y x = 0 on
@@ -61,7 +63,7 @@ def perceptron_update(
     def one(carry: tuple[Array, Array, Array], example: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
         w, b, mistakes = carry
         x, y = example
-        error = y - (x @ w + b >= 0).astype(w.dtype)
+        error = y - (jnp.matmul(x, w, precision=jax.lax.Precision.HIGHEST) + b >= 0).astype(w.dtype)
         return (w + rate * jnp.outer(x, error), b + rate * error, mistakes + (error != 0).astype(jnp.int32)), None
 
     start = (w, b.astype(w.dtype), jnp.zeros(w.shape[1], jnp.int32))

@@ -16,7 +16,7 @@ from jaxnn._inputs import floating, param_dtype
 from jaxnn._platform import local_cpu
 from jaxnn.ops._bilinear import equally_varying
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
-from jaxnn.ops._sharded import explicit_mesh, gathered, placed_as
+from jaxnn.ops._sharded import explicit_mesh, fitting, gathered, placed_as
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.ops.conv import conv
 
@@ -261,7 +261,7 @@ def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precis
         a = wide_einsum("ad,dk->ak", x.reshape(n * t, d), w_x, wide, precision).reshape(n, t, w_x.shape[1])
     else:
         a = wide_einsum("ntd,dk->ntk", x, w_x, wide, precision)
-    return a if b is None else a + jnp.asarray(b).astype(wide).reshape(1, 1, -1)
+    return a if b is None else a + fitting(jnp.asarray(b).astype(wide).reshape(1, 1, -1), a)
 
 
 def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
@@ -278,7 +278,7 @@ def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | No
         if counts is not None:
             new = jax.tree.map(lambda new, old: jnp.where(counts, new, old), new, carry)
             y = jnp.where(counts, y, jnp.zeros((), y.dtype))
-        return new, y.astype(x.dtype)
+        return jax.tree.map(placed_as, new, carry), y.astype(x.dtype)
 
     carry = jax.tree.map(lambda c: equally_varying(a, c)[1], carry)
     a = jnp.moveaxis(a, 1, 0)
