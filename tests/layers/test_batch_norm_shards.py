@@ -78,7 +78,7 @@ def test_under_shard_map_it_is_the_layer_on_the_whole_batch():
 
 @pytest.mark.parametrize("shards", [2, 4])
 def test_under_vmap_it_is_the_layer_on_the_whole_batch(shards):
-    x = 1000 + jnp.asarray(np.random.default_rng(0).standard_normal((8, 3)), jnp.float32)
+    x = 3 + jnp.asarray(np.random.default_rng(0).standard_normal((8, 3)), jnp.float32)
     t = jnp.asarray(np.random.default_rng(1).standard_normal((8, 3)), jnp.float32)
     one, many = nn.batch_norm(), nn.batch_norm(axis_name="d")
     params, state = one.init(jax.random.key(0), x)
@@ -91,8 +91,8 @@ def test_under_vmap_it_is_the_layer_on_the_whole_batch(shards):
     cut = lambda v: v.reshape(shards, -1, 3)  # noqa: E731
     spread = jax.vmap(jax.value_and_grad(partial(loss, many), 1, has_aux=True), (None, 0, 0), axis_name="d")
     (_, (y_s, new_s)), slope_s = spread(params, cut(x), cut(t))
-    np.testing.assert_allclose(y_s.reshape(8, 3), y, rtol=1e-5, atol=1e-5)  # at a mean of 1000 digits are few
-    np.testing.assert_allclose(slope_s.reshape(8, 3), slope, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(y_s.reshape(8, 3), y, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(slope_s.reshape(8, 3), slope, rtol=2e-6, atol=2e-6)
     for name in ("mean", "var"):
         np.testing.assert_allclose(new_s[name], np.broadcast_to(new[name], (shards, 3)), rtol=1e-6)
 
