@@ -36,6 +36,7 @@ from jaxnn.activations import (
 from jaxnn.capture import Tap, capture
 from jaxnn.combinators import cast, parallel, remat, repeat, residual, serial, time_distributed
 from jaxnn.compiler import compiler_options
+from jaxnn.export import export
 from jaxnn.layer import Layer, call, layer, lift, stateless
 from jaxnn.layers import (
     adaptive_avg_pool,
@@ -166,6 +167,7 @@ __all__ = [
     "embed",
     "encoder_block",
     "ensemble",
+    "export",
     "fit",
     "flat",
     "flatten",

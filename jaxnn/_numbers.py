@@ -82,16 +82,25 @@ def weight(w: float | Array, t: Array, dtype: DTypeLike) -> Array:
     return -jnp.expm1(t * (math.log1p(-w) if w < 1 else -math.inf))
 
 
-def check_number(name: str, argument: str, value: Any, low: float = 0.0, below: float = math.inf) -> None:
-    """Raise unless `value` is a number in [low, below) or a scalar array of real numbers."""
+def check_number(
+    name: str, argument: str, value: Any, low: float = 0.0, below: float = math.inf, ends: str = "[)"
+) -> None:
+    """Raise unless `value` is a number from low to below or a scalar array of real numbers.
+
+    Args:
+      ends: the interval's: "[" and "]" belong to it, "(" and ")" do not.
+    """
     number_type = isinstance(value, int | float | jax.Array | np.ndarray | np.generic) and not isinstance(value, bool)
     if not number_type or not any(jnp.issubdtype(jnp.result_type(value), kind) for kind in (jnp.floating, jnp.integer)):
         fix = "Schedule it with optax.inject_hyperparams." if callable(value) else "Pass a float."
         raise wrong_type(name, f"{argument} to be a real number", describe(value), fix)
     if np.ndim(value):
         raise invalid(name, f"{argument} to be a scalar", value, "Sweep over values with jax.vmap.")
-    if known(value) and not low <= float(value) < below:
-        raise invalid(name, f"{argument} in [{low:g}, {below:g})", repr(float(value)), "Pass a number in that range.")
+    if known(value):
+        v = float(value)
+        if not ((low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))):
+            expected = f"{argument} in {ends[0]}{low:g}, {below:g}{ends[1]}"
+            raise invalid(name, expected, repr(v), "Pass a number in that range.")
 
 
 def check_decay(name: str, argument: str, value: Any) -> None:

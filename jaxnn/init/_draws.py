@@ -89,8 +89,7 @@ def truncated_normal(
     if _is_number(lower) and _is_number(upper) and not lower < upper:
         raise invalid("truncated_normal", "lower < upper", f"lower={lower} and upper={upper}", "They count in stddev.")
     stddev = _scalar("truncated_normal", "stddev", stddev, wide)
-    lower = _scalar("truncated_normal", "lower", lower, wide, least=-np.inf)
-    upper = _scalar("truncated_normal", "upper", upper, wide, least=-np.inf)
+    lower, upper = _bound("lower", lower, wide), _bound("upper", upper, wide)
     draw = jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)
     return draw(key, shape, wide).astype(dtype)
 
@@ -267,16 +266,25 @@ def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[i
     return shape, dtype, dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
-def _scalar(where: str, name: str, value: Any, dtype: np.dtype, least: float = 0.0) -> Any:
+def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
     """`value` as a number, or as a scalar of `dtype` if it is an array: only the value of a number is known."""
     if _is_number(value):
-        if not value >= least:
-            raise invalid(where, f"{name} >= {least:g}", str(value))
+        if not value >= 0:
+            raise invalid(where, f"{name} >= 0", str(value))
+        if value == np.inf:
+            raise invalid(where, f"{name} to be finite", str(value))
         return float(value)
     if not hasattr(value, "dtype") or jnp.shape(value) != ():
         raise wrong_type(where, f"{name} to be a number", value)
     return jnp.asarray(value, dtype)
 
 
+def _bound(name: str, value: Any, dtype: np.dtype) -> Any:
+    """A bound of `truncated_normal`, which may be infinite."""
+    if _is_number(value) and np.isnan(value):
+        raise invalid("truncated_normal", f"{name} to be a number of standard deviations", str(value))
+    return float(value) if _is_number(value) else _scalar("truncated_normal", name, value, dtype)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number)
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import init as initializers
@@ -11,9 +12,16 @@ from jaxnn.init._presets import PRESETS
 
 
 def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bool], fix: str = "") -> None:
-    """Raises where a Python or NumPy number is out of range, and for what is no number at all; arrays pass."""
-    static = isinstance(value, int | float | np.number) or not hasattr(value, "dtype")
-    if static and not (isinstance(value, int | float | np.number) and fits(value)):
+    """Raises for a Python or NumPy number that is out of range or not finite, and for what is no real number at all.
+
+    Arrays of real numbers pass: their values may be traced.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
+    if number or not hasattr(value, "dtype"):
+        good = number and np.isfinite(value) and fits(value)
+    else:
+        good = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+    if not good:
         raise invalid(where, expected, describe(value), fix)
 
 

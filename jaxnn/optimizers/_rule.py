@@ -80,6 +80,12 @@ def ema_square(mean: Array, g: Array, w: float | Array) -> Array:
     return ema(mean, square(bounded(g)), w) + nan_of(g)
 
 
+def far_ema(mean: Array, x: Array, w: float | Array) -> Array:
+    """`ema` of numbers of any size, [...], [...] -> [...]: their difference may overflow, their mean does not."""
+    near = ema(mean, x, w)
+    return jnp.where(jnp.isfinite(near), near, number(1.0 - w, mean) * mean + number(w, mean) * x)
+
+
 def over(x: Array, y: Array) -> Array:
     """x / y, [...], [...] -> [...], for a real y and an x that may be complex."""
     return x / y.astype(x.dtype)
@@ -88,13 +94,29 @@ def over(x: Array, y: Array) -> Array:
 def over_root(x: Array, y: Array) -> Array:
     """x / sqrt(y), [...], [...] -> [...], for a real y >= 0 and an x that may be complex; 0 / 0 is 0.
 
-    XLA makes x · rsqrt(y) of a bare quotient, on a CPU a root, a division and a product; the smallest number, added to
-    the root, leaves the division alone. No root but that of 0 is small enough to feel it.
+    XLA makes x · rsqrt(y) of a bare quotient, on a CPU a root, a division and a product; `floored` leaves the division
+    alone.
 
     >>> over_root(jnp.array([3.0, 0.0]), jnp.array([4.0, 0.0])).tolist()
     [1.5, 0.0]
     """
-    return over(x, jnp.sqrt(y) + float(jnp.finfo(y.dtype).tiny))
+    return over(x, floored(jnp.sqrt(y)))
+
+
+def floored(root: Array) -> Array:
+    """`root`, a square root, but at least that of the smallest number, 1e-19 in float32, [...] -> [...].
+
+    No root but that of 0 is below. It is of 0 where squares underflowed, too, and over it a gradient of 1e-20 would
+    make a step of 1e17.
+    """
+    return jnp.maximum(root, float(jnp.finfo(root.dtype).tiny) ** 0.5)
+
+
+def plus_eps(root: Array, eps: Any, factor: Any = 1.0) -> Array:
+    """root + factor · eps, [...] -> [...], the divisor of an update: above 0 with an eps of 0, too."""
+    if known(eps) and eps == 0:
+        return floored(root)
+    return root + (epsilon(eps, root) if known(factor) else epsilon(eps, root) * number(factor, root))
 
 
 # ---- checks: static facts only; the value of an array is never looked at

@@ -7,7 +7,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._numbers import check_decay, check_number, complement, ema, number
+from jaxnn._numbers import check_decay, check_number, complement, ema, known, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import bounded, check_style, ema_square, epsilon, real_f32, square
 
@@ -60,9 +60,11 @@ def adadelta(
     def step(g: Array, s: dict[str, Array], p: Any, t: Array) -> tuple[Array, dict[str, Array]]:
         e_g, e = ema_square(s["e_g"], g, w), epsilon(eps, s["e_g"])
         g = bounded(g)
-        e_x = ema(s["e_x"], (s["e_x"] + e) * (square(g) / (e_g + e)), w)
+        tiny = float(jnp.finfo(e_g.dtype).tiny)
+        divisor = jnp.maximum(e_g, tiny) if known(eps) and eps == 0 else e_g + e
+        e_x = ema(s["e_x"], (s["e_x"] + e) * (square(g) / divisor), w)
         # δ from the new e_x, solved for the old: XLA writes the new over the old, and to read that afterwards is a copy
-        keep, tiny = number(1.0 - w, e_g), float(jnp.finfo(e_g.dtype).tiny)
+        keep = number(1.0 - w, e_g)
         ratio = jnp.sqrt(e_x + keep * e) / jnp.sqrt(keep * (e_g + e) + number(w, e_g) * square(g) + tiny)
         return ratio.astype(g.dtype) * g, {"e_g": e_g, "e_x": e_x}
 

@@ -40,7 +40,8 @@ def adagrad(
 
     As optax, but for the keywords. Unlike optax: the slot `sum_of_squares` is real and at least float32, since a sum in
     bfloat16 stops growing at 256 times a square; a finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, as its
-    square would overflow and stop the coordinate for good. PyTorch's lr_decay is a schedule.
+    square would overflow and stop the coordinate for good, and so would the sum, which ends at the largest number.
+    PyTorch's lr_decay is a schedule.
 
     Duchi, Hazan, Singer, Adaptive Subgradient Methods for Online Learning and Stochastic Optimization, 2011.
 
@@ -55,6 +56,7 @@ def adagrad(
 
     def step(g: Array, s: dict[str, Array], p: Any, t: Array) -> tuple[Array, dict[str, Array]]:
         total = s["sum_of_squares"] + square(bounded(g)) + nan_of(g)
+        total = jnp.minimum(total, float(jnp.finfo(total.dtype).max))  # else it would divide by inf, for good
         added = epsilon(eps, total)
         root = jnp.sqrt(total + added) if eps_in_sqrt else jnp.sqrt(total) + added
         return over(bounded(g), jnp.where(total == 0, 1, root)), {"sum_of_squares": total}

@@ -18,8 +18,8 @@ from jaxnn.optimizers._rule import (
     check_flag,
     check_style,
     ema_square,
-    epsilon,
     over,
+    plus_eps,
     real_f32,
     zeros_f32,
 )
@@ -48,7 +48,7 @@ def adam(
     Args:
       learning_rate: lr >= 0, or a schedule (count from 0 -> rate).
       b1, b2: in [0, 1); an array is held half a spacing of its dtype below 1, so a bfloat16 0.999 stays finite.
-      eps: >= 0, outside the root; at 0 a gradient of 0 gives NaN.
+      eps: >= 0, outside the root; at 0 a gradient of 0 gives 0, NaN in optax and PyTorch.
       eps_root: >= 0, inside the root; above 0 where update is differentiated, as √ has no slope at 0.
       mu_dtype: of the slot `mu`; None is the parameter's, but at least float32. The slot `nu` is real.
       style: whose numbers: "optax" and "torch" are the formula above, "keras" adds eps before √v is corrected,
@@ -234,10 +234,8 @@ def _adam(
             root = second_moment(c._replace(of_nu=1.0), new["nu_max"], eps_root)
         else:
             root = second_moment(c, new["nu"], eps_root)
-        added = epsilon(eps, root)
-        if early_eps:
-            added = added * jnp.sqrt(number(c.of_nu, root))
-        return over(first_moment(c, new["mu"], g), root + added), new
+        divisor = plus_eps(root, eps, jnp.sqrt(c.of_nu) if early_eps else 1.0)
+        return over(first_moment(c, new["mu"], g), divisor), new
 
     slots: Slots = {"mu": partial(zeros_f32, dtype=mu_dtype), "nu": real_f32}
     if largest:

@@ -8,9 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._numbers import check_decay, check_number, complement, ema, number, weight
+from jaxnn._numbers import check_decay, check_number, complement, number, weight
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import epsilon, over, real_f32, zeros_f32
+from jaxnn.optimizers._rule import epsilon, far_ema, nan_of, over, real_f32, zeros_f32
 
 
 def adamax(
@@ -30,7 +30,7 @@ def adamax(
     Args:
       learning_rate: lr >= 0, or a schedule (count from 0 -> rate).
       b1, b2: in [0, 1); an array is held half a spacing of its dtype below 1, so a bfloat16 0.999 stays finite.
-      eps: >= 0; at 0 a coordinate without any gradient so far gives NaN.
+      eps: >= 0; at 0 a coordinate without any gradient so far stays where it is.
       weight_decay, mask, decoupled: as in `adam`.
 
     Raises ValueError for an argument out of range, TypeError for one of another kind.
@@ -54,12 +54,15 @@ def adamax(
         return 1.0 / weight(w1, t, dtype)
 
     def step(g: Array, s: dict[str, Array], p: Any, of_mu: Array) -> tuple[Array, dict[str, Array]]:
-        mu = ema(s["mu"], g, w1)
+        mu = far_ema(s["mu"], g, w1)
         # b2 u as u - (1 - b2) u: the float32 of b2 is off by 1e-8, each step anew
         faded = s["nu"] - number(w2, s["nu"]) * s["nu"]
-        size = jnp.abs(g)
+        size = jnp.minimum(jnp.abs(g), float(jnp.finfo(faded.dtype).max)) + nan_of(g)
         nu = jnp.maximum(faded, size + epsilon(eps, size))
-        return over(number(of_mu, mu) * mu, nu), {"mu": mu, "nu": nu}
+        # Both are scaled exactly: 1 / nu, by which XLA may multiply, is 0 for a nu near the largest number.
+        scale = jnp.where(nu > 1, 2.0**-24, 1.0).astype(nu.dtype)
+        divisor = jnp.where(nu == 0, 1.0, nu * scale)
+        return over(number(of_mu, mu) * (mu * scale.astype(mu.dtype)), divisor), {"mu": mu, "nu": nu}
 
     decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}
     slots = {"mu": zeros_f32, "nu": real_f32}

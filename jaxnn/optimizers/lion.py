@@ -8,9 +8,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._numbers import check_decay, complement, ema
+from jaxnn._numbers import check_decay, complement
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import check_dtype, nan_of, zeros_f32
+from jaxnn.optimizers._rule import check_dtype, far_ema, nan_of, zeros_f32
 
 
 def lion(
@@ -54,8 +54,9 @@ def lion(
     w1, w2 = complement(b1), complement(b2)
 
     def step(g: Array, s: dict[str, Array], p: Any, t: Array) -> tuple[Array, dict[str, Array]]:
-        mu = ema(s["mu"], g, w2)
-        return jnp.sign(ema(s["mu"], g, w1)) + nan_of(g).astype(g.dtype), {"mu": mu}
+        mu = far_ema(s["mu"], g, w2)
+        bad = nan_of(g) + nan_of(s["mu"])
+        return jnp.sign(far_ema(s["mu"], g, w1)) + bad.astype(g.dtype), {"mu": mu}
 
     decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}
     slots = {"mu": partial(zeros_f32, dtype=mu_dtype)}

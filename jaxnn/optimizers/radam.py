@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxnn._numbers import check_decay, check_number, complement, ema, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._moments import Corrections, corrections, first_moment, second_moment
-from jaxnn.optimizers._rule import bounded, check_flag, ema_square, epsilon, over, real_f32, zeros_f32
+from jaxnn.optimizers._rule import bounded, check_flag, ema_square, over, plus_eps, real_f32, zeros_f32
 
 
 class _Shared(NamedTuple):
@@ -73,7 +73,7 @@ def radam(
         mu = ema(s["mu"], g, w1)
         m, root = first_moment(c, mu, g), second_moment(c, nu, eps_root)
         # the factor waits as 1: nan_of a bad gradient is in nu, and must show in m̂ alone, too
-        whole = jnp.where(shared.adaptive, (root + epsilon(eps, root)) / shared.rectification, 1.0 + 0.0 * nu)
+        whole = jnp.where(shared.adaptive, plus_eps(root, eps) / shared.rectification, 1.0 + 0.0 * nu)
         return over(m, whole), {"mu": mu, "nu": nu}
 
     decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}

@@ -21,6 +21,7 @@ from jaxnn.optimizers._rule import (
     nan_of,
     over,
     over_root,
+    plus_eps,
     rate,
     real_f32,
     square,
@@ -55,7 +56,7 @@ def rmsprop(
     Args:
       learning_rate: lr >= 0, or a schedule (count from 0 -> rate).
       decay: in [0, 1); an array is held half a spacing of its dtype below 1, so a bfloat16 0.999 stays finite.
-      eps: >= 0; at 0 a gradient of 0 gives 0 inside the root, NaN outside.
+      eps: >= 0; at 0 a gradient of 0 gives 0, NaN in optax and PyTorch.
       initial_scale: >= 0, v at the start: 0 in PyTorch, 1 in TensorFlow 1.
       eps_in_sqrt: sqrt(v + eps), or sqrt(v) + eps.
       centered: divide by the standard deviation; slots `mu` and `var`. Otherwise the slot is `nu`.
@@ -125,7 +126,7 @@ def rmsprop(
         v = number(shared["of_v"], v) * v
         e = epsilon(eps, v)
         in_root = eps_in_sqrt and not torch
-        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), jnp.sqrt(v) + e)
+        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), plus_eps(jnp.sqrt(v), eps))
         if momentum is None:
             return direction, new
         mu, scaled = number(momentum, g), direction if torch else number(shared["lr"], g) * direction

@@ -9,8 +9,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, wrong_type
-from jaxnn._numbers import check_number, number, wide
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._numbers import check_number, known, number, wide
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import nan_of, real, zeros_f32
 
@@ -36,7 +36,7 @@ def rprop(
       learning_rate: > 0, the first Δ; a number, as Rprop finds its own steps.
       eta_minus: in [0, 1).
       eta_plus: >= 1.
-      min_step_size, max_step_size: bounds of Δ once it has moved.
+      min_step_size, max_step_size: bounds of Δ once it has moved, 0 <= min_step_size <= max_step_size > 0.
       weight_decay, mask, decoupled: as in `adam`; the decoupled decay is learning_rate λ p.
 
     Raises ValueError for an argument out of range, TypeError for one of another kind and for a schedule.
@@ -57,14 +57,16 @@ def rprop(
     if callable(learning_rate):
         fix = "Rprop finds its own steps: pass the first."
         raise wrong_type("rprop", "learning_rate to be a number", describe(learning_rate), fix)
-    for argument, value, low, below in (
-        ("learning_rate", learning_rate, 0.0, math.inf),
-        ("eta_minus", eta_minus, 0.0, 1.0),
-        ("eta_plus", eta_plus, 1.0, math.inf),
-        ("min_step_size", min_step_size, 0.0, math.inf),
-        ("max_step_size", max_step_size, 0.0, math.inf),
+    for argument, value, low, below, ends in (
+        ("learning_rate", learning_rate, 0.0, math.inf, "()"),
+        ("eta_minus", eta_minus, 0.0, 1.0, "[)"),
+        ("eta_plus", eta_plus, 1.0, math.inf, "[)"),
+        ("min_step_size", min_step_size, 0.0, math.inf, "[)"),
+        ("max_step_size", max_step_size, 0.0, math.inf, "()"),
     ):
-        check_number("rprop", argument, value, low=low, below=below)
+        check_number("rprop", argument, value, low, below, ends)
+    if known(min_step_size) and known(max_step_size) and min_step_size > max_step_size:
+        raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", repr(min_step_size))
 
     def start(p: Any) -> Array:
         first = jnp.full_like(p, learning_rate, dtype=real(wide(p.dtype)))

@@ -69,6 +69,7 @@ ALLOWED = {
     "layer": BASE | {"_padded"},
     "combinators": BASE | {"_padded", "layer"},
     "capture": BASE | {"layer"},
+    "export": BASE | {"layer"},
     "summary": BASE | {"_flops", "layer", "capture"},
     "layers": BASE | {"_padded", "_platform", "layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},

@@ -6,9 +6,24 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adam, adamw, lion, radam, rmsprop, rprop, sgd
+from jaxnn import optimizers
+from jaxnn.optimizers import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    amsgrad,
+    lion,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 
 LR = 0.01
+WRAPPERS = {"by_path", "compensated", "flat", "quantized", "stochastic_rounding"}
 
 
 def plain(g, s, p, t):
@@ -348,3 +363,75 @@ def test_a_mask_of_globs_names_the_paths_it_misses():
     assert str(excinfo.value) == (
         "adamw: expected the mask of weight decay to match some of block/b, block/w, got '*/scale'."
     )
+
+
+UNREAL = [np.nan, np.inf, -np.inf, -1.0]
+WRONG = [True, "0.1", 1j, None]
+# optimizer -> its numeric arguments, None where None leaves it out, and the interval that each must be in
+RANGES = {
+    adadelta: {"learning_rate": "[0, inf)", "rho": "[0, 1)", "eps": "[0, inf)"},
+    adagrad: {"learning_rate": "[0, inf)", "initial_accumulator_value": "[0, inf)", "eps": "[0, inf)"},
+    adam: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
+    adamax: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)"},
+    adamw: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "weight_decay": "[0, inf)"},
+    amsgrad: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
+    lion: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)"},
+    nadam: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
+    radam: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)", "threshold": "[4, inf)"},
+    rmsprop: {"decay": "[0, 1)", "eps": "[0, inf)", "initial_scale": "[0, inf)", "momentum": "[0, 1)"},
+    rprop: {
+        "learning_rate": "(0, inf)",
+        "eta_minus": "[0, 1)",
+        "eta_plus": "[1, inf)",
+        "min_step_size": "[0, inf)",
+        "max_step_size": "(0, inf)",
+    },
+    sgd: {"learning_rate": "[0, inf)", "momentum": "[0, 1)", "dampening": "[0, 1]"},
+}
+ARGUMENTS = [(f, argument, interval) for f, ranges in RANGES.items() for argument, interval in ranges.items()]
+
+
+def test_every_numeric_argument_has_its_range_here():
+    assert {f.__name__ for f in RANGES} == set(optimizers.__all__) - WRAPPERS
+
+
+@pytest.mark.parametrize(("f", "argument", "interval"), ARGUMENTS, ids=[f"{f.__name__} {a}" for f, a, _ in ARGUMENTS])
+def test_an_argument_out_of_its_range_is_refused(f, argument, interval):
+    beside = {"learning_rate": LR} | ({"momentum": 0.9} if argument == "dampening" else {})
+    low, high = (float(end) for end in interval[1:-1].split(", "))
+    outside = [*UNREAL, low - 0.5, high + 0.5] + [low] * (interval[0] == "(") + [high] * (interval[-1] == ")")
+    for value in (*outside, np.float32(outside[-1])):
+        with pytest.raises(ValueError) as caught:
+            f(**(beside | {argument: value}))
+        text = f"{f.__name__}: expected {argument} in {interval}, got {float(value)!r}. {RANGE}"
+        assert str(caught.value) == text
+    for value in WRONG[: 3 if argument in ("momentum", "weight_decay") else 4]:
+        with pytest.raises(TypeError) as caught:
+            f(**(beside | {argument: value}))
+        assert str(caught.value).startswith(f"{f.__name__}: expected {argument} to be a real number, got {value!r}. ")
+    for value in (jnp.asarray(low), jnp.asarray(-1.0), np.float32(max(low, 0.5))):  # of an array the value is not known
+        f(**(beside | {argument: value}))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (
+            lambda: sgd(LR, dampening=0.5),
+            "sgd: expected momentum with dampening=0.5, got None. Set momentum, or leave dampening 0.",
+        ),
+        (
+            lambda: sgd(LR, 0.9, dampening=5.0),
+            f"sgd: expected dampening in [0, 1], got 5.0. {RANGE}",
+        ),
+        (
+            lambda: rprop(LR, min_step_size=2.0, max_step_size=1.0),
+            "rprop: expected min_step_size <= max_step_size, 1.0, got 2.0.",
+        ),
+    ],
+    ids=["dampening alone", "dampening", "bounds"],
+)
+def test_arguments_that_do_not_go_together(make, text):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value) == text

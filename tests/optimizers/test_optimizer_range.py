@@ -101,3 +101,69 @@ def test_hyper_parameters_rounded_to_16_bits_stay_finite(make, kind):
         assert finite(u, state)
         assert u[0] == 0
         assert u[1] < 0 < u[2]
+
+
+# ---- in float64 the same rules have room to spare
+
+SCALED = {  # the update does not depend on the gradient's scale: it is that of float64, and no step beyond these
+    "adam": (adam(RATE, eps=0.0), 3.0),
+    "adam keras": (adam(RATE, eps=0.0, style="keras"), 3.0),
+    "amsgrad": (amsgrad(RATE, eps=0.0), 3.0),
+    "nadam": (nadam(RATE, eps=0.0), 3.0),
+    "adamax": (adamax(RATE), 1.0),
+    "adamax of nothing": (adamax(RATE, eps=0.0), 1.0),
+    "adagrad": (adagrad(RATE), 1.0),
+    "rmsprop": (rmsprop(RATE, eps=0.0), 3.2),
+    "rmsprop outside": (rmsprop(RATE, eps=0.0, eps_in_sqrt=False), 3.2),
+    "rmsprop centered": (rmsprop(RATE, eps=0.0, centered=True), 3.4),
+    "adadelta": (adadelta(RATE), 1.0),
+    "adadelta of nothing": (adadelta(RATE, eps=0.0), 1.0),
+    "lion": (lion(RATE, weight_decay=0.0), 1.0),
+    "rprop": (rprop(RATE), 4.0),
+}
+
+
+def updates(opt, gradients, dtype):
+    update, state, found = jax.jit(opt.update), opt.init(jnp.zeros(1, dtype)), []
+    for g in gradients:
+        u, state = update(jnp.full(1, g, dtype), state)
+        found.append(u[0])
+    return np.array(found, np.float64)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-15, 1e18, 1e30, 3e38])
+@pytest.mark.parametrize(("opt", "largest"), SCALED.values(), ids=SCALED)
+def test_a_constant_gradient_of_any_size_moves_as_in_float64(opt, largest, size):
+    signs = np.array([1, 1, 1, -1, -1, -1, 1, -1.0])
+    got = updates(opt, signs * size, jnp.float32)
+    with jax.enable_x64(True):
+        want = updates(opt, signs * size, jnp.float64)
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5 * np.abs(want).max())
+    assert np.abs(got).max() <= largest * RATE * (1 + 1e-6)
+
+
+@pytest.mark.parametrize(("opt", "largest"), SCALED.values(), ids=SCALED)
+def test_no_gradient_however_small_makes_a_large_step(opt, largest):
+    g = jnp.array([0.0, 2e-38, 1e-30, 1e-20, 1e-19, -1e-19])  # their squares are 0 in float32, or nearly
+    state = opt.init(jnp.zeros(6))
+    for _ in range(3):
+        u, state = opt.update(g, state)
+        assert finite(u, state)
+        assert u[0] == 0
+        assert np.abs(u).max() <= largest * RATE * (1 + 1e-6)
+        assert np.all(u[1:5] <= 0)
+        assert u[5] >= 0
+
+
+@pytest.mark.parametrize("opt", [adamax(RATE), lion(RATE, weight_decay=0.0)], ids=["adamax", "lion"])
+def test_a_mean_of_the_largest_numbers_does_not_overflow(opt):
+    state, update = opt.init(jnp.zeros(2)), jax.jit(opt.update)
+    for g in (*[3.4e38] * 40, *[-3.4e38] * 40, 1.0, -1.0):
+        u, state = update(jnp.array([g, -g]), state)
+        assert finite(u, state)
+        assert np.abs(u).max() <= 1.001 * RATE
+
+
+def test_the_sum_of_adagrad_ends_at_the_largest_number():
+    got = updates(adagrad(RATE), [3e38] * 40, jnp.float32)
+    assert np.all(got < -0.1 * RATE)  # 1 / sqrt(40) is 0.16: it moves on
