@@ -85,6 +85,22 @@ def over(x: Array, y: Array) -> Array:
     return x / y.astype(x.dtype)
 
 
+@jax.custom_jvp
+def root(y: Array) -> Array:
+    """sqrt(y), [...] -> [...], whose derivative is 0 at 0, so that a run has a hypergradient.
+
+    A coordinate without a gradient so far has the moment 0; there the derivative of the root is inf, and inf · 0 is NaN.
+    """
+    return jnp.sqrt(y)
+
+
+@root.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = root(*primals)
+    some = y != 0
+    return y, jnp.where(some, tangents[0] / (2 * jnp.where(some, y, 1)), 0)
+
+
 def over_root(x: Array, y: Array) -> Array:
     """x / sqrt(y), [...], [...] -> [...], for a real y >= 0 and an x that may be complex; 0 / 0 is 0.
 
@@ -94,7 +110,7 @@ def over_root(x: Array, y: Array) -> Array:
     >>> over_root(jnp.array([3.0, 0.0]), jnp.array([4.0, 0.0])).tolist()
     [1.5, 0.0]
     """
-    return over(x, jnp.sqrt(y) + float(jnp.finfo(y.dtype).tiny))
+    return over(x, root(y) + float(jnp.finfo(y.dtype).tiny))
 
 
 # ---- checks: static facts only; the value of an array is never looked at

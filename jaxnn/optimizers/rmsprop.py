@@ -23,6 +23,7 @@ from jaxnn.optimizers._rule import (
     over_root,
     rate,
     real_f32,
+    root,
     square,
     zeros_f32,
 )
@@ -125,7 +126,7 @@ def rmsprop(
         v = number(shared["of_v"], v) * v
         e = epsilon(eps, v)
         in_root = eps_in_sqrt and not torch
-        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), jnp.sqrt(v) + e)
+        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), root(v) + e)
         if momentum is None:
             return direction, new
         mu, scaled = number(momentum, g), direction if torch else number(shared["lr"], g) * direction

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
+from jaxnn.train.loop import bounded_while, forward_only
 from jaxnn.train.plan import Plan, check_data, make_plan
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train.trainer import Metrics, Trainer, TrainState, averaged
@@ -81,6 +82,12 @@ def fit(
     reached. That takes memory for the state twice over. A metric that is not finite, or an evaluation, ends nothing.
     Members under `vmap` fail by themselves. `drive` says in words what failed, and has the state just before it.
 
+    The run is differentiable with respect to all that is traced in it: rates and strengths that the trainer closes
+    over, data, weights of data. Forward mode (`jax.jacfwd`) takes the memory of a few runs. Reverse mode (`jax.grad`)
+    is for a run without `patience` and keeps what every step of it needs: steps times the activations and the state of
+    one. With `trainer._replace(step=jax.checkpoint(trainer.step))` it keeps the state alone and computes each step
+    twice. Optimizers of `nn` have finite hypergradients where a coordinate had no gradient yet; optax's Adam has NaN.
+
     Args:
       key: of init, order and dropout; the same key gives the same run.
       train: a pytree of arrays with examples on axis 0, for `trainer` `(x, y)` or `(x, y, weights)`. Pass data as
@@ -97,7 +104,7 @@ def fit(
         whose key is another at each step of each run.
 
     Raises ValueError for sizes that do not fit together and for a monitored metric without a known direction, before
-    anything compiles.
+    anything compiles, and in reverse mode with `patience`.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -148,7 +155,12 @@ def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> R
         measured = None if valid is None else evaluate(plan, ts, valid)
         return conclude(plan, run, rows, measured, goes & (run.failed < 0))
 
-    return jax.lax.while_loop(lambda run: for_any(going(run)), epoch, run)
+    def more(run: Run) -> jax.Array:
+        return for_any(going(run))
+
+    if plan.patience is None:
+        return bounded_while(more, epoch, run, plan.epochs)
+    return forward_only(jax.lax.while_loop(more, epoch, run))
 
 
 def unfinished(plan: Plan, run: Run) -> jax.Array:

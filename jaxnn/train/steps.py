@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.layer import fold_name
+from jaxnn.train.loop import bounded_while
 from jaxnn.train.plan import Plan
 from jaxnn.train.trainer import Metrics, TrainState, typed
 
@@ -55,7 +56,8 @@ def take_steps(
 
     rows = {name: jnp.full(steps_in(plan, data), jnp.nan, m.dtype) for name, m in like.items()}
     none = jnp.full((), -1, jnp.int32)
-    _, now, rows, broke = jax.lax.while_loop(more, step, (jnp.zeros((), jnp.int32), ts, rows, none))
+    begun = (jnp.zeros((), jnp.int32), ts, rows, none)
+    _, now, rows, broke = bounded_while(more, step, begun, steps_in(plan, data))
     broke = jnp.where((broke < 0) & spoiled(ts.params, now.params), count - 1, broke)
     kept = going & (broke < 0)
     now = jax.tree.map(lambda new, old: jnp.where(kept, new, old), now, ts)
