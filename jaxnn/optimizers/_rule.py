@@ -89,7 +89,7 @@ def over(x: Array, y: Array) -> Array:
 def root(y: Array) -> Array:
     """sqrt(y), [...] -> [...], whose derivative is 0 at 0, so that a run has a hypergradient.
 
-    A coordinate without a gradient so far has the moment 0; there the derivative of the root is inf, and inf · 0 is NaN.
+    A coordinate without a gradient so far has the moment 0, where the derivative of the root is inf, and inf · 0 NaN.
     """
     return jnp.sqrt(y)
 

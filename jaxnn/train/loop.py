@@ -16,12 +16,12 @@ Carry = TypeVar("Carry")
 
 
 def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], carry: Carry, most: int) -> Carry:
-    """`jax.lax.while_loop(more, body, carry)` of at most `most` turns, whose derivative is that of as many turns of a scan.
+    """`jax.lax.while_loop(more, body, carry)` of at most `most` turns, with the derivative of a scan of `most` turns.
 
-    A while loop has no reverse mode: how many turns it takes, and so what must be kept, is not known. Here the bound is.
-    The loop that is not differentiated is the while loop itself; its derivative is that of a scan whose turns after the
-    end change nothing. `body` is traced once, for both, with all that it closes over made an argument. One with effects,
-    such as printing, keeps the plain loop.
+    A while loop has no reverse mode: how much must be kept is not known. Here the bound is. Without differentiation
+    this is the while loop itself. Its derivative is that of a scan, whose turns after the end change nothing. `body` is
+    traced once for both, and what it closes over becomes an argument. A body with effects, such as printing, keeps the
+    plain loop.
     """
     test, turn = jax.make_jaxpr(more)(carry), jax.make_jaxpr(body)(carry)
     structure = jax.tree.structure(carry)

@@ -1,4 +1,4 @@
-"""Derivatives of a whole run, with respect to rates, data and weights of data, against finite differences in float64."""
+"""Derivatives of a whole run with respect to rates, data and weights of data, against float64 finite differences."""
 
 from functools import partial
 
