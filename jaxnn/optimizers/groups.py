@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._paths import matching, path_tree, whole_of
+from jaxnn._paths import matching, path_tree
 
 
 def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.GradientTransformationExtraArgs:
@@ -58,8 +58,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
 
 def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:
     """The tree with the first pattern that matches the path of a leaf in its place."""
-    whole = whole_of(tree)
-    matching("by_path", whole, patterns, argument="patterns")
+    matching("by_path", tree, patterns, argument="patterns")
 
     def label(path: str) -> str | None:
         return next((pattern for pattern in patterns if fnmatchcase(path, pattern)), None)
@@ -70,9 +69,8 @@ def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:
     if missed:
         fix = "Add '*' last, with an optimizer for the rest or with None to freeze it."
         raise invalid("by_path", "every param to match some pattern", ", ".join(missed), fix)
-    taken = {label(path) for path in jax.tree.leaves(path_tree(whole))}
     for pattern in patterns:
-        if taken and pattern not in taken:
+        if first and pattern not in first.values():
             fix = "The first match wins: put it before them."
             raise invalid("by_path", f"a param for {pattern!r}", "none that an earlier pattern does not take", fix)
     return jax.tree.map(first.__getitem__, paths)

@@ -1,6 +1,7 @@
 """A whole training run as one pure function."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
 from jaxnn.train.loop import bounded_while, forward_only
-from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.plan import Plan, check_data, make_plan, spread, taken
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train.trainer import Metrics, Trainer, TrainState, averaged
-from jaxnn.train.weigh import floating, totals_of
+from jaxnn.train.weigh import totals_of
 
 
 class Best(NamedTuple):
@@ -117,6 +118,7 @@ def fit(
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_data("fit", train, valid, batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
+    plan = spread(plan, train, valid)
     batch = jax.tree.map(lambda a: a[:batch_size], train)
     run = start(plan, key, batch, steps_in(plan, train), valid)
     return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
@@ -187,20 +189,25 @@ def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, goin
 
 
 def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
-    """Means over all that counts: full batches in a scan, what is left over as one smaller batch; totals and counts."""
+    """Means over all that counts: full batches in a loop, what is left over as one smaller batch; totals and counts."""
     n = jax.tree.leaves(data)[0].shape[0]
     size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
-    batches = jax.tree.map(lambda a: a[: n // size * size].reshape(-1, size, *a.shape[1:]), data)
+    full = n // size * size
+    measure = partial(totals_of, plan.trainer, ts) if full > size or full < n else partial(plan.trainer.evaluate, ts)
+    if plan.valid_spread is None:
+        batches = jax.tree.map(lambda a: a[:full].reshape(-1, size, *a.shape[1:]), data)
+        parts = jax.lax.map(measure, batches)
+    else:  # each batch is spread as the arrays are
+        rows = jnp.arange(full, dtype=jnp.int32).reshape(-1, size)
+        parts = jax.lax.map(lambda r: measure(taken(data, r, plan.valid_spread)), rows)
     if n == size:
-        _, means = jax.lax.scan(lambda c, b: (c, plan.trainer.evaluate(ts, b)), None, batches)
-        return {name: m[0] for name, m in means.items()}
-    dtypes = {name: m.dtype for name, m in jax.eval_shape(plan.trainer.evaluate, ts, data).items()}
-    _, parts = jax.lax.scan(lambda c, b: (c, totals_of(plan.trainer, ts, b)), None, batches)
+        return {name: m[0] for name, m in parts.items()}
     whole = {name: Mean(jnp.sum(m.total), jnp.sum(m.count)) for name, m in parts.items()}
-    if n % size:
-        rest = totals_of(plan.trainer, ts, jax.tree.map(lambda a: a[n // size * size :], data))
+    if full < n:
+        rest = totals_of(plan.trainer, ts, taken(data, slice(full, n), None))
         whole = {name: m + rest[name] for name, m in whole.items()}
-    return {name: floating(m.value).astype(dtypes[name]) for name, m in whole.items()}
+    shapes = jax.eval_shape(plan.trainer.evaluate, ts, data)
+    return {name: m.value.astype(shapes[name].dtype) for name, m in whole.items()}
 
 
 def _record(history: Metrics, epoch: jax.Array, metrics: Metrics, going: jax.Array) -> Metrics:

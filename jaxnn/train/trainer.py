@@ -111,8 +111,8 @@ def trainer(
 
     Args:
       loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
-        an `nn.Mean(total, count)`. A function of yours that calls a loss with `ignore_label`, `where` or weights returns
-        what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
+        an `nn.Mean(total, count)`. Where a function of yours calls a loss with `ignore_label`, `where` or weights it
+        returns what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
       optimizer: any `optax.GradientTransformation`, ours or optax's or a chain. `optax.MultiSteps(optimizer, k)`
         accumulates gradients over k steps: k uneven parts are one step on all of them (with `use_grad_mean=False`, k
         times its gradient). Inside a chain it cannot be seen, and its parts weigh alike.
@@ -131,8 +131,8 @@ def trainer(
         the time on a CPU, in a scan, as in `fit`, 0.9 to 1.25, and compiling about twice as long. `params.tree()` gives
         the dict that the model takes; the optimizer must treat every element alike, as in `nn.flat`.
       axis_name: the mesh axis or axes over which a batch is spread in `jax.shard_map`, or the name of a `vmap`: loss,
-        metrics and gradients are then those of the whole batch, on every shard. Without it each shard takes a step of
-        its own. Under `jit` with sharded arrays it is not needed.
+        metrics and gradients are then those of the whole batch, on every shard. Without it they are a shard's own
+        (with `check_vma` JAX adds up the gradients). Under `jit` with sharded arrays it is not needed.
 
     Differences: Keras's `sample_weight` multiplies and divides by n; this mean divides by the sum of the weights, as
     PyTorch's cross-entropy does with class weights and `ignore_index`.

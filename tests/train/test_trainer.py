@@ -107,7 +107,6 @@ MASKED = {
     "patterns": nn.adamw(0.1, weight_decay=0.5, mask=["body/*/w", "head/w"]),
     "a function": nn.adamw(0.1, weight_decay=0.5, mask=lambda p: jax.tree.map(lambda a: a.ndim > 1, p)),
     "optax, a function": optax.adamw(0.1, weight_decay=0.5, mask=lambda p: jax.tree.map(lambda a: a.ndim > 1, p)),
-    "by path": nn.by_path({"body/*": nn.sgd(0.1), "head/w": nn.adamw(0.1, weight_decay=0.5), "head/b": nn.adam(0.1)}),
     "MultiSteps": optax.MultiSteps(nn.adamw(0.1, weight_decay=0.5, mask=["body/*/w", "head/w"]), 1),
 }
 
