@@ -1,59 +1,31 @@
-"""Which way the library's own metrics and losses are better."""
+"""Which direction of a metric or a loss is better."""
 
-from typing import Literal
+from jaxnn import losses
 
-LARGER = frozenset(
-    {
-        "accuracy",
-        "binary_accuracy",
-        "f1",
-        "iou",
-        "mean_average_precision",
-        "pr_auc",
-        "precision",
-        "r2",
-        "recall",
-        "recall_at_k",
-        "roc_auc",
-        "top_k_accuracy",
-    }
-)
-SMALLER = frozenset(
-    {
-        "absolute_error",
-        "binary_cross_entropy",
-        "binary_cross_entropy_on_probabilities",
-        "contrastive",
-        "cosine_distance",
-        "cross_entropy_on_log_probabilities",
-        "cross_entropy_on_probabilities",
-        "ctc",
-        "dice",
-        "expected_calibration_error",
-        "focal",
-        "gaussian_nll",
-        "hinge",
-        "huber",
-        "kl_divergence",
-        "log_cosh",
-        "loss",
-        "nt_xent",
-        "poisson_nll",
-        "quantile",
-        "softmax_cross_entropy",
-        "softmax_focal",
-        "squared_error",
-        "triplet",
-        "triplet_semi_hard",
-        "tversky",
-    }
-)
+_DIRECTIONS: dict[str, str | None] = {
+    "accuracy": "max",
+    "binary_accuracy": "max",
+    "confusion_matrix": None,
+    "expected_calibration_error": "min",
+    "f1": "max",
+    "iou": "max",
+    "mean_average_precision": "max",
+    "pr_auc": "max",
+    "precision": "max",
+    "r2": "max",
+    "recall": "max",
+    "recall_at_k": "max",
+    "roc_auc": "max",
+    "top_k_accuracy": "max",
+    "loss": "min",
+    **dict.fromkeys(losses.__all__, "min"),
+}
 
 
-def direction(name: str) -> Literal["min", "max"] | None:
-    """Whether a smaller or a larger value of the metric or loss of this name is better; None for any other name.
+def direction(name: str) -> str | None:
+    """ "min" or "max", whichever is better, for the name of a public metric or loss; None where it is not known.
 
-    >>> direction("accuracy"), direction("squared_error"), direction("score")
+    >>> direction("accuracy"), direction("loss"), direction("my_metric")
     ('max', 'min', None)
     """
-    return "max" if name in LARGER else "min" if name in SMALLER else None
+    return _DIRECTIONS.get(name)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
 from jaxnn._flat import Flat, check_elementwise
 from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
-from jaxnn._paths import globs, matching
+from jaxnn._paths import globs, matching, part_of
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
 from jaxnn.train.weigh import (
@@ -96,10 +96,10 @@ def trainer(
     flat: bool = False,
     axis_name: Hashable | None = None,
 ) -> Trainer:
-    """Supervised training on batches `(x, y)` or `(x, y, weights)`, by the mean of `loss(model(x), y)` over what counts.
+    """Supervised training on batches `(x, y)` or `(x, y, weights)`: the mean of `loss(model(x), y)` over what counts.
 
-    The mean is a total over a count: every residual counts 1, 0 where `ignore_label` or `where` of a loss leaves it out,
-    its weight where it has one. Whatever joins batches adds totals and counts: evaluation over parts of a set, batches
+    The mean is a total over a count: a residual counts 1, or its weight, or 0 where `ignore_label` or `where` of a loss
+    leaves it out. Whatever joins batches adds totals and counts: evaluation over parts of a set, batches
     of any size that are fed to `drive`, gradients that `optax.MultiSteps` accumulates, shards.
 
         L = Σ_i w_i l_i / Σ_i w_i + regularizer(params)
@@ -110,9 +110,9 @@ def trainer(
     of a sequence do not count. A batch in which nothing counts has the loss 0 and leaves all as it is but `step`.
 
     Args:
-      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or an
-        `nn.Mean(total, count)`. A function of yours that calls a loss with `ignore_label`, `where` or weights returns
-        what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
+      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
+        an `nn.Mean(total, count)`. Where a function of yours calls a loss with `ignore_label`, `where` or weights it
+        returns what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
       optimizer: any `optax.GradientTransformation`, ours or optax's or a chain. `optax.MultiSteps(optimizer, k)`
         accumulates gradients over k steps: k uneven parts are one step on all of them (with `use_grad_mean=False`, k
         times its gradient). Inside a chain it cannot be seen, and its parts weigh alike.
@@ -131,8 +131,8 @@ def trainer(
         the time on a CPU, in a scan, as in `fit`, 0.9 to 1.25, and compiling about twice as long. `params.tree()` gives
         the dict that the model takes; the optimizer must treat every element alike, as in `nn.flat`.
       axis_name: the mesh axis or axes over which a batch is spread in `jax.shard_map`, or the name of a `vmap`: loss,
-        metrics and gradients are then those of the whole batch, on every shard. Without it each shard takes a step of
-        its own. Under `jit` with sharded arrays it is not needed.
+        metrics and gradients are then those of the whole batch, on every shard. Without it they are a shard's own
+        (with `check_vma` JAX adds up the gradients). Under `jit` with sharded arrays it is not needed.
 
     Differences: Keras's `sample_weight` multiplies and divides by n; this mean divides by the sum of the weights, as
     PyTorch's cross-entropy does with class weights and `ignore_index`.
@@ -237,8 +237,8 @@ def objective_trainer(
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
         trained, _ = divided(params)
-        with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(trained)
+        with jax.numpy_dtype_promotion("standard"), part_of(params if patterns and not flat else None):
+            opt_state = _initialised(optimizer, trained, params)
         opt_state = opt_state if multi is None else begun(opt_state)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
@@ -269,7 +269,8 @@ def objective_trainer(
         if multi is None and isinstance(count, Known) and not count.n:
             return later, metrics
         extra = {"value": loss, "grad": grads, "value_fn": value}
-        with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
+        apart = part_of(ts.params if patterns and not flat else None)
+        with jax.numpy_dtype_promotion("standard"), apart:  # optax's own code is not strict about dtypes
             if multi is None:
                 updates, opt_state = optimizer.update(grads, ts.opt_state, trained, **extra)
                 moves = None if isinstance(count, Known) else count != 0
@@ -295,6 +296,22 @@ def objective_trainer(
         return {name: m.mean if totals else m.value for name, m in measures.items()}
 
     return Trainer(start, step, evaluate)
+
+
+def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
+    """The optimizer's state for the params that are trained; an error that says so where it was made for all."""
+    try:
+        return optimizer.init(trained)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidType | InvalidValue) or jax.tree.structure(trained) == jax.tree.structure(params):
+            raise
+        try:
+            jax.eval_shape(optimizer.init, params)
+        except Exception:
+            raise error from None
+        expected = "an optimizer whose masks and labels are those of the params that are trained"
+        fix = "Give optax's masks and labels as functions of params; an optimizer of nn takes those of all params."
+        raise wrong_type("trainer", expected, "one for all params, of which frozen= leaves some out", fix) from error
 
 
 def _transformation(optimizer: Any) -> optax.GradientTransformation:

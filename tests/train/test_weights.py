@@ -359,8 +359,8 @@ ERRORS = {
     "what counts is lost": (
         lambda: told(lambda p, y: jnp.mean(masked_error(p, y)), (X, HOLES)),
         TypeError,
-        "trainer: expected loss to return what a loss of nn.losses returned, which leaves residuals out or weighs them, "
-        "got float32[] computed from it, which does not say how much of it counts. "
+        "trainer: expected loss to return what a loss of nn.losses returned, which leaves residuals out or weighs "
+        "them, got float32[] computed from it, which does not say how much of it counts. "
         "Return the loss itself, or nn.Mean(total, count).",
     ),
     "a number without weights": (
