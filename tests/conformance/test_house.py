@@ -61,7 +61,7 @@ ALLOWED = {
     "_platform": set(),
     "activations": BASE,
     "init": BASE,
-    "losses": BASE | {"_means"},
+    "losses": BASE | {"_means", "_numbers"},
     "metrics": BASE | {"_means", "losses"},
     "regularizers": BASE,
     "optimizers": BASE | {"_flat", "_numbers"},
