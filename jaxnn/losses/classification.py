@@ -70,12 +70,12 @@ def focal(
     """
     x, y = _pair("focal", "logits", logits, "labels", labels)
     gamma = _not_negative("focal", "gamma", gamma, x.dtype)
-    positive = None if alpha is None else _share("focal", "alpha", alpha, x.dtype)
+    shares = None if alpha is None else (_share("focal", "alpha", alpha, x.dtype), _rest(alpha, x.dtype))
 
     def loss(x: Array, y: Array) -> Array:
         yes = _expected(y, _faded(-jax.nn.log_sigmoid(x), gamma))
         no = _expected(1 - y, _faded(-jax.nn.log_sigmoid(-x), gamma))
-        return yes + no if positive is None else positive * yes + _rest(alpha, x.dtype) * no
+        return yes + no if shares is None else shares[0] * yes + shares[1] * no
 
     return _masked("focal", loss, [x, _bits(y, x.dtype)], x.shape, weights, where)
 

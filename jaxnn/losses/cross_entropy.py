@@ -100,7 +100,9 @@ def softmax_cross_entropy(
     x, k = _wide(logits), logits.shape[-1]
     live = _not_ignored(name, labels, ignore_label)
     w = None if class_weights is None else _class_weights(name, class_weights, k, x.dtype)
-    smoothing = None if label_smoothing is None else _share(name, "label_smoothing", label_smoothing, x.dtype)
+    smoothing = None
+    if label_smoothing is not None:
+        smoothing = _share(name, "label_smoothing", label_smoothing, x.dtype), _rest(label_smoothing, x.dtype)
 
     def loss(x: Array, y: Array) -> Array:
         if smoothing is None and jnp.issubdtype(y.dtype, jnp.integer):
@@ -109,7 +111,7 @@ def softmax_cross_entropy(
             return value * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)
         p = _distribution(y, k, x.dtype)
         if smoothing is not None:
-            p = p * _rest(label_smoothing, x.dtype) + smoothing / k
+            p = p * smoothing[1] + smoothing[0] / k
         return _expected(p if w is None else p * _like(w, p), _costs(x)).sum(axis=-1)
 
     share = None if w is None else _of_class(w, labels)

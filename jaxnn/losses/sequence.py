@@ -109,8 +109,8 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
         return (jnp.where(counts, new_blanks, blanks), jnp.where(counts, new_labels, labels)), None
 
     labels = jnp.tile(never, (1, y.shape[1] + 1))
-    frames = logs[:, :, blank, None], label_logs, live[:, :, None]
-    (blanks, labels), _ = jax.lax.scan(step, (labels.at[:, 0].set(0), labels), [a.swapaxes(0, 1) for a in frames])
+    frames = jax.tree.map(lambda a: a.swapaxes(0, 1), (logs[:, :, blank, None], label_logs, live[:, :, None]))
+    (blanks, labels), _ = jax.lax.scan(step, (labels.at[:, 0].set(0), labels), frames)
     last = jnp.clip(labels_of, 0, y.shape[1])[:, None]
     return _at_least_0(-jnp.take_along_axis(jnp.logaddexp(blanks, labels), last, axis=1).squeeze(1))
 
