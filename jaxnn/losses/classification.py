@@ -14,6 +14,7 @@ from jaxnn.losses._checks import (
     _classes,
     _costs,
     _distribution,
+    _excess,
     _expected,
     _floating,
     _kind,
@@ -189,18 +190,6 @@ def kl_divergence(
         return jnp.where(jnp.abs(beyond) <= _ROUNDING, _at_least_0(value), value)
 
     return _masked("kl_divergence", loss, [x, p], x.shape[:-1], weights, where)
-
-
-@jax.custom_jvp
-def _excess(r: Array) -> Array:
-    """r - 1 + e^-r for |r| <= 1, which is at least 0, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
-    tail = jnp.ones_like(r)
-    for n in range(20, 2, -1):
-        tail = 1 - r * tail / n
-    return r * r * tail / 2
-
-
-_excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
 
 
 def hinge(

@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid
-from jaxnn.losses._checks import _flag, _floating, _masked, _pair, _positive, _rest, _small
+from jaxnn.losses._checks import _excess, _flag, _floating, _masked, _pair, _positive, _rest, _small
 
 __all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll", "quantile", "squared_error"]
 
@@ -192,9 +192,25 @@ def poisson_nll(
         y = jnp.where(y < 0, jnp.nan, y)
         settled = (x == jnp.inf) | ((x == -jnp.inf) & (y == 0))  # e^x outgrows y x, and 0 · inf is 0
         value = jnp.exp(x) - y * jnp.where(settled, 0, x)
-        return value + jax.scipy.special.gammaln(y + 1) if full else value
+        return _poisson(x, y, value) if full else value
 
     return _masked("poisson_nll", loss, [x, y.astype(x.dtype)], x.shape, weights, where)
+
+
+def _poisson(x: Array, y: Array, value: Array) -> Array:
+    """e^x - y x + log y!; where e^x is near y as y (e^u - 1 - u) plus Stirling's remainder, with u = x - log y.
+
+    Neither of those cancels, where e^x - y x and log y! are both of the order of y log y (Loader, Fast and Accurate
+    Computation of Binomial Probabilities, 2000).
+    """
+    log_y = jnp.log(jnp.where(y > 0, y, 1))
+    near = (y > 0) & (jnp.abs(x - log_y) < 1)
+    u = jnp.where(near, x - log_y, 0)
+    large = jnp.maximum(y, 10)
+    series = (jnp.log(2 * jnp.pi * large) + (1 / 6 - (1 / 180 - 1 / 630 / large**2) / large**2) / large) / 2
+    factorial = jax.scipy.special.gammaln(y + 1)
+    remainder = jnp.where(y >= 10, series, factorial - y * (log_y - 1))
+    return jnp.where(near, y * _excess(-u) + remainder, value + factorial)
 
 
 def gaussian_nll(
