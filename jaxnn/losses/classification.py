@@ -204,11 +204,14 @@ def hinge(
     Args:
       scores: signed distances, not probabilities.
       labels: booleans, or 1 against 0 or -1, in integers or floats; others give NaN.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a residual out.
 
-    As scikit-learn's `hinge_loss` before its mean, and as Keras's Hinge, which reads its labels as 0 and 1 if no other
-    is among them. optax takes ±1 alone.
+    Raises:
+      TypeError for integer scores; ValueError if the shapes differ.
 
-    Raises TypeError for integer scores, ValueError if the shapes differ.
+    Differences: scikit-learn's `hinge_loss`, before its mean, and Keras's Hinge, which reads its labels as 0 and 1 if
+    no other is among them, are the same. optax takes ±1 alone.
 
     >>> hinge(jnp.array([0.25, -3.0, 2.0]), jnp.array([1, 0, 1])).tolist()
     [0.75, 0.0, 0.0]
