@@ -182,6 +182,7 @@ TABLE = {
             (SCORES, y),
             partial(binary, w=np.float64(np.float32(w))),
             0.0,
+            inner=lambda loss, w=w: w * np.finfo(np.float32).tiny / ROUNDING,  # e^-x may be too small for float32
         )
         for w in (1e-8, 3.0, 1e8)
         for y in (BITS, SHARES)
