@@ -14,6 +14,7 @@ from _close import TOLERANCE, assert_close
 from jaxnn import metrics
 from jaxnn.metrics import (
     accuracy,
+    binary_accuracy,
     confusion_matrix,
     expected_calibration_error,
     f1,
@@ -103,6 +104,11 @@ def hit_rate(s, y, w, k=2):
 CASES = {
     "accuracy": Case(accuracy, logits_and_labels, share),
     "accuracy(soft)": Case(accuracy, soft, share),
+    "binary_accuracy": Case(
+        binary_accuracy,
+        lambda rng: (grid(rng, N), rng.integers(0, 2, N)),
+        lambda x, y, w: sk.accuracy_score(y, x > 0, sample_weight=w),
+    ),
     "confusion_matrix": Case(
         partial(confusion_matrix, num_classes=K),
         numbers,

@@ -330,6 +330,18 @@ def _floor_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
     return _floor(*primals), tangents[0]
 
 
+@jax.custom_jvp
+def _excess(r: Array) -> Array:
+    """r - 1 + e^-r for |r| <= 1, which is at least 0, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
+    tail = jnp.ones_like(r)
+    for n in range(20, 2, -1):
+        tail = 1 - r * tail / n
+    return r * r * tail / 2
+
+
+_excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
+
+
 def _at_least_0(x: Array) -> Array:
     """`x`, but 0 where rounding made it negative, with the derivatives of `x`: a loss at its minimum has a Hessian."""
     return x + jax.lax.stop_gradient(jnp.where(x < 0, -x, 0))

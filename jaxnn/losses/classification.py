@@ -14,6 +14,7 @@ from jaxnn.losses._checks import (
     _classes,
     _costs,
     _distribution,
+    _excess,
     _expected,
     _floating,
     _kind,
@@ -191,18 +192,6 @@ def kl_divergence(
     return _masked("kl_divergence", loss, [x, p], x.shape[:-1], weights, where)
 
 
-@jax.custom_jvp
-def _excess(r: Array) -> Array:
-    """r - 1 + e^-r for |r| <= 1, which is at least 0, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
-    tail = jnp.ones_like(r)
-    for n in range(20, 2, -1):
-        tail = 1 - r * tail / n
-    return r * r * tail / 2
-
-
-_excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
-
-
 def hinge(
     scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
@@ -215,11 +204,14 @@ def hinge(
     Args:
       scores: signed distances, not probabilities.
       labels: booleans, or 1 against 0 or -1, in integers or floats; others give NaN.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a residual out.
 
-    As scikit-learn's `hinge_loss` before its mean, and as Keras's Hinge, which reads its labels as 0 and 1 if no other
-    is among them. optax takes ±1 alone.
+    Raises:
+      TypeError for integer scores; ValueError if the shapes differ.
 
-    Raises TypeError for integer scores, ValueError if the shapes differ.
+    Differences: scikit-learn's `hinge_loss`, before its mean, and Keras's Hinge, which reads its labels as 0 and 1 if
+    no other is among them, are the same. optax takes ±1 alone.
 
     >>> hinge(jnp.array([0.25, -3.0, 2.0]), jnp.array([1, 0, 1])).tolist()
     [0.75, 0.0, 0.0]

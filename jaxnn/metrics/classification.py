@@ -97,9 +97,9 @@ def binary_accuracy(
         raise invalid(name, "threshold to be finite", repr(float(threshold)))  # type: ignore[arg-type]
     x, y = wide(x), jnp.asarray(labels)
     above = x > jnp.asarray(threshold).astype(x.dtype)
-    positive = y if y.dtype == bool else y > 0.5
-    sound = ~jnp.isnan(x) if y.dtype == bool else ~jnp.isnan(x) & (y >= 0) & (y <= 1)
-    return mean((above == positive) & sound, times(name, x.shape, weights, where))
+    y = y.astype(x.dtype)
+    sound = ~jnp.isnan(x) & (y >= 0) & (y <= 1)
+    return mean((above == (y > 0.5)) & sound, times(name, x.shape, weights, where))
 
 
 def top_k_accuracy(
