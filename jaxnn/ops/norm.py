@@ -75,7 +75,8 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     if p == math.inf:
         norm = jnp.max(size, axis, keepdims=True, initial=0)
     else:
-        norm = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True)) ** (1 / p)
+        total = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True))
+        norm = jnp.sqrt(total) if p == 2 else total ** (1 / p)
     y = direction / jnp.maximum(norm, jnp.asarray(eps, wide.dtype) / scale)
     return jnp.where(zero, 0, y).astype(x.dtype)
 
