@@ -205,7 +205,7 @@ def _left(z: Array) -> Array:
 leaky = elementwise(  # the slope may be an array of x's rank, as that of prelu
     lambda z, a: jnp.where(z > 0, z, jnp.where((a == 0) & (z == -jnp.inf), 0, a * z)),
     lambda z, a: jnp.where(z > 0, 1, a),
-    lambda z, a: _left(z),
+    lambda z, a: jnp.where((a == 0) & (z == -jnp.inf), 0, _left(z)),
 )
 
 _thresholded = elementwise(

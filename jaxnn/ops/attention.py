@@ -84,9 +84,7 @@ def attention(
     _check_range("dropout in [0, 1)", dropout, lambda rate: 0 <= rate < 1)
     drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
     if drops and key is None:
-        raise invalid(
-            "attention", "a key with dropout", "None", "Pass key=, or dropout=0 where nothing is to be drawn."
-        )
+        raise invalid("attention", "a key with dropout", "None", "Pass key=, or dropout=0 to draw nothing.")
     k, v = without_padding(k, lengths), without_padding(v, lengths)
     masks, shape = _of_mask(mask, (n, heads, t, s)), (n, heads, t, s)
     if bias is not None:

@@ -64,8 +64,8 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     Differences: as PyTorch's `normalize`, whose axis is 1 by default and whose gradient at 0 is 1 / eps; Keras's
     `normalize` has this axis.
 
-    >>> lp_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
-    [[0.6..., 0.8...], [0.0, 0.0]]
+    >>> lp_normalize(jnp.array([[3.0, -1.0], [0.0, 0.0]]), 1).tolist()
+    [[0.75, -0.25], [0.0, 0.0]]
     """
     x = floating("lp_normalize", x)
     if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
@@ -79,7 +79,8 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     if p == math.inf:
         norm = jnp.max(size, axis, keepdims=True, initial=0)
     else:
-        norm = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True)) ** (1 / p)
+        total = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True))
+        norm = jnp.sqrt(total) if p == 2 else total ** (1 / p)
     y = direction / jnp.maximum(norm, jnp.asarray(eps, wide.dtype) / scale)
     return jnp.where(zero, 0, y).astype(x.dtype)
 

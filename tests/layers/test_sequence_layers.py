@@ -183,3 +183,118 @@ def test_a_small_transformer_learns_to_reverse():
 
     _, losses = jax.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), None, length=120))(params)
     assert float(losses[-1]) < 0.05 < 2 < float(losses[0])
+
+
+@pytest.mark.parametrize("pieces", [[3, 3], [4, 1, 1], [1, 4, 1]], ids=str)
+@pytest.mark.parametrize("x64", [False, True])
+def test_of_a_piece_that_crosses_the_end_of_a_cache_only_the_steps_beyond_are_nan(pieces, x64):
+    """The cache holds 4 of 6 steps."""
+    model, whole = nn.attention(2, causal=True, cache=4, rotary=True), nn.attention(2, causal=True, rotary=True)
+    with jax.enable_x64(x64):
+        params, cache = model.init(KEY(), X)
+        want = whole.apply(params, {}, X)[0]
+        ys, at = [], 0
+        for t in pieces:
+            y, cache = model.apply(params, cache, X[:, at : at + t])
+            ys.append(y)
+            at += t
+    y = jnp.concatenate(ys, 1)
+    assert_close(y[:, :4], want[:, :4])
+    assert np.isnan(y[:, 4:]).all()
+
+
+@pytest.mark.parametrize("params_of", [jnp.asarray, np.asarray])
+def test_of_a_piece_that_crosses_the_last_position_only_the_steps_beyond_are_nan(params_of):
+    model = nn.learned_positions(4, cached=True)
+    params, state = model.init(KEY(), X)
+    params = jax.tree.map(params_of, params)
+    first, state = model.apply(params, state, X[:, :3])
+    second, _ = model.apply(params, state, X[:, 3:])
+    y = jnp.concatenate([first, second], 1)
+    assert_close(y[:, :4], X[:, :4] + params["w"][None])
+    assert np.isnan(y[:, 4:]).all()
+
+
+def test_attention_drops_its_weights_in_training_alone():
+    model = nn.attention(2, dropout=0.5)
+    params, state = model.init(KEY(), X)
+    plain = nn.attention(2).apply(params, state, X)[0]
+    np.testing.assert_array_equal(model.apply(params, state, X)[0], plain)
+    one, two = (model.apply(params, state, X, key=jax.random.key(k), train=True)[0] for k in (0, 1))
+    assert not np.allclose(one, two)
+    with pytest.raises(ValueError) as caught:
+        model.apply(params, state, X, train=True)
+    assert str(caught.value) == "attention: expected a key when train=True, got None. Pass key= to apply."
+    np.testing.assert_array_equal(nn.attention(2, dropout=0.0).apply(params, state, X, train=True)[0], plain)
+
+
+def test_blocks_hand_dropout_precision_and_implementation_on():
+    given = {"x": X, "context": X}
+    for model, x in ((nn.encoder_block(2, dropout=0.5), X), (nn.decoder_block(2, dropout=0.5), given)):
+        params, state = model.init(KEY(), x)
+        one, two = (model.apply(params, state, x, key=jax.random.key(k), train=True)[0] for k in (0, 1))
+        assert not np.allclose(jax.tree.leaves(one)[-1], jax.tree.leaves(two)[-1])
+    for model, x in ((nn.encoder_block(2, precision="highest"), X), (nn.decoder_block(2, precision="highest"), given)):
+        assert all_highest(model, x)
+    params, state = nn.encoder_block(2).init(KEY(), X)
+    y = nn.encoder_block(2, causal=True, implementation="xla").apply(params, state, X)[0]
+    assert_close(y, nn.encoder_block(2, causal=True).apply(params, state, X)[0])
+
+
+def all_highest(model, x):
+    """Whether every product of a train step asks for the highest precision on a TPU."""
+    params, state = model.init(KEY(), x)
+
+    def loss(p):
+        return sum(v.sum() for v in jax.tree.leaves(model.apply(p, state, x)[0]))
+
+    text = jax.jit(jax.grad(loss)).trace(params).lower(lowering_platforms=("tpu",)).as_text()
+    return text.count("[HIGHEST, HIGHEST]") == text.count("stablehlo.dot_general") > 0
+
+
+PRECISE = {
+    "dense": nn.dense,
+    "maxout": nn.maxout,
+    "attention": lambda features, **how: nn.attention(2, features=features, kv_heads=1, **how),
+    "rnn": nn.rnn,
+    "lstm": partial(nn.lstm, projection=2),
+    "gru": nn.gru,
+    "gru before": partial(nn.gru, reset="before"),
+}
+
+
+@pytest.mark.parametrize("kind", PRECISE)
+def test_precision_reaches_every_product_of_a_train_step(kind):
+    assert all_highest(PRECISE[kind](4, precision="highest"), X)
+    assert not all_highest(PRECISE[kind](4), X)
+
+
+def test_precision_of_layers_with_another_input():
+    image = jnp.ones((2, 4, 4, 3))
+    assert all_highest(nn.patches(5, 2, precision="highest"), image)
+    params, state = nn.perceptron(3).init(KEY(), X)
+    f = jax.jit(lambda x: nn.perceptron(3, precision="highest").apply(params, state, x)[0])
+    assert "[HIGHEST, HIGHEST]" in f.trace(X).lower(lowering_platforms=("tpu",)).as_text()
+
+
+REFUSED = {
+    "softcap": (lambda: nn.attention(2, softcap=0.0), "softcap to be a number > 0, or None, got 0.0."),
+    "dropout": (
+        lambda: nn.attention(2, dropout=1.0),
+        "dropout in [0, 1), got 1.0. It is the probability of dropping.",
+    ),
+    "window": (lambda: nn.attention(2, window=(-1, 0)), "window to be a whole number >= 0, got -1."),
+    "cache": (
+        lambda: nn.attention(2, causal=True, cache=4, implementation="xla"),
+        "no cache with implementation='xla', got cache. "
+        "jax.nn.dot_product_attention has none: leave implementation= out.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_attention_refuses_when_it_is_made(case):
+    wrong, text = REFUSED[case]
+    with pytest.raises(ValueError) as caught:
+        wrong()
+    assert str(caught.value) == f"attention: expected {text}"

@@ -123,3 +123,82 @@ def test_the_padding_of_an_embedding_is_zero_and_learns_nothing():
     assert not y[3].any()
     (g,) = pull(jnp.ones_like(y))
     np.testing.assert_array_equal(g["w"].sum(1), [3, 0, 0, 0, 3])
+
+
+ZERO = lambda key, shape, dtype: jnp.zeros(shape, dtype)  # noqa: E731
+
+
+def learned(model, x, target, steps=200):
+    """The loss before and after plain gradient descent, which a NaN anywhere would reach."""
+    params, state = model.init(KEY(), x)
+    loss = jax.jit(jax.value_and_grad(lambda p: jnp.mean(jnp.square(model.apply(p, state, x)[0] - target))))
+    first = loss(params)[0]
+    for _ in range(steps):
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, loss(params)[1])
+    return float(first), float(loss(params)[0])
+
+
+def test_weight_norm_of_zeros_is_the_layer_has_finite_gradients_and_learns():
+    model = nn.weight_norm(nn.dense(3, w_init=ZERO))
+    params, state = model.init(KEY(), X)
+    assert not np.asarray(model.apply(params, state, X)[0]).any()
+    for p in (params, {**params, "w_v": jnp.zeros_like(params["w_v"])}):
+        g = jax.grad(lambda p: jnp.sum(jnp.sin(model.apply(p, state, X)[0])))(p)
+        assert all(np.abs(v).max() < 1e3 for v in jax.tree.leaves(g))
+    first, last = learned(model, X, X @ jnp.asarray(np.random.default_rng(1).standard_normal((6, 3)), jnp.float32))
+    assert last < first / 4
+
+
+def test_spectral_norm_of_zeros_is_zero_with_a_sane_gradient_and_keeps_its_vector():
+    model = nn.spectral_norm(nn.dense(3, w_init=ZERO))
+    params, state = model.init(KEY(), X)
+    y, new = model.apply(params, state, X, train=True)
+    assert not np.asarray(y).any()
+    np.testing.assert_array_equal(new["w_u"], state["w_u"])
+    np.testing.assert_allclose(jnp.linalg.norm(state["w_u"]), 1, rtol=1e-6)
+    g = jax.grad(lambda p: jnp.sum(model.apply(p, state, X, train=True)[0]))(params)
+    assert all(np.abs(v).max() < 1e3 for v in jax.tree.leaves(g))
+
+
+def test_the_vectors_of_spectral_norm_are_drawn_with_keys_of_their_own():
+    _, state = nn.spectral_norm(nn.serial(nn.dense(7), nn.dense(7))).init(KEY(), X)
+    assert not np.allclose(state["dense"]["w_u"], state["dense_1"]["w_u"])
+
+
+def test_spectral_norm_is_of_the_highest_precision():
+    model = nn.spectral_norm(nn.dense(3), steps=2)
+    params, state = model.init(KEY(), X)
+    f = jax.jit(lambda p: model.apply(p, state, X, train=True)[0])
+    text = f.trace(params).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("[HIGHEST, HIGHEST]") == text.count("stablehlo.dot_general") - 1  # that of the layer itself
+
+
+SILENT = {
+    "dropout": nn.dropout,
+    "spatial_dropout": nn.spatial_dropout,
+    "stochastic_depth": nn.stochastic_depth,
+    "alpha_dropout": nn.alpha_dropout,
+    "gaussian_noise": nn.gaussian_noise,
+}
+
+
+@pytest.mark.parametrize("kind", SILENT)
+def test_a_rate_of_zero_draws_nothing_and_a_traced_one_does(kind):
+    def program(rate):
+        f = lambda key, rate: SILENT[kind](rate).apply({}, {}, X, key=key, train=True)[0]  # noqa: E731
+        traced = jax.make_jaxpr(f)(KEY(), rate) if rate is not None else jax.make_jaxpr(lambda key: f(key, 0.0))(KEY())
+        return str(traced)
+
+    assert "random" not in program(None)
+    assert "random" in program(0.0)
+    np.testing.assert_array_equal(SILENT[kind](0.0).apply({}, {}, X, train=True)[0], X)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.25])
+def test_prelu_at_its_ends(slope):
+    x = jnp.array([[-jnp.inf, -1.0, 0.0, jnp.inf]])
+    params = {"slope": jnp.full(4, slope)}
+    y, pull = jax.vjp(lambda p: nn.prelu().apply(p, {}, x)[0], params)
+    np.testing.assert_array_equal(y, [[-jnp.inf if slope else 0.0, -slope, 0.0, jnp.inf]])
+    (g,) = pull(jnp.ones_like(y))
+    np.testing.assert_array_equal(g["slope"], [-jnp.inf if slope else 0.0, -1.0, 0.0, 0.0])

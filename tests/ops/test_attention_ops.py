@@ -1,5 +1,7 @@
 """Attention against NumPy in float64, at its extremes, and what positions must and must not do."""
 
+import importlib
+import re
 from functools import partial
 
 import jax
@@ -7,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
+from jax import export
 from jax.test_util import check_grads
 
 from jaxnn import ops
@@ -208,3 +211,160 @@ def test_lengths_are_whole_numbers():
     with pytest.raises(TypeError) as caught:
         ops.attention(X, X, X, lengths=ONES(2))
     assert str(caught.value) == "attention: expected lengths to be an array of whole numbers, got float32[2]."
+
+
+# As a citizen of JAX.
+
+
+def products(f, *args, platform):
+    """The dtypes of both factors of every product, as lowered for a platform."""
+    text = jax.jit(f).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    return re.findall(r"stablehlo\.dot_general.*?: \(tensor<[^>]*x(\w+)>, tensor<[^>]*x(\w+)>\)", text)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_bfloat16_is_multiplied_by_bfloat16_in_both_directions(platform):
+    """Two products forward, four backward of which none is left out by the compiler: dQ, dK, dV and d softmax."""
+    q = jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.bfloat16)
+    f = lambda q, k, v: ops.attention(q, k, v, causal=True).astype(jnp.float32).sum()  # noqa: E731
+    found = products(jax.value_and_grad(f, (0, 1, 2)), q, q, q, platform=platform)
+    assert len(found) == 6
+    assert set(found) == {("bf16", "bf16")}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16])
+def test_low_precision_gradients_are_float32s_rounded(dtype):
+    q, k, v = taken(dtype=dtype)
+    f = lambda *a: jnp.sum(jnp.sin(ops.attention(*a, causal=True).astype(jnp.float32)))  # noqa: E731
+    wide = jax.grad(f, (0, 1, 2))(*(a.astype(jnp.float32) for a in (q, k, v)))
+    for got, want in zip(jax.grad(f, (0, 1, 2))(q, k, v), wide, strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got.astype(jnp.float32), want, atol=0.02 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("precision", [None, "highest"])
+def test_precision_reaches_every_product(precision):
+    q = jax.ShapeDtypeStruct((2, 8, 4, 16), jnp.float32)
+    f = jax.value_and_grad(lambda q: ops.attention(q, q, q, precision=precision).sum())
+    text = jax.jit(f).trace(q).lower(lowering_platforms=("tpu",)).as_text()
+    asked = re.findall(r"stablehlo\.dot_general.*precision = \[(\w+), (\w+)\]", text)
+    assert len(asked) == text.count("stablehlo.dot_general") == 6
+    assert set(asked) == {("HIGHEST",) * 2 if precision else ("DEFAULT",) * 2}
+
+
+WITH_JAX = {
+    "all": {},
+    "causal": {"causal": True},
+    "window": {"window": (1, 2)},
+    "window behind": {"window": (1, None)},
+    "window of the past": {"window": (None, 0)},
+    "window and causal": {"window": (1, 3), "causal": True, "scale": 0.3},
+    "bias": {"bias": jnp.asarray(BIAS, jnp.float32)},
+    "mask": {"mask": jnp.asarray(MASK).at[..., 0].set(True)},
+    "lengths": {"lengths": jnp.array([4, 1])},
+}
+
+
+@pytest.mark.parametrize("case", WITH_JAX)
+def test_jax_nn_gives_the_same(case):
+    q, k, v = (a[..., :3] for a in taken(dtype=jnp.float32))
+    assert_close(
+        ops.attention(q, k, v, implementation="xla", **WITH_JAX[case]), ops.attention(q, k, v, **WITH_JAX[case])
+    )
+
+
+@pytest.mark.parametrize("case", ["all", "causal", "window and causal", "bias", "mask", "lengths"])
+def test_cudnn_is_called(case, monkeypatch):
+    """Lowered for cuda without a GPU; jax asks for cuDNN's version while it traces."""
+    fused = importlib.import_module("jax._src.cudnn.fused_attention_stablehlo")
+    monkeypatch.setattr(fused, "check_cudnn_version", lambda: 91000)
+    q, k, v = (jnp.concatenate([a] * 3, -1)[..., :8].astype(jnp.bfloat16) for a in taken())
+    even = {"bias": {"bias": jnp.zeros((4, 2, 4))}, "mask": {"mask": jnp.ones((2, 4), bool)}}.get(case, WITH_JAX[case])
+    f = jax.grad(
+        lambda q: ops.attention(q, k[:, :4], v[:, :4], implementation="cudnn", **even).astype(jnp.float32).sum()
+    )
+    text = jax.jit(f).trace(q[:, :2]).lower(lowering_platforms=("cuda",)).as_text()
+    assert len(set(re.findall(r"__cudnn\$fmha\w*Softmax(?:Backward)?", text))) == 2
+
+
+NOT_IN_JAX = {
+    "softcap": ({"softcap": 2.0}, "xla", "softcap"),
+    "dropout": ({"dropout": 0.5, "key": jax.random.key(0)}, "cudnn", "dropout"),
+    "offset": ({"offset": 1, "causal": True}, "xla", "offset"),
+    "precision": ({"precision": "high"}, "xla", "precision"),
+    "window": ({"window": (1, 1)}, "cudnn", "window without causal=True"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_IN_JAX)
+def test_what_jax_nn_has_not_is_refused(case):
+    how, implementation, missing = NOT_IN_JAX[case]
+    with pytest.raises(ValueError) as caught:
+        ops.attention(X, X, X, implementation=implementation, **how)
+    assert str(caught.value) == (
+        f"attention: expected no {missing} with implementation={implementation!r}, got {missing}. "
+        "jax.nn.dot_product_attention has none: leave implementation= out."
+    )
+
+
+RANGES = {
+    "softcap": ({"softcap": 0.0}, "softcap to be a number > 0, or None, got 0.0."),
+    "softcap below": ({"softcap": -1.0}, "softcap to be a number > 0, or None, got -1.0."),
+    "dropout": ({"dropout": 1.0}, "dropout in [0, 1), got 1.0."),
+    "key": ({"dropout": 0.1}, "a key with dropout, got None. Pass key=, or dropout=0 to draw nothing."),
+    "implementation": (
+        {"implementation": "flash"},
+        "implementation to be None, 'xla' or 'cudnn', got 'flash'.",
+    ),
+    "size": (
+        {"implementation": "xla", "v": X[..., :3]},
+        "v with heads of q's size and implementation='xla', got (float32[2, 3, 4, 5], float32[2, 3, 4, 3]).",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RANGES)
+def test_ranges(case):
+    how, text = RANGES[case]
+    with pytest.raises(ValueError) as caught:
+        ops.attention(X, X, **{"v": X, **how})
+    assert str(caught.value) == f"attention: expected {text}"
+
+
+def test_cudnn_takes_half_precision_alone():
+    with pytest.raises(TypeError) as caught:
+        ops.attention(X, X, X, implementation="cudnn")
+    assert str(caught.value) == (
+        "attention: expected float16 or bfloat16 with implementation='cudnn', got float32[2, 3, 4, 5]."
+    )
+
+
+def test_dropout_of_weights_drops_each_at_its_rate_and_keeps_the_mean():
+    """With values of one key each the output is the weights themselves: 1 / s kept as 1 / (s (1 - rate)), or 0."""
+    q, v = jnp.zeros((8, 50, 2, 4)), jnp.broadcast_to(jnp.eye(50).reshape(1, 50, 1, 50), (8, 50, 2, 50))
+    y = np.asarray(ops.attention(q, q, v, dropout=0.3, key=jax.random.key(0)))
+    kept = y > 0
+    np.testing.assert_allclose(y[kept], 1 / 50 / 0.7, rtol=1e-5)
+    assert abs(kept.mean() - 0.7) < 4 * np.sqrt(0.21 / kept.size)
+    traced = jax.jit(lambda rate: ops.attention(q, q, v, dropout=rate, key=jax.random.key(0)))(0.3)
+    np.testing.assert_array_equal(traced, y)
+
+
+def test_dropout_of_zero_draws_nothing():
+    f = lambda key: ops.attention(X, X, X, dropout=0.0, key=key)  # noqa: E731
+    assert "random" not in str(jax.make_jaxpr(f)(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("how", [{"causal": True}, {"window": (1, 2), "offset": 1}, {"lengths": True}], ids=str)
+def test_exports_with_any_batch_and_any_number_of_steps(how):
+    n, t, s = export.symbolic_shape("n, t, s", constraints=["t>=2", "s>=2"])
+
+    def f(q, k, v):
+        lengths = jnp.full(q.shape[0], 3, jnp.int32) if "lengths" in how else None
+        return ops.attention(q, k, v, **{**how, "lengths": lengths})
+
+    args = taken(dtype=jnp.float32)
+    shapes = (
+        jax.ShapeDtypeStruct((n, *x, *a.shape[2:]), a.dtype) for a, x in zip(args, [(t,), (s,), (s,)], strict=True)
+    )
+    np.testing.assert_array_equal(export.export(jax.jit(f))(*shapes).call(*args), jax.jit(f)(*args))

@@ -153,3 +153,33 @@ def test_errors(call, text):
     with pytest.raises((ValueError, TypeError)) as caught:
         call()
     assert str(caught.value) == text
+
+
+def test_lp_normalize_divides_by_the_norm_of_numpy_and_leaves_zeros():
+    x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
+    for p in (1, 1.5, 2.0, 3, np.inf):
+        for axis in (-1, 1, (1, 2)):
+            size = np.abs(x.astype(np.float64))
+            total = size.max(axis, keepdims=True) if p == np.inf else (size**p).sum(axis, keepdims=True) ** (1 / p)
+            np.testing.assert_allclose(ops.lp_normalize(jnp.asarray(x), p, axis=axis), x / total, rtol=2e-6)
+    for scale in (1e-30, 1e30):  # above: its squares overflow; below: eps, as PyTorch
+        y = ops.lp_normalize(jnp.array([[3.0, 4.0]]) * scale, eps=1e-38)
+        np.testing.assert_allclose(y, [[0.6, 0.8]], rtol=1e-6)
+    np.testing.assert_allclose(ops.lp_normalize(jnp.array([3e-13, 4e-13])), [0.3, 0.4], rtol=1e-6)
+    for p in (1, 1.5, 2.0, np.inf):
+        y, pull = jax.vjp(lambda x, p=p: ops.lp_normalize(x, p), jnp.zeros((2, 3)))
+        assert not np.asarray(y).any()
+        assert not np.asarray(pull(jnp.ones_like(y))[0]).any()
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
+@pytest.mark.usefixtures("x64")
+def test_gradients_of_lp_normalize_are_differences(p):
+    check_grads(lambda x: ops.lp_normalize(x, p), (jnp.asarray([[0.3, -1.0, 2.0]]),), order=2, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.5, 0, "2"])
+def test_lp_normalize_refuses_what_is_no_norm(p):
+    with pytest.raises(ValueError) as caught:
+        ops.lp_normalize(jnp.ones(3), p)
+    assert str(caught.value) == f"lp_normalize: expected p to be a number >= 1, or inf, got {p!r}."

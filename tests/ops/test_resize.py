@@ -1,5 +1,6 @@
 """Resizing against jax.image and loops, reading between steps against loops, and what is exactly undone."""
 
+import re
 from functools import partial
 
 import jax
@@ -7,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
+from jax import export
 from jax.test_util import check_grads
 
+import jaxnn as nn
 from jaxnn import ops
 
 
@@ -25,11 +28,153 @@ SIZES = [((7,), (12,)), ((5, 8), (9, 3)), ((4, 3, 6), (2, 7, 6)), ((5, 5), (1, 1
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_as_jax_image(sizes, method, antialias):
-    """jax.image leaves out what lies outside, and has the cubic of -1/2."""
+    """jax.image leaves out what lies outside, and has the cubic of -1/2: with that slope, so does resize."""
     space, out = sizes
     x = jnp.asarray(drawn(2, *space, 3))
-    y = ops.resize(x, out, method=method, antialias=antialias, exclude_outside=True, a=-0.5)
+    y = ops.resize(x, out, method=method, antialias=antialias, a=-0.5)
     assert_close(y, jax.image.resize(x, (2, *out, 3), method, antialias=antialias))
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.slow
+def test_as_jax_image_for_all_small_sizes(method, antialias):
+    for n in range(1, 9):
+        for out in range(1, 13):
+            x = jnp.asarray(drawn(1, n, 1))
+            y = ops.resize(x, out, method=method, antialias=antialias, a=-0.5)
+            assert_close(y, jax.image.resize(x, (1, out, 1), method, antialias=antialias))
+
+
+def in_pytorch(x, out, method, antialias, a):
+    """torch.nn.functional.interpolate along one axis with align_corners=False, from its kernels.
+
+    Antialiased: the taps from ⌊c - r + 1/2⌋ to ⌊c + r + 1/2⌋ around c = (i + 1/2) n / out that x has, with the kernel
+    widened to r, over their sum. Plain: taps beyond the border read the border.
+    """
+    n, support = len(x), {"linear": 1, "cubic": 2}[method]
+
+    def kernel(t):
+        t = abs(t)
+        if method == "linear":
+            return max(1 - t, 0)
+        near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * (t**3 - 5 * t**2 + 8 * t - 4)
+        return near if t <= 1 else far if t < 2 else 0
+
+    y = np.zeros(out)
+    for i in range(out):
+        c = (i + 0.5) * n / out
+        widen = max(n / out, 1) if antialias else 1
+        r = support * widen
+        if antialias:
+            taps = range(max(int(c - r + 0.5), 0), min(int(c + r + 0.5), n))
+        else:
+            taps = range(int(np.floor(c - 0.5)) - support + 1, int(np.floor(c - 0.5)) + support + 1)
+        k = np.array([kernel((p + 0.5 - c) / widen) for p in taps])
+        y[i] = k @ x[np.clip(list(taps), 0, n - 1)] / k.sum()
+    return y
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+@pytest.mark.usefixtures("x64")
+def test_as_pytorch_by_default(method, antialias):
+    """bilinear and bicubic, whose slope is -0.75, antialiased -0.5."""
+    for n, out in ((8, 2), (7, 3), (3, 7), (5, 4), (1, 3), (6, 1)):
+        x = drawn(n)
+        want = in_pytorch(x, out, method, antialias, -0.5 if antialias else -0.75)
+        assert_close(
+            ops.resize(jnp.asarray(x).reshape(1, n, 1), out, method=method, antialias=antialias)[0, :, 0], want
+        )
+
+
+def test_numbers_of_pytorch_and_jax_image():
+    """interpolate(x, size=2, mode="bilinear", antialias=True) and jax.image.resize(x, ..., "linear")."""
+    x = jnp.array([0.0, 0, 0, 1, 1, 1, 1, 1]).reshape(1, 8, 1)
+    np.testing.assert_allclose(ops.resize(x, 2, antialias=True)[0, :, 0], [0.3214286, 0.9642857], rtol=1e-6)
+    outside = ops.resize(x, 2, antialias=True, exclude_outside=False)[0, :, 0]
+    np.testing.assert_allclose(outside, [0.28125, 0.96875], rtol=1e-6)  # ONNX's default
+    y = nn.upsample(0.25, method="linear", antialias=True).apply({}, {}, x)[0]
+    np.testing.assert_array_equal(y, ops.resize(x, 2, antialias=True))
+
+
+def test_a_layer_takes_all_that_the_function_takes():
+    x = jnp.asarray(drawn(1, 5, 4, 2), jnp.float32)
+    for how in (
+        {"method": "cubic", "a": -0.6, "exclude_outside": True},
+        {"method": "nearest", "rounding": "floor", "coordinates": "asymmetric"},
+        {"method": "cubic", "antialias": True},
+    ):
+        y = nn.upsample(0.7, **how).apply({}, {}, x)[0]
+        np.testing.assert_array_equal(y, ops.resize(x, scale=0.7, **how))
+
+
+WHOLE = [
+    ("half_pixel", "half_up"),
+    ("half_pixel", "half_down"),
+    ("half_pixel_symmetric", "half_up"),
+    ("pytorch_half_pixel", "half_down"),
+    ("asymmetric", "floor"),
+]
+
+
+@pytest.mark.parametrize("how", WHOLE, ids=str)
+def test_nearest_by_a_whole_factor_is_a_broadcast(how):
+    """Step i is step i // r, for whichever coordinates; neither a gather nor a product is in the program."""
+    x = jnp.asarray(drawn(2, 3, 4, 2), jnp.float32)
+    f = jax.jit(partial(ops.resize, scale=(3, 2), method="nearest", coordinates=how[0], rounding=how[1]))
+    np.testing.assert_array_equal(f(x), np.asarray(x)[:, np.arange(9) // 3][:, :, np.arange(8) // 2])
+    text = f.lower(x).as_text()
+    assert "gather" not in text
+    assert "dot" not in text
+
+
+@pytest.mark.parametrize("op", ["resize", "affine_grid", "perceptron_update"])
+def test_places_and_signs_are_of_the_highest_precision(op):
+    """DEFAULT on a TPU rounds factors to bfloat16: half a pixel at 512."""
+    f = {
+        "resize": lambda v: ops.resize(v, 5),
+        "affine_grid": lambda v: ops.affine_grid(v[:, :2, :3], (4, 4)),
+        "perceptron_update": lambda v: ops.perceptron_update(v[0, :, :1], v[0, 0, :1], v[0], v[0, :, :1]),
+    }[op]
+    text = jax.jit(f).trace(jnp.zeros((1, 3, 3))).lower(lowering_platforms=("tpu",)).as_text()
+    asked = re.findall(r"stablehlo\.dot_general.*precision = \[(\w+), (\w+)\]", text)
+    assert set(asked) == {("HIGHEST", "HIGHEST")}
+
+
+SYMBOLIC = {
+    "nearest": {"scale": 2, "method": "nearest"},
+    "nearest by a fraction": {"scale": 1.5, "method": "nearest"},
+    "linear": {"scale": 2},
+    "corners": {"scale": 2, "coordinates": "align_corners"},
+    "centre": {"scale": 1.4, "coordinates": "half_pixel_symmetric"},
+    "cubic": {"scale": 1.5, "method": "cubic"},
+    "smaller": {"scale": 0.6, "method": "cubic", "antialias": True},
+    "smaller over the border": {"scale": 0.6, "antialias": True, "exclude_outside": False},
+    "to a size": {"size": (5, 7), "antialias": True},
+    "to a size by cubics": {"size": (5, 7), "method": "cubic"},
+}
+
+
+@pytest.mark.parametrize("case", SYMBOLIC)
+@pytest.mark.slow
+def test_exports_with_any_batch_and_any_space(case):
+    x = jnp.asarray(drawn(2, 6, 5, 3), jnp.float32)
+    f = jax.jit(partial(ops.resize, **SYMBOLIC[case]))
+    shape = export.symbolic_shape("n, h, w, 3", constraints=["h>=2", "w>=2"])
+    assert_close(export.export(f)(jax.ShapeDtypeStruct(shape, x.dtype)).call(x), f(x))
+
+
+def test_a_size_of_symbolic_steps_over_the_border_is_refused():
+    shape = export.symbolic_shape("n, h, 3", constraints=["h>=2"])
+    f = jax.jit(partial(ops.resize, size=2, antialias=True, exclude_outside=False))
+    with pytest.raises(ValueError) as caught:
+        export.export(f)(jax.ShapeDtypeStruct(shape, jnp.float32))
+    assert str(caught.value) == (
+        "resize: expected a known number of taps outside x, got an axis of h steps. "
+        "Leave exclude_outside out, or give scale= in place of size=."
+    )
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s[0]}-{s[1]}")
