@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance.test_layers_conformance import CASES
+from _layer_cases import CASES
 
 import jaxnn as nn
 
