@@ -303,7 +303,8 @@ def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
     try:
         return optimizer.init(trained)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidType | InvalidValue) or jax.tree.structure(trained) == jax.tree.structure(params):
+        structures: list[Any] = [jax.tree.structure(tree) for tree in (trained, params)]
+        if isinstance(error, InvalidType | InvalidValue) or structures[0] == structures[1]:
             raise
         try:
             jax.eval_shape(optimizer.init, params)
