@@ -107,7 +107,7 @@ def trainer(
     The weights of a batch are numbers or booleans, [n] for its examples, or [n, ...], the first axes of the loss, for
     its residuals. A residual with weight 0 may hold anything, NaN included, in y and in what the loss sees of the
     prediction. Where the model predicts an `nn.Padded`, the loss and the metrics get its `x`, and steps after the end
-    of a sequence do not count. A batch in which nothing counts has the loss 0 and leaves all as it is but `step`.
+    of a sequence do not count. A batch in which nothing counts has a mean of 0 and leaves all as it is but `step`.
 
     Args:
       loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
