@@ -221,7 +221,7 @@ def unjitted(f: Callable) -> Callable:
     """The function inside a `jax.jit`: compiled once, it would be traced once, and only then say what counts."""
     if isinstance(f, partial):
         return partial(unjitted(f.func), *f.args, **f.keywords)
-    return unjitted(inspect.unwrap(f)) if isinstance(f, _JITTED) else f
+    return inspect.unwrap(f, stop=lambda g: not isinstance(g, _JITTED))
 
 
 def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
