@@ -1,7 +1,7 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
@@ -63,7 +63,7 @@ def perceptron_update(
     def one(carry: tuple[Array, Array, Array], example: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
         w, b, mistakes = carry
         x, y = example
-        error = y - (jnp.matmul(x, w, precision=jax.lax.Precision.HIGHEST) + b >= 0).astype(w.dtype)
+        error = y - (jnp.matmul(x, w, precision=lax.Precision.HIGHEST) + b >= 0).astype(w.dtype)
         return (w + rate * jnp.outer(x, error), b + rate * error, mistakes + (error != 0).astype(jnp.int32)), None
 
     start = (w, b.astype(w.dtype), jnp.zeros(w.shape[1], jnp.int32))

@@ -13,7 +13,7 @@ from jaxnn.train.weigh import Known, number_of
 class Weighed(NamedTuple):
     """The `skip_state` of MultiSteps, and beside it the sum of the counts of the parts so far."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]
     skip_state: Any
 
 

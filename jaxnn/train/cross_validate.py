@@ -12,6 +12,7 @@ from jaxnn._inputs import check_concrete, check_count, check_examples
 from jaxnn.layer import fold_name
 from jaxnn.train.sweep import Strategy, Sweep, sweep
 from jaxnn.train.trainer import typed
+from jaxnn.train.weigh import takes
 
 
 class CrossValidation(NamedTuple):
@@ -43,7 +44,7 @@ class CrossValidation(NamedTuple):
 def cross_validate(
     run: Callable[..., Any],
     key: jax.Array,
-    data: tuple[Any, Any],
+    data: tuple[Any, ...],
     score: Callable[..., Any],
     *,
     folds: int = 10,
@@ -57,13 +58,14 @@ def cross_validate(
     What fills up the smaller parts is cut off again before it is scored: scores and predictions are exact.
 
     Args:
-      run: `run(key, train, x) -> predictions`, traceable: trains on `train`, a pair `(x, y)` of n - ⌈n/k⌉ examples,
-        and predicts for `x`, ⌈n/k⌉ others: a tree of arrays with the examples on axis 0. For example
+      run: `run(key, train, x) -> predictions`, traceable: trains on `train`, n - ⌈n/k⌉ examples of `data`, `(x, y)` or
+        `(x, y, weights)`, and predicts for `x`, ⌈n/k⌉ others: a tree of arrays with the examples on axis 0. For example
         `nn.predict(model, *nn.fit(trainer, key, train, epochs=20).best, x)`.
       key: of the parts, and of the runs, which get one each.
-      data: a pair `(x, y)`, each a tree of arrays with n examples on axis 0.
+      data: `(x, y)` or `(x, y, weights)`, each a tree of arrays with n examples on axis 0.
       score: `score(predictions, y) -> number`, or a tree of numbers, called for each part with NumPy arrays of exactly
-        its examples, outside the program: `nn.metrics.accuracy`, or anything else.
+        its examples, outside the program: `nn.metrics.accuracy`, or anything else. Where the data have weights it is
+        called as `score(predictions, y, weights=weights)`.
       folds: k, 2 to n.
       stratified: y is one array of labels [n], integers, and every part gets ⌊n_c/k⌋ or ⌈n_c/k⌉ of a class's n_c
         examples, as scikit-learn's StratifiedKFold; False deals regardless of y, as KFold.
@@ -85,9 +87,12 @@ def cross_validate(
         if not callable(f):
             raise wrong_type("cross_validate", f"a function for {role}", f)
     check_concrete("cross_validate", (key, data), "Call it outside of jit, vmap and grad.")
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise wrong_type("cross_validate", "data to be a pair (x, y)", data)
-    data = (data[0], data[1])
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise wrong_type("cross_validate", "data to be (x, y) or (x, y, weights)", data)
+    data = tuple(data)
+    if len(data) == 3 and not takes(score, "weights"):
+        fix = "Give it the parameter weights=, as the metrics of nn have it."
+        raise wrong_type("cross_validate", "score to be a function that knows the weights of the data", score, fix)
     n = check_examples("cross_validate", "data", data, least=2)
     check_count("cross_validate", "folds", folds, least=2)
     if folds > n:
@@ -111,10 +116,10 @@ def cross_validate(
     if wrong:
         got = jax.ShapeDtypeStruct(wrong[0].shape[1:], wrong[0].dtype)
         raise invalid("cross_validate", f"run to predict for the {size} examples of x, [{size}, ...]", got)
-    predicted, y = jax.tree.map(np.asarray, (done.results, data[1]))
+    predicted, targets = jax.tree.map(np.asarray, (done.results, data[1:]))
     parts = [jax.tree.map(lambda p, i=i, rows=rows: p[i, : len(rows)], predicted) for i, rows in enumerate(held)]
-    targets = [jax.tree.map(lambda a, rows=rows: a[rows], y) for rows in held]
-    scored = [score(part, target) for part, target in zip(parts, targets, strict=True)]
+    known = [jax.tree.map(lambda a, rows=rows: a[rows], targets) for rows in held]
+    scored = [score(part, y, **({"weights": w[0]} if w else {})) for part, (y, *w) in zip(parts, known, strict=True)]
     scores = jax.tree.map(lambda *s: np.stack([np.asarray(v) for v in s]), *scored)
     at = np.argsort(np.concatenate(held))
     whole = jax.tree.map(lambda *p: np.concatenate(p)[at], *parts)
@@ -126,9 +131,9 @@ def cross_validate(
 def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
     """The run of a fold; the same for the same run, so that it compiles once."""
 
-    def of_fold(point: dict[str, jax.Array], x: Any, y: Any) -> Any:
-        train = jax.tree.map(lambda a: a[point["train"]], (x, y))
-        return run(point["key"], train, jax.tree.map(lambda a: a[point["held"]], x))
+    def of_fold(point: dict[str, jax.Array], *data: Any) -> Any:
+        train = jax.tree.map(lambda a: a[point["train"]], data)
+        return run(point["key"], train, jax.tree.map(lambda a: a[point["held"]], data[0]))
 
     return of_fold
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import invalid, wrong_type
+from jaxnn.metrics._direction import direction
 
 
 class Leaderboard(NamedTuple):
@@ -55,11 +56,17 @@ class Member(NamedTuple):
     result: Any
 
 
-def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | None, mode: str) -> Leaderboard:
+def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | None, mode: str | None) -> Leaderboard:
     """See `Sweep.leaderboard`."""
-    if mode not in ("min", "max"):
+    if mode not in ("min", "max", None):
         raise invalid("leaderboard", "mode to be 'min' or 'max'", mode)
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
+    mode = mode or _direction(name, value, results, values)
+    if mode is None:
+        fix = (
+            "It is known for the names in nn.metrics and nn.losses, and for the best_value of a run that monitors one."
+        )
+        raise invalid("leaderboard", f"mode='min' or mode='max' for {name}", "none", fix)
     columns = {
         path or "point": np.asarray(leaf)
         for path, leaf in _leaves(points).items()
@@ -69,6 +76,25 @@ def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | N
     order = np.lexsort((wide if mode == "min" else -wide, np.isnan(wide)))
     rows = zip(*(c[order].tolist() for c in (np.arange(len(values)), *columns.values(), values)), strict=True)
     return Leaderboard(("row", *columns, name), tuple(rows))
+
+
+def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str | None:
+    """Which values are better: by the name, or by that of the metric in a run's history whose best they are."""
+    leaves = _leaves(results)
+    if name != "best_value" or callable(value):
+        return "min" if "" in leaves and not callable(value) else None if callable(value) else direction(name)
+    found = set()
+    split = "valid" if any(path.startswith("history/valid/") for path in leaves) else "train"
+    for path, history in leaves.items():
+        which = direction(path.rsplit("/", 1)[-1])
+        if path.startswith(f"history/{split}/") and which is not None:
+            epochs = np.asarray(history, np.float64)
+            epochs = epochs if split == "valid" else epochs.mean(-1)
+            worst = np.inf if which == "min" else -np.inf
+            best = getattr(np, which)(np.where(np.isnan(epochs), worst, epochs), axis=-1)
+            if np.allclose(best, values, rtol=1e-4):
+                found.add(which)
+    return found.pop() if len(found) == 1 else None
 
 
 def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> tuple[str, np.ndarray]:

@@ -47,18 +47,22 @@ class Sweep(NamedTuple):
     seconds: dict[str, float]
 
     def leaderboard(
-        self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] = "min"
+        self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] | None = None
     ) -> Leaderboard:
         """The points as a table with one value each, the best first and NaN last; it prints.
 
         Args:
           value: the path of an array [n] in `results`, such as "best_value", or a function of `results` that gives one,
             such as `lambda r: r.history["valid"]["accuracy"].max(axis=1)`; None is "best_value", or the only leaf.
-          mode: whether "min" or "max" is better.
+          mode: whether "min" or "max" is better. None knows it for a path that ends in the name of a metric or loss of
+            `nn`, for "best_value" where the run monitored one, and takes results that are one array for an objective
+            that is minimised; anything else raises.
         """
         return leaderboard(self.points, self.results, value, mode)
 
-    def best(self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] = "min") -> Member:
+    def best(
+        self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] | None = None
+    ) -> Member:
         """The first member of the leader board: its index, value, point and result."""
         first = self.leaderboard(value, mode).rows[0]
         point, result = jax.tree.map(lambda a: a[first[0]], (self.points, self.results))

@@ -107,7 +107,7 @@ def trainer(
     The weights of a batch are numbers or booleans, [n] for its examples, or [n, ...], the first axes of the loss, for
     its residuals. A residual with weight 0 may hold anything, NaN included, in y and in what the loss sees of the
     prediction. Where the model predicts an `nn.Padded`, the loss and the metrics get its `x`, and steps after the end
-    of a sequence do not count. A batch in which nothing counts has the loss 0 and leaves all as it is but `step`.
+    of a sequence do not count. A batch in which nothing counts has a mean of 0 and leaves all as it is but `step`.
 
     Args:
       loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
@@ -303,7 +303,8 @@ def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
     try:
         return optimizer.init(trained)
     except (TypeError, ValueError) as error:
-        if isinstance(error, InvalidType | InvalidValue) or jax.tree.structure(trained) == jax.tree.structure(params):
+        structures: list[Any] = [jax.tree.structure(tree) for tree in (trained, params)]
+        if isinstance(error, InvalidType | InvalidValue) or structures[0] == structures[1]:
             raise
         try:
             jax.eval_shape(optimizer.init, params)

@@ -28,7 +28,7 @@ class Measure(NamedTuple):
     """A mean [] over a batch, and the sum of the weights in it."""
 
     value: Any
-    count: Array | Known
+    count: Array | Known  # type: ignore[assignment]
 
     @property
     def mean(self) -> Mean:
@@ -144,14 +144,14 @@ def measured(
       name: of the loss or metric, for errors.
       shape: that of the loss, for whose residuals a metric may want the weights.
     """
-    f = unjitted(f)
+    f, weights = unjitted(f), batch.weights
     with counting() as counts:
         value = f(batch.prediction, batch.target)
-    if batch.weights is not None and (isinstance(value, Mean) or jnp.shape(value) == ()):
+    if weights is not None and (isinstance(value, Mean) or jnp.shape(value) == ()):
         with counting() as counts:
-            value = _told(name, f, batch, shape)
+            value = _told(name, f, batch, weights, shape)
         if not isinstance(value, Mean) and counts.of(value) is None:
-            return Measure(floating(value), jnp.sum(batch.weights)), ()
+            return Measure(floating(value), jnp.sum(weights)), ()
     if isinstance(value, Mean):
         return of_mean(value), ()
     noted = counts.of(value)
@@ -168,7 +168,7 @@ def measured(
         )
     if jnp.shape(value) == ():
         return Measure(floating(value), Known(batch.n)), ()
-    return _weighed(name, jnp.asarray(value), noted, batch.weights), jnp.shape(value)
+    return _weighed(name, jnp.asarray(value), noted, weights), jnp.shape(value)
 
 
 def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Measure:
@@ -179,29 +179,25 @@ def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Mea
         return Measure(jnp.mean(values), Known(values.size))
     values = floating(values)
     dtype = wide(values.dtype)
-    total, count = (
-        values.astype(dtype),
-        None if noted is None else _over(jnp.asarray(noted), values.shape).astype(dtype),
-    )
+    total = values.astype(dtype)
+    count = _over(jnp.ones((), bool) if noted is None else jnp.asarray(noted), values.shape).astype(dtype)
     if weights is not None:
         if values.shape[: weights.ndim] != weights.shape:
             expected = f"weights of the first axes of {name}, {list(values.shape)}"
             raise invalid("trainer", expected, weights, "They are those of examples, [n], or of residuals.")
         w = _over(weights, values.shape).astype(dtype)
         total = jnp.where(w != 0, total * w, 0)
-        count = w if count is None else jnp.where(w != 0, count * w, 0)
+        count = jnp.where(w != 0, count * w, 0)
     mean = Mean(jnp.sum(total), jnp.sum(count))
     return Measure(mean.value.astype(values.dtype), mean.count)
 
 
-def _told(name: str, f: Callable, batch: Batch, shape: tuple[int, ...] | None) -> Any:
+def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int, ...] | None) -> Any:
     """What a function that takes the mean itself returns, given the weights: in their shape, or in that of the loss."""
     if not takes(f, "weights"):
         fix = "Return one value for each example or residual, or give it the parameter weights=."
         got = "one that returns a mean"
         raise wrong_type("trainer", f"{name} to be a function that knows the weights of the batch", got, fix)
-    weights = batch.weights
-    assert weights is not None
     try:
         return f(batch.prediction, batch.target, weights=weights)
     except InvalidValue:
@@ -225,7 +221,7 @@ def unjitted(f: Callable) -> Callable:
     """The function inside a `jax.jit`: compiled once, it would be traced once, and only then say what counts."""
     if isinstance(f, partial):
         return partial(unjitted(f.func), *f.args, **f.keywords)
-    return unjitted(f.__wrapped__) if isinstance(f, _JITTED) else f
+    return inspect.unwrap(f, stop=lambda g: not isinstance(g, _JITTED))
 
 
 def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:

@@ -74,3 +74,20 @@ def test_what_it_wraps_gets_what_it_asks_for():
     t = nn.trainer(MODEL, nn.losses.squared_error, optax.MultiSteps(inner, 2))
     t.step(t.init(KEY, (X, Y)), (X, Y))
     assert seen.keys() == {"value"}
+
+
+@pytest.mark.slow
+def test_a_run_within_a_cycle_is_saved_and_goes_on_to_the_last_bit(tmp_path):
+    """Three uneven parts an epoch in cycles of two: the first epoch ends within one, with the count of its part."""
+    t, parts = trainer(2), [slice(0, 5), slice(5, 9), slice(9, 24)]
+
+    def feed(epoch):
+        return [(X[part], Y[part]) for part in parts]
+
+    drive = partial(nn.drive, t, KEY, feed, epochs=2, progress=False)
+    whole = drive(checkpoint=tmp_path / "runs")
+    first = nn.load(tmp_path / "runs" / "epoch-000001.safetensors")
+    assert float(first.ts.opt_state.skip_state.count) == 15
+    assert same(whole.ts, drive(run=first).ts)
+    (tmp_path / "runs" / "epoch-000002.safetensors").unlink()
+    assert same(whole.ts, drive(checkpoint=tmp_path / "runs").ts)

@@ -126,6 +126,22 @@ def test_targets_may_be_numbers_and_data_trees():
 
 
 DATA = (X, Y)
+
+
+def test_weights_go_to_the_runs_and_to_the_score():
+    x, w = np.arange(float(N), dtype=np.float32)[:, None], np.linspace(0, 1, N, dtype=np.float32)
+
+    def run(key, train, x):
+        return jnp.broadcast_to(train[2].sum(), len(x))
+
+    def score(predictions, y, weights):
+        assert_close(predictions, np.full(len(y), w.sum() - weights.sum()))
+        return {"weight": weights.sum()}
+
+    found = nn.cross_validate(run, KEY, (x, Y, w), score, folds=23, stratified=False)
+    assert_close(found.scores["weight"].sum(), w.sum())
+
+
 ERRORS = {
     "run": (
         (3, KEY, DATA, share),
@@ -143,7 +159,14 @@ ERRORS = {
         (seen, KEY, X, share),
         {},
         TypeError,
-        "cross_validate: expected data to be a pair (x, y), got float32[23, 3].",
+        "cross_validate: expected data to be (x, y) or (x, y, weights), got float32[23, 3].",
+    ),
+    "a score without weights": (
+        (seen, KEY, (X, Y, np.ones(N)), share),
+        {},
+        TypeError,
+        "cross_validate: expected score to be a function that knows the weights of the data, got the function share. "
+        "Give it the parameter weights=, as the metrics of nn have it.",
     ),
     "lengths": (
         (seen, KEY, (X[1:], Y), share),

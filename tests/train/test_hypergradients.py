@@ -26,11 +26,15 @@ OPTIMIZERS = {
 }
 
 
-def outcome(optimizer, rate, x, w, patience=None, activation=nn.tanh):
+DEEP = nn.serial(nn.dense(4), nn.tanh, nn.dense(1))
+SMALL = {"model": nn.dense(1), "batch_size": None}  # compiles sooner
+
+
+def outcome(optimizer, rate, x, w, model=DEEP, batch_size=4, patience=None):
     """The last validation loss of a run whose optimizer closes over its rate."""
-    t = nn.trainer(nn.serial(nn.dense(4), activation, nn.dense(1)), nn.losses.squared_error, optimizer(rate))
+    t = nn.trainer(model, nn.losses.squared_error, optimizer(rate))
     y = jnp.asarray(Y, x.dtype)
-    run = nn.fit(t, KEY, (x, y, w), (x, y), epochs=3, batch_size=4, patience=patience)
+    run = nn.fit(t, KEY, (x, y, w), (x, y), epochs=3, batch_size=batch_size, patience=patience)
     return run.history["valid"]["loss"][-1]
 
 
@@ -52,7 +56,7 @@ def test_a_run_has_the_gradients_of_its_finite_differences(x64, name):
 
 @pytest.mark.slow
 def test_all_ways_to_a_gradient_agree(x64):
-    f = lambda rate: outcome(nn.adam, rate, jnp.asarray(X), jnp.asarray(W))  # noqa: E731
+    f = lambda rate: outcome(nn.adam, rate, jnp.asarray(X), jnp.asarray(W), **SMALL)  # noqa: E731
     rates = jnp.array([0.01, 0.05])
     expected = jax.jit(jax.jacfwd(f))(rates[1])
     ways = {
@@ -73,8 +77,8 @@ def test_all_ways_to_a_gradient_agree(x64):
 @pytest.mark.parametrize("name", ["adam", "adagrad", "rmsprop as torch"])
 def test_units_that_are_dead_leave_the_gradient_finite(name):
     """A coordinate without any gradient has a second moment of 0, and the derivative of the root is inf there."""
-    dead = lambda x: nn.relu(x - 100)  # noqa: E731
-    f = partial(outcome, OPTIMIZERS[name], activation=dead)
+    model = nn.serial(nn.dense(4), lambda x: nn.relu(x - 100), nn.dense(1))
+    f = partial(outcome, OPTIMIZERS[name], model=model, batch_size=None)
     x, w = jnp.asarray(X, jnp.float32), jnp.asarray(W, jnp.float32)
     grads = jax.jit(jax.grad(f, (0, 1, 2)))(jnp.float32(0.05), x, w)
     assert all(bool(jnp.isfinite(g).all()) for g in grads)
@@ -93,9 +97,9 @@ def test_steps_computed_again_take_less_memory_and_have_the_gradient():
 
 
 def test_with_patience_forward_mode_is_had_and_reverse_says_so():
-    f = partial(outcome, nn.sgd, patience=1)
+    f = partial(outcome, nn.sgd, patience=1, **SMALL)
     x, w = jnp.asarray(X, jnp.float32), jnp.asarray(W, jnp.float32)
-    without = jax.jit(jax.jacfwd(partial(outcome, nn.sgd)))(0.01, x, w)
+    without = jax.jit(jax.jacfwd(partial(outcome, nn.sgd, **SMALL)))(0.01, x, w)
     np.testing.assert_allclose(jax.jit(jax.jacfwd(f))(0.01, x, w), without, rtol=1e-5)
     many = jax.vmap(jax.grad(f), (0, None, None))
     for way, rate in ((jax.grad(f), 0.01), (jax.jit(jax.grad(f)), 0.01), (many, jnp.full(2, 0.01))):

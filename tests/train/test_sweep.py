@@ -310,6 +310,33 @@ def test_a_run_is_compared_by_its_best_value():
     assert found.leaderboard().columns == ("row", "rate", "best_value")
 
 
+def results_of(name, values):
+    """Runs of two epochs that monitored a metric of this name, and their best values."""
+    best = {"accuracy": np.max, "loss": np.min, "score": np.max}[name](values, axis=1)
+    other = np.random.default_rng(0).normal(size=values.shape)
+    return {"best_value": best, "history": {"valid": {"loss": other, name: values}}}
+
+
+def test_a_board_knows_which_way_is_better():
+    values = np.array([[0.2, 0.5], [0.9, 0.3], [0.6, 0.1]])
+    for name, order in (("accuracy", [1, 2, 0]), ("loss", [2, 0, 1])):
+        found = nn.Sweep({"a": jnp.arange(3)}, results_of(name, values), "vmap", 3, {})
+        assert [row[0] for row in found.leaderboard().rows] == order
+    found = nn.Sweep({"a": jnp.arange(3)}, {"accuracy": values[:, 0]}, "vmap", 3, {})
+    assert found.best("accuracy").row == 1
+    for results, value, name in (
+        (results_of("score", values), None, "best_value"),
+        ({"score": values[:, 0]}, "score", "score"),
+        ({"score": values[:, 0]}, lambda r: r["score"], "value"),
+    ):
+        with pytest.raises(ValueError) as excinfo:
+            nn.Sweep({"a": jnp.arange(3)}, results, "vmap", 3, {}).best(value)
+        assert str(excinfo.value) == (
+            f"leaderboard: expected mode='min' or mode='max' for {name}, got none. It is known for the names in "
+            "nn.metrics and nn.losses, and for the best_value of a run that monitors one."
+        )
+
+
 # What is refused.
 
 SMALL = jnp.arange(3.0)

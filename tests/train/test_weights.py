@@ -1,5 +1,6 @@
 """What a batch weighs: the mean of every step, evaluation and accumulation is a total over a count."""
 
+import functools
 from functools import partial
 
 import jax
@@ -348,6 +349,23 @@ def test_a_trainer_without_totals_is_weighed_by_examples():
     parts = [cut((X, Y), part) for part in PARTS["uneven"]]
     run = nn.drive(other, KEY, (X, Y), lambda epoch: parts, epochs=1, progress=False)
     assert_close(run.history["valid"]["loss"][0], t.evaluate(run.ts, (X, Y))["loss"])
+
+
+def doubled(f):
+    """A decorator that says what it wraps."""
+    return functools.wraps(f)(lambda p, y: 2 * f(p, y))
+
+
+@pytest.mark.parametrize("loss", [jax.jit(masked_error), partial(jax.jit(masked_error), where=None)])
+def test_a_jitted_loss_says_what_counts_each_time(loss):
+    expected = told(masked_error, (X, HOLES))["loss"]
+    for _ in range(2):
+        assert_close(told(loss, (X, HOLES))["loss"], expected)
+
+
+def test_a_decorator_under_jit_stays():
+    plain = told(nn.losses.squared_error, (X, Y))["loss"]
+    assert_close(told(jax.jit(doubled(nn.losses.squared_error)), (X, Y))["loss"], 2 * plain)
 
 
 def told(loss, batch, **how):
