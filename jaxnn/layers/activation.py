@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.activations import unit_step
+from jaxnn.activations._rectifiers import leaky
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
@@ -21,7 +21,8 @@ def prelu(
 
     A leaky ReLU that finds its own leak, one for each channel: as good as free in a convolutional network, and no unit
     is dead for good. It may overfit where c is large against the data. Weight decay pulls the slope to a plain ReLU:
-    the regularizers leave it out by default. At 0 the derivative is the slope.
+    the regularizers leave it out by default. At 0 the derivative is the slope. With a slope of 0, -inf gives 0, and
+    the slope no gradient.
 
     Args:
       shared: one slope for all channels, params slope [], as PyTorch (`num_parameters=1`) and flax have by default.
@@ -56,7 +57,7 @@ def prelu(
             )
             raise invalid(where, f"x of shape [..., {slope.shape[0]}]", x, fix)
         slope = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + slope.shape if slope.ndim else ())
-        return jnp.where(x > 0, x, slope * jnp.where(x > 0, 0, x)), state  # an x of inf gives the slope no gradient
+        return leaky(x, slope), state
 
     return layer(initial, apply, "prelu", name=name)
 
