@@ -51,6 +51,8 @@ def describe(x: Any) -> str:
         return f"{x.dtype}[{', '.join(map(str, x.shape))}]"
     if type(x) is tuple:
         return f"({', '.join(map(describe, x))}{',' if len(x) == 1 else ''})"
+    if isinstance(x, tuple) and hasattr(x, "_fields") and x._fields != ("init", "apply", "name"):
+        return f"{type(x).__name__}({', '.join(f'{k}={describe(v)}' for k, v in zip(x._fields, x, strict=True))})"
     if type(x) is list:
         return f"[{', '.join(map(describe, x))}]"
     if type(x) is dict:

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Any
 
-CONTRACTIONS = frozenset(["dot_general", "conv_general_dilated", "conv", "conv_dx", "conv_dw"])
+CONTRACTIONS = frozenset(["dot_general", "conv_general_dilated", "jaxnn_conv"])
 
 
 def contractions(program: Any, times: int = 1) -> tuple[int, int]:
@@ -77,15 +77,11 @@ def flops_of(eqn: Any) -> int:
     if name == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
         return 2 * made * prod(shapes[0][i] for i in contracted)
-    if name == "conv":  # our own: the window is [*window, c, features]
-        return 2 * made * prod(shapes[1][:-1])
-    if name == "conv_dx":  # of dy by the window
-        return 2 * prod(shapes[0]) * prod(shapes[1][:-1])
-    if name == "conv_dw":  # of x by dy, [n, *space, features]
-        return 2 * made * prod(shapes[1][:-1])
-    if name == "conv_general_dilated":
-        out_features = eqn.params["dimension_numbers"].rhs_spec[0]
-        return 2 * made * prod(shapes[1]) // shapes[1][out_features]
+    if name in ("conv_general_dilated", "jaxnn_conv"):
+        out, into = eqn.params["dimension_numbers"].rhs_spec[:2]
+        if prod(eqn.params["lhs_dilation"]) > 1:  # from x's side, since the zeros between are no work
+            return 2 * prod(shapes[0]) * prod(shapes[1]) // (shapes[1][into] * eqn.params["feature_group_count"])
+        return 2 * made * prod(shapes[1]) // shapes[1][out]
     if name.startswith("reduce_window"):
         return made * prod(eqn.params["window_dimensions"])
     if name.startswith(("reduce_", "arg", "cum", "sort")):

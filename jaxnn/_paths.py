@@ -1,6 +1,8 @@
 """Leaves of a tree by the glob patterns of their paths, `stem/conv/w`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -55,3 +57,33 @@ def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: 
         if known and not any(fnmatchcase(path, pattern) for path in known):
             raise invalid(where, f"{argument} to match some of {', '.join(known)}", repr(pattern))
     return jax.tree.map(lambda path: any(fnmatchcase(path, pattern) for pattern in patterns), paths)
+
+
+_WHOLE: ContextVar[Any] = ContextVar("jaxnn_whole_params", default=None)
+
+
+@contextmanager
+def part_of(whole: Any) -> Iterator[None]:
+    """Tells the optimizers called inside that their params are a part of `whole`, a nested dict: others are frozen."""
+    token = _WHOLE.set(whole)
+    try:
+        yield
+    finally:
+        _WHOLE.reset(token)
+
+
+def whole_of(params: Any) -> Any:
+    """The params that `params` are a part of, or themselves."""
+    whole = _WHOLE.get()
+    return params if whole is None else whole
+
+
+def cut(tree: Any, part: Any) -> Any:
+    """`tree`, a nested dict or a prefix of one, without the keys that `part` does not have.
+
+    >>> cut({"stem": False, "head": {"w": True, "b": False}}, {"head": {"w": 1.0}})
+    {'head': {'w': True}}
+    """
+    if not (isinstance(tree, dict) and isinstance(part, dict)):
+        return tree
+    return {name: cut(tree[name], node) for name, node in part.items() if name in tree}

@@ -18,3 +18,12 @@ def one_cpu() -> bool:
     Decided while tracing, for forms whose choice inside the program would cost more than it gains.
     """
     return jax.default_backend() == "cpu" and jax.device_count() == 1
+
+
+def local_cpu() -> bool:
+    """Whether arrays that are traced now are whole and lie on one CPU: axes of theirs may be merged at no cost.
+
+    In a process with one CPU device and no mesh, or inside a `shard_map` over all axes of the mesh.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return one_cpu() if mesh.empty else mesh.are_all_axes_manual and jax.default_backend() == "cpu"

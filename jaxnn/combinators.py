@@ -1,7 +1,7 @@
 """How layers combine: in a row, side by side, around a skip, n times, and wrappers of one layer.
 
 Wrappers of one child (`residual`, `repeat`, `remat`, `cast`, `time_distributed`) are transparent: the child keeps its
-params, its path and its key.
+params, its path and its key. All of them hand sequences of different lengths on, as `nn.Padded` tells.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, scan
+from jaxnn._padded import Given, Padded, on_values
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
 
@@ -21,7 +22,7 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
 
     Params are keyed by the children's names: `dense`, `dense_1`, or what `name=` pinned. Raises ValueError when two
     children have one name, TypeError for what is no layer. As Keras's and PyTorch's Sequential, but the input's size is
-    found by itself.
+    found automatically. A `Padded` goes through all layers that know lengths; one that does not raises an error.
 
     >>> import jaxnn as nn
     >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(2, name="head"))
@@ -45,7 +46,7 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
             x, state = call(child, child_name, params, state, x, key=key, train=train)
         return x, state
 
-    return layer(init, apply, "serial", name=name)
+    return layer(init, apply, "serial", name=name, padded="seen")
 
 
 def parallel(
@@ -87,6 +88,10 @@ def parallel(
             ys.append(y)
         if callable(join):
             return join(*ys), state
+        whole, ys = ys, [y.x if isinstance(y, Padded) else y for y in ys]
+        if any(isinstance(y, Padded) != isinstance(whole[0], Padded) for y in whole):
+            fix = "Pool over time in all branches or in none, or join them with a function: join=lambda *ys: ..."
+            raise wrong_type(where, "a Padded from all branches or from none", tuple(whole), fix)
         if not all(hasattr(y, "shape") for y in ys):
             fix = "Join them with a function: join=lambda *ys: ..."
             raise wrong_type(where, f"one array from every branch to {join}", tuple(ys), fix)
@@ -98,9 +103,10 @@ def parallel(
         if len(fits) > 1:
             expected = "outputs of one shape" if join == "add" else "outputs of one shape but for the last axis"
             raise invalid(where, expected, tuple(ys))
-        return sum(ys[1:], start=ys[0]) if join == "add" else jnp.concatenate(ys, axis=-1), state
+        y = sum(ys[1:], start=ys[0]) if join == "add" else jnp.concatenate(ys, axis=-1)
+        return (Padded(y, whole[0].lengths) if isinstance(whole[0], Padded) else y), state
 
-    return layer(init, apply, "parallel", name=name)
+    return layer(init, apply, "parallel", name=name, padded="seen")
 
 
 def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -> Layer:
@@ -109,6 +115,8 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
     Args:
       skip: a projection for when the block changes the shape, such as `conv(features, 1, stride=2)`; its params lie
         beside the block's under "skip".
+
+    Of a `Padded`, block and skip connection both give one, and the result has the block's lengths.
 
     Raises ValueError when the shapes to be added differ; nothing is broadcast.
 
@@ -137,14 +145,20 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
             around, state = call(skip, "skip", params, state, x, key=key, train=train)
             params = {k: v for k, v in params.items() if k != "skip"}
         kept = {k: v for k, v in state.items() if k == "skip" and skip is not None}
-        y, state = block.apply(params, {k: v for k, v in state.items() if k not in kept}, x, key=key, train=train)
+        out, state = block.apply(params, {k: v for k, v in state.items() if k not in kept}, x, key=key, train=train)
+        if isinstance(out, Padded) != isinstance(around, Padded):
+            fix = "A block that ends the sequence has no skip connection over it."
+            raise wrong_type(
+                "residual", "block(x) and the skip connection to be both Padded or both not", (out, around), fix
+            )
+        y, around = (v.x if isinstance(v, Padded) else v for v in (out, around))
         if not (hasattr(y, "dtype") and hasattr(around, "dtype") and y.dtype == around.dtype):
             fix = "Wrap what changes it in cast, which returns x's dtype."
             raise wrong_type("residual", "block(x) and the way around it to be arrays of one dtype", (y, around), fix)
         if y.shape != around.shape:
             fix = "Make the block keep the shape, or project with skip=."
             raise invalid("residual", "block(x) and the way around it of one shape", (y, around), fix)
-        return y + around, state | kept
+        return on_values(lambda _: y + around, out), state | kept
 
     return wrap(block, init, apply)
 
@@ -154,6 +168,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
 
     Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
     scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
+    Every copy sees the lengths of a `Padded`.
 
     Args:
       n: the number of copies, >= 1.
@@ -178,6 +193,8 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
             i, params, state = own
             inner = None if key is None else jax.random.fold_in(key, i)
             y, state = block.apply(params, state, x, key=inner, train=train)
+            if isinstance(x, Given) and isinstance(y, tuple):
+                y = Given(*y)  # a scan keeps the class of what it carries
             if describe(y) != describe(x):
                 raise invalid("repeat", f"a block that gives back {describe(x)}", y, "Each copy feeds the next.")
             return y, state
@@ -186,7 +203,8 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
             if jnp.shape(leaf)[:1] != (n,):
                 at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
                 raise invalid("repeat", f"{at} stacked for {n} copies, [{n}, ...]", leaf, "Initialise with the same n.")
-        return scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
+        y, state = scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
+        return (Padded(*y) if isinstance(y, Given) else y), state
 
     return wrap(block, init, apply)
 
@@ -212,7 +230,8 @@ def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
 def time_distributed(child: Layer | Callable) -> Layer:
     """A layer on every step of a sequence, `[n, t, ...] -> [n, t, ...]`: the two leading axes run as one batch of n·t.
 
-    A batch norm inside takes its statistics over examples and steps alike, as Keras's TimeDistributed does.
+    A batch norm inside takes its statistics over examples and steps alike, as Keras's TimeDistributed does. Of a
+    `Padded` x the padding is left out of them, and the result has the same lengths.
 
     Raises ValueError for an input without a time axis.
 
@@ -225,23 +244,40 @@ def time_distributed(child: Layer | Callable) -> Layer:
     child = as_layer(child, "time_distributed")
 
     def check(x: Any) -> None:
-        if not hasattr(x, "shape"):
+        values = x.x if isinstance(x, Padded) else x
+        if not hasattr(values, "shape"):
             raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", describe(x))
-        if len(x.shape) < 2:
-            raise invalid("time_distributed", "x of shape [n, t, ...]", x)
+        if len(values.shape) < 2:
+            raise invalid("time_distributed", "x of shape [n, t, ...]", values)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check(x)
-        n, t, *rest = x.shape
-        return child.init(key, jax.ShapeDtypeStruct((n * t, *rest), x.dtype))
+        return child.init(key, jax.eval_shape(_steps_as_examples, x))
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         check(x)
-        n, t, *rest = x.shape
-        y, state = child.apply(params, state, x.reshape(n * t, *rest), key=key, train=train)
-        return jax.tree.map(lambda y: y.reshape(n, t, *y.shape[1:]), y), state
+        y, state = child.apply(params, state, _steps_as_examples(x), key=key, train=train)
+        if isinstance(x, Padded) and not isinstance(y, Padded):
+            fix = "A layer of your own inside it must hand on what it is given: nn.layer(..., padded=)."
+            raise wrong_type("time_distributed", "its layer to give a Padded for a Padded", y, fix)
+        if isinstance(x, Padded):
+            n, t = x.x.shape[:2]
+            y = jax.tree.map(lambda y: jnp.moveaxis(y.reshape(t, n, *y.shape[1:]), 0, 1), y.x)
+            return Padded(y, x.lengths), state
+        return jax.tree.map(lambda y: y.reshape(*x.shape[:2], *y.shape[1:]), y), state
 
     return wrap(child, init, apply)
+
+
+def _steps_as_examples(x: Any) -> Any:
+    """[n, t, ...] -> [n · t, ...]; of a `Padded` [t · n, ...], with the mask that says which of these examples count.
+
+    With time first a step keeps its number, and by that its draw of dropout, however many steps come after it.
+    """
+    if not isinstance(x, Padded):
+        return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+    values = jnp.moveaxis(x.x, 1, 0)
+    return Padded(values.reshape(-1, *values.shape[2:]), x.mask.T.reshape(-1))
 
 
 def cast(child: Layer | Callable, dtype: Any) -> Layer:

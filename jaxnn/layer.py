@@ -23,14 +23,16 @@ import inspect
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
+from jaxnn._padded import Given, Padded, on_values, padded_pair
 
+PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # how a layer takes a `Padded`, see `layer`
 TAP = "@tap"  # keys in a state that no layer can have for a name
 WATCH = "@watch"
 
@@ -69,7 +71,9 @@ class _Kind(str):
     __slots__ = ()
 
 
-def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None = None) -> Layer:
+def layer(
+    init: Callable | None, apply: Callable, kind: str, *, name: str | None = None, padded: PaddedRule = None
+) -> Layer:
     """A `Layer` from two functions, checked where users go wrong: names, a traced `train`, what the functions return.
 
     Args:
@@ -79,8 +83,15 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
       apply: `apply(params, state, x, *, key, train) -> (y, state)`.
       kind: the default name; copies in one place are numbered.
       name: pins the name, `[A-Za-z0-9_]+`.
+      padded: how the layer takes sequences of different lengths (`nn.Padded`). An integer r >= 0: it treats each step
+        alone, on the last r axes (0: elementwise, 1: on features); init and apply then see the array, with zeros for
+        padding, and the lengths are handed on. "lengths": it combines the steps of an example and takes the `Padded`;
+        which examples count, inside `time_distributed`, is kept from it and handed on. "seen": it takes every `Padded`,
+        as a layer that combines examples must. "examples": it combines the steps of an example, and refuses lengths.
+        None: it refuses every `Padded`.
 
-    Raises ValueError for a name that is not one, TypeError for what is not a function.
+    Raises: ValueError if `name` has characters other than letters, digits and underscores, or for another `padded`;
+    TypeError if `init` or `apply` is not callable.
 
     >>> def scale(factor, name=None):
     ...     def apply(params, state, x, *, key, train):
@@ -96,9 +107,22 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
     for role, f in (("init", init), ("apply", apply)):
         if not (callable(f) or (f is None and role == "init")):
             raise wrong_type(where, f"a function for {role}", describe(f))
+    by_step = isinstance(padded, int) and not isinstance(padded, bool) and padded >= 0
+    if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
+        raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", describe(padded))
+
+    def unpadded(x: Any) -> tuple[Any, Padded | None]:
+        """What init and apply take of x, and the `Padded` to hand on."""
+        x = x if padded in (None, "lengths") else padded_pair(x)
+        if padded is None and isinstance(x, Given):
+            return tuple(x), None
+        if not isinstance(x, Padded) or padded == "seen" or (padded == "lengths" and x.lengths.dtype != bool):
+            return x, None
+        _check_padded(where, x, padded)
+        return (x.x if isinstance(x.x, jax.ShapeDtypeStruct) else x.zeroed), x
 
     def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = jax.tree.map(functools.partial(struct, where), x)
+        x, _ = unpadded(jax.tree.map(functools.partial(struct, where), x))
         out = _init_where_called(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
 
@@ -112,6 +136,7 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
         for role, tree in (("params", params), ("state", state)):
             if not isinstance(tree, dict | _Sketch):
                 raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(tree))
+        x, sequence = unpadded(x)
         try:
             out = apply(params, state, x, key=key, train=train)
         except KeyError as error:
@@ -123,15 +148,16 @@ def layer(init: Callable | None, apply: Callable, kind: str, *, name: str | None
             have = ", ".join([*params, *state]) or "none"
             fix = "Pass what init, or the step before, made for this very model."
             raise invalid(where, f"params and state with {missing}", have, fix) from error
-        return _pair(where, "apply to return (y, state)", out, (object, dict))
+        y, state = _pair(where, "apply to return (y, state)", out, (object, dict))
+        return (y if sequence is None else Padded(y, sequence.lengths)), state
 
     checked_init.by_calls = init is None  # type: ignore[attr-defined]
     return Layer(checked_init, checked_apply, name or _Kind(kind))
 
 
 def wrap(child: Layer, init: Callable, apply: Callable) -> Layer:
-    """A layer around one child that keeps the child's name, and by that its path and its key."""
-    return layer(init, apply, child.name)._replace(name=child.name)
+    """A layer around one child that keeps the child's name, and by that its path and its key; it hands `Padded` on."""
+    return layer(init, apply, child.name, padded="seen")._replace(name=child.name)
 
 
 def call(
@@ -175,10 +201,14 @@ def call(
     return y, (rest | {name: new} if new else rest)
 
 
-def lift(f: Callable, *, name: str | None = None) -> Layer:
-    """The layer without params of a function of one input, `x -> f(x)`; combinators lift bare functions by themselves.
+def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> Layer:
+    """The layer without params of a function of one input, `x -> f(x)`; combinators lift bare functions automatically.
 
-    Raises TypeError for what is not a function, and for a layer's factory that was not called.
+    Args:
+      padded: how f takes sequences of different lengths, as in `layer`. None: activations of `nn` treat each step
+        alone; any other function refuses a `Padded`.
+
+    Raises: TypeError for what is not a function, and for a layer's factory that was not called.
 
     >>> lift(jnp.tanh).apply({}, {}, jnp.zeros(2))[0].tolist()
     [0.0, 0.0]
@@ -195,16 +225,17 @@ def lift(f: Callable, *, name: str | None = None) -> Layer:
             raise _uncalled("lift", kind)
         return y
 
-    return of_function(called, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name)
+    padded = _axes_of_step(f) if padded is None else padded
+    return of_function(called, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name, padded)
 
 
-def of_function(f: Callable, kind: str, name: str | None) -> Layer:
+def of_function(f: Callable, kind: str, name: str | None, padded: PaddedRule = None) -> Layer:
     """The layer `x -> f(x)`, without params and state."""
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         return f(x), state
 
-    return layer(lambda key, x: ({}, {}), apply, kind, name=name)
+    return layer(lambda key, x: ({}, {}), apply, kind, name=name, padded=padded)
 
 
 def stateless(model: Layer) -> Stateless:
@@ -309,6 +340,32 @@ def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tupl
     return got
 
 
+def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
+    """Raises unless a layer may be given the array of `s` alone."""
+    lengths = s.lengths.dtype != bool
+    if rule is None:
+        fix = "Say how it takes lengths, nn.layer(..., padded=) or nn.lift(f, padded=), or pass x and lengths apart."
+        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+    if lengths and rule == "examples":
+        fix = "It combines steps and would count the padding. Pool over time before it, or run it in time_distributed."
+        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+    if lengths and isinstance(rule, int) and len(s.x.shape) < 2 + rule:
+        axes = ", ".join(["n", "t", *"abcdefgh"[:rule]])
+        raise invalid(
+            where, f"a Padded with x of shape [{axes}] or more axes", describe(Padded(*s)), "Add an axis of features."
+        )
+
+
+def _axes_of_step(f: Callable) -> int | None:
+    """The last axes on which a function of ours works, None for one that is not known."""
+    if isinstance(f, functools.partial):
+        return None if "axis" in f.keywords else _axes_of_step(f.func)
+    module = getattr(f, "__module__", None) or ""
+    if not module.startswith("jaxnn.activations"):
+        return None
+    return 1 if "axis" in inspect.signature(f).parameters else 0
+
+
 def _name_of(f: Callable) -> str:
     return getattr(getattr(f, "func", f), "__name__", "")
 
@@ -350,16 +407,17 @@ def _note(path: tuple[str, ...]) -> str:
 
 def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
     if tap.add is not None:
-        if not hasattr(y, "shape") or jnp.shape(tap.add) != y.shape:
-            raise invalid(name, f"Tap(add=) of the output's shape {describe(y)}", tap.add)
-        y = y + jnp.asarray(tap.add).astype(y.dtype)
+        values = y.x if isinstance(y, Padded) else y
+        if not hasattr(values, "shape") or jnp.shape(tap.add) != values.shape:
+            raise invalid(name, f"Tap(add=) of the output's shape {describe(values)}", tap.add)
+        y = on_values(lambda y: y + jnp.asarray(tap.add).astype(y.dtype), y)
     return y, tap._replace(outputs=(*tap.outputs, y))
 
 
 class _Sketch:
     """Stands in for params while a layer of children alone is traced: it notes which child met which input first."""
 
-    def __init__(self, key: jax.Array):
+    def __init__(self, key: jax.Array | None):
         self.key = key
         self.met: dict[str, tuple[Layer, Any]] = {}
 
@@ -369,8 +427,8 @@ class _Sketch:
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):
             if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
-                return child.apply(_Sketch(self.key), {}, x)[0]
-            params, state = child.init(self.key, first)
+                return child.apply(_Sketch(fold_name(self.key, name)), {}, x)[0]
+            params, state = child.init(fold_name(self.key, name), first)
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:

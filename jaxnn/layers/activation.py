@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.lax import PrecisionLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
@@ -12,6 +14,7 @@ from jaxnn.activations._rectifiers import leaky
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
+from jaxnn.ops._sharded import fitting
 
 
 def prelu(
@@ -21,8 +24,8 @@ def prelu(
 
     A leaky ReLU that finds its own leak, one for each channel: as good as free in a convolutional network, and no unit
     is dead for good. It may overfit where c is large against the data. Weight decay pulls the slope to a plain ReLU:
-    the regularizers leave it out by default. At 0 the derivative is the slope. With a slope of 0, -inf gives 0, and
-    the slope no gradient.
+    the regularizers leave it out by default. At 0 the derivative is the slope; with a slope of 0, -inf gives 0, and the
+    slope no gradient.
 
     Args:
       shared: one slope for all channels, params slope [], as PyTorch (`num_parameters=1`) and flax have by default.
@@ -49,17 +52,16 @@ def prelu(
         return {"slope": drawn_by(init, "prelu", 0, slope=slope_init)["slope"](key, shape, param_dtype(x))}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        slope = params["slope"]
+        slope = jnp.asarray(params["slope"])
         x = floating(where, x, least=slope.ndim, shape="[..., c]")
         if slope.ndim and x.shape[-1] != slope.shape[0]:
             fix = (
                 f"slope was made for {slope.shape[0]} channels: initialise with x of this shape, or feed it the other."
             )
             raise invalid(where, f"x of shape [..., {slope.shape[0]}]", x, fix)
-        slope = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + slope.shape if slope.ndim else ())
-        return leaky(x, slope), state
+        return leaky(x, fitting(slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape), x)), state
 
-    return layer(initial, apply, "prelu", name=name)
+    return layer(initial, apply, "prelu", name=name, padded=0 if shared else 1)
 
 
 def maxout(
@@ -70,6 +72,7 @@ def maxout(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """The greatest of several affine maps, y_j = max_i (x w_ij + b_ij), [..., d] -> [..., features].
@@ -80,9 +83,12 @@ def maxout(
     gradient equally.
 
     Args:
+      features: size of the last axis of y, >= 1.
       pieces: >= 1; the paper has 2 to 5. With 1 it is `dense`.
       bias: False leaves b out.
-      init: whose default initialization of `dense`; `w_init` and `b_init` go before it.
+      init: whose default initialization of `dense`; `w_init` and `b_init` override it.
+      precision: of the product, as in `dense`.
+      name: pins the name.
 
     Raises as `dense`. As tfa.layers.Maxout after a dense layer; PyTorch has none.
 
@@ -95,13 +101,15 @@ def maxout(
     where = name or "maxout"
     check_count(where, "features", features)
     check_count(where, "pieces", pieces)
-    affine = dense(features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, name=where)
+    affine = dense(
+        features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, precision=precision, name=where
+    )
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)
         return y.reshape(*y.shape[:-1], features, pieces).max(axis=-1), state
 
-    return layer(affine.init, apply, "maxout", name=name)
+    return layer(affine.init, apply, "maxout", name=name, padded=1)
 
 
 def perceptron(
@@ -110,6 +118,7 @@ def perceptron(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Rosenblatt's perceptron, y = 1 where x w + b >= 0, else 0, [..., d] -> [..., features], in x's dtype.
@@ -120,7 +129,9 @@ def perceptron(
 
     Args:
       features: how many units, each for a yes or no of its own.
-      init: whose default initialization of `dense`; `w_init` and `b_init` go before it. The rule converges from any.
+      init: whose default initialization of `dense`; `w_init` and `b_init` override it. The rule converges from any.
+      precision: of the product, as in `dense`: what is near the plane may fall on either side of it where it is low.
+      name: pins the name.
 
     Raises as `dense`.
 
@@ -130,10 +141,10 @@ def perceptron(
     >>> perceptron().apply(both, {}, jnp.array([[0.0, 1.0], [1.0, 1.0]]))[0].tolist()
     [[0.0], [1.0]]
     """
-    affine = dense(features, init=init, w_init=w_init, b_init=b_init, name=name or "perceptron")
+    affine = dense(features, init=init, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron")
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = affine.apply(params, state, x)
         return unit_step(y), state
 
-    return layer(affine.init, apply, "perceptron", name=name)
+    return layer(affine.init, apply, "perceptron", name=name, padded=1)

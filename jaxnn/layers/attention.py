@@ -1,18 +1,24 @@
 """Multi-head attention."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, layer
-from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.layers._checks import check_number, check_preset, drawn_by
 from jaxnn.layers.linear import affine
+from jaxnn.ops._lengths import check_lengths, without_padding
+from jaxnn.ops._sharded import gathered, placed_as
+from jaxnn.ops.attention import check_implementation
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
@@ -28,6 +34,9 @@ def attention(
     rotary: bool | float = False,
     softcap: float | None = None,
     cache: int | None = None,
+    dropout: float | Array = 0.0,
+    precision: PrecisionLike = None,
+    implementation: Literal["xla", "cudnn"] | None = None,
     bias: bool = True,
     init: str = "jaxnn",
     w_init: Callable | None = None,
@@ -38,7 +47,8 @@ def attention(
 
     x is [n, t, d], or a dict with it as "x" and any of "context" [n, s, e], where keys and values come from (x itself
     by default); "mask" of booleans, "bias", "lengths" [n], all over the keys, as in `ops.attention`; and "positions"
-    [t] or [n, t], for `rotary`.
+    [t] or [n, t], for `rotary`. x and context may each be a `Padded`: no query sees the padding of the keys, and the
+    result has the lengths of x. What else a dict holds ends here.
 
     Args:
       heads: of the queries.
@@ -49,10 +59,16 @@ def attention(
       rotary: turn queries and keys by their positions (`ops.rotary`), a number being the base instead of 10000.
       cache: keep the keys and values of so many steps in the state and go on where the last call stopped: a sequence
         fed piece by piece gives what it gives at once. With causal=True alone. `init` makes it empty, for the n of its
-        x; params are those of the same layer without it. Steps beyond its end give NaN.
+        x; params are those of the same layer without it. Steps beyond its end give NaN, those before them do not.
+      dropout: the probability of dropping an attention weight in training, in [0, 1); may be traced. As PyTorch's and
+        Keras's; flax calls it dropout_rate.
+      precision: of all products, as in `dense`.
+      implementation: "xla" or "cudnn" call `jax.nn.dot_product_attention`, as in `ops.attention`: without softcap,
+        cache, precision and dropout.
       bias: False leaves all biases out.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, go before it.
+        functions (key, shape, dtype) -> array, override it.
+      name: pins the name.
 
     Params w_q [d, heads · size], w_k and w_v [e, kv_heads · size], w_o [heads · size, features], b_q, b_k, b_v, b_o;
     state, with a cache, k and v [n, cache, kv_heads, size] and position. Raises ValueError where x does not fit,
@@ -75,6 +91,15 @@ def attention(
     if cache is not None and not causal:
         raise invalid(where, "causal=True with a cache", "False", "A step cannot see those that are still to come.")
     check_preset(where, init)
+    if softcap is not None:
+        check_number(where, "softcap to be a number > 0, or None", softcap, lambda c: 0 < c < float("inf"))
+    check_number(where, "dropout in [0, 1)", dropout, lambda v: 0 <= v < 1, "It is the probability of dropping.")
+    drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
+    for side in () if window is None else window:
+        if side is not None:
+            check_count(where, "window", side, least=0)
+    given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
+    check_implementation(where, implementation, causal, window, given_too)
 
     def head_size(d: int) -> int:
         if size is None and d % heads:
@@ -82,7 +107,7 @@ def attention(
         return size or d // heads
 
     def initial(key: Array, x: Any) -> tuple[dict, dict]:
-        x, given = _inputs(where, x)
+        x, given, _ = _inputs(where, x)
         context = given.get("context", x)
         d, dtype, each = x.shape[-1], param_dtype(x), head_size(x.shape[-1])
         out = features or d
@@ -98,25 +123,27 @@ def attention(
         for i, (part, shape) in enumerate(shapes.items()):
             draw = drawn_by(init, "attention", shape[0], heads=kv if part in "kv" else heads, **w, **b)
             k = jax.random.fold_in(key, i)
-            params[f"w_{part}"] = draw[f"w_{part}"](k, shape, dtype)
-            if bias:
+            if bias:  # before w, which consumes k
                 params[f"b_{part}"] = draw[f"b_{part}"](jax.random.fold_in(k, 0), shape[1:], dtype)
+            params[f"w_{part}"] = draw[f"w_{part}"](k, shape, dtype)
         if cache is None:
             return params, {}
         empty = jnp.zeros((x.shape[0], cache, kv, each), x.dtype)
         return params, {"k": empty, "v": empty, "position": jnp.zeros((), jnp.int32)}
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        x, given = _inputs(where, x)
+        x, given, lengths = _inputs(where, x)
         context = given.get("context", x)
         for part, source in (("q", x), ("k", context)):
             d = params[f"w_{part}"].shape[0]
             if source.shape[-1] != d:
                 raise invalid(where, f"{'x' if part == 'q' else 'context'} of shape [n, steps, {d}]", source)
         each = params["w_q"].shape[1] // heads
-        q = _projected(params, "q", x).reshape(*x.shape[:2], heads, each)
-        k, v = (_projected(params, part, context).reshape(*context.shape[:2], kv, each) for part in "kv")
-        how = {k: given[k] for k in ("mask", "bias", "lengths") if k in given}
+        if drops and train and key is None:
+            raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
+        q = projected(params, "q", x).reshape(*x.shape[:2], heads, each)
+        k, v = (projected(params, part, context).reshape(*context.shape[:2], kv, each) for part in "kv")
+        how: dict[str, Any] = {k: given[k] for k in ("mask", "bias", "lengths") if k in given}
         first = state["position"] if cache is not None else 0
         if rotary is not False:
             if "context" in given:
@@ -127,31 +154,47 @@ def attention(
         if cache is not None:
             k, v, state = _remembered(where, state, k, v, given)
             how["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
+        if drops and train:
+            how |= {"dropout": dropout, "key": key}
+        how |= {"precision": precision, "implementation": implementation}
         y = ops.attention(q, k, v, causal=causal, window=window, offset=first, softcap=softcap, **how)
-        y = _projected(params, "o", y.reshape(*x.shape[:2], heads * each))
+        y = projected(params, "o", y.reshape(*x.shape[:2], heads * each))
         if cache is not None:  # under jit nothing can be raised
-            y = jnp.where(first + x.shape[1] <= cache, y, jnp.nan)
-        return y, state
+            steps = first + jnp.arange(x.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
+            y = jnp.where(steps < cache, y, jnp.nan)
+        return (y if lengths is None else Padded(y, lengths)), state
 
-    return layer(initial, apply, "attention", name=name)
+    def projected(params: dict, part: str, x: Array) -> Array:
+        return affine(x, params[f"w_{part}"], params.get(f"b_{part}"), precision)
+
+    return layer(initial, apply, "attention", name=name, padded="lengths")
 
 
-def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any]]:
-    """x and what is given beside it."""
+def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
+    """x, what is given beside it, with the lengths of the keys, and those of x; both without padding."""
     given: dict[str, Any] = {}
     if isinstance(x, dict):
         if "x" not in x or set(x) - {"x", *BESIDE_X}:
             raise invalid(where, f"x alone or a dict with 'x' and some of {', '.join(BESIDE_X)}", ", ".join(x))
         given = {k: v for k, v in x.items() if k != "x" and v is not None}
         x = x["x"]
-    x = floating(where, x, rank=3, shape="[n, t, d]")
-    if "context" in given:
-        given["context"] = floating(where, given["context"], rank=3, shape="[n, s, e] (context)")
-    return x, given
-
-
-def _projected(params: dict, part: str, x: Array) -> Array:
-    return affine(x, params[f"w_{part}"], params.get(f"b_{part}"))
+    keys = "context" if "context" in given else "x"
+    parts = {"x": padded_pair(x), "context": given.get("context")}
+    if "lengths" in given:
+        if isinstance(parts[keys], Padded):
+            raise invalid(where, f"lengths once, in {keys} or beside it", "both")
+        parts[keys] = Padded(parts[keys], given["lengths"])
+    lengths = {name: part.lengths for name, part in parts.items() if isinstance(part, Padded)}
+    for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e] (context)")):
+        if (part := parts[name]) is not None:
+            array = floating(where, part.x if isinstance(part, Padded) else part, rank=3, shape=shape)
+            if name in lengths and not isinstance(array, jax.ShapeDtypeStruct):
+                check_lengths(where, lengths[name], array.shape[0])
+                array = without_padding(array, lengths[name])
+            parts[name] = array
+    given |= {"context": parts["context"]} if "context" in given else {}
+    given |= {"lengths": lengths[keys]} if keys in lengths else {}
+    return parts["x"], given, lengths.get("x")
 
 
 def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tuple[Array, Array, dict]:
@@ -161,8 +204,20 @@ def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tup
     n, length, *_ = state["k"].shape
     if k.shape[0] != n or k.shape[1] > length:
         raise invalid(where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", k)
-    at = (0, state["position"], 0, 0)
-    position = state["position"] + k.shape[1]
-    k = lax.dynamic_update_slice(state["k"], k.astype(state["k"].dtype), at)
-    v = lax.dynamic_update_slice(state["v"], v.astype(state["v"].dtype), at)
-    return k, v, {"k": k, "v": v, "position": position}
+    first = state["position"]
+    kept = {name: _written(state[name], new, first) for name, new in (("k", k), ("v", v))}
+    return kept["k"], kept["v"], {**kept, "position": first + k.shape[1]}
+
+
+def _written(cache: Array, piece: Array, first: Array) -> Array:
+    """The cache with a piece at `first`, [n, length, ...], [n, t, ...] -> the same; what does not fit is lost."""
+    piece = gathered(piece.astype(cache.dtype), axis=1)
+    cache = placed_as(jnp.asarray(cache), piece)
+    t = piece.shape[1]
+    start = jnp.clip(first, 0, cache.shape[1] - t)
+    lost = first - start  # steps that do not fit: the others come after what is there already
+    steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, 1, 1)
+    there = lax.dynamic_slice_in_dim(cache, start, t, axis=1)
+    return lax.dynamic_update_slice_in_dim(
+        cache, jnp.where(steps < lost, there, jnp.roll(piece, lost, axis=1)), start, axis=1
+    )

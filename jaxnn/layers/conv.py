@@ -1,17 +1,20 @@
 """Convolutional layers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.ops._window import Padding, per_axis
+from jaxnn.ops._window import Padding, pads, per_axis
 from jaxnn.ops.conv import ConvPadding
 
 Draws = dict[str, Callable]
@@ -62,7 +65,8 @@ def conv(
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         return ops.conv(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
-    made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups)
+    lengths = partial(_lengths_after, where, window, stride, padding, dilation)
+    made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups, lengths)
     return _convolution("conv", name, window, bias, made, product)
 
 
@@ -165,7 +169,8 @@ def depthwise_conv(
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation)
 
-    made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2])
+    lengths = partial(_lengths_after, where, window, stride, padding, dilation)
+    made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2], lengths)
     return _convolution("depthwise_conv", name, window, bias, made, product)
 
 
@@ -204,7 +209,7 @@ def separable_conv(
         y, state = call(depthwise, "depthwise", params, state, x, key=key, train=train)
         return call(pointwise, "pointwise", params, state, y, key=key, train=train)
 
-    return layer(None, apply, "separable_conv", name=name)
+    return layer(None, apply, "separable_conv", name=name, padded="seen")
 
 
 def _check_groups(where: str, x: Any, features: int, groups: int) -> None:
@@ -219,11 +224,13 @@ class _Made(NamedTuple):
       features: of the result, for the channels of x.
       weight: (key, x, taps of the window) -> w and what draws the rest.
       channels: those that a w is for.
+      lengths: those of the result for a `Padded` x; None refuses one.
     """
 
     features: Callable[[int], int]
     weight: Callable[[jax.Array, Any, tuple[int, ...]], tuple[jax.Array, Draws]]
     channels: Callable[[jax.Array], int]
+    lengths: Callable[[Padded], jax.Array] | None = None
 
 
 def _convolution(
@@ -238,13 +245,14 @@ def _convolution(
     where = name or kind
 
     def check(x: Any) -> Any:
+        x = x.x if isinstance(x, Padded) else x
         x = floating(where, x, least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
         return x
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = check(x)
+        x = check(padded_pair(x))
         w_key, b_key = jax.random.split(key)
         w, draw = made.weight(w_key, x, per_axis(where, "window", window, len(x.shape) - 2))
         if not bias:
@@ -252,16 +260,40 @@ def _convolution(
         return {"w": w, "b": draw["b"](b_key, (made.features(x.shape[-1]),), param_dtype(x))}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        w, x = params["w"], check(x)
+        given = padded_pair(x)
+        w, x = params["w"], check(given)
         c = made.channels(w)
         if x.shape[-1] != c:
             fix = f"w was made for {c} channels: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [n, *space, {c}]", x, fix)
         if x.ndim != w.ndim:
             raise invalid(where, f"x with {w.ndim - 2} space axes, as w has", x)
+        lengths = None
+        if isinstance(given, Padded):
+            assert made.lengths is not None
+            x, lengths = given.zeroed, made.lengths(given)
         y = product(x, w.astype(x.dtype))
         if bias:
             y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), -1)
-        return y, state
+        return (y if lengths is None else Padded(y, lengths)), state
 
-    return layer(initial, apply, kind, name=name)
+    return layer(initial, apply, kind, name=name, padded="lengths" if made.lengths else "examples")
+
+
+def _lengths_after(where: str, window: Any, stride: Any, padding: ConvPadding, dilation: Any, s: Padded) -> jax.Array:
+    """How many steps of the result count: those that a sequence alone, without padding, would give."""
+    space = s.x.shape[1:-1]
+    sizes, strides, dilations = (
+        per_axis(where, argument, value, len(space))
+        for argument, value in (("window", window), ("stride", stride), ("dilation", dilation))
+    )
+    reach = (sizes[0] - 1) * dilations[0] + 1
+    if padding == "same":
+        if strides[0] > 1:
+            fix = "Where its windows begin depends on the padded length. Use padding='causal', 'valid' or numbers."
+            raise invalid(where, "stride 1 over time for a Padded with padding='same'", f"{strides[0]}", fix)
+        return s.lengths
+    before, after = (reach - 1, 0) if padding == "causal" else pads(where, padding, space, sizes, strides, dilations)[0]
+    lengths = jnp.asarray(s.lengths)
+    steps = jnp.maximum((lengths + (before + after - reach)) // strides[0] + 1, 0)
+    return jnp.where(lengths > 0, steps, 0)

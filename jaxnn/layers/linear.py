@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from math import prod
+from string import ascii_lowercase
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.lax import PrecisionLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._platform import local_cpu
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.ops._sharded import einsum, fitting, merged, rows
 
 
 def dense(
@@ -20,17 +24,24 @@ def dense(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Affine map of the last axis, y = x w + b, [..., d] -> [..., features]; params w [d, features], b [features].
 
-    Leading axes are flattened for one matrix product. PyTorch's Linear keeps w transposed, [features, d], and draws
-    both uniformly within ±1/√d; Keras draws w by Glorot; the default here is LeCun's normal, as in flax and haiku.
+    PyTorch's Linear keeps w transposed, [features, d], and draws both uniformly within ±1/√d; Keras draws w by Glorot;
+    the default here is LeCun's normal, as in flax and haiku.
+
+    On a mesh the axes of x keep their sharding, and b and y have w's along the features. Where w is sharded along the
+    same mesh axis as the batch, as in FSDP, it is gathered; a sum over a sharded d is an all-reduce.
 
     Args:
+      features: size of the last axis of y, >= 1.
       bias: False leaves b out, as before a norm layer, which would cancel it.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, go before it.
+        functions (key, shape, dtype) -> array, override it.
+      precision: of the product, in both directions, as in `jax.lax.dot_general`: None, "high", "highest", ...
+      name: pins the name.
 
     Raises ValueError where x does not fit w, TypeError for an x that is not floating.
 
@@ -55,16 +66,30 @@ def dense(
         if x.shape[-1] != w.shape[0]:
             fix = f"w was made for {w.shape[0]} inputs: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
-        return affine(x, w, params["b"] if bias else None), state
+        return affine(x, w, params["b"] if bias else None, precision), state
 
-    return layer(initial, apply, "dense", name=name)
+    return layer(initial, apply, "dense", name=name, padded=1)
 
 
-def affine(x: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
-    """x w + b over the last axis in x's dtype, the others flattened: a product of three axes has a slower gradient."""
-    y = x.reshape(prod(x.shape[:-1]), x.shape[-1]) @ w.astype(x.dtype)
-    y = y if b is None else y + b.astype(x.dtype)[None, :]
-    return y.reshape(*x.shape[:-1], w.shape[1])
+def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, precision: PrecisionLike = None) -> jax.Array:
+    """x w + b over the last axis, [..., d], [d, features] -> [..., features], in x's dtype."""
+    w = jnp.asarray(w).astype(x.dtype)
+    y = _product(x, w, precision)
+    return y if b is None else y + fitting(jnp.asarray(b).astype(x.dtype).reshape(*(1,) * (x.ndim - 1), -1), y)
+
+
+def _product(x: jax.Array, w: jax.Array, precision: PrecisionLike) -> jax.Array:
+    """x w, with leading axes merged where they lie on one CPU.
+
+    With three axes XLA:CPU recomputes the chain of residuals in every weight gradient: a train step of four transformer
+    blocks (256 features, 128 steps, batch 16) takes 608 ms, merged 314 ms. On a mesh the product of merged axes would
+    gather one of two that are sharded.
+    """
+    if local_cpu():
+        flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
+        return jnp.matmul(flat, w, precision=precision).reshape(*x.shape[:-1], w.shape[1])
+    axes = ascii_lowercase[: x.ndim]
+    return einsum(f"{axes},{axes[-1]}z->{axes[:-1]}z", x, w, precision=precision)
 
 
 def embed(
@@ -83,9 +108,12 @@ def embed(
 
     Args:
       size: the number of entries, >= 1; indices are 0 to size - 1.
-      padding: an index that stands for nothing: its vector is 0 and gets no gradient.
+      features: size of a vector, >= 1.
+      padding: an index that stands for nothing: its vector is 0, whatever the table holds there, and gets no gradient.
+        PyTorch's padding_idx looks the row up, which is 0 at the start and other numbers where it is set to them.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
-        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, goes before it.
+        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, overrides it.
+      name: pins the name.
 
     Raises TypeError for an x that is not of whole numbers.
 
@@ -116,10 +144,10 @@ def embed(
         w = jnp.asarray(params["w"])
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
         i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
-        y = w.at[i].get(mode="fill", fill_value=jnp.nan)
+        y = rows(w, i)
         return y if padding is None else jnp.where((i == padding)[..., None], jnp.zeros((), y.dtype), y), state
 
-    return layer(initial, apply, "embed", name=name)
+    return layer(initial, apply, "embed", name=name, padded=0)
 
 
 def flatten(*, name: str | None = None) -> Layer:
@@ -135,6 +163,6 @@ def flatten(*, name: str | None = None) -> Layer:
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         if not hasattr(x, "shape") or len(x.shape) < 1:
             raise invalid(where, "x of shape [n, ...]", x)
-        return x.reshape(x.shape[0], prod(x.shape[1:])), state
+        return merged(jnp.asarray(x), 1, len(x.shape)) if len(x.shape) > 1 else x.reshape(x.shape[0], 1), state
 
-    return layer(lambda key, x: ({}, {}), apply, "flatten", name=name)
+    return layer(lambda key, x: ({}, {}), apply, "flatten", name=name, padded="examples")

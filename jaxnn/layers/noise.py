@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating, local_key, param_dtype
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number
 
@@ -15,7 +17,8 @@ from jaxnn.layers._checks import check_number
 def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     """Inverted dropout, [...] -> [...]: training, each element is 0 with probability `rate`, else x / (1 - rate).
 
-    The identity with `train=False`. Under `shard_map` every shard draws a mask of its own.
+    The identity with `train=False`, and with a rate that is the number 0: then nothing is drawn, and no key needed.
+    Under `shard_map` every shard draws a mask of its own.
 
     Args:
       rate: probability of dropping, in [0, 1); may be traced. As in PyTorch, Keras and flax; stax has the keep rate.
@@ -98,7 +101,7 @@ def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
         kept = jnp.where(_kept(key, x, x.shape, rate), x.astype(wide), jnp.asarray(low, wide))
         return (a * kept - a * (1 - keep) * low).astype(x.dtype)
 
-    return _training("alpha_dropout", where, name, noisy)
+    return _training("alpha_dropout", where, name, noisy, rate)
 
 
 def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Layer:
@@ -121,7 +124,7 @@ def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Lay
         noise = jax.random.normal(local_key(key, x), x.shape, jnp.float32).astype(wide)
         return (x.astype(wide) + jnp.asarray(stddev, wide) * noise).astype(x.dtype)
 
-    return _training("gaussian_noise", where, name, noisy)
+    return _training("gaussian_noise", where, name, noisy, stddev)
 
 
 def _check_rate(where: str, rate: float | jax.Array) -> None:
@@ -143,19 +146,27 @@ def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callab
         kept = _kept(key, x, mask(x.shape), rate)
         return jnp.where(kept, x.astype(wide) / keep, jnp.zeros((), wide)).astype(x.dtype)
 
-    return _training(kind, where, name, noisy, least)
+    return _training(kind, where, name, noisy, rate, least)
 
 
-def _training(kind: str, where: str, name: str | None, noisy: Callable, least: int = 0) -> Layer:
-    """A layer that is `noisy(x, key)` in training and the identity after it."""
+def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: Any, least: int = 0) -> Layer:
+    """A layer that is `noisy(x, key)` in training and the identity after it; with an amount of 0 it draws nothing."""
+    silent = isinstance(amount, int | float | np.number) and amount == 0
     shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        x = floating(where, x, least=least, shape=shape)
-        if not train:
-            return x, state
+        x = padded_pair(x)
+        sequence = x if isinstance(x, Padded) else None
+        x = floating(where, x if sequence is None else sequence.x, least=least, shape=shape)
+        if not train or silent:
+            return (x if sequence is None else Padded(x, sequence.lengths)), state
         if key is None:
             raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
-        return noisy(x, key), state
+        if sequence is None:
+            return noisy(x, key), state
+        x = sequence.zeroed
+        # drawn with time first, a step's numbers do not depend on how many steps of padding come after it
+        y = noisy(x, key) if least else jnp.moveaxis(noisy(jnp.moveaxis(x, 1, 0), key), 0, 1)
+        return Padded(y, sequence.lengths), state
 
-    return layer(lambda key, x: ({}, {}), apply, kind, name=name)
+    return layer(lambda key, x: ({}, {}), apply, kind, name=name, padded="lengths")

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.layer import Layer, layer, of_function
+from jaxnn._padded import Padded, on_values, padded_pair
+from jaxnn.layer import Layer, PaddedRule, layer, of_function
 from jaxnn.layers._checks import check_number
 
 
@@ -60,30 +61,54 @@ def batch_norm(
         raise wrong_type(where, "axis_name to be a name, several or None", describe(axis_name))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = _values(x)
         floating(where, x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
         params = {"scale": jnp.ones(c, dtype), "bias": jnp.zeros(c, dtype)}
         return params, {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        c = params["scale"].shape[0]
-        x = floating(where, x, least=2, shape=f"[n, ..., {c}]")
+        given, c = x, params["scale"].shape[0]
+        x = floating(where, _values(given), least=2, shape=f"[n, ..., {c}]")
         if x.shape[-1] != c:
             raise invalid(where, f"x of shape [n, ..., {c}]", x)
+        counts = None
+        if isinstance(given, Padded):
+            x, counts = given.zeroed, given.mask_over(x)
         if not train:
-            return ops.normalize(x, state["mean"], state["var"], eps, params["scale"], params["bias"]), state
-        if x.size == 0:
+            mean, var = state["mean"], state["var"]
+        elif x.size == 0:
             raise invalid(where, "at least one example to take statistics over", x)
-        mean, var = ops.moments(x, axis=tuple(range(x.ndim - 1)))
-        n = x.size // c
-        if names:
-            mean, var, n = _over_shards(where, names, mean, var, n)
+        else:
+            mean, var = ops.moments(x, axis=tuple(range(x.ndim - 1)), where=counts)
+            n = _examples(x, counts)
+            if names:
+                mean, var, n = _over_shards(where, names, mean, var, n)
+            state = _renewed(state, mean, var, n, momentum)
         y = ops.normalize(x, mean, var, eps, params["scale"], params["bias"])
-        if "count" in state:
-            return y, _merged(state, mean, var, n)
-        return y, {"mean": _moved(state["mean"], mean, momentum), "var": _moved(state["var"], var, momentum)}
+        return on_values(lambda _: y, given), state
 
-    return layer(init, apply, "batch_norm", name=name)
+    return layer(init, apply, "batch_norm", name=name, padded="seen")
+
+
+def _values(x: Any) -> Any:
+    return x.x if isinstance(x, Padded) else x
+
+
+def _examples(x: jax.Array, counts: jax.Array | None) -> int | jax.Array:
+    """The number of values that a channel's statistics are taken over."""
+    if counts is None:
+        return x.size // x.shape[-1]
+    places = x.size // x.shape[-1] // counts.size  # of each element of the mask
+    return jnp.sum(counts, dtype=jnp.float32) * places
+
+
+def _renewed(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array, momentum: float | jax.Array) -> dict:
+    """The running statistics after a batch of n values a channel; of a batch in which nothing counts, those before."""
+    if "count" in state:
+        return _merged(state, mean, var, n)
+    moved = {"mean": _moved(state["mean"], mean, momentum), "var": _moved(state["var"], var, momentum)}
+    return moved if isinstance(n, int) else {name: jnp.where(n > 0, moved[name], state[name]) for name in moved}
 
 
 def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) -> jax.Array:
@@ -106,16 +131,16 @@ def _over_shards(
             expected = f"axis_name={axis!r} to be an axis of a jax.shard_map or a jax.vmap(axis_name=) around it"
             raise invalid(where, expected, "no such axis", fix) from error
     total = jax.lax.psum(n, names)
-    share = jnp.asarray(n / total, mean.dtype)
+    share = jnp.asarray(n / jnp.maximum(total, 1), mean.dtype)
     whole = jax.lax.psum(share * mean, names)
     return whole, jax.lax.psum(share * (var + jnp.square(mean - whole)), names), total
 
 
-def _merged(state: dict, mean: jax.Array, var: jax.Array, n: Any) -> dict:
+def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) -> dict:
     """The statistics of all examples so far and of n more, exactly; `recalibrate` puts the count beside them."""
     before, dtype = state["count"], state["mean"].dtype
     n = jnp.asarray(n, before.dtype)
-    share = (n / (before + n)).astype(dtype)
+    share = (n / jnp.maximum(before + n, 1)).astype(dtype)
     gap = jax.lax.stop_gradient(mean).astype(dtype) - state["mean"]
     spread = jax.lax.stop_gradient(var).astype(dtype) - state["var"]
     moved = state["var"] + share * spread + share * (1 - share) * jnp.square(gap)
@@ -139,7 +164,7 @@ def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e
     [[-1.0, 1.0]]
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.layer_norm(x, scale, bias, axis=axis, eps=eps)
 
     return _by_example("layer_norm", apply, 1, eps, bias, name, axis)
@@ -161,7 +186,7 @@ def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None 
     [[1.0, -1.0]]
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.rms_norm(x, scale, axis=axis, eps=eps)
 
     return _by_example("rms_norm", apply, 1, eps, False, name, axis)
@@ -184,8 +209,8 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     """
     check_count(name or "group_norm", "groups", groups)
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
-        return ops.group_norm(x, groups, scale, bias, eps=eps)
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+        return ops.group_norm(x, groups, scale, bias, eps=eps, where=counts)
 
     return _by_example("group_norm", apply, 2, eps, True, name, groups=groups)
 
@@ -205,8 +230,8 @@ def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> 
     (4,)
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None) -> jax.Array:
-        return ops.instance_norm(x, scale, bias, eps=eps)
+    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+        return ops.instance_norm(x, scale, bias, eps=eps, where=counts)
 
     return _by_example("instance_norm", apply, 3, eps, True, name)
 
@@ -230,7 +255,7 @@ def local_response_norm(
     """
     check_count(name or "local_response_norm", "size", size)
     op = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
-    return of_function(op, "local_response_norm", name)
+    return of_function(op, "local_response_norm", name, 1)
 
 
 def _by_example(
@@ -243,13 +268,16 @@ def _by_example(
     axis: int = -1,
     groups: int = 1,
 ) -> Layer:
-    """A norm without state, whose params lie on the axes of x from `axis` on."""
+    """A norm without state, whose params lie on the axes of x from `axis` on; over space it leaves padding out."""
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)
 
+    over_space = least > 1
+    rule: PaddedRule = "lengths" if over_space else -axis if isinstance(axis, int) and axis < 0 else "examples"
+
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = floating(where, x, least=least, shape=shape)
+        x = floating(where, _values(padded_pair(x)), least=least, shape=shape)
         rank = len(x.shape)
         if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
             raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
@@ -259,11 +287,15 @@ def _by_example(
         return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        scale = params["scale"]
-        x = floating(where, x, least=least, shape=shape)
+        scale, given = params["scale"], padded_pair(x)
+        x = floating(where, _values(given), least=least, shape=shape)
         if x.shape[x.ndim - scale.ndim :] != scale.shape:
             fix = f"scale was made for {list(scale.shape)}: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {', '.join(map(str, scale.shape))}]", x, fix)
-        return op(x, scale, params["bias"] if bias else None), state
+        counts = None
+        if isinstance(given, Padded):
+            x, counts = given.zeroed, given.mask_over(x)
+        y = op(x, scale, params["bias"] if bias else None, counts)
+        return on_values(lambda _: y, given), state
 
-    return layer(init, apply, kind, name=name)
+    return layer(init, apply, kind, name=name, padded=rule)

@@ -1,9 +1,13 @@
 """Pooling layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
+
+from jax import Array
 
 from jaxnn import ops
+from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, of_function
 from jaxnn.ops._window import Padding
 
@@ -23,7 +27,7 @@ def max_pool(
     (1, 4, 4, 3)
     """
     how = partial(ops.max_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    return of_function(how, "max_pool", name)
+    return of_function(how, "max_pool", name, "examples")
 
 
 def avg_pool(
@@ -42,7 +46,7 @@ def avg_pool(
     (1, 7, 3)
     """
     how = partial(ops.avg_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    return of_function(partial(how, count_include_pad=count_include_pad), "avg_pool", name)
+    return of_function(partial(how, count_include_pad=count_include_pad), "avg_pool", name, "examples")
 
 
 def lp_pool(
@@ -61,27 +65,31 @@ def lp_pool(
     (1, 4, 4, 3)
     """
     how = partial(ops.lp_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    return of_function(partial(how, p=p), "lp_pool", name)
+    return of_function(partial(how, p=p), "lp_pool", name, "examples")
 
 
 def global_max_pool(*, name: str | None = None) -> Layer:
     """Largest value over all of space, [n, *space, c] -> [n, c], as `ops.global_max_pool`.
 
+    Of a `Padded`, over the steps that count; a sequence without any gives 0.
+
     >>> global_max_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return of_function(ops.global_max_pool, "global_max_pool", name)
+    return of_function(partial(_global, ops.global_max_pool), "global_max_pool", name, "lengths")
 
 
 def global_avg_pool(*, name: str | None = None) -> Layer:
     """Mean over all of space, [n, *space, c] -> [n, c], as `ops.global_avg_pool`; it takes the place of a dense head.
+
+    Of a `Padded`, over the steps that count; a sequence without any gives 0.
 
     Lin et al., Network In Network, 2013.
 
     >>> global_avg_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
     """
-    return of_function(ops.global_avg_pool, "global_avg_pool", name)
+    return of_function(partial(_global, ops.global_avg_pool), "global_avg_pool", name, "lengths")
 
 
 def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
@@ -92,7 +100,7 @@ def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_avg_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return of_function(partial(ops.adaptive_avg_pool, size=size), "adaptive_avg_pool", name)
+    return of_function(partial(ops.adaptive_avg_pool, size=size), "adaptive_avg_pool", name, "examples")
 
 
 def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
@@ -103,4 +111,9 @@ def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_max_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
-    return of_function(partial(ops.adaptive_max_pool, size=size), "adaptive_max_pool", name)
+    return of_function(partial(ops.adaptive_max_pool, size=size), "adaptive_max_pool", name, "examples")
+
+
+def _global(op: Callable, x: Any) -> Array:
+    x = padded_pair(x)
+    return op(x.x, where=x.mask_over(x.x)) if isinstance(x, Padded) else op(x)

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn.layer import Layer, layer
+from jaxnn.ops._sharded import fitting
+from jaxnn.ops._sharded import rows as rows_of
 
 
 def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:
@@ -40,7 +42,8 @@ def learned_positions(
 
     Args:
       length: the positions that there are.
-      cached: count on from call to call, beside an attention with a cache; state position. Beyond the end: NaN.
+      cached: count on from call to call, beside an attention with a cache; state position. Steps beyond the end give
+        NaN, those before them do not.
       w_init: a function (key, shape, dtype) -> array; None is N(0, 0.02²), as GPT-2 and ViT.
 
     Params w [length, d]. Raises ValueError for a longer x, TypeError for an x that is not floating.
@@ -57,12 +60,12 @@ def learned_positions(
         return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(key, shape, dtype)}
 
     def rows(params: dict, first: Any, x: Array) -> Array:
-        w = params["w"]
+        w = jnp.asarray(params["w"])
         if x.shape[1] > length or x.shape[2] != w.shape[1]:
             raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)
         if not cached:
-            return w[: x.shape[1]]
-        return w.at[first + jnp.arange(x.shape[1], dtype=jnp.int32)].get(mode="fill", fill_value=jnp.nan)
+            return lax.slice_in_dim(w, 0, x.shape[1])
+        return rows_of(w, first + jnp.arange(x.shape[1], dtype=jnp.int32))
 
     return _positions(where, "learned_positions", init, rows, cached, name)
 
@@ -75,7 +78,7 @@ def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bo
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         x = floating(where, x, rank=3, shape="[n, t, d]")
         first = state["position"] if cached else 0
-        y = x + rows(params, first, x).astype(x.dtype)[None]
+        y = x + fitting(rows(params, first, x).astype(x.dtype)[None], x)
         return y, ({"position": first + x.shape[1]} if cached else state)
 
-    return layer(initial, apply, kind, name=name)
+    return layer(initial, apply, kind, name=name, padded=1)

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._padded import Padded
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import per_axis
@@ -30,12 +32,14 @@ def rnn(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Elman's recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
 
-    x is [n, t, d]; or (x, lengths) with [n] whole numbers, where the steps after a sequence's end give zeros and play
-    no part; or (x, lengths, carry), either of them None.
+    x is [n, t, d]; or `Padded(x, lengths)`, where the steps after a sequence's end give zeros and play no part, and the
+    result is a `Padded`; or a tuple (x, lengths) or (x, lengths, carry), of which lengths and carry may be None, with
+    an array for a result.
 
     Args:
       layers: how many stand on each other, each with the outputs of the one below.
@@ -48,6 +52,7 @@ def rnn(
       activation: elementwise.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_x_init`, `w_h_init`
         and `b_init`, functions (key, shape, dtype) -> array, go before it.
+      precision: of all products, as in `dense`.
 
     Params w_x [d, features], w_h [features, features], b [features]; several are kept by layer, "0", "1", ..., and by
     direction, "forward", "backward". Raises ValueError where x does not fit, TypeError for an x that is not floating.
@@ -57,7 +62,7 @@ def rnn(
     (2, 5, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    run = partial(ops.rnn, activation=activation)
+    run = partial(ops.rnn, activation=activation, precision=precision)
     cell = _Cell("rnn", features, 1, bias, init, given, run)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
@@ -76,14 +81,15 @@ def lstm(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
 
-    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
       peephole: the gates see the cell; param peephole [3, features], of zeros.
       projection: h is projected to that many features, which are those of y; param projection.
 
@@ -100,7 +106,8 @@ def lstm(
     if projection is not None:
         check_count(name or "lstm", "projection", projection)
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    cell = _Cell("lstm", features, 4, bias, init, given, ops.lstm, peephole=peephole, projection=projection)
+    run = partial(ops.lstm, precision=precision)
+    cell = _Cell("lstm", features, 4, bias, init, given, run, peephole=peephole, projection=projection)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -117,14 +124,15 @@ def gru(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
 
-    x is [n, t, d], (x, lengths) or (x, lengths, carry), as in `rnn`.
+    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
       reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras; or "before", as in the paper.
 
     Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate; and
@@ -136,7 +144,8 @@ def gru(
     (2, 5, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    cell = _Cell("gru", features, 3, bias, init, given, partial(ops.gru, reset=reset), own_bias=reset == "after")
+    run = partial(ops.gru, reset=reset, precision=precision)
+    cell = _Cell("gru", features, 3, bias, init, given, run, own_bias=reset == "after")
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -157,7 +166,8 @@ def conv_lstm(
 ) -> Layer:
     """`lstm` with convolutions for products, as for video, [n, t, *space, c] -> [n, t, *space, features].
 
-    x is [n, t, *space, c], (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is `ops.conv_lstm`.
+    x is [n, t, *space, c], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is
+    `ops.conv_lstm`.
 
     Args:
       window: steps of both convolutions, one number for all space axes or one for each.
@@ -242,6 +252,9 @@ def _recurrent(
             if not 1 <= len(x) <= 3:
                 raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
             x, lengths, carry = (*x, None, None)[:3]
+            if isinstance(x, Padded):
+                fix = "Pass (s.x, s.lengths, carry)."
+                raise wrong_type(where, "an array first in (x, lengths, carry)", describe(x), fix)
         else:
             lengths = carry = None
         least = 3 if cell.window is None else 4
@@ -269,6 +282,7 @@ def _recurrent(
         return params, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        hands_on = isinstance(x, Padded)
         x, lengths, carry = parts(x)
         channels = of(params, 0, "forward")["w_x"].shape[-2]
         if x.shape[-1] != channels:
@@ -286,12 +300,13 @@ def _recurrent(
         if last:
             ends = [end[0] if isinstance(end, tuple) else end for end in after[-len(directions) :]]
             x = jnp.concatenate(ends, -1).astype(x.dtype)
+        y = Padded(x, lengths) if hands_on and not last else x
         if not return_carry:
-            return x, state
+            return y, state
         pairs = [tuple(after[i : i + 2]) for i in range(0, len(after), 2)] if bidirectional else after
-        return (x, tuple(pairs) if layers > 1 else pairs[0]), state
+        return (y, tuple(pairs) if layers > 1 else pairs[0]), state
 
-    return layer(initial, apply, cell.kind, name=name)
+    return layer(initial, apply, cell.kind, name=name, padded="lengths")
 
 
 def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:

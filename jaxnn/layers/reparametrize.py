@@ -2,21 +2,25 @@
 
 from functools import reduce
 from typing import Any
+from zlib import crc32
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
 from jaxnn.layer import Layer, as_layer, wrap
+from jaxnn.ops._sharded import einsum, merged, placed_as
 
 
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     """A layer whose weights are a length times a direction, w = g v / |v|, for each feature.
 
     It frees the length from the direction: a large gradient turns v without shrinking it. At the start g = |w|, so the
-    layer is what it was.
+    layer is what it was; where w is 0, g is 0 and v all ones, so that g can learn. A v of 0 gives w = 0, and finite
+    gradients.
 
     Args:
       child: a layer, or a whole model, all of whose weights are kept so.
@@ -37,11 +41,12 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     direction, length = f"{param}_v", f"{param}_g"
 
     def split(node: dict) -> dict:
-        rest, w = _without(node, param), node[param]
-        return {**rest, direction: w, length: _length(w, axis).reshape(-1)}
+        rest, w = _without(node, param), jnp.asarray(node[param])
+        norm = _length(w, axis)
+        return {**rest, direction: jnp.where(norm == 0, 1, w), length: norm.reshape(-1)}
 
     def joined(node: dict) -> dict:
-        v, g = node[direction], node[length]
+        v, g = jnp.asarray(node[direction]), jnp.asarray(node[length])
         norm = _length(v, axis)
         return {**_without(node, direction, length), param: v * (g.reshape(norm.shape).astype(v.dtype) / _or_1(norm))}
 
@@ -63,13 +68,14 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     """A layer whose weights are divided by their largest singular value, w / σ(w): it stretches nothing.
 
     σ is estimated by power iteration on w as [inputs, features], one step for each training call, from where the last
-    one stopped; no gradient goes through the vectors. With `train=False` they stay.
+    one stopped; no gradient goes through the vectors. With `train=False` they stay. Products are of the highest
+    precision of the platform. Weights of 0, whose σ is 0, stay as they are.
 
     Args:
       child: a layer, or a whole model, all of whose weights are kept so.
       param: the name of the weights.
       steps: of power iteration for each call, >= 1.
-      eps: the least length of a vector.
+      eps: the least σ, and the least length of a vector, that something is divided by.
 
     State w_u [features], beside the child's. Raises ValueError for a child without such weights.
 
@@ -86,26 +92,32 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     vector = f"{param}_u"
 
     def init(key: Array, x: Any) -> tuple[dict, dict]:
+        own = jax.random.fold_in(key, 0)
         params, state = child.init(key, x)
         for path in _found("spectral_norm", params, param):
             w = _get(params, path)[param]
-            state = _put(state, (*path, vector), _unit(jax.random.normal(key, w.shape[-1:], w.dtype), eps))
+            u = jax.random.normal(
+                jax.random.fold_in(own, np.uint32(crc32("/".join(path).encode()))), w.shape[-1:], w.dtype
+            )
+            state = _put(state, (*path, vector), _unit(u, u, eps))
         return params, state
 
     def divided(w: Array, u: Array, train: bool) -> tuple[Array, Array]:
-        flat = w.reshape(-1, w.shape[-1])
-        fixed = lax.stop_gradient(flat)
-        v = _unit(fixed @ u, eps)
+        flat = merged(w, 0, w.ndim - 1)
+        fixed, none = lax.stop_gradient(flat), jnp.zeros(flat.shape[0], flat.dtype)
+        v = _unit(_product("io,o->i", fixed, u), none, eps)
         for _ in range(steps if train else 0):
-            u = _unit(v @ fixed, eps)
-            v = _unit(fixed @ u, eps)
-        return w / jnp.maximum(v @ flat @ u, eps), u
+            u = _unit(_product("io,i->o", fixed, v), u, eps)
+            v = _unit(_product("io,o->i", fixed, u), none, eps)
+        sigma = _product("i,i->", v, _product("io,o->i", flat, u))
+        return w / jnp.where(sigma > eps, sigma, 1), u
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         vectors = {}
         for path in _nodes(params, param):
             node, u = _get(params, path), _get(state, path)[vector]
-            w, new = divided(node[param], u.astype(node[param].dtype), train)
+            w = jnp.asarray(node[param])
+            w, new = divided(w, jnp.asarray(u).astype(w.dtype), train)
             params = _put(params, path, {**node, param: w})
             vectors[*path, vector] = new.astype(u.dtype)
         y, state = child.apply(params, state, x, key=key, train=train)
@@ -116,13 +128,21 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     return wrap(child, init, apply)
 
 
-def _unit(v: Array, eps: float) -> Array:
-    return v / jnp.maximum(jnp.linalg.norm(v), eps)
+def _product(equation: str, a: Array, b: Array) -> Array:
+    return einsum(equation, a, b, precision=lax.Precision.HIGHEST)
+
+
+def _unit(v: Array, otherwise: Array, eps: float) -> Array:
+    """v / |v|; where v has no direction, `otherwise`."""
+    length = jnp.linalg.norm(v)
+    return jnp.where(length > eps, v / jnp.maximum(length, eps), placed_as(otherwise, v))
 
 
 def _length(w: Array, axis: int) -> Array:
+    """|w| for each index of `axis`, the other axes kept; its gradient is 0 where w is 0."""
     others = tuple(a for a in range(w.ndim) if a != axis % w.ndim)
-    return jnp.sqrt(jnp.sum(jnp.square(w), others, keepdims=True))
+    square = jnp.sum(jnp.square(w), others, keepdims=True)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _or_1(length: Array) -> Array:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jaxnn import ops
 from jaxnn.layer import Layer, of_function
-from jaxnn.ops.resize import Coordinates
+from jaxnn.ops.resize import Coordinates, Rounding
 
 
 def upsample(
@@ -14,6 +14,10 @@ def upsample(
     *,
     method: Literal["nearest", "linear", "cubic"] = "nearest",
     coordinates: Coordinates = "half_pixel",
+    rounding: Rounding = "half_up",
+    antialias: bool = False,
+    exclude_outside: bool | None = None,
+    a: float | None = None,
     name: str | None = None,
 ) -> Layer:
     """Images `scale` times as large, [n, *space, c] -> [n, *(scale space), c], as `ops.resize`.
@@ -21,16 +25,29 @@ def upsample(
     Followed by a convolution it takes the place of a transposed one, without its chequers.
 
     Args:
-      scale: of all space axes, or of each.
-      method: "nearest" repeats; "linear" (bilinear) and "cubic" (bicubic) read between.
-      coordinates: as in `ops.resize`.
+      scale: of all space axes, or of each, > 0.
+      method: "nearest" repeats; "linear" (bilinear) and "cubic" (bicubic) interpolate.
+      coordinates, rounding, antialias, exclude_outside, a: as in `ops.resize`.
+      name: pins the name.
+
+    Raises as `ops.resize`.
 
     Odena et al., Deconvolution and Checkerboard Artifacts, 2016.
 
     >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
     (1, 14, 14, 3)
     """
-    return of_function(partial(ops.resize, scale=scale, method=method, coordinates=coordinates), "upsample", name)
+    op = partial(
+        ops.resize,
+        scale=scale,
+        method=method,
+        coordinates=coordinates,
+        rounding=rounding,
+        antialias=antialias,
+        exclude_outside=exclude_outside,
+        a=a,
+    )
+    return of_function(op, "upsample", name, "examples")
 
 
 def depth_to_space(
@@ -41,7 +58,7 @@ def depth_to_space(
     >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
     (1, 14, 14, 3)
     """
-    return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name)
+    return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name, "examples")
 
 
 def space_to_depth(
@@ -52,4 +69,4 @@ def space_to_depth(
     >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
     (1, 7, 7, 12)
     """
-    return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name)
+    return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name, "examples")

@@ -1,15 +1,18 @@
 """The blocks of transformers, and the patches that make an image a sequence for them."""
 
 from collections.abc import Callable
-from math import prod
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
+from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
+from jaxnn._padded import Padded, on_values, padded_pair
 from jaxnn.activations import gelu
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset
@@ -17,7 +20,10 @@ from jaxnn.layers.attention import attention
 from jaxnn.layers.linear import dense
 from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
+from jaxnn.ops._sharded import merged
 from jaxnn.ops._window import per_axis
+
+OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
 
 
 def encoder_block(
@@ -36,16 +42,19 @@ def encoder_block(
         x <- x + attention(norm(x))
         x <- x + dense(activation(dense(norm(x))))
 
-    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d] or a dict as for `attention`, without
-    context; a dict comes out as one, so that blocks follow each other.
+    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d], a `Padded`, or a dict as for `attention`,
+    without context; it comes out as the same, so that blocks follow each other.
 
     Args:
       heads: of the attention.
       hidden: features of the inner dense layer; None is 4 d.
       rate: of dropout, after the attention and after the last dense layer.
+      activation: elementwise, between the dense layers.
       norm: the factory of both norms: `layer_norm` or `rms_norm`.
       init: whose default initialization the attention and the dense layers have.
-      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `bias`, for the attention.
+      name: pins the name.
+      how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `dropout`, `implementation`, `bias`,
+        for the attention; `precision`, for the dense layers too.
 
     Children attention_norm, attention, mlp_norm, up, down. Raises as `attention`.
 
@@ -55,17 +64,20 @@ def encoder_block(
     >>> sorted(params)
     ['attention', 'attention_norm', 'down', 'mlp_norm', 'up']
     """
-    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, init)
+    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, init, how.get("precision"))
     over = attention(heads, init=init, **how)
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        run = _Runner(params, state, key, train)
-        given = x if isinstance(x, dict) else {}
-        h = branch.attend(run, given.get("x", x), "attention", over, {k: v for k, v in given.items() if k != "x"})
+        run, given = _Runner(params, state, key, train), padded_pair(x)
+        beside = {k: v for k, v in given.items() if k != "x"} if isinstance(given, dict) else {}
+        h, lengths = (given["x"] if isinstance(given, dict) else given), beside.pop("lengths", None)
+        h = branch.attend(run, h if lengths is None else Padded(h, lengths), "attention", over, beside)
         h = branch.mlp(run, h)
-        return ({**given, "x": h} if given else h), run.state
+        if not isinstance(given, dict):
+            return h, run.state
+        return {**given, "x": h if lengths is None else h.x}, run.state
 
-    return layer(None, apply, "encoder_block", name=name)
+    return layer(None, apply, "encoder_block", name=name, padded="lengths")
 
 
 def decoder_block(
@@ -85,13 +97,14 @@ def decoder_block(
         x <- x + attention(norm(x), context)
         x <- x + dense(activation(dense(norm(x))))
 
-    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; the dict comes out with x renewed, so
-    that blocks follow each other.
+    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; x and context may each be a `Padded`. The
+    dict comes out with x renewed, so that blocks follow each other.
 
     Args:
       heads: of both attentions.
-      hidden, rate, activation, norm, init: as in `encoder_block`.
-      how: `kv_heads`, `size`, `bias` for both attentions, `window`, `rotary`, `softcap`, `cache` for the first.
+      hidden, rate, activation, norm, init, name: as in `encoder_block`.
+      how: `kv_heads`, `size`, `dropout`, `implementation`, `bias` for both attentions, `window`, `rotary`, `softcap`,
+        `cache` for the first; `precision`, for the dense layers too.
 
     Children attention_norm, attention, context_norm, context_attention, mlp_norm, up, down. Raises as `attention`.
 
@@ -101,9 +114,9 @@ def decoder_block(
     (2, 5, 8)
     """
     where = name or "decoder_block"
-    branch = _branches(where, hidden, rate, activation, norm, init)
+    branch = _branches(where, hidden, rate, activation, norm, init, how.get("precision"))
     over = attention(heads, init=init, **{**how, "causal": True})
-    cross = attention(heads, init=init, **{k: v for k, v in how.items() if k in ("kv_heads", "size", "bias")})
+    cross = attention(heads, init=init, **{k: v for k, v in how.items() if k in OF_BOTH})
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         if not isinstance(x, dict) or "context" not in x:
@@ -115,7 +128,7 @@ def decoder_block(
         h = branch.attend(run, h, "context", cross, given)
         return {**x, "x": branch.mlp(run, h)}, run.state
 
-    return layer(None, apply, "decoder_block", name=name)
+    return layer(None, apply, "decoder_block", name=name, padded="lengths")
 
 
 class _Runner:
@@ -137,39 +150,58 @@ class _Branches(NamedTuple):
     activation: Callable
     norm: Layer
     init: str
+    precision: PrecisionLike
 
-    def attend(self, run: _Runner, x: Array, part: str, child: Layer, given: dict) -> Array:
+    def attend(self, run: _Runner, x: Any, part: str, child: Layer, given: dict) -> Any:
         h = run(self.norm, f"{part}_norm", x)
         h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
-        return x + self._dropped(run, h, part)
+        return on_values(jnp.add, x, self._dropped(run, h, part))
 
-    def mlp(self, run: _Runner, x: Array) -> Array:
+    def mlp(self, run: _Runner, x: Any) -> Any:
         h = run(self.norm, "mlp_norm", x)
-        h = self.activation(run(dense(self.hidden or 4 * x.shape[-1], init=self.init), "up", h))
-        return x + self._dropped(run, run(dense(x.shape[-1], init=self.init), "down", h), "mlp")
+        d = (x.x if isinstance(x, Padded) else x).shape[-1]
+        affine = partial(dense, init=self.init, precision=self.precision)
+        h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
+        return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))
 
-    def _dropped(self, run: _Runner, x: Array, part: str) -> Array:
+    def _dropped(self, run: _Runner, x: Any, part: str) -> Any:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
 
 
 def _branches(
-    where: str, hidden: int | None, rate: float | Array, activation: Callable, norm: Callable, init: str
+    where: str,
+    hidden: int | None,
+    rate: float | Array,
+    activation: Callable,
+    norm: Callable,
+    init: str,
+    precision: PrecisionLike,
 ) -> _Branches:
     if hidden is not None:
         check_count(where, "hidden", hidden)
     dropped = dropout(rate)  # checks the rate
     none = isinstance(rate, int | float) and rate == 0
-    return _Branches(hidden, None if none else dropped, activation, norm(), init)
+    return _Branches(hidden, None if none else dropped, activation, norm(), init, precision)
 
 
-def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", name: str | None = None) -> Layer:
+def patches(
+    features: int,
+    size: int | tuple[int, ...],
+    *,
+    init: str = "jaxnn",
+    precision: PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
     """An image cut into patches, each through one dense layer, [n, *space, c] -> [n, patches, features].
 
     The first layer of a vision transformer; the same as a convolution whose stride is its window.
 
     Args:
+      features: of a patch's vector, >= 1.
       size: of a patch, one number for all space axes or one for each; it divides the image.
       init: whose default initialization, of a dense layer.
+      precision: of the product, as in `dense`.
+      name: pins the name.
 
     Params w [size, c, features] with the axes of a patch as one, b [features]. Raises ValueError for an image that size
     does not divide, TypeError for an x that is not floating.
@@ -183,15 +215,14 @@ def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", 
     where = name or "patches"
     check_count(where, "features", features)
     check_preset(where, init)
-    through = dense(features, init=init)
+    through = dense(features, init=init, precision=precision)
 
     def cut(x: Any) -> Array:
         x = floating(where, x, least=3, shape="[n, *space, c]")
-        n, *space, c = x.shape
-        sizes = per_axis(where, "size", size, len(space))
-        if any(s % p for s, p in zip(space, sizes, strict=True)):
+        sizes = per_axis(where, "size", size, len(x.shape) - 2)
+        if any(s % p != 0 for s, p in zip(x.shape[1:-1], sizes, strict=True)):
             raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
-        return ops.space_to_depth(x, sizes).reshape(n, -1, c * prod(sizes))
+        return merged(ops.space_to_depth(x, sizes), 1, len(sizes) + 1)
 
     def init_(key: Array, x: Any) -> tuple[dict, dict]:
         return through.init(key, jax.eval_shape(cut, x))
@@ -199,4 +230,4 @@ def patches(features: int, size: int | tuple[int, ...], *, init: str = "jaxnn", 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         return through.apply(params, state, cut(x))
 
-    return layer(init_, apply, "patches", name=name)
+    return layer(init_, apply, "patches", name=name, padded="examples")

@@ -1,14 +1,18 @@
 """What the losses share: checks of what they are given, weights and masks, vectors that may be zero."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._means import counted
+from jaxnn._numbers import known
 
 # Weights and masks.
 
@@ -20,12 +24,33 @@ def _masked(
     shape: tuple[int, ...],
     weights: ArrayLike | None,
     where: ArrayLike | None,
+    live: Array | None = None,
+    share: Array | None = None,
 ) -> Array:
-    """The loss, weighted and masked. The inputs are masked too, since 0 · nan in the gradient would be nan."""
+    """The loss, weighted and masked, and noted with what its residuals weigh in a mean.
+
+    The inputs are masked too, since 0 · nan in the gradient would be nan.
+
+    Args:
+      live: a second mask, of the labels that are not ignored.
+      share: what each residual weighs by its class.
+    """
     mask = None if where is None else _mask(name, where, shape)
+    mask = live if mask is None else mask if live is None else mask & live
     arrays = arrays if mask is None else [_keep(mask, x) for x in arrays]
     value = _weighted(name, loss(*arrays), weights)
-    return value if mask is None else _keep(mask, value)
+    return _counted(value if mask is None else _keep(mask, value), weights, mask, share)
+
+
+def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None, share: Array | None = None) -> Array:
+    """`value`, noted with the weight of each residual in a mean; a scalar in `weights` scales and weighs nothing."""
+    each = None if share is None else share.astype(value.dtype)
+    if weights is not None and jnp.shape(weights) != ():
+        w = jnp.asarray(weights).astype(value.dtype)
+        each = w if each is None else w * each
+    if mask is not None:
+        each = mask.astype(value.dtype) if each is None else _keep(mask, each)
+    return counted(value, each)
 
 
 def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
@@ -37,10 +62,15 @@ def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the lo
 def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
     if weights is None:
         return value
-    if not jnp.issubdtype(_kind(weights), jnp.floating) and not jnp.issubdtype(_kind(weights), jnp.integer):
-        raise wrong_type(name, "weights of a floating or integer dtype", weights, "A mask is passed as where=.")
+    _check_real(name, "weights", weights, "A mask is passed as where=.")
     weights = weights if jnp.shape(weights) == () else _of_shape(name, "weights", weights, value.shape)
     return value * jnp.asarray(weights).astype(value.dtype)
+
+
+def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
+    """Raises unless the array or number `x` is of real numbers."""
+    if not jnp.issubdtype(_kind(x), jnp.floating) and not jnp.issubdtype(_kind(x), jnp.integer):
+        raise wrong_type(name, f"{what} of a floating or integer dtype", x, fix)
 
 
 def _keep(mask: Array, x: Array) -> Array:
@@ -80,6 +110,7 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
     logits = _floating(name, what, logits)
     if not logits.ndim or not logits.shape[-1]:
         raise invalid(name, f"{what} of shape [..., k] with k >= 1", logits, "The last axis holds the classes.")
+    _several(name, what, logits)
     if jnp.issubdtype(_kind(labels), jnp.integer):
         kind, shape = "integer", logits.shape[:-1]
     elif jnp.issubdtype(_kind(labels), jnp.floating):
@@ -91,6 +122,16 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
         fix = "Integers are class numbers, floats are probabilities of all k classes."
         raise invalid(name, f"{kind} labels of shape {list(shape)} for {what} {describe(logits)}", labels, fix)
     return logits, jnp.asarray(labels)
+
+
+def _several(name: str, what: str, x: Array) -> None:
+    """Raises for a single class, whose softmax is always 1: a binary classifier with one logit has another loss."""
+    if x.shape[-1] == 1:
+        fix = (
+            "With one class softmax is always 1. One logit for two classes is for losses.binary_cross_entropy and "
+            "metrics.binary_accuracy, with labels of the logits' shape: logits.squeeze(-1) for labels [...]."
+        )
+        raise invalid(name, f"{what} of at least 2 classes, [..., k]", x, fix)
 
 
 def _number(y: Array, k: int) -> tuple[Array, Array]:
@@ -118,40 +159,74 @@ def _like(w: Array, p: Array) -> Array:
     return w.reshape((1,) * (p.ndim - 1) + w.shape)
 
 
+def _of_class(w: Array, labels: Array) -> Array | None:
+    """What a residual weighs in a mean by class weights, [k], integer [...] -> [...]; nothing of float labels."""
+    return None if jnp.issubdtype(labels.dtype, jnp.floating) else w[_number(labels, len(w))[0]]
+
+
 def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: Any) -> Array:
-    if not jnp.issubdtype(_kind(class_weights), jnp.floating) and not jnp.issubdtype(_kind(class_weights), jnp.integer):
-        raise wrong_type(name, "class_weights of a floating or integer dtype", class_weights)
+    _check_real(name, "class_weights", class_weights)
     if jnp.shape(class_weights) != (k,):
         raise invalid(name, f"class_weights of shape [{k}], one a class", class_weights, "Nothing is broadcast.")
     return jnp.asarray(class_weights).astype(dtype)
 
 
-def _option(name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str) -> Array:
-    """A hyper-parameter as a scalar of the loss's dtype; a Python number has to lie in its range, an array need not."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        if not jnp.issubdtype(_kind(value), jnp.floating) and not jnp.issubdtype(_kind(value), jnp.integer):
-            raise wrong_type(name, f"{what} to be a number", describe(value))
-        if jnp.shape(value) != ():
-            raise invalid(name, f"{what} to be one number", value, "Use jax.vmap for several.")
-    elif not fits(value):
-        raise invalid(name, f"{what} {expected}", value)
+def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | None:
+    """Where the labels are to be learned, as booleans; None for no label to be ignored."""
+    if ignore_label is None:
+        return None
+    if not isinstance(ignore_label, Integral) or isinstance(ignore_label, bool):
+        raise wrong_type(name, "ignore_label to be an int or None", ignore_label)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise wrong_type(name, "integer labels with ignore_label", labels, "Leave residuals out by where=.")
+    dtype = jnp.iinfo(labels.dtype)
+    if not dtype.min <= ignore_label <= dtype.max:
+        return jnp.ones(labels.shape, bool)
+    return labels != int(ignore_label)
+
+
+def _option(
+    name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str, top: float
+) -> Array:
+    """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
+    if isinstance(value, bool) or not any(jnp.issubdtype(_kind(value), t) for t in (jnp.floating, jnp.integer)):
+        raise wrong_type(name, f"{what} to be a number", describe(value))
+    if jnp.shape(value) != ():
+        raise invalid(name, f"{what} to be one number", value, "Use jax.vmap for several.")
+    if known(value):
+        if not fits(float(value)):  # type: ignore[arg-type]
+            raise invalid(name, f"{what} {expected}", _shown(value))
+        if not float(value) <= top:  # type: ignore[arg-type]
+            raise invalid(name, f"{what} to be finite", _shown(value))
     return jnp.asarray(value).astype(dtype)
 
 
-def _positive(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: v > 0, "> 0")
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic | np.ndarray) else value)
+
+
+def _positive(name: str, what: str, value: ArrayLike, dtype: Any, top: float = _LARGEST) -> Array:
+    return _option(name, what, value, dtype, lambda v: v > 0, "> 0", top)
 
 
 def _not_negative(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: v >= 0, ">= 0")
+    return _option(name, what, value, dtype, lambda v: v >= 0, ">= 0", _LARGEST)
 
 
 def _share(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: 0 <= v <= 1, "from 0 to 1")
+    return _option(name, what, value, dtype, lambda v: 0 <= v <= 1, "from 0 to 1", _LARGEST)
 
 
 def _small(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: 0 < v < 1, "between 0 and 1")
+    return _option(name, what, value, dtype, lambda v: 0 < v < 1, "between 0 and 1", _LARGEST)
+
+
+def _rest(value: ArrayLike, dtype: Any) -> Array:
+    """1 - value; of a Python number in Python floats, since float32 has few digits of 1 - 0.9999999."""
+    return jnp.asarray(1 - float(value) if known(value) else 1 - jnp.asarray(value).astype(dtype), dtype)  # type: ignore[arg-type]
 
 
 def _flag(name: str, what: str, value: bool) -> None:
@@ -174,6 +249,66 @@ def _wide(x: Array) -> Array:
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
+# Softmax, with every digit that the differences of the logits have.
+
+
+@jax.custom_jvp
+def _costs(x: Array) -> Array:
+    """-log softmax(x) along the last axis, [..., k] -> [..., k]: log(1 + r) - (x - max x), both terms >= 0.
+
+    The maximum goes before anything is added, so that nothing cancels, at any offset of x. r is the sum of the
+    exponentials without the 1 of the maximum: log(1 + r) has the digits of r however small it is.
+    """
+    d, e = _from_largest(x)
+    whole = e.sum(axis=-1, keepdims=True)
+    below = jnp.minimum(e, d * -(2.0**100)).sum(axis=-1, keepdims=True)  # without maxima; faster than where()
+    return jnp.log1p(jnp.where(whole < 1.5, below, whole - 1)) - d
+
+
+@_costs.defjvp
+def _costs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    e = _from_largest(*primals)[1]
+    softmax = e * (1 / e.sum(axis=-1, keepdims=True))
+    return _costs(*primals), (softmax * tangents[0]).sum(axis=-1, keepdims=True) - tangents[0]
+
+
+@jax.custom_jvp
+def _cost(x: Array, y: Array) -> Array:
+    """`_costs` of one class each, [..., k], integer [...] -> [...], without making the others."""
+    return _against_others(x, y)[0]
+
+
+@_cost.defjvp
+def _cost_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+    """The derivative is softmax(x) - p, at y minus the sum of the others."""
+    x, y = primals
+    value, e, others, total = _against_others(x, y)
+    at_y = jax.lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1) == y[..., None]
+    slope = jnp.where(at_y, -others, e) * (1 / (1 + total))
+    return value, (slope * tangents[0]).sum(axis=-1)
+
+
+def _against_others(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
+    """The cost of class y; exp(x - max x), its sum over the other classes, and its sum over all classes less 1."""
+    largest = _largest(x)
+    e = jnp.exp(x - largest)
+    d_y = jnp.take_along_axis(x, y[..., None], axis=-1, mode="promise_in_bounds") - largest
+    place = jax.lax.broadcasted_iota(x.dtype, x.shape, x.ndim - 1) - y[..., None].astype(x.dtype)
+    others = jnp.minimum(e, 4 * place * place).sum(axis=-1, keepdims=True)  # e <= 1, but 0 at y; faster than where()
+    total = others + jnp.expm1(d_y)
+    return (jnp.log1p(total) - d_y).squeeze(-1), e, others, total
+
+
+def _from_largest(x: Array) -> tuple[Array, Array]:
+    """x - max x along the last axis, and its exponential."""
+    d = x - _largest(x)
+    return d, jnp.exp(d)
+
+
+def _largest(x: Array) -> Array:
+    return jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=-jnp.inf))
+
+
 # Probabilities, taken as such.
 
 _ROUNDING = 1e-2  # a probability may lie this far beyond [0, 1], as those of low precision do; beyond that it is none
@@ -193,6 +328,11 @@ def _floor(p: Array, eps: Array) -> Array:
 @_floor.defjvp
 def _floor_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     return _floor(*primals), tangents[0]
+
+
+def _at_least_0(x: Array) -> Array:
+    """`x`, but 0 where rounding made it negative, with the derivatives of `x`: a loss at its minimum has a Hessian."""
+    return x + jax.lax.stop_gradient(jnp.where(x < 0, -x, 0))
 
 
 # Vectors of features, [..., d].
@@ -222,8 +362,12 @@ def _unit(x: Array) -> Array:
 
 
 def _distance(x: Array, y: Array, squared: bool = False) -> Array:
-    """|x - y| along the last axis, or its square; the gradient is 0 where they meet."""
-    square = jnp.sum((x - y) ** 2, axis=-1)
+    """|x - y| along the last axis, or its square; the gradient is 0 where they meet. No square over- or underflows."""
+    r = x - y
     if squared:
-        return square
-    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+        return jnp.sum(r**2, axis=-1)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(r), axis=-1, keepdims=True))
+    plain = (largest == 0) | (largest > 1e-15) & (largest < 1e15) | (largest == jnp.inf)
+    scale = jnp.where(plain, 1, largest)
+    square = jnp.sum((r / scale) ** 2, axis=-1)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square))) * scale.squeeze(-1)

@@ -7,17 +7,24 @@ from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.losses._checks import (
+    _ROUNDING,
+    _at_least_0,
     _bits,
     _class_weights,
     _classes,
+    _costs,
     _distribution,
     _expected,
     _floating,
     _kind,
     _like,
     _masked,
+    _not_ignored,
     _not_negative,
+    _of_class,
     _pair,
+    _rest,
+    _several,
     _share,
     _wide,
 )
@@ -45,24 +52,30 @@ def focal(
     Args:
       gamma: how strongly easy examples fade, >= 0; may be traced.
       alpha: weight of the positives, 1 - alpha that of the negatives, from 0 to 1; the paper takes 0.25 with gamma 2.
-      labels: booleans, the integers 0 and 1 (others give NaN), or probabilities, which weigh the two terms. optax and
-        Keras mix the probabilities in the factor instead: the same for labels 0 and 1.
+      logits: log-odds, not probabilities.
+      labels: booleans, the integers 0 and 1 (others give NaN), or probabilities, which weigh the two terms.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a residual out.
 
-    Raises TypeError for integer logits, ValueError if the shapes differ or for options out of range.
+    Raises:
+      TypeError for integer logits; ValueError if the shapes differ or for options out of range.
 
-    Lin et al., Focal Loss for Dense Object Detection, 2017.
+    Differences: optax and Keras mix soft labels in the factor instead: the same for labels 0 and 1. Keras's
+    BinaryFocalCrossentropy takes probabilities and no alpha by default.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, 2017.
 
     >>> focal(jnp.array([0.0, 0.0]), jnp.array([0, 1]), gamma=1.0).tolist()  # log 2 / 2
     [0.346..., 0.346...]
     """
     x, y = _pair("focal", "logits", logits, "labels", labels)
     gamma = _not_negative("focal", "gamma", gamma, x.dtype)
-    alpha = None if alpha is None else _share("focal", "alpha", alpha, x.dtype)
+    shares = None if alpha is None else (_share("focal", "alpha", alpha, x.dtype), _rest(alpha, x.dtype))
 
     def loss(x: Array, y: Array) -> Array:
-        yes = _expected(y, _faded(jax.nn.log_sigmoid(x), gamma))
-        no = _expected(1 - y, _faded(jax.nn.log_sigmoid(-x), gamma))
-        return yes + no if alpha is None else alpha * yes + (1 - alpha) * no
+        yes = _expected(y, _faded(-jax.nn.log_sigmoid(x), gamma))
+        no = _expected(1 - y, _faded(-jax.nn.log_sigmoid(-x), gamma))
+        return yes + no if shares is None else shares[0] * yes + shares[1] * no
 
     return _masked("focal", loss, [x, _bits(y, x.dtype)], x.shape, weights, where)
 
@@ -73,6 +86,7 @@ def softmax_focal(
     *,
     gamma: ArrayLike = 2.0,
     class_weights: ArrayLike | None = None,
+    ignore_label: int | None = None,
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
@@ -80,16 +94,22 @@ def softmax_focal(
 
         -Σ_i w_i p_i (1 - s_i)^γ log s_i
 
-    `focal` for k exclusive classes, and `softmax_cross_entropy` at γ = 0; labels, class weights and rows with infinite
-    logits are as there. As Keras's CategoricalFocalCrossentropy, whose `alpha` (0.25 by default) is a constant factor.
+    In [0, inf). `focal` for k exclusive classes, and `softmax_cross_entropy` at γ = 0; labels, rows with infinite
+    logits and precision are as there.
 
     Args:
+      logits: unnormalised log-probabilities over the last axis; k >= 2.
       gamma: how strongly easy examples fade, >= 0; may be traced.
-      class_weights: [k], the α of the paper.
+      class_weights: [k], the α of the paper; what they mean for a mean is said at `softmax_cross_entropy`.
+      labels, ignore_label, weights, where: as of `softmax_cross_entropy`.
 
-    Raises TypeError for integer logits and boolean labels, ValueError where the shapes do not fit or for gamma < 0.
+    Raises:
+      TypeError for integer logits, boolean labels and an `ignore_label` that is not an int or comes with float labels;
+      ValueError where the shapes do not fit, for a single class or for gamma < 0.
 
-    Lin et al., Focal Loss for Dense Object Detection, 2017.
+    Differences: Keras's CategoricalFocalCrossentropy has a constant factor `alpha`, 0.25 by default.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, 2017.
 
     >>> softmax_focal(jnp.zeros((1, 4)), jnp.array([2])).tolist()  # (3/4)² log 4
     [0.779...]
@@ -97,21 +117,23 @@ def softmax_focal(
     logits, labels = _classes("softmax_focal", logits, labels)
     x, k = _wide(logits), logits.shape[-1]
     gamma = _not_negative("softmax_focal", "gamma", gamma, x.dtype)
+    live = _not_ignored("softmax_focal", labels, ignore_label)
     w = None if class_weights is None else _class_weights("softmax_focal", class_weights, k, x.dtype)
 
     def loss(x: Array, y: Array) -> Array:
         p = _distribution(y, k, x.dtype)
         p = p if w is None else p * _like(w, p)
-        return _expected(p, _faded(jax.nn.log_softmax(x), gamma)).sum(axis=-1)
+        return _expected(p, _faded(_costs(x), gamma)).sum(axis=-1)
 
-    return _masked("softmax_focal", loss, [x, labels], x.shape[:-1], weights, where)
+    share = None if w is None else _of_class(w, labels)
+    return _masked("softmax_focal", loss, [x, labels], x.shape[:-1], weights, where, live, share)
 
 
-def _faded(log_s: Array, gamma: Array) -> Array:
-    """-(1 - s)^γ log s; the factor's derivative is left out at s = 0 and 1, where it comes to nothing."""
-    inside = (log_s < 0) & (log_s > -jnp.inf)
-    factor = (-jnp.expm1(jnp.where(inside, log_s, -1))) ** gamma
-    return -log_s * jnp.where(inside, factor, jnp.where(log_s < 0, 1, jnp.zeros_like(log_s)) ** gamma)
+def _faded(cost: Array, gamma: Array) -> Array:
+    """-(1 - s)^γ log s, of -log s; the factor's derivative is left out at s = 0 and 1, where it comes to nothing."""
+    inside = (cost > 0) & (cost < jnp.inf)
+    factor = (-jnp.expm1(-jnp.where(inside, cost, 1))) ** gamma
+    return cost * jnp.where(inside, factor, jnp.where(cost > 0, 1, jnp.zeros_like(cost)) ** gamma)
 
 
 def kl_divergence(
@@ -121,17 +143,25 @@ def kl_divergence(
 
         KL(p ‖ softmax(x)) = Σ_i p_i (log p_i - log softmax(x)_i),    0 log 0 = 0
 
-    In [0, inf) up to rounding, if p sums to 1; it is `softmax_cross_entropy` less the entropy of p, so the gradient is
-    the same: softmax(x) - p. Good for distillation and for posteriors over classes, since 0 is a perfect fit. It hurts
+    In [0, inf) if p sums to 1, to 1 %; it is `softmax_cross_entropy` less the entropy of p, so the gradient is the
+    same: softmax(x) - p. Good for distillation and for posteriors over classes, since 0 is a perfect fit. It hurts
     where p has to cover less than it: it is inf where softmax(x) is 0 and p is not, and blind where p is 0. A teacher's
     logits are passed as `softmax(teacher)`. The gradient by p is finite: at p_i = 0 the infinite slope of p log p is 0.
 
+    Summed as Σ_i s_i h(log(p_i / s_i)) + Σ_i p_i - 1, s = softmax(x) and h(r) = 1 + e^r (r - 1) >= 0: no term cancels
+    another. What remains is the rounding of the sum of p, and that of the logarithms where p and s are close.
+
     Args:
       logits: unnormalised log-probabilities; log-probabilities that sum to 1 do as well, being their own log softmax.
-      probabilities: of the logits' shape, floating; negative ones give NaN. PyTorch's KLDivLoss and optax take
-        log-probabilities for the prediction; Keras takes probabilities and clips them.
+      probabilities: of the logits' shape, floating; negative ones give NaN.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a residual out.
 
-    Raises TypeError for integer logits or probabilities, ValueError where the shapes do not fit.
+    Raises:
+      TypeError for integer logits or probabilities; ValueError where the shapes do not fit and for a single class.
+
+    Differences: PyTorch's KLDivLoss and optax take log-probabilities for the prediction; Keras takes probabilities and
+    clips them.
 
     >>> kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0])).item()  # log 2
     0.693...
@@ -141,6 +171,7 @@ def kl_divergence(
     x = _floating("kl_divergence", "logits", logits)
     if not x.ndim or not x.shape[-1]:
         raise invalid("kl_divergence", "logits of shape [..., k] with k >= 1", x, "The last axis holds the classes.")
+    _several("kl_divergence", "logits", x)
     if x.shape != jnp.shape(probabilities):
         got = f"{describe(x)} and {describe(probabilities)}"
         raise invalid("kl_divergence", "logits and probabilities of one shape", got, "Nothing is broadcast.")
@@ -148,12 +179,28 @@ def kl_divergence(
     p = jnp.asarray(probabilities).astype(x.dtype)
 
     def loss(x: Array, p: Array) -> Array:
-        log_p = jnp.log(jnp.where(p == 0, 1, p))
-        log_s = jax.nn.log_softmax(x)
-        ruled_out = (p == 0) & (log_s == -jnp.inf)
-        return (p * (log_p - jnp.where(ruled_out, 0, log_s))).sum(axis=-1)
+        cost = _costs(x)
+        s = jnp.exp(-cost)
+        r = jnp.log(jnp.where(p == 0, 1, p)) + jnp.where((p == 0) & (cost == jnp.inf), 0, cost)
+        near = (jnp.abs(r) < 1) & (p > 0)
+        each = jnp.where(near, p * _excess(jnp.where(near, r, 0)), p * r - p + s)
+        beyond = p.sum(axis=-1) - 1
+        value = each.sum(axis=-1) + beyond
+        return jnp.where(jnp.abs(beyond) <= _ROUNDING, _at_least_0(value), value)
 
     return _masked("kl_divergence", loss, [x, p], x.shape[:-1], weights, where)
+
+
+@jax.custom_jvp
+def _excess(r: Array) -> Array:
+    """r - 1 + e^-r for |r| <= 1, which is at least 0, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
+    tail = jnp.ones_like(r)
+    for n in range(20, 2, -1):
+        tail = 1 - r * tail / n
+    return r * r * tail / 2
+
+
+_excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
 
 
 def hinge(

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.losses._checks import (
     _bits,
+    _cost,
     _distance,
     _features,
     _flag,
@@ -26,14 +27,21 @@ def cosine_distance(
 ) -> Array:
     """1 - cos of the angle between two vectors, [..., d], [..., d] -> [...]: 1 - x·y / (|x| |y|).
 
-    In [0, 2] up to rounding: 0 for one direction, 1 for a right angle, 2 for opposite ones. Good where length carries
-    no meaning, as with embeddings; it hurts where it does. A zero vector has no direction: distance 1, gradient 0.
-    No length over- or underflows.
+    In [0, 2]: 0 for one direction, 1 for a right angle, 2 for opposite ones. Good where length carries no meaning, as
+    with embeddings; it hurts where it does. A zero vector has no direction: distance 1, gradient 0. No length over- or
+    underflows. Computed as |u - v|²/2 of the unit vectors, or 2 - |u + v|²/2 beyond a right angle, so that a small
+    angle keeps its digits: the angle is off by a rounding, 6e-8 in float32.
 
-    As optax's `cosine_distance`, whose gradient at a zero vector is NaN unless given an epsilon. Keras's
+    Args:
+      x, y: the vectors, floating.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a pair out.
+
+    Raises:
+      TypeError for integer vectors; ValueError if the shapes differ.
+
+    Differences: optax's `cosine_distance` has the gradient NaN at a zero vector unless given an epsilon. Keras's
     CosineSimilarity is this less 1. PyTorch's CosineEmbeddingLoss is this for pairs that belong together.
-
-    Raises TypeError for integer vectors, ValueError if the shapes differ.
 
     >>> cosine_distance(jnp.array([[3.0, 0.0], [1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
     [0.0, 1.0]
@@ -41,7 +49,12 @@ def cosine_distance(
     x, y = _features("cosine_distance", ("x", "y"), (x, y))
 
     def loss(x: Array, y: Array) -> Array:
-        return 1 - (_unit(x) * _unit(y)).sum(axis=-1)
+        u, v = _unit(x), _unit(y)
+        acute = (u * v).sum(axis=-1, keepdims=True) >= 0
+        half = ((u - jnp.where(acute, v, -v)) ** 2).sum(axis=-1) / 2
+        value = jnp.where(acute.squeeze(-1), half, 2 - half)
+        directed = (x != 0).any(axis=-1) & (y != 0).any(axis=-1)
+        return jnp.where(directed, value, 1)
 
     return _masked("cosine_distance", loss, [x, y], x.shape[:-1], weights, where)
 
@@ -63,13 +76,19 @@ def contrastive(
     where likeness is a matter of degree, since every same pair is drawn to a single point; see `triplet`. Where a pair
     that differs meets exactly there is no direction to part in: its gradient is 0.
 
+    In [0, inf).
+
     Args:
+      x, y: the vectors of the pairs, floating.
       same: booleans, the integers 0 and 1 (others give NaN), or probabilities. In the paper, 0 marks the same.
       margin: > 0, in units of distance; may be traced.
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a pair out.
 
-    Raises TypeError for integer vectors, ValueError where the shapes do not fit or for a margin out of range.
+    Raises:
+      TypeError for integer vectors; ValueError where the shapes do not fit or for a margin out of range.
 
-    Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006.
+    Reference: Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006.
 
     >>> x, y = jnp.array([[0.0, 0.0], [0.0, 0.0]]), jnp.array([[0.3, 0.4], [0.3, 0.4]])
     >>> contrastive(x, y, jnp.array([1, 0])).tolist()  # both are 0.5 apart
@@ -104,17 +123,21 @@ def triplet(
 
     Only the order of distances counts, so a class need not shrink to a point: good for retrieval and faces. Most
     triplets soon give 0: `triplet_semi_hard` picks those that still teach. Where two of the vectors meet the gradient
-    of their distance is 0; so is that of the loss once the margin is reached.
+    of their distance is 0; so is that of the loss once the margin is reached. In [0, inf).
 
     Args:
+      anchor, positive, negative: the vectors, floating.
       margin: > 0, in units of D; may be traced.
       squared: D is the squared distance, as in FaceNet (margin 0.2 there, on vectors of length 1).
+      weights: of the loss's shape, or a scalar; multiplies the loss.
+      where: of the loss's shape: False leaves a triplet out.
 
-    As PyTorch's TripletMarginLoss and optax's `triplet_margin_loss`, which add 1e-6 within the distance.
+    Raises:
+      TypeError for integer vectors; ValueError if the shapes differ or for a margin out of range.
 
-    Raises TypeError for integer vectors, ValueError if the shapes differ or for a margin out of range.
+    Differences: PyTorch's TripletMarginLoss and optax's `triplet_margin_loss` add 1e-6 within the distance.
 
-    Schroff, Kalenichenko and Philbin, FaceNet, 2015.
+    Reference: Schroff, Kalenichenko and Philbin, FaceNet, 2015.
 
     >>> triplet(jnp.array([[0.0]]), jnp.array([[1.0]]), jnp.array([[1.5]])).tolist()
     [0.5]
@@ -143,21 +166,24 @@ def triplet_semi_hard(
     For an anchor a and each positive p (another example of its class), the negative is the nearest one that lies
     further than p; without such, the furthest. The loss of an anchor is the mean of `triplet` over its positives, and 0
     without a positive or a negative. The hardest negatives would make training collapse, the easy ones teach nothing.
-    The batch has to hold several examples of several classes. The choice has no gradient.
+    The batch has to hold several examples of several classes. The choice has no gradient. In [0, inf).
 
     Args:
+      embeddings: floating.
       labels: whole numbers that are equal within a class; no number is out of range.
       margin: > 0, in units of the (squared) distance; may be traced.
       squared: distances are squared, as in the paper; False is the distance itself.
+      weights: [n], or a scalar; multiplies the loss.
       where: False takes an example out altogether, as anchor, positive and negative.
 
-    TensorFlow Addons' TripletSemiHardLoss is the mean over all pairs of anchor and positive: the same as the mean over
-    anchors if all classes have the same number of examples.
+    Raises:
+      TypeError for embeddings that are not floating or labels that are not integers; ValueError where the shapes do not
+      fit or for a margin out of range.
 
-    Raises TypeError for embeddings that are not floating or labels that are not integers, ValueError where the shapes
-    do not fit or for a margin out of range.
+    Differences: TensorFlow Addons' TripletSemiHardLoss is the mean over all pairs of anchor and positive: the same as
+    the mean over anchors if all classes have the same number of examples.
 
-    Schroff, Kalenichenko and Philbin, FaceNet, 2015.
+    Reference: Schroff, Kalenichenko and Philbin, FaceNet, 2015.
 
     >>> x = jnp.array([[0.0], [1.0], [1.5], [9.0]])
     >>> triplet_semi_hard(x, jnp.array([0, 0, 1, 1])).tolist()  # squared: 1 - 2.25 + 1 < 0, then 1 - 64 + 1, ...
@@ -219,18 +245,23 @@ def nt_xent(
 
     and the loss of example i is the mean of ℓ from x_i to y_i and from y_i to x_i. The 2n - 2 other vectors are its
     negatives: good for learning from unlabelled examples in large batches; it hurts where a batch holds many examples
-    of one thing, which it drives apart. log(2n - 1) if nothing is told apart. A zero vector has the cosine 0 to all.
+    of one thing, which it drives apart. In [0, inf): log(2n - 1) if nothing is told apart, 0 without negatives. A zero
+    vector has the cosine 0 to all. Cosines are exact to a rounding, 6e-8 in float32, so the scores cos / τ are to
+    6e-8 / τ, and so is the loss.
 
     Args:
+      x, y: the two views, floating; row i of x belongs with row i of y.
       temperature: τ > 0; lower weighs the hardest negatives more. SimCLR's is 0.1 to 0.5. May be traced.
+      weights: [n], or a scalar; multiplies the loss.
       where: False takes a pair out altogether, as example and as negative.
 
-    optax's `ntxent` takes one array with labels, 0.07, and returns the mean over pairs.
+    Raises:
+      TypeError for vectors that are not floating; ValueError where the shapes do not fit or for a temperature out of
+      range.
 
-    Raises TypeError for vectors that are not floating, ValueError where the shapes do not fit or for a temperature out
-    of range.
+    Differences: optax's `ntxent` takes one array with labels, 0.07, and returns the mean over pairs.
 
-    Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
+    Reference: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
 
     >>> nt_xent(jnp.eye(2), jnp.eye(2), temperature=1.0).tolist()  # -log(e / (e + 2))
     [0.551..., 0.551...]
@@ -244,10 +275,11 @@ def nt_xent(
 
     def loss(x: Array, y: Array) -> Array:
         z = jnp.concatenate([_unit(x), _unit(y)])
-        scores = jnp.matmul(z, z.T, precision="highest") / temperature
-        others = jnp.tile(live, 2)[None, :] & ~jnp.eye(2 * n, dtype=bool)
-        rest = jax.nn.logsumexp(jnp.where(others, scores, -jnp.inf), axis=1)
-        positives = (z[:n] * z[n:]).sum(axis=1) / temperature
-        return jnp.where(live, (rest[:n] + rest[n:]) / 2 - positives, 0)
+        other = jnp.tile(live, 2)[None, :] & ~jnp.eye(2 * n, dtype=bool)
+        cosines = jnp.matmul(z, z.T, precision="highest")
+        scores = jnp.where(other, (cosines - 1) / temperature, -jnp.inf)
+        scores = jnp.where(jnp.tile(live, 2)[:, None], scores, 0)
+        each = _cost(scores, jnp.roll(jnp.arange(2 * n, dtype=jnp.int32), n))
+        return (each[:n] + each[n:]) / 2
 
     return _masked("nt_xent", loss, [x, y], (n,), weights, where)

@@ -7,7 +7,17 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid, wrong_type
-from jaxnn.losses._checks import _bits, _keep, _mask, _not_negative, _pair, _probability, _weighted
+from jaxnn.losses._checks import (
+    _bits,
+    _counted,
+    _floor,
+    _keep,
+    _mask,
+    _not_negative,
+    _pair,
+    _probability,
+    _weighted,
+)
 
 __all__ = ["dice", "tversky"]
 
@@ -37,12 +47,14 @@ def dice(
       weights: of the loss's shape.
       where: of the labels' shape: False leaves a pixel out.
 
-    As optax's `dice_loss` after its softmax or sigmoid, whose `smooth` is half of this one. Some squares p and y in the
-    denominator (V-Net, 2016). Keras's Dice sums over the batch too unless given an axis.
+    Raises:
+      TypeError for integer probabilities; ValueError if the shapes differ or for an axis or `smooth` out of range.
 
-    Raises TypeError for integer probabilities, ValueError if the shapes differ or for an axis or `smooth` out of range.
+    Differences: optax's `dice_loss` takes logits, and its `smooth` is half of this one. Some square p and y in the
+    denominator (V-Net, 2016). Keras's Dice sums over the batch too unless given an axis, and adds 1e-7 to the numerator
+    and the denominator.
 
-    Milletari, Navab and Ahmadi, V-Net, 2016.
+    Reference: Milletari, Navab and Ahmadi, V-Net, 2016.
 
     >>> dice(jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([[1, 0, 0, 0]]), smooth=0.0).tolist()
     [0.333...]
@@ -73,9 +85,14 @@ def tversky(
       beta: weight of false negatives, >= 0; may be traced.
       probabilities, labels, axis, smooth, weights, where: as for `dice`.
 
-    Raises as `dice`, and ValueError for `alpha` or `beta` out of range.
+    Raises:
+      as `dice`, and ValueError for `alpha` or `beta` out of range.
 
-    Salehi, Erdogmus and Gholipour, Tversky Loss Function for Image Segmentation, 2017.
+    Differences: Keras's Tversky exchanges the names: there `alpha` weighs false negatives and `beta` false positives.
+    `tversky(alpha=a, beta=b)` is keras.losses.Tversky(alpha=b, beta=a), which also sums over the batch unless given an
+    axis. The paper, and Tversky's index with the prediction first, have alpha with false positives, as here.
+
+    Reference: Salehi, Erdogmus and Gholipour, Tversky Loss Function for Image Segmentation, 2017.
 
     >>> p, y = jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([[1, 0, 0, 0]])
     >>> tversky(p, y, alpha=0.5, beta=2.0, smooth=0.0).tolist()  # 1 - 1 / (1 + 1/2)
@@ -106,10 +123,10 @@ def _overlap(
     alpha = _not_negative(name, "alpha", alpha, p.dtype)
     beta = _not_negative(name, "beta", beta, p.dtype)
     smooth = _not_negative(name, "smooth", smooth, p.dtype)
-    p = _probability(p)
+    p = _floor(_probability(p), jnp.zeros((), p.dtype))
     hit, false_alarm, miss = ((a * b).sum(axis=axes) for a, b in ((p, y), (p, 1 - y), (1 - p, y)))
     wrong = alpha * false_alarm + beta * miss
-    return _weighted(name, wrong / (hit + wrong + smooth), weights)
+    return _counted(_weighted(name, wrong / (hit + wrong + smooth), weights), weights)
 
 
 def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:

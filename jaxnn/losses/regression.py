@@ -1,12 +1,14 @@
 """Losses of regression: of residuals, and the negative log-likelihoods of counts and of normal distributions."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid
-from jaxnn.losses._checks import _flag, _floating, _masked, _pair, _positive, _small
+from jaxnn.losses._checks import _flag, _floating, _masked, _pair, _positive, _rest, _small
 
 __all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll", "quantile", "squared_error"]
 
@@ -69,7 +71,7 @@ def huber(
     for regression with outliers, as bounded as the absolute error and smooth at 0; δ has to suit the targets' scale.
 
     Args:
-      delta: where the square ends, > 0, in units of the target; may be traced.
+      delta: where the square ends, > 0, in units of the target; may be traced. math.inf is half the squared error.
 
     As optax's and Keras's; PyTorch's HuberLoss too, whose SmoothL1Loss is this divided by its `beta`, our δ.
 
@@ -81,7 +83,7 @@ def huber(
     [0.125, 2.5]
     """
     p, t = _pair("huber", "prediction", prediction, "target", target)
-    delta = _positive("huber", "delta", delta, p.dtype)
+    delta = _positive("huber", "delta", delta, p.dtype, top=math.inf)
 
     def loss(p: Array, t: Array) -> Array:
         r = p - t
@@ -147,11 +149,11 @@ def quantile(
     [0.75, 0.25]
     """
     p, t = _pair("quantile", "prediction", prediction, "target", target)
-    q = _small("quantile", "q", q, p.dtype)
+    above, below = _small("quantile", "q", q, p.dtype), _rest(q, p.dtype)
 
     def loss(p: Array, t: Array) -> Array:
         r = t - p
-        return r * jnp.where(r > 0, q, jnp.where(r < 0, q - 1, 0))
+        return r * jnp.where(r > 0, above, jnp.where(r < 0, -below, 0))
 
     return _masked("quantile", loss, [p, t.astype(p.dtype)], p.shape, weights, where)
 

@@ -2,12 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.losses._checks import _floating, _kind, _masked, _wide
+from jaxnn.losses._checks import _at_least_0, _costs, _floating, _kind, _masked, _wide
 
 __all__ = ["ctc"]
 
@@ -27,9 +26,12 @@ def ctc(
         -log Σ_π Π_t softmax(x_t)_π(t)
 
     The sum runs over all ways π to spread the labels over the frames: each label on one or more frames in a row, blanks
-    anywhere between, and at least one between two equal labels. In [0, inf) up to rounding, in nats. Good for speech
-    and handwriting, where nobody marked which frame is which letter; it takes the frames to be independent, and tends
-    to answers of blanks with narrow spikes. The recursion is optax's.
+    anywhere between, and at least one between two equal labels. In [0, inf), in nats. Good for speech and handwriting,
+    where nobody marked which frame is which letter; it takes the frames to be independent, and tends to answers of
+    blanks with narrow spikes. Adding a number to all logits of a frame changes neither loss nor gradient.
+
+    By the forward recursion in logarithms. Its rounding is relative to -log of the likeliest way: more than that of the
+    loss where very many ways share the probability.
 
     Args:
       logits: unnormalised log-probabilities of k - 1 labels and the blank, a row for each frame.
@@ -37,15 +39,21 @@ def ctc(
       logit_lengths: how many frames count, from 0 to t. Frames beyond influence nothing and get no gradient.
       label_lengths: how many labels count, from 0 to l.
       blank: the number of the blank.
+      weights: [n], or a scalar; multiplies the loss.
+      where: [n]: False leaves a sequence out.
 
-    Where the frames are too few for the labels the loss is inf and its gradient 0, as with PyTorch's `zero_infinity`
-    for the gradient; optax gives about 1e5. A label or a length out of range gives NaN. PyTorch's CTCLoss takes
-    log-probabilities [t, n, k]; its mean divides by the label lengths. Keras's CTC masks by the blank.
+    Where the frames are too few for the labels the loss is inf and its gradient 0. A label or a length out of range
+    gives NaN.
 
-    Raises TypeError for integer logits and for labels or lengths that are not integers, ValueError where the shapes do
-    not fit or for a blank out of range.
+    Raises:
+      TypeError for integer logits and for labels or lengths that are not integers; ValueError where the shapes do not
+      fit or for a blank out of range.
 
-    Graves et al., Connectionist Temporal Classification, 2006.
+    Differences: PyTorch's CTCLoss takes log-probabilities [t, n, k]; its mean divides by the label lengths; its
+    gradient is 0 where the loss is inf with `zero_infinity` alone. optax gives about 1e5 there. Keras's CTC masks by
+    the blank.
+
+    Reference: Graves et al., Connectionist Temporal Classification, 2006.
 
     >>> x, frames, length = jnp.zeros((1, 2, 2)), jnp.array([2]), jnp.array([1])
     >>> ctc(x, jnp.array([[1]]), frames, length).tolist()  # -log(3/4): of 4 ways, 1 1, 0 1 and 1 0 read 1
@@ -70,7 +78,7 @@ def ctc(
         sound = fit & ~strange.any(axis=1)
         repeats = (used[:, 1:] & (y[:, 1:] == y[:, :-1])).sum(axis=1)
         y = jnp.where(used & ~strange, y, 0)
-        value = _alignments(x, y, frames_of, used, blank) * jnp.where(sound, 1.0, jnp.nan).astype(x.dtype)
+        value = _alignments(x, y, frames_of, labels_of, blank) * jnp.where(sound, 1.0, jnp.nan).astype(x.dtype)
         return jnp.where((labels_of + repeats > frames_of) & sound | (value > -_NEVER / 2), jnp.inf, value)
 
     return _masked("ctc", loss, [_wide(x), labels, logit_lengths, label_lengths], (n,), weights, where)
@@ -79,14 +87,32 @@ def ctc(
 _NEVER = -1e30  # the logarithm of 0: finite, since 0 · inf would be NaN, and far below what any frames add up to
 
 
-def _alignments(x: Array, y: Array, frames_of: Array, used: Array, blank: int) -> Array:
-    x, y, used = (a if a.shape[1] else jnp.zeros_like(a, shape=(len(a), 1, *a.shape[2:])) for a in (x, y, used))
+def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: int) -> Array:
+    """-log of the probability of all alignments, by the forward recursion over frames.
+
+    After each frame, `blanks[:, i]` and `labels[:, i]` are the logarithms of the probability of all ways through the
+    frames so far that read as the first i labels, and end in a blank or in the i-th label.
+    """
     live = jnp.arange(x.shape[1])[None, :] < frames_of[:, None]
-    x = jnp.where(live[:, :, None], jnp.maximum(x, _NEVER), 0)
-    padding = [(~mask).astype(x.dtype) for mask in (live, used)]
-    lenient = jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow")  # optax is not strict
-    with lenient[0], lenient[1], jax.default_matmul_precision("highest"):
-        return optax.ctc_loss(x, padding[0], y, padding[1], blank_id=blank, log_epsilon=_NEVER)
+    logs = -_costs(jnp.where(live[:, :, None], jnp.maximum(x, _NEVER), 0))
+    label_logs = jnp.take_along_axis(logs, y[:, None, :], axis=2)
+    never = jnp.full((len(x), 1), _NEVER, x.dtype)
+    first = jnp.zeros((len(x), min(1, y.shape[1])), bool)
+    leap = jnp.where(jnp.concatenate([first, y[:, 1:] == y[:, :-1]], axis=1), _NEVER, jnp.zeros((), x.dtype))
+
+    def step(carry: tuple[Array, Array], frame: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
+        blanks, labels = carry
+        blank_log, label_log, counts = frame
+        entered = jnp.logaddexp(blanks[:, :-1], labels[:, :-1] + leap)  # from a blank, or from another label
+        new_labels = jnp.concatenate([never, jnp.logaddexp(entered, labels[:, 1:]) + label_log], axis=1)
+        new_blanks = jnp.logaddexp(blanks, labels) + blank_log
+        return (jnp.where(counts, new_blanks, blanks), jnp.where(counts, new_labels, labels)), None
+
+    labels = jnp.tile(never, (1, y.shape[1] + 1))
+    frames = jax.tree.map(lambda a: a.swapaxes(0, 1), (logs[:, :, blank, None], label_logs, live[:, :, None]))
+    (blanks, labels), _ = jax.lax.scan(step, (labels.at[:, 0].set(0), labels), frames)
+    last = jnp.clip(labels_of, 0, y.shape[1])[:, None]
+    return _at_least_0(-jnp.take_along_axis(jnp.logaddexp(blanks, labels), last, axis=1).squeeze(1))
 
 
 def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:

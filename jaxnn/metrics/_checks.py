@@ -7,6 +7,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._means import Mean, counted
 
 
 def floating(name: str, what: str, x: ArrayLike) -> Array:
@@ -59,7 +60,7 @@ def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: s
     return jnp.asarray(where)
 
 
-def counted(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: ArrayLike | None) -> Array:
+def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: ArrayLike | None) -> Array:
     """How often each example counts: float32 weights or, for exact sums, int32 ones; 0 where it is masked."""
     kept = mask(name, where, shape)
     if weights is None:
@@ -71,9 +72,10 @@ def counted(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where:
 
 
 def mean(x: Array, w: Array) -> Array:
-    """Σ w x / Σ w in float32, NaN of nothing; what `x` is where w = 0 does not matter."""
+    """Σ w x / Σ w in float32, NaN of nothing; what `x` is where w = 0 does not matter. Noted as a total and a count."""
     w = w.astype(jnp.float32)
-    return jnp.sum(jnp.where(w != 0, w * x.astype(jnp.float32), 0)) / jnp.sum(w)
+    total, count = jnp.sum(jnp.where(w != 0, w * x.astype(jnp.float32), 0)), jnp.sum(w)
+    return counted(total / count, Mean(total, count))
 
 
 def choice(name: str, argument: str, value: Any, choices: tuple[str | None, ...]) -> None:

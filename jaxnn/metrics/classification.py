@@ -5,14 +5,20 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count
-from jaxnn.losses import _classes
-from jaxnn.metrics._checks import counted, mean, wide
+from jaxnn._numbers import known
+from jaxnn.losses import _classes, _costs, _not_ignored
+from jaxnn.metrics._checks import floating, mean, one_shape, times, wide
 
 
 def accuracy(
-    logits: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    ignore_label: int | None = None,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> Array:
     """Share of examples with the largest logit at their label, [..., k], integer [...] or float [..., k] -> [].
 
@@ -21,22 +27,89 @@ def accuracy(
     examples it is NaN; of one, as under `vmap`, it is 1 or 0. The result is float32.
 
     Args:
-      logits: scores over the last axis; only their order matters, so probabilities do as well.
+      logits: scores over the last axis, of at least 2 classes; only their order matters, so probabilities do as well.
+        One logit for two classes is for `binary_accuracy`.
+      labels: class numbers, or float labels of the logits' shape.
+      ignore_label: a class number that leaves its example out, such as -100 or 255; integer labels only.
       weights, where: [...], one for each example.
 
-    Raises TypeError for integer logits and boolean labels, ValueError where the shapes do not fit. As scikit-learn's
-    `accuracy_score` of the argmax, and Keras's SparseCategoricalAccuracy and CategoricalAccuracy in one.
+    Raises:
+      TypeError for integer logits, boolean labels and an `ignore_label` that is not an int or comes with float labels;
+      ValueError where the shapes do not fit and for a single class.
+
+    Differences: scikit-learn's `accuracy_score` takes the argmax. Keras has this as SparseCategoricalAccuracy and
+    CategoricalAccuracy.
 
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).item()
     0.5
     """
     logits, labels = _classes("accuracy", logits, labels)
-    w = counted("accuracy", logits.shape[:-1], weights, where)
+    w = _times("accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     return mean(_right(logits, labels), w)
 
 
+def binary_accuracy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    threshold: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Fraction of elements on the right side of a threshold, [...], [...] -> []: logit > threshold where label > 1/2.
+
+    For one logit per element: a binary classifier, or several labels an example, [n, labels]. A logit at the threshold
+    is a negative. A NaN among logits or labels is wrong, and so is a label out of range. Of no elements it is NaN. The
+    result is float32.
+
+    Args:
+      logits: log-odds, of which 0 is the probability 1/2. Of probabilities pass `threshold=0.5`.
+      labels: booleans, the integers 0 and 1, or probabilities, positive above 1/2.
+      threshold: in units of the logits: log(p / (1 - p)) for a probability p; may be traced.
+      weights, where: [...], one for each element.
+
+    Raises:
+      TypeError for integer logits and a threshold that is no number; ValueError if the shapes differ: logits [n, 1] are
+      squeezed first for labels [n].
+
+    Differences: Keras's BinaryAccuracy takes probabilities and 0.5, and never counts soft labels as right. PyTorch has
+    none; torchmetrics takes probabilities, or logits if any lies outside [0, 1].
+
+    >>> binary_accuracy(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 0])).item()
+    0.666...
+    >>> binary_accuracy(jnp.array([0.9, 0.2, 0.4]), jnp.array([1, 0, 1]), threshold=0.5).item()
+    0.666...
+    """
+    name = "binary_accuracy"
+    x = floating(name, "logits", logits)
+    if not any(
+        jnp.issubdtype(getattr(labels, "dtype", type(labels)), t) for t in (jnp.floating, jnp.integer, jnp.bool)
+    ):
+        raise wrong_type(name, "labels of a real dtype", labels)
+    one_shape(name, "logits", logits, "labels", labels)
+    if isinstance(threshold, bool) or not any(
+        jnp.issubdtype(getattr(threshold, "dtype", type(threshold)), t) for t in (jnp.floating, jnp.integer)
+    ):
+        raise wrong_type(name, "threshold to be a number", describe(threshold))
+    if jnp.shape(threshold) != ():
+        raise invalid(name, "threshold to be one number", threshold, "Use jax.vmap for several.")
+    if known(threshold) and not abs(float(threshold)) < jnp.inf:  # type: ignore[arg-type]
+        raise invalid(name, "threshold to be finite", repr(float(threshold)))  # type: ignore[arg-type]
+    x, y = wide(x), jnp.asarray(labels)
+    above = x > jnp.asarray(threshold).astype(x.dtype)
+    positive = y if y.dtype == bool else y > 0.5
+    sound = ~jnp.isnan(x) if y.dtype == bool else ~jnp.isnan(x) & (y >= 0) & (y <= 1)
+    return mean((above == positive) & sound, times(name, x.shape, weights, where))
+
+
 def top_k_accuracy(
-    logits: ArrayLike, labels: ArrayLike, k: int, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    k: int,
+    *,
+    ignore_label: int | None = None,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
 ) -> Array:
     """Share of examples with their label among the k largest logits, [..., c], integer [...] or float [..., c] -> [].
 
@@ -45,11 +118,13 @@ def top_k_accuracy(
 
     Args:
       k: how many guesses an example has, 1 to c.
-      weights, where: [...], one for each example.
+      logits, labels, ignore_label, weights, where: as of `accuracy`.
 
-    Raises TypeError for integer logits and boolean labels, ValueError where the shapes or k do not fit. As
-    scikit-learn's `top_k_accuracy_score`, which gives ties to the last class, and Keras's
-    SparseTopKCategoricalAccuracy, which takes them all as right.
+    Raises:
+      as `accuracy`, and ValueError for a k out of range.
+
+    Differences: scikit-learn's `top_k_accuracy_score` gives ties to the last class, Keras's
+    SparseTopKCategoricalAccuracy takes them all as right.
 
     >>> top_k_accuracy(jnp.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]), jnp.array([1, 2]), 2).item()
     0.5
@@ -58,7 +133,7 @@ def top_k_accuracy(
     check_count("top_k_accuracy", "k", k)
     if k > logits.shape[-1]:
         raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", k)
-    w = counted("top_k_accuracy", logits.shape[:-1], weights, where)
+    w = _times("top_k_accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     y, known = _of_labels(labels, logits.shape[-1])
     of_label = jnp.take_along_axis(logits, y[..., None], axis=-1)
     classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
@@ -88,10 +163,13 @@ def expected_calibration_error(
       bins: how many, of equal width.
       weights, where: [...], one for each example.
 
-    What counts as right is `accuracy`'s. Raises TypeError for integer logits and boolean labels, ValueError where the
-    shapes or bins do not fit.
+    What counts as right is `accuracy`'s.
 
-    Guo et al., On Calibration of Modern Neural Networks, 2017.
+    Raises:
+      TypeError for integer logits and boolean labels; ValueError where the shapes or bins do not fit and for a single
+      class.
+
+    Reference: Guo et al., On Calibration of Modern Neural Networks, 2017.
 
     >>> p = jnp.array([[0.75, 0.25], [0.75, 0.25]])  # sure to 0.75, right once in two
     >>> round(expected_calibration_error(jnp.log(p), jnp.array([0, 1])).item(), 6)
@@ -99,11 +177,27 @@ def expected_calibration_error(
     """
     logits, labels = _classes("expected_calibration_error", logits, labels)
     check_count("expected_calibration_error", "bins", bins)
-    w = counted("expected_calibration_error", logits.shape[:-1], weights, where).astype(jnp.float32)
+    w = times("expected_calibration_error", logits.shape[:-1], weights, where).astype(jnp.float32)
     confidence = jax.nn.softmax(wide(logits), axis=-1).max(axis=-1)
-    gap = _right(logits, labels).astype(jnp.float32) - confidence.astype(jnp.float32)
+    doubt = -jnp.expm1(-_costs(wide(logits)).min(axis=-1))  # 1 - confidence, with the digits of a small one
+    gap = jnp.where(_right(logits, labels), doubt, -confidence).astype(jnp.float32)
     b = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    return jnp.abs(jnp.zeros(bins, jnp.float32).at[b].add(jnp.where(w != 0, w * gap, 0))).sum() / w.sum()
+    gaps = jnp.abs(jnp.zeros(bins, jnp.float32).at[b].add(jnp.where(w != 0, w * gap, 0)))
+    return jnp.minimum(gaps.sum() / w.sum(), 1)
+
+
+def _times(
+    name: str,
+    labels: Array,
+    shape: tuple[int, ...],
+    ignore_label: int | None,
+    weights: ArrayLike | None,
+    where: ArrayLike | None,
+) -> Array:
+    """`times`, and 0 for the examples whose label is ignored."""
+    live = _not_ignored(name, labels, ignore_label)
+    w = times(name, shape, weights, where)
+    return w if live is None else jnp.where(live, w, 0)
 
 
 def _right(logits: Array, labels: Array) -> Array:

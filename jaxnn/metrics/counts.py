@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count
-from jaxnn.metrics._checks import choice, class_numbers, counted, one_shape
+from jaxnn.metrics._checks import choice, class_numbers, one_shape, times
 
 _DECIDE = "Scores are decided first: jnp.argmax(logits, axis=-1), or logits > 0 for two classes."
 _AVERAGES = ("binary", "macro", "micro", "weighted", None)
@@ -204,7 +204,7 @@ def _read(
     p, p_known = class_numbers(name, "prediction", prediction, num_classes, _DECIDE)
     y, y_known = class_numbers(name, "labels", labels, num_classes, "One-hot labels are decided by jnp.argmax.")
     one_shape(name, "prediction", prediction, "labels", labels)
-    w = counted(name, y.shape, weights, where)
+    w = times(name, y.shape, weights, where)
     return p.ravel(), y.ravel(), w.ravel(), jnp.all(p_known & y_known | (w == 0))
 
 

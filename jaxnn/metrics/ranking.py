@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count
-from jaxnn.metrics._checks import class_numbers, counted, floating, mask, mean, one_shape, shaped, whole
+from jaxnn.metrics._checks import class_numbers, floating, mask, mean, one_shape, shaped, times, whole
 
 
 def roc_auc(
@@ -73,7 +73,7 @@ def _curve(
     one_shape(name, "scores", scores, "labels", labels)
     if s.ndim != 1:
         raise invalid(name, "scores of shape [n]", scores, f"Map over other axes: jax.vmap({name}, in_axes=1).")
-    w = counted(name, s.shape, weights, where)
+    w = times(name, s.shape, weights, where)
     valid = jnp.all(known & ~jnp.isnan(s) | (w == 0))
 
     falling, y, w = jax.lax.sort((-s, y, w), num_keys=1)

@@ -5,7 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid, wrong_type
-from jaxnn.metrics._checks import counted, floating, one_shape, wide
+from jaxnn.metrics._checks import floating, one_shape, times, wide
 
 
 def r2(
@@ -35,7 +35,7 @@ def r2(
     one_shape("r2", "prediction", prediction, "target", t)
     if not p.ndim:
         raise invalid("r2", "prediction of shape [n, ...]", prediction, "The first axis holds the examples.")
-    w = counted("r2", p.shape[:1], weights, where).astype(p.dtype)
+    w = times("r2", p.shape[:1], weights, where).astype(p.dtype)
     w = jnp.broadcast_to(w.reshape(-1, *[1] * (p.ndim - 1)), p.shape)
     p, t = jnp.where(w != 0, p, 0), jnp.where(w != 0, t.astype(p.dtype), 0)
 

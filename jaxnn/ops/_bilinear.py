@@ -1,22 +1,31 @@
-"""The convolution underneath all others: one bilinear primitive whose transposes are that primitive again.
+"""The convolution underneath all others: `lax.conv_general_dilated`, with a form of its own on a CPU.
 
-lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at
-the top level of a program but not inside a loop, where they then run as naive loops, tens of times slower. Here the
-gradients are written as convolutions in canonical order, [n, *space, c] by [*space, c, features], with explicit
-transposes, so a train step costs the same inside `lax.scan` as outside. Closed under differentiation: jvp, reverse and
-any mixture stay in the family.
+`jaxnn_conv` is a primitive with the parameters and the rules of lax's own: type, derivatives, batching and precision are
+lax's, and on every platform but a CPU it is lowered to lax's operation. On a CPU it is rewritten when it is lowered:
+
+- lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at
+  the top level of a program but not inside a loop, where they run as naive loops, tens of times slower. Here every
+  convolution is put in canonical order, [n, *space, c] by [*window, c, features], by explicit transposes.
+- XLA's grouped convolutions, and above all their gradients, are naive loops on a CPU: a few groups, and a few members
+  of a `vmap`, which lax makes groups of, are laid out one by one; depthwise convolutions are sums over taps.
 """
 
+import inspect
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import product
+from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
-# Members of a vmap over both operands, and groups on a CPU, that are laid out one by one; more would compile too long.
+# Members of a vmap over both operands, and groups, that a CPU lays out one by one; more would compile too long.
 UNROLLED = 16
-HOW = ("stride", "padding", "x_dilation", "w_dilation", "groups")
+UNROLLED_TAPS = 125  # taps of a depthwise window that a CPU writes out one by one
+OURS = ("members", "depthwise")  # static parameters that say what a CPU does; all others are lax's
 
 
 def bilinear_conv(
@@ -24,143 +33,46 @@ def bilinear_conv(
     w: Array,
     *,
     stride: tuple[int, ...],
-    padding: tuple[tuple[int, int], ...],
+    padding: tuple[tuple[Any, Any], ...],
     x_dilation: tuple[int, ...],
     w_dilation: tuple[int, ...],
     groups: int = 1,
+    precision: Any = None,
+    preferred_element_type: DTypeLike | None = None,
+    depthwise: bool = False,
 ) -> Array:
-    """[n, *space, c], [*window, c / groups, features] -> [n, *space', features]; one entry a space axis elsewhere."""
+    """[n, *space, c], [*window, c / groups, features] -> [n, *space', features]; one entry a space axis elsewhere.
+
+    `depthwise` says that each channel is a group, to be summed over the taps of the window on a CPU.
+    """
+    numbers = lax.conv_dimension_numbers(x.shape, w.shape, _names(len(stride)))
+    if preferred_element_type is not None:
+        preferred_element_type = jax.dtypes.canonicalize_dtype(preferred_element_type)
     x, w = equally_varying(x, w)
-    return _primitives()["conv"].bind(
-        x, w, stride=stride, padding=padding, x_dilation=x_dilation, w_dilation=w_dilation, groups=groups
+    return primitive().bind(
+        x,
+        w,
+        window_strides=stride,
+        padding=padding,
+        lhs_dilation=x_dilation,
+        rhs_dilation=w_dilation,
+        dimension_numbers=numbers,
+        feature_group_count=groups,
+        batch_group_count=1,
+        precision=_fixed(precision, jax.config.jax_default_matmul_precision),
+        preferred_element_type=preferred_element_type,
+        out_sharding=None,
+        members=1,
+        depthwise=depthwise,
     )
 
 
-def native_conv(
-    x: Array, w: Array, *, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int = 1
-) -> Array:
-    """The same by lax, gradients and all."""
-    space = "DHW"[3 - len(stride) :]
-    numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
-    more = [
-        s * _taken_for_groups(*axis)
-        for s, *axis in zip(stride, x.shape[1:], w.shape, stride, padding, x_dilation, w_dilation, strict=False)
-    ]
-    padding = [(before, after + m) for (before, after), m in zip(padding, more, strict=True)]
-    y = lax.conv_general_dilated(x, w, stride, padding, x_dilation, w_dilation, numbers, groups)
-    for axis, m in enumerate(more, start=1):
-        y = lax.slice_in_dim(y, 0, -1, axis=axis) if m else y
-    return y
-
-
-def _taken_for_groups(n: int, k: int, stride: int, padding: tuple[int, int], x_dilation: int, w_dilation: int) -> bool:
-    """Whether XLA's simplifier may take an axis of space for one of groups.
-
-    Where the window is no smaller than x it exchanges the two, asks this and forgets n = k; a wrong guess ends the
-    process (jaxlib 0.10.2, 0.12). One place more in the result, cut off again, keeps it from guessing.
-    """
-    return padding == (0, 0) and w_dilation == 1 and x_dilation == k > 1 and stride == k - 1 and n != k
-
-
-def _dx(dy: Array, x: Any, w: Array, **how: Any) -> Array:
-    dy, w = equally_varying(dy, w)
-    return _primitives()["dx"].bind(dy, w, space=x.aval.shape[1:-1], **how)
-
-
-def _dw(dy: Array, x: Array, w: Any, **how: Any) -> Array:
-    x, dy = equally_varying(x, dy)
-    return _primitives()["dw"].bind(x, dy, window=w.aval.shape[:-2], **how)
-
-
-def _dx_canonical(
-    dy: Array, w: Array, *, space: Any, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int
-) -> Array:
-    """dy against the mirrored window with in- and outputs exchanged; stride and x's dilation change places."""
-    assert groups == 1
-    pads = []
-    for i, n in enumerate(space):
-        window = (w.shape[i] - 1) * w_dilation[i] + 1
-        width = (n - 1) * x_dilation[i] + 1
-        spread = (dy.shape[i + 1] - 1) * stride[i] + 1
-        before = window - padding[i][0] - 1
-        pads.append((before, width + window - 1 - spread - before))
-    w = jnp.swapaxes(jnp.flip(w, tuple(range(len(space)))), -1, -2)
-    return bilinear_conv(dy, w, stride=x_dilation, padding=tuple(pads), x_dilation=stride, w_dilation=w_dilation)
-
-
-def _dw_canonical(
-    x: Array, dy: Array, *, window: Any, stride: Any, padding: Any, x_dilation: Any, w_dilation: Any, groups: int
-) -> Array:
-    """x, channels as examples, against dy as window, examples as channels; stride, w's dilation change places."""
-    assert groups == 1
-    pads = []
-    for i, k in enumerate(window):
-        width = (x.shape[i + 1] - 1) * x_dilation[i] + 1
-        reach = (dy.shape[i + 1] - 1) * stride[i] + 1
-        wanted = (k - 1) * w_dilation[i] + 1
-        before = padding[i][0]
-        pads.append((before, wanted + reach - 1 - width - before))
-    x, dy = jnp.swapaxes(x, 0, -1), jnp.moveaxis(dy, 0, -2)
-    dw = bilinear_conv(x, dy, stride=w_dilation, padding=tuple(pads), x_dilation=x_dilation, w_dilation=stride)
-    return jnp.moveaxis(dw, 0, -2)
-
-
-def _dx_native(dy: Array, w: Array, *, space: tuple[int, ...], **how: Any) -> Array:
-    channels = w.shape[-2] * how["groups"]
-    x = equally_varying(dy, jnp.zeros((dy.shape[0], *space, channels), dy.dtype))[1]
-    return jax.linear_transpose(lambda x: native_conv(x, w, **how), x)(dy)[0]
-
-
-def _dw_native(x: Array, dy: Array, *, window: tuple[int, ...], **how: Any) -> Array:
-    channels = x.shape[-1] // how["groups"]
-    w = equally_varying(dy, jnp.zeros((*window, channels, dy.shape[-1]), dy.dtype))[1]
-    return jax.linear_transpose(lambda w: native_conv(x, w, **how), w)(dy)[0]
-
-
-def _by_group(canonical: Any, native: Any) -> Any:
-    """Group by group, since XLA's grouped convolutions and above all their gradients are naive loops on a CPU."""
-
-    def form(a: Array, b: Array, *, groups: int, **how: Any) -> Array:
-        if groups == 1:
-            return canonical(a, b, groups=1, **how)
-        if groups > UNROLLED:
-            return native(a, b, groups=groups, **how)
-        parts = zip(jnp.split(a, groups, -1), jnp.split(b, groups, -1), strict=True)
-        return jnp.concatenate([canonical(*part, groups=1, **how) for part in parts], -1)
-
-    return form
-
-
-def _one_by_one(f: Any, operands: tuple[Array, Array], axes: tuple[int, int]) -> tuple[Array, int]:
-    a, b = (jnp.moveaxis(v, axis, 0) for v, axis in zip(operands, axes, strict=True))
-    return jnp.stack([f(a[i], b[i]) for i in range(len(a))]), 0
-
-
-def _few(operands: tuple[Array, Array], axes: tuple[Any, Any]) -> bool:
-    """Whether both operands differ from member to member, and the members are few."""
-    return None not in axes and 1 <= operands[0].shape[axes[0]] <= UNROLLED
-
-
-def _conv_batched(
-    operands: tuple[Array, Array], axes: tuple[Any, Any], *, groups: int, **how: Any
-) -> tuple[Array, int]:
-    (x, w), (x_axis, w_axis) = operands, axes
-    conv: Any = partial(bilinear_conv, groups=groups, **how)
-    if _few(operands, axes):
-        return _one_by_one(conv, operands, axes)
-    if w_axis is None:
-        x = jnp.moveaxis(x, x_axis, 0)
-        y = conv(x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), w)
-        return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    if x_axis is None:  # the members' features become features, within each group
-        w = jnp.moveaxis(w, w_axis, -2)
-        *lead, members, features = w.shape
-        w = jnp.swapaxes(w.reshape(*lead, members, groups, -1), -2, -3)
-        y = conv(x, w.reshape(*lead, -1))
-        y = jnp.swapaxes(y.reshape(*y.shape[:-1], groups, members, -1), -2, -3)
-        return y.reshape(*y.shape[:-2], features), y.ndim - 3
-    native: Any = partial(native_conv, groups=groups, **how)
-    return jax.vmap(native, axes)(x, w), 0
+@cache
+def _fixed(precision: Any, default: Any) -> Any:
+    """The precision as lax fixes it when an operation is bound, from what was asked for and the default in force."""
+    one = jax.ShapeDtypeStruct((1, 1, 1), jnp.float32)
+    conv = partial(lax.conv_general_dilated, window_strides=(1,), padding="VALID", precision=precision)
+    return jax.make_jaxpr(conv)(one, one).eqns[0].params["precision"]
 
 
 def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
@@ -173,59 +85,244 @@ def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
     )
 
 
-@cache
-def _primitives() -> dict[str, Any]:
-    """Made at the first convolution: the interpreters take longer to import than the rest of the library.
+# The form on a CPU.
 
-    Three bilinear maps, each of whose transposes is another of them. The gradients are canonical convolutions on a CPU,
-    and lax's own elsewhere, where the compiler puts their dimensions in order.
+
+def cpu_conv(x: Array, w: Array, *, depthwise: bool, **how: Any) -> Array:
+    """Any convolution as one in canonical order, between explicit transposes."""
+    (n, c, *space), (o, i, *window), out = how.pop("dimension_numbers")
+    how.pop("out_sharding")
+    form = _by_member if not depthwise else _by_tap if how["batch_group_count"] == 1 else _by_place
+    y = form(lax.transpose(x, (n, *space, c)), lax.transpose(w, (*window, i, o)), **how)
+    made = (out[0], *out[2:], out[1])
+    return lax.transpose(y, tuple(made.index(axis) for axis in range(y.ndim)))
+
+
+def _by_member(
+    x: Array, w: Array, *, members: int, feature_group_count: int, batch_group_count: int, **how: Any
+) -> Array:
+    """Members one by one, then groups. Members are the outermost factor of the groups; 0 stands for too many."""
+    groups, by_batch = feature_group_count * batch_group_count, batch_group_count > 1
+    grouped: Any = partial(_grouped, by_batch=by_batch, **how)
+    if members < 2:
+        return grouped(x, w, groups=groups, unrolled=members == 1)
+    xs = x.reshape(members, x.shape[0] // members, *x.shape[1:]) if by_batch else _leading(x, members)
+    ws = _leading(w, members)
+    y = jnp.stack([grouped(xs[m], ws[m], groups=groups // members, unrolled=True) for m in range(members)], -2)
+    return y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1])
+
+
+def _leading(v: Array, members: int) -> Array:
+    """[..., members · c] -> [members, ..., c]."""
+    return jnp.moveaxis(v.reshape(*v.shape[:-1], members, v.shape[-1] // members), -2, 0)
+
+
+def _grouped(x: Array, w: Array, *, groups: int, unrolled: bool, by_batch: bool, **how: Any) -> Array:
+    if groups == 1:
+        return _canonical(x, w, **how)
+    if not unrolled or groups > UNROLLED:
+        return _canonical(x, w, **{"batch_group_count" if by_batch else "feature_group_count": groups}, **how)
+    parts = zip(jnp.split(x, groups, 0 if by_batch else -1), jnp.split(w, groups, -1), strict=True)
+    return jnp.concatenate([_canonical(*part, **how) for part in parts], -1)
+
+
+def _by_tap(x: Array, w: Array, **how: Any) -> Array:
+    """Depthwise, as a sum over the taps of the window: [n, *space, g · i], [*window, i, g · o] -> [n, *space', g · o].
+
+    One channel a group as in the operation itself, or one feature a group as in its gradient by x.
     """
-    from jax.extend.core import Primitive
-    from jax.interpreters import ad, batching, mlir
+    *window, i, features = w.shape
+    o = features // how["feature_group_count"]
+    if prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
+        return _by_member(x, w, **{**how, "members": 0})
+    dtype = how["preferred_element_type"] or x.dtype
+    x, w = jnp.repeat(x.astype(dtype), o, -1), jnp.swapaxes(w, -1, -2) if i > 1 else w
+    w = w.astype(dtype).reshape(prod(window), *(1,) * (x.ndim - 1), x.shape[-1])
+    stride, padding, spread, reach = _per_axis(how)
+    sizes = _sizes(x.shape[1:-1], window, how)
+    if set(stride) == {1} and set(spread) != {1}:  # each product at its places, so that no zeros are multiplied
+        parts = []
+        for tap, part in zip(product(*map(range, window)), (x * v for v in w), strict=True):
+            before = [p[0] - t * r for p, t, r in zip(padding, tap, reach, strict=True)]
+            width = [(n - 1) * d + 1 for n, d in zip(x.shape[1:-1], spread, strict=True)]
+            parts.append(_padded(part, [(b, s - b - n) for b, s, n in zip(before, sizes, width, strict=True)], spread))
+    else:
+        x = _padded(x, padding, spread)
+        starts = ([t * r for t, r in zip(tap, reach, strict=True)] for tap in product(*map(range, window)))
+        parts = [_sliced(x, start, sizes, stride) * v for start, v in zip(starts, w, strict=True)]
+    y = sum(parts, jnp.zeros((), dtype))
+    return y if i == 1 else y.reshape(*y.shape[:-1], -1, i).sum(-1)
 
-    def primitive(name: str, forms: dict[str | None, Any], like: Any, rule: Any, transposes: tuple) -> Any:
-        p, static = Primitive(name), ("space", "window", *HOW)
-        p.def_impl(jax.jit(partial(_bound, p), static_argnames=static))
-        p.def_abstract_eval(lambda a, b, **how: jax.make_jaxpr(partial(like, **how))(a, b).out_avals[0])
-        ad.defbilinear(p, *transposes)
-        batching.primitive_batchers[p] = rule
-        for platform, form in forms.items():
-            mlir.register_lowering(p, mlir.lower_fun(form, multiple_results=False), platform=platform)
-        return p
 
-    def batched(name: str, form: Any) -> Any:
-        def rule(operands: tuple[Array, Array], axes: tuple[Any, Any], **how: Any) -> tuple[Array, int]:
-            if _few(operands, axes):
-                return _one_by_one(partial(_primitives()[name].bind, **how), operands, axes)
-            return jax.vmap(partial(form, **how), axes)(*operands), 0
+def _by_place(x: Array, w: Array, **how: Any) -> Array:
+    """The gradient of a depthwise convolution by its window, as a product for each place of the window.
 
-        return rule
+    [g, *space, n], [*space', n, g · o] -> [1, *window, g · o].
+    """
+    *space, _, features = w.shape
+    places = _sizes(x.shape[1:-1], space, how)
+    if prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
+        return _by_member(x, w, **{**how, "members": 0})
+    dtype = how["preferred_element_type"] or x.dtype
+    x, w = jnp.swapaxes(x, 0, -1).astype(dtype), jnp.moveaxis(w, -2, 0).astype(dtype)
+    stride, padding, spread, reach = _per_axis(how)
+    x = _padded(jnp.repeat(x, features // x.shape[-1], -1), padding, spread)
+    starts = ([p * s for p, s in zip(place, stride, strict=True)] for place in product(*map(range, places)))
+    y = [(_sliced(x, start, space, reach) * w).sum(range(x.ndim - 1)) for start in starts]
+    return jnp.stack(y).reshape(1, *places, features)
 
-    def dx_by_dy(x: Array, dy: Any, w: Array, *, space: Any, **how: Any) -> Array:
-        return bilinear_conv(x, w, **how)
 
-    def dx_by_w(x: Array, dy: Array, w: Any, *, space: Any, **how: Any) -> Array:
-        return _dw(dy, x, w, **how)
+def _per_axis(how: dict) -> tuple:
+    return tuple(how[name] for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation"))
 
-    def dw_by_x(w: Array, x: Any, dy: Array, *, window: Any, **how: Any) -> Array:
-        return _dx(dy, x, w, **how)
 
-    def dw_by_dy(w: Array, x: Array, dy: Any, *, window: Any, **how: Any) -> Array:
-        return bilinear_conv(x, w, **how)
+def _sizes(space: Sequence, window: Sequence, how: dict) -> list:
+    """Steps of the result on each axis of space."""
+    axes = zip(space, window, *_per_axis(how), strict=True)
+    return [((n - 1) * d + sum(pads) - (k - 1) * r) // s + 1 for n, k, s, pads, d, r in axes]
 
-    conv_cpu = _by_group(native_conv, native_conv)
-    dx_cpu, dw_cpu = _by_group(_dx_canonical, _dx_native), _by_group(_dw_canonical, _dw_native)
-    conv, dx, dw = (
-        {None: native_conv, "cpu": conv_cpu},
-        {None: _dx_native, "cpu": dx_cpu},
-        {None: _dw_native, "cpu": dw_cpu},
+
+def _padded(x: Array, padding: Sequence, spread: Sequence) -> Array:
+    inside = [(before, after, d - 1) for (before, after), d in zip(padding, spread, strict=True)]
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *inside, (0, 0, 0)))
+
+
+def _sliced(x: Array, start: Sequence, size: Sequence, step: Sequence) -> Array:
+    stop = [a + (n - 1) * s + 1 for a, n, s in zip(start, size, step, strict=True)]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *step, 1))
+
+
+def _canonical(
+    x: Array, w: Array, *, window_strides: Any, padding: Any, lhs_dilation: Any, rhs_dilation: Any, **how: Any
+) -> Array:
+    more = [
+        s * _taken_for_groups(*axis)
+        for s, *axis in zip(
+            window_strides, x.shape[1:], w.shape, window_strides, padding, lhs_dilation, rhs_dilation, strict=False
+        )
+    ]
+    padding = [(before, after + m) for (before, after), m in zip(padding, more, strict=True)]
+    y = lax.conv_general_dilated(
+        x, w, window_strides, padding, lhs_dilation, rhs_dilation, _names(len(more)), **how
     )
-    return {
-        "conv": primitive("conv", conv, native_conv, _conv_batched, (_dx, _dw)),
-        "dx": primitive("conv_dx", dx, dx_cpu, batched("dx", dx_cpu), (dx_by_dy, dx_by_w)),
-        "dw": primitive("conv_dw", dw, dw_cpu, batched("dw", dw_cpu), (dw_by_x, dw_by_dy)),
-    }
+    for axis, m in enumerate(more, start=1):
+        y = lax.slice_in_dim(y, 0, -1, axis=axis) if m else y
+    return y
 
 
-def _bound(p: Any, a: Array, b: Array, **how: Any) -> Array:
-    return p.bind(a, b, **how)
+def _names(rank: int) -> tuple[str, str, str]:
+    space = "DHW"[3 - rank :]
+    return f"N{space}C", f"{space}IO", f"N{space}C"
+
+
+def _taken_for_groups(n: Any, k: int, stride: int, padding: tuple[int, int], x_dilation: int, w_dilation: int) -> bool:
+    """Workaround for an XLA crash: an axis of space that XLA's simplifier may take for one of groups.
+
+    Where the window is no smaller than x it exchanges the two, asks this and forgets n = k; a wrong guess ends the
+    process (jaxlib 0.10.2, 0.12). One extra output element, sliced off again, avoids that rewrite.
+    """
+    return padding == (0, 0) and w_dilation == 1 and x_dilation == k > 1 and stride == k - 1 and n != k
+
+
+# The primitive.
+
+
+@cache
+def primitive() -> Any:
+    """Made at the first convolution: the interpreters take longer to import than the rest of the library."""
+    from jax.experimental import checkify
+    from jax.experimental.jet import jet_rules
+    from jax.extend.core import Primitive, Var
+    from jax.interpreters import ad, batching, mlir, partial_eval, xla
+
+    native = lax.conv_general_dilated_p
+    p = Primitive("jaxnn_conv")
+    p.def_impl(partial(xla.apply_primitive, p))
+    p.def_abstract_eval(lambda x, w, **how: native.abstract_eval(x, w, **_laxs(how))[0])
+
+    transpose = ad.primitive_transposes[native]
+
+    def by_x(dy: Array, x: Any, w: Array, **how: Any) -> Any:
+        if not dy.size:
+            return ad.Zero(x.aval)
+        x = ad.UndefinedPrimal(x.aval)
+        return _as_lax(lambda dy, w: transpose(dy, x, w, **_laxs(how))[0], how, dy, w)
+
+    def by_w(dy: Array, x: Array, w: Any, **how: Any) -> Any:
+        if not dy.size:
+            return ad.Zero(w.aval)
+        w = ad.UndefinedPrimal(w.aval)
+        return _as_lax(lambda dy, x: transpose(dy, x, w, **_laxs(how))[1], how, dy, x)
+
+    ad.defbilinear(p, by_x, by_w)
+
+    def batched(axis_data: Any, operands: Any, axes: Any, **how: Any) -> tuple[Array, int]:
+        made: list[int] = []
+
+        def rule(*operands: Array) -> Array:
+            y, axis = batching.fancy_primitive_batchers[native](axis_data, operands, axes, **_laxs(how))
+            made.append(axis)
+            return y
+
+        return _as_lax(rule, how, *operands), made[0]
+
+    batching.fancy_primitive_batchers[p] = batched
+
+    def remat(policy: Any, unknown: list[bool], instantiated: list[bool], eqn: Any) -> tuple:
+        """A policy of `jax.checkpoint` is asked about lax's convolution. What it offloads is saved where it is."""
+        needed = [v for v, there in zip(eqn.invars, instantiated, strict=True) if isinstance(v, Var) and not there]
+        if any(unknown):
+            return None, eqn, [True], [True], needed
+        answer = policy(native, *(v.aval for v in eqn.invars), **_laxs(eqn.params))
+        if answer is False or type(answer).__name__ == "RecomputeType":
+            return eqn, eqn, [False], [True], needed
+        return eqn, None, [False], [False], []
+
+    partial_eval.partial_eval_jaxpr_custom_rules[p] = remat
+
+    as_lax = mlir.lower_fun(lambda x, w, **how: native.bind(x, w, **_laxs(how)), False)
+    on_cpu = mlir.lower_fun(cpu_conv, False)
+
+    def cpu(ctx: Any, *operands: Any, **how: Any) -> Any:
+        """Where shards are part of the types (an Explicit mesh), lax's form, whose rules know them."""
+        explicit = any(jax.sharding.AxisType.Explicit in v.sharding.mesh.axis_types for v in ctx.avals_in)
+        return (as_lax if explicit else on_cpu)(ctx, *operands, **how)
+
+    mlir.register_lowering(p, as_lax)
+    mlir.register_lowering(p, cpu, platform="cpu")
+
+    jet_rules[p] = partial(jet_rules[native].func, p)
+    checks = inspect.unwrap(checkify.checkify).__globals__["error_checks"]
+    checks[p] = partial(checks[native].func, p)
+    return p
+
+
+def _laxs(how: dict) -> dict:
+    return {name: value for name, value in how.items() if name not in OURS}
+
+
+def _as_lax(rule: Callable, how: dict, *operands: Array) -> Array:
+    """What a rule of lax's convolution makes of `operands`, with `jaxnn_conv` in the place of lax's primitive.
+
+    Where the rule multiplies the groups, it is by members of a `vmap`, the outermost factor.
+    """
+    from jax.extend.core import Literal
+
+    program = jax.make_jaxpr(rule)(*operands)
+    variables = [*program.jaxpr.constvars, *program.jaxpr.invars]
+    values: dict[Any, Any] = dict(zip(variables, [*program.consts, *operands], strict=True))
+
+    def read(v: Any) -> Any:
+        return v.val if isinstance(v, Literal) else values[v]
+
+    groups = how["feature_group_count"] * how["batch_group_count"]
+    for eqn in program.jaxpr.eqns:
+        inputs = map(read, eqn.invars)
+        if eqn.primitive is lax.conv_general_dilated_p:
+            more = eqn.params["feature_group_count"] * eqn.params["batch_group_count"] // groups
+            members = how["members"] * more if more <= UNROLLED else 0
+            made = primitive().bind(*inputs, **eqn.params, members=members, depthwise=how["depthwise"])
+        else:
+            made = eqn.primitive.bind(*inputs, **eqn.params)
+        values.update(zip(eqn.outvars, made if eqn.primitive.multiple_results else [made], strict=True))
+    return read(program.jaxpr.outvars[0])

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxnn._errors import invalid, wrong_type
@@ -23,7 +22,7 @@ def before_end(lengths: Array, x: Array) -> Array:
     """Which steps of x [n, t, ...] count, [n, t, 1, ...]."""
     n, t, *rest = x.shape
     around = (1,) * len(rest)
-    steps = np.arange(t, dtype=np.int32).reshape(1, t, *around)
+    steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, *around)
     return jnp.asarray(lengths, jnp.int32).reshape(n, 1, *around) > steps
 
 

@@ -1,21 +1,56 @@
 """Products of low precision summed in high."""
 
+from functools import cache
+from typing import Any
+
+import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
+from jaxnn._platform import on_cpu
+from jaxnn.ops._sharded import einsum
 
-def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike) -> Array:
-    """`einsum` of two arrays of one dtype, its sums and result in `dtype`.
 
-    XLA's CPU has no product of bfloat16 with a result of float32 (jaxlib 0.10.2), so there the factors are widened; TPU
-    and GPU have units for it.
+def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike = None) -> Array:
+    """`einsum` of two arrays of one dtype, its sums and result in `dtype`; so are the sums of its gradients.
+
+    The factors of all products have the dtype of `a` and `b`: the cotangent, which comes in `dtype`, is rounded to it
+    first, as the gradient is in the end. TPU and GPU have units for such products, which sum in float32.
     """
+    if a.dtype == dtype:
+        return einsum(equation, a, b, precision=precision)
+    return _widening(equation, jnp.dtype(dtype), precision)(a, b)
+
+
+@cache
+def _widening(equation: str, dtype: Any, precision: PrecisionLike) -> Any:
+    """XLA's CPU has no product of bfloat16 with a result of float32 (jaxlib 0.10.2): there the factors are widened."""
+
+    def wide(a: Array, b: Array) -> Array:
+        return einsum(equation, a.astype(dtype), b.astype(dtype), precision=precision)
 
     def native(a: Array, b: Array) -> Array:
-        return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+        return einsum(equation, a, b, precision=precision, dtype=dtype)
 
-    def widened(a: Array, b: Array) -> Array:
-        return jnp.einsum(equation, a.astype(dtype), b.astype(dtype))
+    def narrow(a: Array, b: Array) -> Array:  # bilinear in its factors, its transposes products of them
+        y = on_cpu(
+            lambda a, b: wide(a, b).astype(a.dtype), lambda a, b: einsum(equation, a, b, precision=precision), a, b
+        )
+        return y.astype(dtype)
 
-    return native(a, b) if a.dtype == dtype else lax.platform_dependent(a, b, cpu=widened, default=native)
+    @jax.custom_jvp
+    def product(a: Array, b: Array) -> Array:
+        return on_cpu(wide, native, a, b)
+
+    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        (a, b), (da, db) = primals, tangents
+        y = product(a, b)
+        parts = [] if isinstance(da, SymbolicZero) else [narrow(da, b)]
+        parts += [] if isinstance(db, SymbolicZero) else [narrow(a, db)]
+        return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
+
+    product.defjvp(jvp, symbolic_zeros=True)
+    return product

@@ -1,17 +1,22 @@
 """Attention over whole sequences or a cache of them, and what tells it of positions."""
 
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.lax import PrecisionLike
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._inputs import check_count, floating, local_key, param_dtype
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
+
+IMPLEMENTATIONS = (None, "xla", "cudnn")
+UNBOUNDED = 2**30  # steps of a window without a limit, for functions that ask for a number
 
 
 def attention(
@@ -27,15 +32,21 @@ def attention(
     lengths: Array | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    dropout: float | Array = 0.0,
+    key: Array | None = None,
+    precision: PrecisionLike = None,
+    implementation: Literal["xla", "cudnn"] | None = None,
 ) -> Array:
     """Scaled dot-product attention, q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e] -> [n, t, heads, e].
 
         y_i = Σ_j softmax_j(scale · q_i k_j + bias_ij) v_j,    over the j that i may see
 
-    Each of the kv heads serves heads / kv neighbouring heads of q (grouped queries; one for all is multi-query). The
-    softmax is taken in at least float32. A query that may see nothing gives 0, where a softmax would be NaN.
+    Each of the kv heads serves heads / kv neighbouring heads of q (grouped queries; one for all is multi-query).
+    Products have factors of q's dtype, in both directions; they are summed, and the softmax is taken, in at least
+    float32. A query that may see nothing gives 0, where a softmax would be NaN.
 
     Args:
+      q, k, v: queries, keys and values, of one floating dtype.
       mask: of booleans, that broadcasts with [n, heads, t, s]: True where query i may see key j.
       bias: that broadcasts likewise, added to the scores, such as positions; -inf forbids.
       causal: query i sees the keys up to its own position, offset + i.
@@ -43,7 +54,13 @@ def attention(
       offset: the position of the first query among the keys: what a cache already held; one number, or [n].
       lengths: [n]: the keys of each example that count, the first ones. Those after them may hold anything.
       scale: 1 / √d by default.
-      softcap: c turns the scores s into c · tanh(s / c), before bias and mask, as Gemma.
+      softcap: c > 0 turns the scores s into c · tanh(s / c), before bias and mask, as Gemma.
+      dropout: the probability of dropping a weight, in [0, 1); the others are divided by 1 - dropout. May be traced.
+      key: for dropout. Under `shard_map` every shard draws weights of its own.
+      precision: of both products, as in `jax.lax.dot_general`.
+      implementation: "xla" or "cudnn" call `jax.nn.dot_product_attention`: "cudnn" is its fused kernel, for float16 and
+        bfloat16 on a GPU. They have no softcap, dropout, offset or precision and no e other than d; "cudnn" has no
+        window but with causal=True; a query that may see nothing gives what they give.
 
     Raises ValueError where shapes do not fit, TypeError for dtypes.
 
@@ -61,24 +78,115 @@ def attention(
         raise invalid("attention", expected, (q, k, v))
     if not q.dtype == k.dtype == v.dtype:
         raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
-    wide = param_dtype(q)
     check_lengths("attention", lengths, n)
+    if softcap is not None:
+        _check_range("softcap to be a number > 0, or None", softcap, lambda c: 0 < c < np.inf)
+    _check_range("dropout in [0, 1)", dropout, lambda rate: 0 <= rate < 1)
+    drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
+    if drops and key is None:
+        raise invalid(
+            "attention", "a key with dropout", "None", "Pass key=, or dropout=0 where nothing is to be drawn."
+        )
     k, v = without_padding(k, lengths), without_padding(v, lengths)
-    grouped = q.reshape(n, t, kv, heads // kv, d)
-    scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide).reshape(n, heads, t, s)
+    masks, shape = _of_mask(mask, (n, heads, t, s)), (n, heads, t, s)
+    if bias is not None:
+        bias = _over_scores("bias", floating("attention", bias), shape)
+    if implementation is not None:
+        offset_0 = isinstance(offset, int | np.integer) and offset == 0
+        unknown = {"softcap": softcap is not None, "dropout": drops, "offset": not offset_0, "precision": precision}
+        check_implementation("attention", implementation, causal, window, unknown)
+        return _from_jax(implementation, q, k, v, masks, bias, causal, window, lengths, scale)
+    wide = param_dtype(q)
+    if kv == heads:
+        scores = wide_einsum("nthd,nshd->nhts", q, k, wide, precision)
+    else:
+        grouped = q.reshape(n, t, kv, heads // kv, d)
+        scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide, precision).reshape(shape)
     scores = scores * jnp.asarray(d**-0.5 if scale is None else scale, wide)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if bias is not None:
-        scores = scores + _over_scores("bias", floating("attention", bias), scores.shape).astype(wide)
-    rules = [*_of_mask(mask, scores.shape), *_of_positions(scores.shape, causal, window, offset)]
+        scores = scores + bias.astype(wide)
+    rules = [*masks, *_of_positions(shape, causal, window, offset)]
     if lengths is not None:
         rules.append(before_end(lengths, k).reshape(n, 1, 1, s))
     if rules:
         scores = jnp.where(reduce(jnp.logical_and, rules), scores, -jnp.inf)
-    share = _softmax_or_nothing(scores).astype(v.dtype).reshape(n, kv, heads // kv, t, s)
-    y = wide_einsum("nkgts,nske->ntkge", share, v, wide)
-    return y.reshape(n, t, heads, v.shape[-1]).astype(q.dtype)
+    share = _softmax_or_nothing(scores)
+    if drops and key is not None:
+        share = _dropped(share, dropout, key)
+    share = share.astype(v.dtype)
+    if kv == heads:
+        y = wide_einsum("nhts,nshe->nthe", share, v, wide, precision)
+    else:
+        y = wide_einsum("nkgts,nske->ntkge", share.reshape(n, kv, heads // kv, t, s), v, wide, precision)
+        y = y.reshape(n, t, heads, v.shape[-1])
+    return y.astype(q.dtype)
+
+
+def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
+    """Raises for an implementation that is not known, or that has none of what is given."""
+    if implementation not in IMPLEMENTATIONS:
+        raise invalid(where, "implementation to be None, 'xla' or 'cudnn'", describe(implementation))
+    if implementation is None:
+        return
+    unknown = [name for name, value in given.items() if value not in (None, False)]
+    if implementation == "cudnn" and window is not None and not causal and window[1] != 0:
+        unknown.append("window without causal=True")
+    if unknown:
+        fix = "jax.nn.dot_product_attention has none: leave implementation= out."
+        raise invalid(where, f"no {unknown[0]} with implementation={implementation!r}", ", ".join(unknown), fix)
+
+
+def _from_jax(
+    implementation: Literal["xla", "cudnn"],
+    q: Array,
+    k: Array,
+    v: Array,
+    masks: list[Array],
+    bias: Array | None,
+    causal: bool,
+    window: Any,
+    lengths: Array | None,
+    scale: float | None,
+) -> Array:
+    """The same by `jax.nn.dot_product_attention`."""
+    if v.shape[-1] != q.shape[-1]:
+        raise invalid("attention", f"v with heads of q's size and implementation={implementation!r}", (q, v))
+    if implementation == "cudnn" and jnp.finfo(q.dtype).bits > 16:
+        raise wrong_type("attention", "float16 or bfloat16 with implementation='cudnn'", q)
+    left, right = (None, None) if window is None else window
+    causal = causal or right == 0
+    local = None
+    if left is not None or (right is not None and not causal):
+        right = 0 if causal else right
+        local = (UNBOUNDED if left is None else left, UNBOUNDED if right is None else right)
+    over = (q.shape[1], k.shape[1])
+    full = [None if x is None else jnp.broadcast_to(x, (*x.shape[:2], *over)) for x in (bias, *masks)]
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.nn.dot_product_attention(
+            q,
+            k,
+            v,
+            bias=full[0],
+            mask=full[1] if masks else None,
+            scale=scale,
+            is_causal=causal,
+            key_value_seq_lengths=None if lengths is None else jnp.asarray(lengths, jnp.int32),
+            local_window_size=local,
+            implementation=implementation,
+        )
+
+
+def _check_range(expected: str, value: Any, fits: Any) -> None:
+    if isinstance(value, int | float | np.number) and not fits(value):
+        raise invalid("attention", expected, repr(value))
+
+
+def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
+    keep = (1 - jnp.asarray(rate, jnp.float32)).astype(share.dtype)
+    kept = jax.random.uniform(local_key(key, share), share.shape, jnp.float32) < keep.astype(jnp.float32)
+    return jnp.where(kept, share / keep, 0)
 
 
 def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
@@ -97,7 +205,8 @@ def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: Arr
     if jnp.shape(offset) not in ((), (n,)):
         raise invalid("attention", f"offset to be one number or of shape [{n}]", offset)
     first = jnp.asarray(offset, jnp.int32).reshape(-1, 1, 1, 1)
-    behind = first + (np.arange(t, dtype=np.int32)[:, None] - np.arange(s, dtype=np.int32)).reshape(1, 1, t, s)
+    query, seen = jnp.arange(t, dtype=jnp.int32).reshape(1, 1, t, 1), jnp.arange(s, dtype=jnp.int32)
+    behind = first + query - seen.reshape(1, 1, 1, s)
     rules = [behind >= 0] if causal else []
     left, right = (None, None) if window is None else window
     for limit, steps in ((left, behind), (right, -behind)):
@@ -114,12 +223,20 @@ def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:
     return x.reshape((1,) * (4 - x.ndim) + x.shape)
 
 
+@jax.custom_jvp
 def _softmax_or_nothing(scores: Array) -> Array:
     """Softmax over the last axis; zeros, in value and gradient, where all scores are -inf."""
     top = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
     e = jnp.exp(scores - jnp.where(top == -jnp.inf, 0, top))
     total = jnp.sum(e, -1, keepdims=True)
     return e / jnp.where(total == 0, 1, total)
+
+
+@_softmax_or_nothing.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """y (d - Σ y d): what the backward pass keeps is y alone."""
+    y, (d,) = _softmax_or_nothing(*primals), tangents
+    return y, y * (d - jnp.sum(y * d, -1, keepdims=True))
 
 
 def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) -> tuple[Array, Array]:
@@ -171,7 +288,7 @@ def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
     if jnp.shape(cos) != jnp.shape(sin) or jnp.shape(cos) not in ((t, r // 2), (n, t, r // 2)) or r > d:
         raise invalid("rotary", f"cos and sin of shape [{t}, r / 2] or [{n}, {t}, r / 2] with r <= {d}", (cos, sin))
     wide = param_dtype(x)
-    cos, sin = (jnp.asarray(v, wide).reshape(-1, t, 1, r // 2) for v in (cos, sin))
+    cos, sin = (jnp.asarray(v, wide).reshape(*jnp.shape(v)[:-2] or (1,), t, 1, r // 2) for v in (cos, sin))
     turned, rest = x[..., :r].astype(wide), x[..., r:]
     a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, -1)
     pair = a * cos - b * sin, a * sin + b * cos

@@ -1,19 +1,18 @@
 """Convolution over one, two or three space axes, channels last."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating
-from jaxnn.ops._bilinear import bilinear_conv, native_conv
-from jaxnn.ops._window import Padding, pads, per_axis, taps
+from jaxnn.ops._bilinear import bilinear_conv
+from jaxnn.ops._window import Padding, pads, per_axis
 
 ConvPadding = Padding | Literal["causal"]
-UNROLLED_TAPS = 125  # taps of a depthwise window that are written out one by one
 
 
 def conv(
@@ -24,6 +23,8 @@ def conv(
     padding: ConvPadding = "same",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> Array:
     """Convolution (cross-correlation), [n, *space, c], [*window, c / groups, features] -> [n, *space', features].
 
@@ -36,6 +37,9 @@ def conv(
         a number or (before, after) for each axis.
       dilation: steps between the taps of a window.
       groups: channels and features are cut into that many groups which do not see each other.
+      precision: of the products, as in `lax.conv_general_dilated`; None is `jax.default_matmul_precision` where the call
+        is traced. Gradients have the same.
+      preferred_element_type: dtype of the sums and of the result; None is x's.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
 
@@ -54,7 +58,9 @@ def conv(
     stride = per_axis("conv", "stride", stride, rank)
     dilation = per_axis("conv", "dilation", dilation, rank)
     sides = pads("conv", _explicit("conv", padding, window, dilation), x.shape[1:-1], window, stride, dilation)
-    return bilinear_conv(x, w, groups=groups, stride=stride, padding=sides, x_dilation=(1,) * rank, w_dilation=dilation)
+    how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
+    how |= {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
+    return bilinear_conv(x, w, groups=groups, **how)
 
 
 def depthwise_conv(
@@ -64,6 +70,8 @@ def depthwise_conv(
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
     dilation: int | Sequence[int] = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> Array:
     """Each channel convolved by itself, [n, *space, c], [*window, c, m] -> [n, *space', c · m].
 
@@ -72,7 +80,7 @@ def depthwise_conv(
     As `conv` with c groups. On a CPU, where XLA runs those as naive loops, it is a sum over the taps of the window.
 
     Args:
-      stride, padding, dilation: as in `conv`.
+      stride, padding, dilation, precision, preferred_element_type: as in `conv`.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
 
@@ -91,20 +99,9 @@ def depthwise_conv(
     padding = _explicit("depthwise_conv", padding, window, dilation)
     sides = pads("depthwise_conv", padding, x.shape[1:-1], window, stride, dilation)
 
-    def grouped(x: Array, w: Array) -> Array:
-        w = w.reshape(*window, 1, channels * each)
-        how: dict[str, Any] = {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
-        return native_conv(x, w, **how, groups=channels)
-
-    def by_tap(x: Array, w: Array) -> Array:
-        x = jnp.repeat(jnp.pad(x, ((0, 0), *sides, (0, 0))), each, -1)
-        parts = taps(x, window, stride, dilation)
-        w = w.reshape(len(parts), *(1,) * (rank + 1), channels * each)
-        return sum((part * w[i] for i, part in enumerate(parts)), jnp.zeros((), x.dtype))
-
-    if prod(window) > UNROLLED_TAPS:
-        return grouped(x, w)
-    return lax.platform_dependent(x, w, cpu=by_tap, default=grouped)
+    how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
+    how |= {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
+    return bilinear_conv(x, w.reshape(*window, 1, channels * each), groups=channels, depthwise=True, **how)
 
 
 def _explicit(where: str, padding: ConvPadding, window: Sequence[int], dilation: Sequence[int]) -> Padding:
@@ -124,6 +121,8 @@ def conv_transpose(
     output_padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> Array:
     """Transposed convolution, the gradient of `conv`, [n, *space, c] -> [n, *space', features].
 
@@ -141,6 +140,9 @@ def conv_transpose(
         have made equal is meant. Not with "same", where nothing is open.
       dilation: steps between the taps of a window.
       groups: channels and features are cut into that many groups which do not see each other.
+      precision: of the products, as in `lax.conv_general_dilated`; None is `jax.default_matmul_precision` where the call
+        is traced. Gradients have the same.
+      preferred_element_type: dtype of the sums and of the result; None is x's.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
 
@@ -175,10 +177,13 @@ def conv_transpose(
     sides = tuple(
         (k - 1 - before, n + before + k - 1 - m) for (before, _), k, n, m in zip(cut, reach, size, full, strict=True)
     )
-    w = jnp.flip(w, tuple(range(rank)))
-    w = w.reshape(*window, features, groups, channels // groups)
-    w = jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*window, channels // groups, groups * features)
-    return bilinear_conv(x, w, groups=groups, stride=(1,) * rank, padding=sides, x_dilation=stride, w_dilation=dilation)
+    w = lax.rev(w, tuple(range(rank)))
+    if groups > 1:
+        w = w.reshape(*window, features, groups, channels // groups).swapaxes(-2, -3)
+        w = w.reshape(*window, groups * features, channels // groups)
+    how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
+    how |= {"stride": (1,) * rank, "padding": sides, "x_dilation": stride, "w_dilation": dilation}
+    return bilinear_conv(x, jnp.swapaxes(w, -1, -2), groups=groups, **how)
 
 
 def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating, param_dtype
@@ -127,4 +127,6 @@ def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool 
     axes = [np.linspace(-end, end, n) for n, end in zip(sizes, ends, strict=True)]
     places = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1)
     wide = param_dtype(theta)
-    return jnp.einsum("...j,nij->n...i", jnp.asarray(places, wide), theta.astype(wide)).astype(theta.dtype)
+    highest = lax.Precision.HIGHEST  # 2⁻⁹ of an image is a pixel at 512
+    grid = jnp.einsum("...j,nij->n...i", jnp.asarray(places, wide), theta.astype(wide), precision=highest)
+    return grid.astype(theta.dtype)

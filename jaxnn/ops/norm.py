@@ -1,5 +1,6 @@
 """Normalisation: by batch statistics, and of each example by itself."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -8,26 +9,33 @@ from jax import Array
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn.ops._sharded import fitting
 
 
-def moments(x: Array, axis: int | Sequence[int]) -> tuple[Array, Array]:
+def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:
     """Mean and (biased) variance over `axis`, in at least float32.
 
     In two passes, E[(x - E[x])²]: E[x²] - E[x]² loses all digits where the mean is large.
 
-    Raises TypeError for an x that is not floating.
+    Args:
+      axis: the axes to reduce.
+      where: booleans that broadcast with x: False leaves an element out, whatever it holds. Of no elements both are 0.
+
+    Raises: TypeError for an x that is not floating.
 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
     """
     x = floating("moments", x)
     x = x.astype(param_dtype(x))
-    mean = jnp.mean(x, axis, keepdims=True)
-    return jnp.squeeze(mean, axis), jnp.mean(jnp.square(x - mean), axis)
+    mean = _mean(x, axis, where)
+    return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
 
 
 def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Array | None, bias: Array | None) -> Array:
     """(x - mean) / sqrt(var + eps) · scale + bias over the last axis, computed in the statistics' dtype, in x's dtype.
+
+    PyTorch's and Keras's functions of this name divide by a norm instead: that is `lp_normalize`.
 
     >>> normalize(jnp.array([[3.0]]), jnp.ones(1), jnp.full(1, 4.0), 0.0, None, None).item()
     1.0
@@ -36,6 +44,44 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     factor = factor if scale is None else factor * scale.astype(var.dtype)
     wide = x.astype(mean.dtype)
     return _scaled(wide - _fitted(mean, wide), factor, bias).astype(x.dtype)
+
+
+def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, eps: float | Array = 1e-12) -> Array:
+    """Division by the p-norm along `axis`, [...] -> [...].
+
+        y = x / max(|x|_p, eps),    |x|_p = (Σ |x_i|^p)^(1/p), or max |x_i| for p = inf
+
+    Computed in at least float32, from x over its largest entry: nothing overflows. A row of zeros gives zeros, and gets
+    no gradient.
+
+    Args:
+      p: a Python number >= 1, or inf.
+      axis: the axis or axes of a vector.
+      eps: the least norm that is divided by, > 0. A row with a norm below it has a gradient of 1 / eps.
+
+    Raises ValueError for another p, TypeError for an x that is not floating.
+
+    Differences: as PyTorch's `normalize`, whose axis is 1 by default and whose gradient at 0 is 1 / eps; Keras's
+    `normalize` has this axis.
+
+    >>> lp_normalize(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
+    [[0.6..., 0.8...], [0.0, 0.0]]
+    """
+    x = floating("lp_normalize", x)
+    if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
+        raise invalid("lp_normalize", "p to be a number >= 1, or inf", describe(p))
+    wide = x.astype(param_dtype(x))
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis, keepdims=True, initial=0))
+    zero = largest == 0
+    scale = jnp.where(zero, 1, largest)
+    direction = wide / scale
+    size = jnp.abs(direction)
+    if p == math.inf:
+        norm = jnp.max(size, axis, keepdims=True, initial=0)
+    else:
+        norm = jnp.where(zero, 1, jnp.sum(size**p, axis, keepdims=True)) ** (1 / p)
+    y = direction / jnp.maximum(norm, jnp.asarray(eps, wide.dtype) / scale)
+    return jnp.where(zero, 0, y).astype(x.dtype)
 
 
 def layer_norm(
@@ -91,7 +137,13 @@ def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float
 
 
 def group_norm(
-    x: Array, groups: int, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+    x: Array,
+    groups: int,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float | Array = 1e-5,
+    where: Array | None = None,
 ) -> Array:
     """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c], by scale [c].
 
@@ -101,6 +153,7 @@ def group_norm(
     Args:
       groups: neighbouring channels are cut into that many equal groups.
       eps: added to the variance, > 0.
+      where: booleans that broadcast with x, 1 on the last axis: False leaves a place out of the statistics.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -115,12 +168,18 @@ def group_norm(
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
-    y = _standardized(x.reshape(*x.shape[:-1], groups, c // groups), (*range(1, x.ndim - 1), x.ndim), eps)
+    where = None if where is None else where[..., None]
+    y = _standardized(x.reshape(*x.shape[:-1], groups, c // groups), (*range(1, x.ndim - 1), x.ndim), eps, where)
     return _scaled(y.reshape(x.shape), scale, bias).astype(x.dtype)
 
 
 def instance_norm(
-    x: Array, scale: Array | None = None, bias: Array | None = None, *, eps: float | Array = 1e-5
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float | Array = 1e-5,
+    where: Array | None = None,
 ) -> Array:
     """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c], by scale [c].
 
@@ -128,6 +187,7 @@ def instance_norm(
 
     Args:
       eps: added to the variance, > 0.
+      where: booleans that broadcast with x: False leaves a place out of the statistics.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -138,7 +198,7 @@ def instance_norm(
     """
     x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
     _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
-    return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps), scale, bias).astype(x.dtype)
+    return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps, where), scale, bias).astype(x.dtype)
 
 
 def local_response_norm(
@@ -191,14 +251,23 @@ def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) 
             raise invalid(where, f"{argument} of shape {list(shape)}", v)
 
 
-def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
+def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:
     """x without its mean and of unit variance over `axes`, in at least float32, in two passes."""
     x = x.astype(param_dtype(x))
-    return _unit(x - jnp.mean(x, axes, keepdims=True), axes, eps)
+    return _unit(x - _mean(x, axes, where), axes, eps, where)
 
 
-def _unit(x: Array, axes: tuple[int, ...], eps: float | Array) -> Array:
-    return x * _inverse_root(jnp.mean(jnp.square(x), axes, keepdims=True), eps)
+def _unit(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:
+    return x * _inverse_root(_mean(jnp.square(x), axes, where), eps)
+
+
+def _mean(x: Array, axis: int | Sequence[int], where: Array | None) -> Array:
+    """The mean over `axis`, whose size becomes 1, of the elements that count; 0 of none."""
+    if where is None:
+        return jnp.mean(x, axis, keepdims=True)
+    where = jnp.broadcast_to(where, x.shape)
+    total = jnp.sum(jnp.where(where, x, jnp.zeros((), x.dtype)), axis, keepdims=True)
+    return total / jnp.maximum(jnp.sum(where, axis, dtype=x.dtype, keepdims=True), 1)
 
 
 def _inverse_root(var: Array, eps: float | Array) -> Array:
@@ -214,4 +283,4 @@ def _scaled(y: Array, scale: Array | None, bias: Array | None) -> Array:
 def _fitted(v: Array, x: Array) -> Array:
     """v with x's rank, its axes the last, and x's dtype."""
     v = jnp.asarray(v)
-    return v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape)
+    return fitting(v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape), x)

@@ -1,5 +1,6 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -28,6 +29,8 @@ def perceptron_update(
       learning_rate: η > 0; from w = b = 0 it changes their length alone. May be traced.
 
     Returns the mistakes as int32, before the update that each of them caused; 0 is convergence.
+
+    The product is of the highest precision of the platform: its sign is the prediction.
 
     Raises TypeError for dtypes and ValueError for shapes that do not fit.
 
@@ -61,7 +64,7 @@ def perceptron_update(
     def one(carry: tuple[Array, Array, Array], example: tuple[Array, Array]) -> tuple[tuple[Array, Array, Array], None]:
         w, b, mistakes = carry
         x, y = example
-        error = y - (x @ w + b >= 0).astype(w.dtype)
+        error = y - (jnp.matmul(x, w, precision=jax.lax.Precision.HIGHEST) + b >= 0).astype(w.dtype)
         return (w + rate * jnp.outer(x, error), b + rate * error, mistakes + (error != 0).astype(jnp.int32)), None
 
     start = (w, b.astype(w.dtype), jnp.zeros(w.shape[1], jnp.int32))

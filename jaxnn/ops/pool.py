@@ -175,8 +175,11 @@ def lp_pool(
     return jnp.where(some, jnp.where(some, total, 1) ** (1 / p), total).astype(x.dtype)
 
 
-def global_max_pool(x: Array) -> Array:
+def global_max_pool(x: Array, *, where: Array | None = None) -> Array:
     """Largest value over all of space, [n, *space, c] -> [n, c]; equal values share the gradient.
+
+    Args:
+      where: booleans that broadcast with x: False leaves a place out, whatever it holds. Of no places it is 0.
 
     Raises ValueError for an empty space, TypeError for an x that is not floating.
 
@@ -184,11 +187,20 @@ def global_max_pool(x: Array) -> Array:
     [[3.0]]
     """
     x = _filled("global_max_pool", x)
-    return jnp.max(x, tuple(range(1, x.ndim - 1)))
+    axes = tuple(range(1, x.ndim - 1))
+    if where is None:
+        return jnp.max(x, axes)
+    where = jnp.broadcast_to(where, x.shape)
+    some = where.any(axes)
+    largest = jnp.max(jnp.where(where, x, -jnp.inf), axes)
+    return jnp.where(some, largest, jnp.zeros((), x.dtype))
 
 
-def global_avg_pool(x: Array) -> Array:
+def global_avg_pool(x: Array, *, where: Array | None = None) -> Array:
     """Mean over all of space, [n, *space, c] -> [n, c], summed in at least float32.
+
+    Args:
+      where: booleans that broadcast with x: False leaves a place out, whatever it holds. Of no places it is 0.
 
     Raises ValueError for an empty space, TypeError for an x that is not floating.
 
@@ -196,7 +208,12 @@ def global_avg_pool(x: Array) -> Array:
     [[2.0]]
     """
     x = _filled("global_avg_pool", x)
-    return jnp.mean(x.astype(param_dtype(x)), tuple(range(1, x.ndim - 1))).astype(x.dtype)
+    axes, wide = tuple(range(1, x.ndim - 1)), x.astype(param_dtype(x))
+    if where is None:
+        return jnp.mean(wide, axes).astype(x.dtype)
+    where = jnp.broadcast_to(where, x.shape)
+    total = jnp.sum(jnp.where(where, wide, jnp.zeros((), wide.dtype)), axes)
+    return (total / jnp.maximum(jnp.sum(where, axes, dtype=wide.dtype), 1)).astype(x.dtype)
 
 
 def adaptive_avg_pool(x: Array, size: int | Sequence[int]) -> Array:

@@ -9,11 +9,14 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.lax import PrecisionLike
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
+from jaxnn._platform import local_cpu
 from jaxnn.ops._bilinear import equally_varying
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
+from jaxnn.ops._sharded import explicit_mesh, fitting, gathered, placed_as
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.ops.conv import conv
 
@@ -28,6 +31,7 @@ def rnn(
     lengths: Array | None = None,
     reverse: bool = False,
     activation: Callable[[Array], Array] = jnp.tanh,
+    precision: PrecisionLike = None,
 ) -> tuple[Array, Array]:
     """Elman's recurrent network, [n, t, d] -> ([n, t, h], carry [n, h]).
 
@@ -39,6 +43,8 @@ def rnn(
       lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
         alone and get no gradient, whatever they hold.
       reverse: from the last step (of `lengths`) to the first.
+      activation: elementwise.
+      precision: of the products, as in `jax.lax.dot_general`.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -52,10 +58,10 @@ def rnn(
     h = _start("rnn", carry, (x.shape[0], size), x)
 
     def step(h: Array, a: Array) -> tuple[Array, Array]:
-        h = activation(a + _times(h, w_h, x))
+        h = activation(a + _times(h, w_h, x, precision))
         return h, h
 
-    return _scanned(step, h, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+    return _scanned(step, h, _inputs(x, w_x, b, lengths, precision), x, lengths, reverse)
 
 
 def lstm(
@@ -69,6 +75,7 @@ def lstm(
     projection: Array | None = None,
     lengths: Array | None = None,
     reverse: bool = False,
+    precision: PrecisionLike = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Long short-term memory, [n, t, d] -> ([n, t, h], carry (h [n, h], c [n, h])).
 
@@ -85,6 +92,7 @@ def lstm(
       lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
         alone and get no gradient, whatever they hold.
       reverse: from the last step (of `lengths`) to the first.
+      precision: of the products, as in `jax.lax.dot_general`.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -108,11 +116,11 @@ def lstm(
 
     def step(carry: Any, a: Array) -> tuple[Any, Array]:
         h, c = carry
-        h, c = _lstm_cell(a + _times(h, w_h, x), c, peephole)
-        h = h if projection is None else _times(h, projection, x)
+        h, c = _lstm_cell(a + _times(h, w_h, x, precision), c, peephole)
+        h = h if projection is None else _times(h, projection, x, precision)
         return (h, c), h
 
-    return _scanned(step, start, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+    return _scanned(step, start, _inputs(x, w_x, b, lengths, precision), x, lengths, reverse)
 
 
 def gru(
@@ -126,6 +134,7 @@ def gru(
     reset: Literal["after", "before"] = "after",
     lengths: Array | None = None,
     reverse: bool = False,
+    precision: PrecisionLike = None,
 ) -> tuple[Array, Array]:
     """Gated recurrent unit, [n, t, d] -> ([n, t, h], carry [n, h]).
 
@@ -143,6 +152,7 @@ def gru(
       lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
         alone and get no gradient, whatever they hold.
       reverse: from the last step (of `lengths`) to the first.
+      precision: of the products, as in `jax.lax.dot_general`.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -163,17 +173,17 @@ def gru(
 
     def step(h: Array, a: Array) -> tuple[Array, Array]:
         if reset == "after":
-            u = _times(h, w_h, x) + bias
+            u = _times(h, w_h, x, precision) + bias
             r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * size] + u[:, : 2 * size]), 2, -1)
             g = jnp.tanh(a[:, 2 * size :] + r * u[:, 2 * size :])
         else:
-            u = _times(h, w_h[:, : 2 * size], x) + bias[:, : 2 * size]
+            u = _times(h, w_h[:, : 2 * size], x, precision) + bias[:, : 2 * size]
             r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * size] + u), 2, -1)
-            g = jnp.tanh(a[:, 2 * size :] + _times(r * h, w_h[:, 2 * size :], x) + bias[:, 2 * size :])
+            g = jnp.tanh(a[:, 2 * size :] + _times(r * h, w_h[:, 2 * size :], x, precision) + bias[:, 2 * size :])
         h = g + z * (h - g)
         return h, h
 
-    return _scanned(step, h, _inputs(x, w_x, b, lengths), x, lengths, reverse)
+    return _scanned(step, h, _inputs(x, w_x, b, lengths, precision), x, lengths, reverse)
 
 
 def conv_lstm(
@@ -238,21 +248,28 @@ def _lstm_cell(a: Array, c: Array, peephole: Array | None) -> tuple[Array, Array
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _times(h: Array, w: Array, x: Array) -> Array:
+def _times(h: Array, w: Array, x: Array, precision: PrecisionLike) -> Array:
     """h w with factors of x's dtype, summed in the carry's."""
-    return wide_einsum("nh,hk->nk", h.astype(x.dtype), w.astype(x.dtype), h.dtype)
+    return wide_einsum("nh,hk->nk", h.astype(x.dtype), jnp.asarray(w).astype(x.dtype), h.dtype, precision)
 
 
-def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None) -> Array:
+def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precision: PrecisionLike) -> Array:
     """x w_x + b for all steps at once: one large product, where the loop would do many small ones."""
     wide, (n, t, d) = param_dtype(x), x.shape
-    a = wide_einsum("ad,dk->ak", without_padding(x, lengths).reshape(n * t, d), w_x.astype(x.dtype), wide)
-    a = a if b is None else a + jnp.asarray(b).astype(wide)[None]
-    return a.reshape(n, t, w_x.shape[1])
+    x, w_x = without_padding(x, lengths), jnp.asarray(w_x).astype(x.dtype)
+    if local_cpu():  # merged as in `dense`, for the gradient of w_x
+        a = wide_einsum("ad,dk->ak", x.reshape(n * t, d), w_x, wide, precision).reshape(n, t, w_x.shape[1])
+    else:
+        a = wide_einsum("ntd,dk->ntk", x, w_x, wide, precision)
+    return a if b is None else a + fitting(jnp.asarray(b).astype(wide).reshape(1, 1, -1), a)
 
 
 def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
-    """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0."""
+    """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0.
+
+    On a mesh the carry lies as what a step makes of it; the steps of a sequence, taken in turn, are gathered.
+    """
+    a = gathered(a, axis=1)
     counts = None if lengths is None else jnp.moveaxis(before_end(lengths, a), 1, 0)
 
     def one(carry: Any, inputs: Any) -> tuple[Any, Array]:
@@ -261,10 +278,14 @@ def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | No
         if counts is not None:
             new = jax.tree.map(lambda new, old: jnp.where(counts, new, old), new, carry)
             y = jnp.where(counts, y, jnp.zeros((), y.dtype))
-        return new, y.astype(x.dtype)
+        return jax.tree.map(placed_as, new, carry), y.astype(x.dtype)
 
     carry = jax.tree.map(lambda c: equally_varying(a, c)[1], carry)
-    carry, y = lax.scan(one, carry, (jnp.moveaxis(a, 1, 0), counts), reverse=reverse)
+    a = jnp.moveaxis(a, 1, 0)
+    if explicit_mesh(a) is not None and len(a):
+        made = jax.eval_shape(lambda carry, a: step(carry, a[0])[0], carry, a)
+        carry = jax.tree.map(placed_as, carry, made)
+    carry, y = lax.scan(one, carry, (a, counts), reverse=reverse)
     return jnp.moveaxis(y, 0, 1), carry
 
 

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating
+from jaxnn.ops._sharded import gathered, merged
 from jaxnn.ops._window import per_axis
 
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
@@ -29,8 +31,8 @@ def resize(
     coordinates: Coordinates = "half_pixel",
     rounding: Rounding = "half_up",
     antialias: bool = False,
-    exclude_outside: bool = False,
-    a: float = -0.75,
+    exclude_outside: bool | None = None,
+    a: float | None = None,
 ) -> Array:
     """Images of another size, [n, *space, c] -> [n, *space', c], by linear maps of one space axis after the other.
 
@@ -50,8 +52,15 @@ def resize(
       rounding: of s_i for "nearest": a half goes up (jax.image, PyTorch's "nearest-exact") or down, or all do.
       antialias: where the result is smaller, widen k by 1 / scale, as jax.image does and PyTorch on request; without
         it, fine patterns turn into coarse ones. Not with "nearest".
-      exclude_outside: places outside x count for nothing; else they repeat its border.
-      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow.
+      exclude_outside: True leaves out the p outside x and divides by the sum of the others; False takes x's border
+        there. None follows who has that antialias and a: True with antialias (jax.image, PyTorch) and with a = -0.5
+        (jax.image, TensorFlow), else False (PyTorch, ONNX). For "linear" without antialias both are the same.
+      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow, and as
+        PyTorch with antialias. None is PyTorch's.
+
+    The places are computed in float64, and the products in the highest precision of the platform: an error of 2⁻⁹ in a
+    place is one of a pixel at 512. Space axes may be symbolic (`jax.export`); then places are in float32, and a scale
+    is taken as the nearest fraction with a denominator up to 10⁶. Whole-factor "nearest" is a broadcast.
 
     Raises ValueError for sizes and names that do not fit, TypeError for an x that is not floating.
 
@@ -72,27 +81,55 @@ def resize(
         raise invalid("resize", "antialias=False with method='nearest'", "True")
     if (size is None) == (scale is None):
         raise invalid("resize", "either size or scale", f"{describe(size)} and {describe(scale)}")
+    if a is None:
+        a = -0.5 if antialias else -0.75
+    if exclude_outside is None:
+        exclude_outside = antialias or (method == "cubic" and a == -0.5)
     space = x.shape[1:-1]
     if 0 in space:
         raise invalid("resize", "x with at least one step on each space axis", x)
     if scale is None:
-        sizes = per_axis("resize", "size", size, len(space))
-        scales: Sequence[float] = [out / n for n, out in zip(space, sizes, strict=True)]
+        sizes: tuple[Any, ...] = per_axis("resize", "size", size, len(space))
+        scales: Sequence[Any] = [out / _real(n) for n, out in zip(space, sizes, strict=True)]
     else:
         scales = _scales(scale, len(space))
-        sizes = tuple(math.floor(n * s) for n, s in zip(space, scales, strict=True))
+        sizes = tuple(_floor(n, s) for n, s in zip(space, scales, strict=True))
         if 0 in sizes:
             raise invalid("resize", f"scale that leaves a step on each axis of {list(space)}", describe(scale))
     for axis, (n, out, s) in enumerate(zip(space, sizes, scales, strict=True), start=1):
-        if out == n and s == 1:
+        if isinstance(s, float) and out == n and s == 1:
+            continue
+        factor = _whole_factor(s, coordinates, rounding) if method == "nearest" else None
+        if factor is not None:
+            x = merged(jnp.repeat(jnp.expand_dims(x, axis + 1), factor, axis + 1), axis, axis + 2)
             continue
         at = _sources(n, out, s, coordinates)
         if method == "nearest":
-            x = jnp.take(x, np.clip(_rounded(at, rounding), 0, n - 1), axis)
+            x = jnp.take(gathered(x, axis), _rounded(at, rounding).clip(0, n - 1), axis)
         else:
             w = _weights(at, n, s, method, antialias, exclude_outside, a)
-            x = jnp.moveaxis(jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1)), -1, axis)
+            product = jnp.tensordot(x, jnp.asarray(w, x.dtype), (axis, 1), precision=lax.Precision.HIGHEST)
+            x = jnp.moveaxis(product, -1, axis)
     return x
+
+
+def _real(n: Any) -> Any:
+    """A size as a real number: of Python, or of JAX where it is symbolic."""
+    return float(n) if isinstance(n, int) else jnp.asarray(n, jnp.float32)
+
+
+def _floor(n: Any, scale: float) -> Any:
+    if isinstance(n, int):
+        return math.floor(n * scale)
+    of = Fraction(scale).limit_denominator(10**6)
+    return n * of.numerator // of.denominator
+
+
+def _whole_factor(scale: Any, coordinates: str, rounding: str) -> int | None:
+    """r where step i of the result is i // r of x, or None."""
+    places = "half" if "half" in rounding else rounding
+    on_step = (coordinates, places) == ("asymmetric", "floor") or ("half_pixel" in coordinates and places == "half")
+    return int(scale) if on_step and isinstance(scale, float) and scale >= 1 and scale.is_integer() else None
 
 
 def _scales(scale: Any, rank: int) -> tuple[float, ...]:
@@ -103,46 +140,71 @@ def _scales(scale: Any, rank: int) -> tuple[float, ...]:
     return tuple(float(s) for s in each)
 
 
-def _sources(n: int, out: int, scale: float, coordinates: str) -> np.ndarray:
-    """Where each step of the result lies in x."""
-    i = np.arange(out, dtype=np.float64)
+def _sources(n: Any, out: Any, scale: Any, coordinates: str) -> Any:
+    """Where each step of the result lies in x; in NumPy where the sizes are numbers."""
+    static = isinstance(n, int) and isinstance(out, int)
+    i = np.arange(out, dtype=np.float64) if static else jnp.arange(out).astype(jnp.float32)
+    steps = _real(n)
     half_pixel = (i + 0.5) / scale - 0.5
     if coordinates == "align_corners":
-        return i * (n - 1) / (n * scale - 1) if n * scale != 1 else i * 0.0
+        ends = steps * scale - 1
+        if static:
+            return i * (steps - 1) / ends if ends else i * 0.0
+        return i * (steps - 1) / jnp.where(ends == 0, 1, ends)
     if coordinates == "asymmetric":
         return i / scale
     if coordinates == "pytorch_half_pixel" and out == 1:
         return i - 0.5
     if coordinates == "half_pixel_symmetric":
-        return half_pixel + n / 2 * (1 - out / (n * scale))
+        return half_pixel + steps / 2 * (1 - _real(out) / (steps * scale))
     return half_pixel
 
 
-def _rounded(at: np.ndarray, rounding: str) -> np.ndarray:
+def _rounded(at: Any, rounding: str) -> Any:
+    numpy = _numpy(at)
     ways: dict[str, Any] = {
-        "half_up": lambda s: np.floor(s + 0.5),
-        "half_down": lambda s: np.ceil(s - 0.5),
-        "floor": np.floor,
-        "ceil": np.ceil,
+        "half_up": lambda s: numpy.floor(s + 0.5),
+        "half_down": lambda s: numpy.ceil(s - 0.5),
+        "floor": numpy.floor,
+        "ceil": numpy.ceil,
     }
     return ways[rounding](at).astype(np.int32)
 
 
-def _weights(
-    at: np.ndarray, n: int, scale: float, method: str, antialias: bool, exclude_outside: bool, a: float
-) -> np.ndarray:
-    """[steps', steps], each row the share of every step of x in one of the result."""
-    narrow = min(scale, 1.0) if antialias else 1.0
-    reach = math.ceil((2 if method == "cubic" else 1) / narrow)
-    taps = np.floor(at)[:, None] + np.arange(1 - reach, reach + 1)
-    t = np.abs(taps - at[:, None]) * narrow
-    k = keys_cubic(t, a) if method == "cubic" else np.maximum(1 - t, 0)
+def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_outside: bool, a: float) -> Any:
+    """[steps', steps], each row the fraction of every step of x in one of the result."""
+    numpy, taps = _numpy(at), 4 if method == "cubic" else 2
+
+    def kernel(p: Any) -> Any:
+        t = numpy.abs(p - at[:, None]) * narrow
+        k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
+        return k if exclude_outside else k / k.sum(1, keepdims=True)
+
+    narrow: Any = 1.0
+    if antialias:
+        narrow = min(scale, 1.0) if isinstance(scale, float) else jnp.minimum(scale, 1.0)
     if exclude_outside:
-        k = np.where((taps < 0) | (taps >= n), 0, k)
-    k = k / k.sum(1, keepdims=True)
-    w = np.zeros((len(at), n))
-    np.add.at(w, (np.arange(len(at))[:, None], np.clip(taps, 0, n - 1).astype(np.int32)), k)
-    return w
+        k = kernel(numpy.arange(n)[None, :].astype(at.dtype))
+        return k / k.sum(1, keepdims=True)
+    if antialias:
+        if not isinstance(scale, float):
+            fix = "Leave exclude_outside out, or give scale= in place of size=."
+            raise invalid("resize", "a known number of taps outside x", f"an axis of {n} steps", fix)
+        taps = 2 * math.ceil(taps / 2 / narrow)
+    first = numpy.floor(at)[:, None]
+    p = first + np.arange(1 - taps // 2, taps // 2 + 1, dtype=at.dtype)[None, :]
+    at_border = p.clip(0, n - 1).astype(np.int32)
+    row = numpy.arange(at.shape[0])[:, None]
+    if numpy is np:
+        w = np.zeros((len(at), n))
+        np.add.at(w, (row, at_border), kernel(p))
+        return w
+    return jnp.zeros((at.shape[0], n), at.dtype).at[row, at_border].add(kernel(p))
+
+
+def _numpy(at: Any) -> Any:
+    """NumPy for its own arrays, `jax.numpy` for those of symbolic sizes."""
+    return np if isinstance(at, np.ndarray) else jnp
 
 
 def keys_cubic(t: Any, a: float) -> Any:
@@ -180,7 +242,10 @@ def depth_to_space(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
     else:
         x = x.reshape(n, *space, c // each, *block)
         axes = [0, *(a for i in range(k) for a in (1 + i, 2 + k + i)), k + 1]
-    return x.transpose(axes).reshape(n, *(s * r for s, r in zip(space, block, strict=True)), c // each)
+    x = x.transpose(axes)
+    for axis in range(1, k + 1):
+        x = merged(x, axis, axis + 2)
+    return x
 
 
 def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
@@ -199,14 +264,15 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
     [[0.0, 1.0], [2.0, 3.0]]
     """
     x, block = _shuffled("space_to_depth", x, factor, order)
-    n, *space, c = x.shape
-    k, outside = len(block), [s // r for s, r in zip(space, block, strict=True)]
-    if any(s % r for s, r in zip(space, block, strict=True)):
+    space, k = x.shape[1:-1], len(block)
+    if any(s % r != 0 for s, r in zip(space, block, strict=True)):
         raise invalid("space_to_depth", f"x with space axes that are multiples of {describe(factor)}", x)
-    x = x.reshape(n, *(p for pair in zip(outside, block, strict=True) for p in pair), c)
+    for axis in range(k, 0, -1):
+        r = block[axis - 1]
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // r, r, *x.shape[axis + 1 :])
     outer, inner = range(1, 2 * k, 2), range(2, 2 * k + 1, 2)
     channels = [*inner, 2 * k + 1] if order == "rrc" else [2 * k + 1, *inner]
-    return x.transpose(0, *outer, *channels).reshape(n, *outside, c * math.prod(block))
+    return merged(x.transpose(0, *outer, *channels), k + 1, 2 * k + 2)
 
 
 def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:

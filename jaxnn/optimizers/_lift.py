@@ -13,7 +13,7 @@ from jax import Array
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._flat import Elementwise
 from jaxnn._numbers import known, number, wide
-from jaxnn._paths import matching
+from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._rule import check_flag, rate, real
 
 Slots = Mapping[str, Callable[[Any], Array]]  # the name of a slot -> its start, from the parameter
@@ -159,13 +159,27 @@ def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
             raise wrong_type(_at(name, path), "a real gradient for a real parameter", g, "Take its real part.")
 
 
+def _broadcast(mask: Any, params: Any, whole: Any) -> list[Any]:
+    """The leaves of a prefix of `params`, or of a prefix of `whole`, for those of `params`."""
+    try:
+        return jax.tree.leaves(jax.tree.broadcast(mask, params))
+    except ValueError:
+        if whole is params:
+            raise
+    return jax.tree.leaves(jax.tree.broadcast(cut(jax.tree.broadcast(mask, whole), params), params))
+
+
 def _masks(name: str, mask: Any, params: Any) -> list[bool]:
-    """The mask of every leaf of `params`, from patterns of paths, a prefix of bools or a function that makes one."""
+    """The mask of every leaf of `params`, from patterns of paths, a prefix of bools or a function that makes one.
+
+    Where params are a part of others, patterns and prefixes may be those of all.
+    """
+    whole = whole_of(params)
     if isinstance(mask, str) or (isinstance(mask, list | tuple) and mask and all(isinstance(m, str) for m in mask)):
-        return jax.tree.leaves(matching(name, params, mask, argument="the mask of weight decay"))
+        mask = cut(matching(name, whole, mask, argument="the mask of weight decay"), params)
     mask = True if mask is None else mask(params) if callable(mask) else mask
     try:
-        leaves = jax.tree.leaves(jax.tree.broadcast(mask, params))
+        leaves = _broadcast(mask, params, whole)
     except ValueError as error:
         fix = "Give it the structure of params, or of their upper levels."
         raise wrong_type(name, "a weight decay mask that is a prefix of params", describe(mask), fix) from error

@@ -2,12 +2,12 @@
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 
 from jaxnn._numbers import known, number, weight
+from jaxnn.optimizers._rule import root
 
 
 class Corrections(NamedTuple):
@@ -42,4 +42,4 @@ def first_moment(c: Corrections, mu: Array, g: Array) -> Array:
 def second_moment(c: Corrections, nu: Array, eps_root: Any) -> Array:
     """sqrt(v̂ + eps_root), [...] -> [...]. XLA keeps a sum with 0: a Python 0 is left out."""
     v = number(c.of_nu, nu) * nu
-    return jnp.sqrt(v if known(eps_root) and eps_root == 0 else v + number(eps_root, nu))
+    return root(v if known(eps_root) and eps_root == 0 else v + number(eps_root, nu))

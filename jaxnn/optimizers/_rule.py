@@ -91,6 +91,22 @@ def over(x: Array, y: Array) -> Array:
     return x / y.astype(x.dtype)
 
 
+@jax.custom_jvp
+def root(y: Array) -> Array:
+    """sqrt(y), [...] -> [...], whose derivative is 0 at 0, so that a run has a hypergradient.
+
+    A coordinate without a gradient so far has the moment 0, where the derivative of the root is inf, and inf · 0 NaN.
+    """
+    return jnp.sqrt(y)
+
+
+@root.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = root(*primals)
+    some = y != 0
+    return y, jnp.where(some, tangents[0] / (2 * jnp.where(some, y, 1)), 0)
+
+
 def over_root(x: Array, y: Array) -> Array:
     """x / sqrt(y), [...], [...] -> [...], for a real y >= 0 and an x that may be complex; 0 / 0 is 0.
 
@@ -100,23 +116,23 @@ def over_root(x: Array, y: Array) -> Array:
     >>> over_root(jnp.array([3.0, 0.0]), jnp.array([4.0, 0.0])).tolist()
     [1.5, 0.0]
     """
-    return over(x, floored(jnp.sqrt(y)))
+    return over(x, floored(root(y)))
 
 
-def floored(root: Array) -> Array:
-    """`root`, a square root, but at least that of the smallest number, 1e-19 in float32, [...] -> [...].
+def floored(y: Array) -> Array:
+    """y, a square root, but at least that of the smallest number, 1e-19 in float32, [...] -> [...].
 
     No root but that of 0 is below. It is of 0 where squares underflowed, too, and over it a gradient of 1e-20 would
     make a step of 1e17.
     """
-    return jnp.maximum(root, float(jnp.finfo(root.dtype).tiny) ** 0.5)
+    return jnp.maximum(y, float(jnp.finfo(y.dtype).tiny) ** 0.5)
 
 
-def plus_eps(root: Array, eps: Any, factor: Any = 1.0) -> Array:
-    """root + factor · eps, [...] -> [...], the divisor of an update: above 0 with an eps of 0, too."""
+def plus_eps(y: Array, eps: Any, factor: Any = 1.0) -> Array:
+    """y + factor · eps, [...] -> [...], the divisor of an update: above 0 with an eps of 0, too."""
     if known(eps) and eps == 0:
-        return floored(root)
-    return root + (epsilon(eps, root) if known(factor) else epsilon(eps, root) * number(factor, root))
+        return floored(y)
+    return y + (epsilon(eps, y) if known(factor) else epsilon(eps, y) * number(factor, y))
 
 
 # ---- checks: static facts only; the value of an array is never looked at

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from jaxnn._numbers import check_decay, check_number, complement, ema, known, number
 from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import bounded, check_style, ema_square, epsilon, real_f32, square
+from jaxnn.optimizers._rule import bounded, check_style, ema_square, epsilon, real_f32, root, square
 
 
 def adadelta(
@@ -65,7 +65,7 @@ def adadelta(
         e_x = ema(s["e_x"], (s["e_x"] + e) * (square(g) / divisor), w)
         # δ from the new e_x, solved for the old: XLA writes the new over the old, and to read that afterwards is a copy
         keep = number(1.0 - w, e_g)
-        ratio = jnp.sqrt(e_x + keep * e) / jnp.sqrt(keep * (e_g + e) + number(w, e_g) * square(g) + tiny)
+        ratio = root(e_x + keep * e) / jnp.sqrt(keep * (e_g + e) + number(w, e_g) * square(g) + tiny)
         return ratio.astype(g.dtype) * g, {"e_g": e_g, "e_x": e_x}
 
     return per_leaf(

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxnn._numbers import check_number
 from jaxnn.optimizers._lift import Slots, per_leaf
-from jaxnn.optimizers._rule import bounded, check_flag, epsilon, nan_of, over, real_f32, square
+from jaxnn.optimizers._rule import bounded, check_flag, epsilon, nan_of, over, real_f32, root, square
 
 
 def adagrad(
@@ -58,8 +58,8 @@ def adagrad(
         total = s["sum_of_squares"] + square(bounded(g)) + nan_of(g)
         total = jnp.minimum(total, float(jnp.finfo(total.dtype).max))  # else it would divide by inf, for good
         added = epsilon(eps, total)
-        root = jnp.sqrt(total + added) if eps_in_sqrt else jnp.sqrt(total) + added
-        return over(bounded(g), jnp.where(total == 0, 1, root)), {"sum_of_squares": total}
+        scale = root(total + added) if eps_in_sqrt else root(total) + added
+        return over(bounded(g), jnp.where(total == 0, 1, scale)), {"sum_of_squares": total}
 
     slots: Slots = {"sum_of_squares": partial(real_f32, value=initial_accumulator_value)}
     decay: dict[str, Any] = {"weight_decay": weight_decay, "mask": mask, "decoupled": decoupled}

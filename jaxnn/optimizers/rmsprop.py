@@ -24,6 +24,7 @@ from jaxnn.optimizers._rule import (
     plus_eps,
     rate,
     real_f32,
+    root,
     square,
     zeros_f32,
 )
@@ -126,7 +127,7 @@ def rmsprop(
         v = number(shared["of_v"], v) * v
         e = epsilon(eps, v)
         in_root = eps_in_sqrt and not torch
-        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), plus_eps(jnp.sqrt(v), eps))
+        direction = over_root(bounded(g), v + e) if in_root else over(bounded(g), plus_eps(root(v), eps))
         if momentum is None:
             return direction, new
         mu, scaled = number(momentum, g), direction if torch else number(shared["lr"], g) * direction

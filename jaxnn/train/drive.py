@@ -19,7 +19,7 @@ from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, unfinished
 from jaxnn.train.folder import epochs_done, newest, record
 from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
-from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
 from jaxnn.train.steps import steps_in
 from jaxnn.train.trainer import Trainer, typed
@@ -35,7 +35,7 @@ def drive(
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     augment: Callable | None = None,
     run: Run | None = None,
     every: int = 1,
@@ -49,8 +49,9 @@ def drive(
       key: one key, or a row of keys for as many runs at once: every leaf of the `Run` then has a leading axis.
       train: as in `fit`; or batches from outside, without `batch_size`: a function `epoch -> iterable of batches`, or
         what can be iterated anew in each epoch, such as a loader (a list is a pytree of arrays: pass
-        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB.
-      valid: as in `fit`, or batches from outside: the means are weighted by their sizes.
+        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB. Batches, or
+        batches of arrays, that are sharded over devices stay so: each device trains on its part.
+      valid: as in `fit`, or batches from outside, of any sizes: the means are over all that counts in them.
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
         `key` only says whether it is one run or a row of them.
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
@@ -136,6 +137,7 @@ def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, eve
     if valid is not None and "valid" not in fed:
         check_examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
+    plan = spread(plan, None if "train" in fed else train, None if "valid" in fed else valid)
     if not fed:
         return Epochs(plan, many, train, valid, every)
     epoch, done = (0, 0) if run is None else position(plan, run)

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_examples
-from jaxnn.train.steps import Ordered
+from jaxnn.train.plan import is_spread
+from jaxnn.train.steps import Ordered, Whole
 
 BATCHES, BYTES = 64, 2**23  # at most so much in a piece, and one batch at least
 AHEAD = 2  # pieces that wait
@@ -40,13 +41,13 @@ def check_feed(argument: str, feed: Any, epochs: int) -> None:
 
 
 def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
-    """The batches of one epoch as NumPy arrays, each checked."""
+    """The batches of one epoch, each checked, as NumPy arrays, or as they are where they are spread over devices."""
     found = feed(epoch) if callable(feed) else feed
     if not hasattr(found, "__iter__") and not hasattr(found, "__getitem__"):
         raise wrong_type("drive", f"{argument} to give an iterable of batches", found)
     empty = True
     for batch in found:
-        empty, batch = False, jax.tree.map(np.asarray, batch)
+        empty, batch = False, jax.tree.map(lambda a: a if is_spread(a) else np.asarray(a), batch)
         check_examples("drive", f"each batch of {argument}", batch)
         yield batch
     if empty:
@@ -56,7 +57,8 @@ def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
 def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, None, None]:
     """A first batch by itself; then pieces, from a batch of an epoch on, and None at the end of each epoch.
 
-    Batches of one shape fill a piece; another shape, as the last batch may have, begins a piece of its own.
+    Batches of one shape fill a piece; another shape, as the last batch may have, begins a piece of its own. So does a
+    batch that is spread over devices, and it stays there.
     """
     capacity = 0
     for number in range(epoch, epochs):
@@ -66,6 +68,12 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, N
                 capacity = max(1, min(BATCHES, BYTES // max(1, sum(a.nbytes for a in jax.tree.leaves(batch)))))
                 yield batch
             if number == epoch and i < skip:
+                continue
+            if any(map(is_spread, jax.tree.leaves(batch))):
+                if group:
+                    yield _joined(group, capacity)
+                    group = []
+                yield Piece(Whole(batch), 1)
                 continue
             if group and (len(group) == capacity or _shapes(batch) != _shapes(group[0])):
                 yield _joined(group, capacity)

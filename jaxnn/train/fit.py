@@ -1,15 +1,19 @@
 """A whole training run as one pure function."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import invalid
-from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn._means import Mean
+from jaxnn.train.loop import bounded_while, forward_only
+from jaxnn.train.plan import Plan, check_data, make_plan, spread, taken
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train.trainer import Metrics, Trainer, TrainState, averaged
+from jaxnn.train.weigh import totals_of
 
 
 class Best(NamedTuple):
@@ -65,7 +69,7 @@ def fit(
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     augment: Callable | None = None,
 ) -> Run:
     """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
@@ -79,19 +83,29 @@ def fit(
     reached. That takes memory for the state twice over. A metric that is not finite, or an evaluation, ends nothing.
     Members under `vmap` fail by themselves. `drive` says in words what failed, and has the state just before it.
 
+    The run is differentiable with respect to all that is traced in it: rates and strengths that the trainer closes
+    over, data, weights of data. Forward mode (`jax.jacfwd`) takes the memory of a few runs. Reverse mode (`jax.grad`)
+    is for a run without `patience` and keeps what every step of it needs: steps times the activations and the state of
+    one. With `trainer._replace(step=jax.checkpoint(trainer.step))` it keeps the state alone and computes each step
+    twice. Optimizers of `nn` have finite hypergradients where a coordinate had no gradient yet; optax's Adam has NaN.
+
     Args:
       key: of init, order and dropout; the same key gives the same run.
-      train: a pytree of arrays with examples on axis 0, for `trainer` a pair `(x, y)`. Pass data as arguments of the
-        function that is compiled, not as constants.
-      valid: the same for evaluation; None evaluates on nothing, and the means of the training metrics are monitored.
+      train: a pytree of arrays with examples on axis 0, for `trainer` `(x, y)` or `(x, y, weights)`. Pass data as
+        arguments of the function that is compiled, not as constants.
+      valid: the same for evaluation, whose means are over all that counts in it, whatever the parts; None evaluates on
+        nothing, and the means of the training metrics over the steps of an epoch are monitored.
       epochs: how often the data are visited, at most.
       batch_size: examples a step; None takes all of them in one step.
       patience: stops after more than so many epochs without a better value; None never.
-      monitor, mode: which metric decides what is best, and whether "min" or "max" is better. NaN never is.
+      monitor: the metric that decides which epoch is best.
+      mode: whether "min" or "max" of it is better; NaN never is. None knows it for "loss" and for metrics under the
+        names of those in `nn.metrics` and `nn.losses`, such as "accuracy"; another name raises without it.
       augment: `augment(key, batch) -> batch`, applied to each training batch and to none of `valid`; a pure function,
         whose key is another at each step of each run.
 
-    Raises ValueError for sizes that do not fit together, before anything compiles.
+    Raises ValueError for sizes that do not fit together and for a monitored metric without a known direction, before
+    anything compiles, and in reverse mode with `patience`.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -104,6 +118,7 @@ def fit(
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_data("fit", train, valid, batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
+    plan = spread(plan, train, valid)
     batch = jax.tree.map(lambda a: a[:batch_size], train)
     run = start(plan, key, batch, steps_in(plan, train), valid)
     return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
@@ -142,7 +157,12 @@ def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> R
         measured = None if valid is None else evaluate(plan, ts, valid)
         return conclude(plan, run, rows, measured, goes & (run.failed < 0))
 
-    return jax.lax.while_loop(lambda run: for_any(going(run)), epoch, run)
+    def more(run: Run) -> jax.Array:
+        return for_any(going(run))
+
+    if plan.patience is None:
+        return bounded_while(more, epoch, run, plan.epochs)
+    return forward_only(jax.lax.while_loop(more, epoch, run))
 
 
 def unfinished(plan: Plan, run: Run) -> jax.Array:
@@ -169,19 +189,25 @@ def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, goin
 
 
 def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
-    """Means over all examples: full batches in a scan, what is left over as one smaller batch, weighted by size."""
+    """Means over all that counts: full batches in a loop, what is left over as one smaller batch; totals and counts."""
     n = jax.tree.leaves(data)[0].shape[0]
     size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
     full = n // size * size
-    totals: Metrics = {}
-    if full:
+    measure = partial(totals_of, plan.trainer, ts) if full > size or full < n else partial(plan.trainer.evaluate, ts)
+    if plan.valid_spread is None:
         batches = jax.tree.map(lambda a: a[:full].reshape(-1, size, *a.shape[1:]), data)
-        _, means = jax.lax.scan(lambda c, b: (c, plan.trainer.evaluate(ts, b)), None, batches)
-        totals = {name: jnp.mean(m) * (full / n) for name, m in means.items()}
+        parts = jax.lax.map(measure, batches)
+    else:  # each batch is spread as the arrays are
+        rows = jnp.arange(full, dtype=jnp.int32).reshape(-1, size)
+        parts = jax.lax.map(lambda r: measure(taken(data, r, plan.valid_spread)), rows)
+    if n == size:
+        return {name: m[0] for name, m in parts.items()}
+    whole = {name: Mean(jnp.sum(m.total), jnp.sum(m.count)) for name, m in parts.items()}
     if full < n:
-        rest = plan.trainer.evaluate(ts, jax.tree.map(lambda a: a[full:], data))
-        totals = {name: totals.get(name, 0) + m * ((n - full) / n) for name, m in rest.items()}
-    return totals
+        rest = totals_of(plan.trainer, ts, taken(data, slice(full, n), None))
+        whole = {name: m + rest[name] for name, m in whole.items()}
+    shapes = jax.eval_shape(plan.trainer.evaluate, ts, data)
+    return {name: m.value.astype(shapes[name].dtype) for name, m in whole.items()}
 
 
 def _record(history: Metrics, epoch: jax.Array, metrics: Metrics, going: jax.Array) -> Metrics:

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import invalid
+from jaxnn._means import Mean
 from jaxnn.compiler import compiler_options
 from jaxnn.train.feed import Piece, batches_of, is_feed, prefetched
 from jaxnn.train.fit import Run, advance, conclude, evaluate, start, unfinished
 from jaxnn.train.plan import Plan
 from jaxnn.train.steps import steps_in, take_steps
 from jaxnn.train.trainer import Metrics, TrainState
+from jaxnn.train.weigh import totals_of
 
 
 class Pieces:
@@ -104,28 +106,27 @@ class Fed(Pieces):
 
     def _conclude(self, run: Run, going: jax.Array) -> Run:
         self._check(self.done, whole=True)
-        measured = self._measured(run.ts)
+        measured = self._measured(run)
         rows = {name: np.asarray(h)[..., self.epoch, :] for name, h in run.history["train"].items()}
         run = programs().concludes(self.plan, self.many, run, rows, measured, going)
         self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
         return run
 
-    def _measured(self, ts: TrainState) -> Metrics | None:
+    def _measured(self, run: Run) -> Metrics | None:
         if self.valid is None:
             return None
+        ts = run.ts
         if not is_feed(self.valid):
             return programs().evaluates(self.plan, self.many, ts, self.valid)
-        parts, sizes = [], []
+        parts = []
         batches = prefetched(_on_device(batches_of("valid", self.valid, self.epoch)))
         try:
             for batch in batches:
                 parts.append(programs().measures(self.plan, self.many, ts, batch))
-                sizes.append(jax.tree.leaves(batch)[0].shape[0])
         finally:
             batches.close()
-        weights = np.array(sizes) / sum(sizes)
-        columns = {name: np.stack([np.asarray(part[name], np.float64) for part in parts], -1) for name in parts[0]}
-        return {name: jnp.asarray((m * weights).sum(-1), parts[0][name].dtype) for name, m in columns.items()}
+        history = run.history["valid"]
+        return {name: _joined([part[name] for part in parts], h.dtype) for name, h in history.items()}
 
     def _written(self, history: jax.Array, row: jax.Array, count: int) -> jax.Array:
         """The history with the next `count` steps; where a member does not go on, they are NaN as the rest is."""
@@ -158,6 +159,12 @@ def position(plan: Plan, run: Run) -> tuple[int, int]:
     return epoch, step - epoch * next(iter(run.history["train"].values())).shape[-1]
 
 
+def _joined(parts: list[Mean], dtype: Any) -> jax.Array:
+    """The mean over all parts, added up in float64; 0 where nothing counts."""
+    total, count = (sum(np.asarray(a, np.float64) for a in column) for column in zip(*parts, strict=True))
+    return jnp.asarray(np.divide(total, count, out=np.zeros_like(total), where=count != 0), dtype)
+
+
 def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
     for batch in batches:
         yield jax.tree.map(jax.device_put, batch)
@@ -173,7 +180,7 @@ class Programs(NamedTuple):
     advances: Callable[..., Run]
     absorbs: Callable[..., tuple[TrainState, Metrics, jax.Array]]
     evaluates: Callable[..., Metrics]
-    measures: Callable[..., Metrics]
+    measures: Callable[..., dict[str, Mean]]
     concludes: Callable[..., Run]
 
 
@@ -213,8 +220,8 @@ def _evaluates(plan: Plan, many: bool, ts: TrainState, valid: Any) -> Metrics:
     return (jax.vmap(measure, (0, None)) if many else measure)(ts, valid)
 
 
-def _measures(plan: Plan, many: bool, ts: TrainState, batch: Any) -> Metrics:
-    measure = plan.trainer.evaluate
+def _measures(plan: Plan, many: bool, ts: TrainState, batch: Any) -> dict[str, Mean]:
+    measure = partial(totals_of, plan.trainer)
     return (jax.vmap(measure, (0, None)) if many else measure)(ts, batch)
 
 

@@ -3,8 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxnn._errors import invalid, wrong_type
+import jax
+from jax.sharding import AxisType
+
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, check_examples
+from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
 
 
@@ -18,6 +22,8 @@ class Plan(NamedTuple):
     monitor: str
     mode: str
     augment: Callable | None
+    train_spread: tuple | None = None  # the shardings of the arrays, where they lie on several devices
+    valid_spread: tuple | None = None
 
 
 def make_plan(
@@ -27,7 +33,7 @@ def make_plan(
     batch_size: Any,
     patience: Any,
     monitor: str,
-    mode: str,
+    mode: str | None,
     augment: Any,
 ) -> Plan:
     """The plan of a run, its arguments checked."""
@@ -37,11 +43,50 @@ def make_plan(
     for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0)):
         if value is not None:
             check_count(where, argument, value, least)
+    if mode is None:
+        mode = direction(monitor)
+        if mode is None:
+            fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
+            raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", "none", fix)
     if mode not in ("min", "max"):
         raise invalid(where, "mode to be 'min' or 'max'", mode)
     if augment is not None and not callable(augment):
         raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
     return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment)
+
+
+def is_spread(array: Any) -> bool:
+    """Whether an array lies on several devices; of a traced one that is not known."""
+    concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
+    return concrete and len(array.sharding.device_set) > 1
+
+
+def spread(plan: Plan, train: Any, valid: Any) -> Plan:
+    """The plan for these arrays: a batch of them stays on the devices over which they are spread."""
+
+    def shardings(data: Any, cut: bool) -> tuple | None:
+        leaves = jax.tree.leaves(data)
+        for a in filter(is_spread, leaves) if cut else ():
+            if AxisType.Explicit in getattr(getattr(a.sharding, "mesh", None), "axis_types", ()):
+                got = f"{describe(a)} on a mesh with Explicit axes"
+                fix = "Feed batches to drive, or make the mesh with axis_types=(AxisType.Auto,)."
+                raise invalid("fit", "arrays that may be cut into batches, sharded over Auto axes", got, fix)
+        return tuple(a.sharding if is_spread(a) else None for a in leaves) if any(map(is_spread, leaves)) else None
+
+    return plan._replace(
+        train_spread=shardings(train, plan.batch_size is not None), valid_spread=shardings(valid, True)
+    )
+
+
+def taken(data: Any, rows: Any, shardings: tuple | None) -> Any:
+    """Some rows of arrays, spread as these are."""
+    leaves, structure = jax.tree.flatten(data)
+    parts = [_rows(a, rows, s) for a, s in zip(leaves, shardings or [None] * len(leaves), strict=True)]
+    return jax.tree.unflatten(structure, parts)
+
+
+def _rows(array: jax.Array, rows: Any, sharding: Any) -> jax.Array:
+    return array[rows] if sharding is None else jax.lax.with_sharding_constraint(array[rows], sharding)
 
 
 def check_data(where: str, train: Any, valid: Any, batch_size: int | None) -> None:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn.layer import fold_name
-from jaxnn.train.plan import Plan
+from jaxnn.train.loop import bounded_while
+from jaxnn.train.plan import Plan, taken
 from jaxnn.train.trainer import Metrics, TrainState, typed
 
 
@@ -19,10 +20,18 @@ class Ordered(NamedTuple):
     order: Any
 
 
+class Whole(NamedTuple):
+    """One batch as it came, spread over devices."""
+
+    batch: Any
+
+
 def steps_in(plan: Plan, data: Any) -> int:
     """How many batches there are in the data."""
     if isinstance(data, Ordered):
         return data.order.shape[0]
+    if isinstance(data, Whole):
+        return 1
     n = jax.tree.leaves(data)[0].shape[0]
     return n // (plan.batch_size or n)
 
@@ -55,7 +64,8 @@ def take_steps(
 
     rows = {name: jnp.full(steps_in(plan, data), jnp.nan, m.dtype) for name, m in like.items()}
     none = jnp.full((), -1, jnp.int32)
-    _, now, rows, broke = jax.lax.while_loop(more, step, (jnp.zeros((), jnp.int32), ts, rows, none))
+    begun = (jnp.zeros((), jnp.int32), ts, rows, none)
+    _, now, rows, broke = bounded_while(more, step, begun, steps_in(plan, data))
     broke = jnp.where((broke < 0) & spoiled(ts.params, now.params), count - 1, broke)
     kept = going & (broke < 0)
     now = jax.tree.map(lambda new, old: jnp.where(kept, new, old), now, ts)
@@ -70,6 +80,8 @@ def take_step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, Metri
 
 def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable[[jax.Array], Any]:
     """The batches of an epoch by their number, in the order given, or in one drawn from the run's key and the epoch."""
+    if isinstance(data, Whole):
+        return lambda i: data.batch
     if isinstance(data, Ordered):
         data, order = data
     elif plan.batch_size is None:
@@ -80,7 +92,7 @@ def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable
         order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
     if len(order) == 1:  # else XLA reads the only batch before the loop, and what follows is rounded in another way
         order = jnp.concatenate([order, order])
-    return lambda i: jax.tree.map(lambda a: a[order[i]], data)
+    return lambda i: taken(data, order[i], plan.train_spread)
 
 
 def augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:

@@ -1,7 +1,7 @@
 """One step of training and one evaluation, as pure functions of a state that is the whole of it."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,11 +11,25 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
 from jaxnn._flat import Flat, check_elementwise
+from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
-from jaxnn._paths import globs, matching
+from jaxnn._paths import globs, matching, part_of
 from jaxnn.layer import Layer
+from jaxnn.train.accumulate import accumulated, accumulates, begun
+from jaxnn.train.weigh import (
+    Batch,
+    Known,
+    Measure,
+    check_broadcast,
+    divided,
+    examples_in,
+    floating,
+    measured,
+    number_of,
+    of_mean,
+)
 
 Metrics = dict[str, jax.Array]
 
@@ -52,8 +66,10 @@ class Trainer(NamedTuple):
     Attributes:
       init: `init(key, batch) -> TrainState`.
       step: `step(ts, batch) -> (ts, metrics)`, one update.
-      evaluate: `evaluate(ts, batch) -> metrics`, means over the examples of the batch, with `train=False`, and with the
-        averaged params where there are some.
+      evaluate: `evaluate(ts, batch) -> metrics`, means over what counts in the batch, with `train=False`, and with the
+        averaged params where there are some. `evaluate(ts, batch, totals=True)` gives each as a `nn.Mean`: added up
+        over the parts of a set, they are exactly those of the set. A Trainer of yours may leave `totals` out: its
+        means are then weighted by examples.
 
     >>> import jaxnn as nn
     >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
@@ -78,17 +94,34 @@ def trainer(
     frozen: str | Sequence[str] = (),
     average: ArrayLike | None = None,
     flat: bool = False,
+    axis_name: Hashable | None = None,
 ) -> Trainer:
-    """Supervised training on batches `(x, y)`: the loss is the mean over residuals of `loss(model(x), y)`.
+    """Supervised training on batches `(x, y)` or `(x, y, weights)`: the mean of `loss(model(x), y)` over what counts.
+
+    The mean is a total over a count: a residual counts 1, or its weight, or 0 where `ignore_label` or `where` of a loss
+    leaves it out. Whatever joins batches adds totals and counts: evaluation over parts of a set, batches
+    of any size that are fed to `drive`, gradients that `optax.MultiSteps` accumulates, shards.
+
+        L = Σ_i w_i l_i / Σ_i w_i + regularizer(params)
+
+    The weights of a batch are numbers or booleans, [n] for its examples, or [n, ...], the first axes of the loss, for
+    its residuals. A residual with weight 0 may hold anything, NaN included, in y and in what the loss sees of the
+    prediction. Where the model predicts an `nn.Padded`, the loss and the metrics get its `x`, and steps after the end
+    of a sequence do not count. A batch in which nothing counts has the loss 0 and leaves all as it is but `step`.
 
     Args:
-      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`.
-      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain; `optax.MultiSteps(optimizer, k)`
-        accumulates gradients over k steps.
-      metrics: name -> `(prediction, y) -> number`, a mean over the examples of the batch (others, F1 or AUC, take the
-        predictions of the whole set).
+      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
+        an `nn.Mean(total, count)`. Where a function of yours calls a loss with `ignore_label`, `where` or weights it
+        returns what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
+      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain. `optax.MultiSteps(optimizer, k)`
+        accumulates gradients over k steps: k uneven parts are one step on all of them (with `use_grad_mean=False`, k
+        times its gradient). Inside a chain it cannot be seen, and its parts weigh alike.
+      metrics: name -> `(prediction, y)` -> a value per example or residual, a number or an `nn.Mean`, as for the loss
+        (F1 or AUC take the predictions of the whole set). A metric that returns a number is called with `weights=`
+        where the batch has weights or the prediction is padded.
       regularizer: `params -> number`, added to the loss; it sees the frozen params too.
-      frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state.
+      frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. A weight decay
+        mask of `nn`'s optimizers may be one of all params.
       average: the decay d, in [0, 1), of a moving mean of the trained params, by which `evaluate` and the `best` of
         `fit` go: a <- a + (1 - d)/(1 - d^t) (p - a) after step t. None is off. As `optax.ema` of the params, debiased;
         PyTorch's `AveragedModel` starts at the first params and does not debias. The model's state is not averaged:
@@ -97,9 +130,16 @@ def trainer(
         The numbers stay. It is for steps called one by one: with hundreds of small arrays a call takes 0.7 to 0.87 of
         the time on a CPU, in a scan, as in `fit`, 0.9 to 1.25, and compiling about twice as long. `params.tree()` gives
         the dict that the model takes; the optimizer must treat every element alike, as in `nn.flat`.
+      axis_name: the mesh axis or axes over which a batch is spread in `jax.shard_map`, or the name of a `vmap`: loss,
+        metrics and gradients are then those of the whole batch, on every shard. Without it they are a shard's own
+        (with `check_vma` JAX adds up the gradients). Under `jit` with sharded arrays it is not needed.
 
-    Raises TypeError for what is no model, loss or optimizer, and for one that `flat` cannot serve, ValueError for a
-    pattern that matches no path.
+    Differences: Keras's `sample_weight` multiplies and divides by n; this mean divides by the sum of the weights, as
+    PyTorch's cross-entropy does with class weights and `ignore_index`.
+
+    Raises TypeError for what is no model, loss or optimizer, for one that `flat` cannot serve, and for a loss or metric
+    that does not say what counts, ValueError for a pattern that matches no path, for weights of another shape, and for
+    a loss that broadcasts a prediction [n, 1] with a target [n].
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -108,6 +148,8 @@ def trainer(
     >>> ts, before = t.step(ts, batch)
     >>> bool(t.evaluate(ts, batch)["loss"] < before["loss"])
     True
+    >>> t.evaluate(ts, (*batch, jnp.array([1.0, 0.0, 2.0, 0.0])), totals=True)["loss"].count.item()
+    3.0
     """
     if not isinstance(model, Layer):
         raise wrong_type("trainer", "model to be a Layer", model)
@@ -123,17 +165,19 @@ def trainer(
             )
 
     def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
-        return model.init(key, _pair(batch)[0])
+        return model.init(key, divided(batch)[0])
 
     def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
-        x, y = _pair(batch)
+        x, y, weights = divided(batch)
         prediction, state = model.apply(params, state, x, key=key, train=train)
-        value = jnp.mean(loss(prediction, y))
+        seen = Batch.of(prediction, y, weights, examples_in(x))
+        check_broadcast(loss, seen.prediction, seen.target)
+        value, shape = measured("loss", loss, seen)
         if regularizer is not None:
-            value = value + regularizer(params)
-        return value, (state, {name: metric(prediction, y) for name, metric in measures.items()})
+            value = value._replace(value=value.value + regularizer(params))
+        return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
-    return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat)
+    return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat, axis_name=axis_name)
 
 
 def objective_trainer(
@@ -144,15 +188,17 @@ def objective_trainer(
     frozen: str | Sequence[str] = (),
     average: ArrayLike | None = None,
     flat: bool = False,
+    axis_name: Hashable | None = None,
 ) -> Trainer:
     """Training of anything, from the function that is minimised.
 
     Args:
       init: `init(key, batch) -> (params, state)`, params a nested dict.
       objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
-        metrics is one number, a mean over the examples of the batch; none of them is named "loss".
+        metrics is one number, a mean over the examples of the batch, or an `nn.Mean(total, count)` where something else
+        counts; none of them is named "loss".
       optimizer: as in `trainer`.
-      frozen, average, flat: as in `trainer`.
+      frozen, average, flat, axis_name: as in `trainer`.
 
     >>> import jaxnn as nn
     >>> def objective(params, state, batch, *, key, train):
@@ -167,6 +213,7 @@ def objective_trainer(
             raise wrong_type("trainer", f"a function for {role}", f)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
+    multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
@@ -190,8 +237,9 @@ def objective_trainer(
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
         trained, _ = divided(params)
-        with jax.numpy_dtype_promotion("standard"):
-            opt_state = optimizer.init(trained)
+        with jax.numpy_dtype_promotion("standard"), part_of(params if patterns and not flat else None):
+            opt_state = _initialised(optimizer, trained, params)
+        opt_state = opt_state if multi is None else begun(opt_state)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
@@ -202,32 +250,68 @@ def objective_trainer(
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
         def value(trained: Any) -> tuple:
-            loss, aux = objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
-            return loss, (aux[0], _measures(loss, aux[1]))
+            loss, (state, metrics) = objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
+            here = _measures(loss, metrics, batch)
+            measures, (part, count) = _over_shards(here, axis_name), here["loss"]
+            if axis_name is not None:  # the gradients of the shards add up to that of the batch
+                part = part * _share(measures["loss"].count, count, part.dtype)
+            return part, (state, measures)
 
-        return trained, kept, value, jax.value_and_grad(value, has_aux=True)(trained)
+        (_, (state, measures)), grads = jax.value_and_grad(value, has_aux=True)(trained)
+        if axis_name is not None:
+            grads = jax.tree.map(partial(_summed, axis_name), grads)
+        return trained, kept, lambda p: value(p)[1][1]["loss"].value, state, measures, grads
 
     def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        trained, kept, value, ((loss, (state, metrics)), grads) = differentiate(ts, batch)
-        with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
-            updates, opt_state = optimizer.update(
-                grads, ts.opt_state, trained, value=loss, grad=grads, value_fn=lambda p: value(p)[0]
-            )
+        trained, kept, value, state, measures, grads = differentiate(ts, batch)
+        (loss, count), metrics = measures["loss"], {name: m.value for name, m in measures.items()}
+        later = ts._replace(step=ts.step + 1)
+        if multi is None and isinstance(count, Known) and not count.n:
+            return later, metrics
+        extra = {"value": loss, "grad": grads, "value_fn": value}
+        apart = part_of(ts.params if patterns and not flat else None)
+        with jax.numpy_dtype_promotion("standard"), apart:  # optax's own code is not strict about dtypes
+            if multi is None:
+                updates, opt_state = optimizer.update(grads, ts.opt_state, trained, **extra)
+                moves = None if isinstance(count, Known) else count != 0
+            else:
+                updates, opt_state, moves = accumulated(multi, grads, ts.opt_state, trained, count, **extra)
+                later = later._replace(opt_state=opt_state)  # a part in which nothing counts is a part
             trained = optax.apply_updates(trained, updates)
         mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
-        return TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key, mean), metrics
+        new = TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key, mean)
+        if moves is not None:
+            new = jax.tree.map(lambda now, old: now if now is old else jnp.where(moves, now, old), new, later)
+        return new, metrics
 
     def gradients(ts: TrainState, batch: Any) -> dict:
-        _, kept, _, (_, grads) = differentiate(ts, batch)
+        _, kept, _, _, _, grads = differentiate(ts, batch)
         return joined(grads, jax.tree.map(jnp.zeros_like, kept)).tree() if flat else grads
 
     step.gradients = gradients  # type: ignore[attr-defined]  # for `drive`, to say which of them were not finite
 
-    def evaluate(ts: TrainState, batch: Any) -> Metrics:
+    def evaluate(ts: TrainState, batch: Any, *, totals: bool = False) -> Any:
         loss, (_, metrics) = objective(whole(averaged(ts)), ts.state, batch, key=None, train=False)
-        return _measures(loss, metrics)
+        measures = _over_shards(_measures(loss, metrics, batch), axis_name)
+        return {name: m.mean if totals else m.value for name, m in measures.items()}
 
     return Trainer(start, step, evaluate)
+
+
+def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
+    """The optimizer's state for the params that are trained; an error that says so where it was made for all."""
+    try:
+        return optimizer.init(trained)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidType | InvalidValue) or jax.tree.structure(trained) == jax.tree.structure(params):
+            raise
+        try:
+            jax.eval_shape(optimizer.init, params)
+        except Exception:
+            raise error from None
+        expected = "an optimizer whose masks and labels are those of the params that are trained"
+        fix = "Give optax's masks and labels as functions of params; an optimizer of nn takes those of all params."
+        raise wrong_type("trainer", expected, "one for all params, of which frozen= leaves some out", fix) from error
 
 
 def _transformation(optimizer: Any) -> optax.GradientTransformation:
@@ -276,25 +360,46 @@ def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
     return jax.tree.map(moved, mean, params)
 
 
-def _measures(loss: Any, metrics: dict[str, Any]) -> Metrics:
-    """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype."""
+def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measure]:
+    """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype, and what they count."""
     if "loss" in metrics:
         raise invalid("trainer", "metrics under names other than 'loss'", f"{', '.join(metrics)}")
     measures: dict[str, Any] = {"loss": loss, **metrics}
     for name, m in measures.items():
-        if jnp.shape(m) != ():
-            raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
-    return {name: _floating(m) for name, m in measures.items()}
+        if isinstance(m, Mean):
+            measures[name] = of_mean(m)
+        elif not isinstance(m, Measure):
+            if jnp.shape(m) != ():
+                raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
+            measures[name] = Measure(floating(m), Known(examples_in(batch)))
+    return measures
 
 
-def _floating(m: Any) -> jax.Array:
-    return jnp.asarray(m, None if jnp.issubdtype(jnp.result_type(m), jnp.floating) else jnp.float32)
+def _over_shards(measures: dict[str, Measure], axis_name: Any) -> dict[str, Measure]:
+    """Those of the whole batch, of which every shard has a part."""
+    if axis_name is None:
+        return measures
+    new = {}
+    for name, (value, count) in measures.items():
+        whole = Known(count.n * jax.lax.axis_size(axis_name)) if isinstance(count, Known) else _sum(count, axis_name)
+        new[name] = Measure(_sum(value * _share(whole, count, value.dtype), axis_name), whole)
+    return new
 
 
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise wrong_type("trainer", "a batch (x, y)", describe(batch), "Other batches go through objective_trainer.")
-    return batch[0], batch[1]
+def _share(whole: Any, part: Any, dtype: Any) -> jax.Array:
+    """The fraction of a batch that a shard has, 0 of nothing."""
+    whole, part = number_of(whole, dtype), number_of(part, dtype)
+    return part / jnp.where(whole == 0, 1, whole)
+
+
+def _sum(x: jax.Array, axis_name: Any) -> jax.Array:
+    return jax.lax.psum(x, axis_name)
+
+
+def _summed(axis_name: Any, gradient: jax.Array) -> jax.Array:
+    """The sum of a gradient over shards, which with `check_vma` JAX has taken already where params are the same."""
+    checked = jax.typeof(jax.lax.axis_index(axis_name)).manual_axis_type.varying
+    return gradient if checked else _sum(gradient, axis_name)
 
 
 def _split(params: dict, patterns: tuple[str, ...], prefix: str = "") -> tuple[dict, dict]:

@@ -61,8 +61,8 @@ ALLOWED = {
     "_platform": set(),
     "activations": BASE,
     "init": BASE,
-    "losses": BASE | {"_means"},
-    "metrics": BASE | {"_means", "losses"},
+    "losses": BASE | {"_means", "_numbers"},
+    "metrics": BASE | {"_means", "_numbers", "losses"},
     "regularizers": BASE,
     "optimizers": BASE | {"_flat", "_numbers"},
     "ops": BASE | {"_platform"},
@@ -74,7 +74,7 @@ ALLOWED = {
     "layers": BASE | {"_padded", "_platform", "layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
     "compiler": set(),
-    "train": BASE | {"_flat", "_flops", "_means", "_numbers", "_padded", "layer", "compiler"},
+    "train": BASE | {"_flat", "_flops", "_means", "_numbers", "_padded", "layer", "compiler", "metrics"},
     "data": BASE,
 }
 

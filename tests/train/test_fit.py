@@ -122,8 +122,22 @@ def test_early_stopping_and_best(case):
 
 
 def test_another_metric_can_be_monitored():
-    run = nn.fit(crafted([3, 1, 2]), KEY, X, X, epochs=3, monitor="double")
+    run = nn.fit(crafted([3, 1, 2]), KEY, X, X, epochs=3, monitor="double", mode="min")
     assert float(run.best_value) == 2.0
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "r2"])
+def test_a_metric_that_is_better_when_larger_needs_no_mode(name):
+    """The metric of the best epoch is the largest: 4 of 1, 4, 2 (the doubled losses are named so here)."""
+
+    def objective(params, state, batch, *, key, train):
+        value = jnp.array([1.0, 4.0, 2.0])[jnp.maximum(params["epoch"].astype(jnp.int32) - 1, 0)]
+        return (-params["epoch"] if train else value), (state, {name: value})
+
+    t = nn.objective_trainer(lambda key, batch: ({"epoch": jnp.zeros(())}, {}), objective, nn.sgd(1.0))
+    run = nn.fit(t, KEY, X, X, epochs=3, monitor=name)
+    assert (float(run.best_value), float(run.best.params["epoch"])) == (4.0, 2.0)
+    assert float(nn.fit(t, KEY, X, X, epochs=3, monitor=name, mode="min").best_value) == 1.0
 
 
 def test_without_valid_the_training_means_are_monitored():
@@ -227,6 +241,12 @@ ERRORS = {
     ),
     "patience": ({"patience": -1}, ValueError, "expected patience to be a whole number >= 0, got -1."),
     "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got least."),
+    "direction": (
+        {"monitor": "score"},
+        ValueError,
+        "expected mode='min' or mode='max' with monitor='score', got none. "
+        "It is known for 'loss' and for the names in nn.metrics and nn.losses.",
+    ),
     "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got f1."),
     "no arrays": ({"train": ()}, TypeError, "expected train to be arrays with examples on axis 0, got ()."),
     "numbers": (

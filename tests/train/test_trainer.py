@@ -98,6 +98,34 @@ def test_frozen_paths_keep_their_params_and_have_no_optimizer_state():
     assert jax.tree.all(jax.tree.map(np.array_equal, ts.params, start.params))
 
 
+MASKED = {
+    "all params": nn.adamw(
+        0.1, weight_decay=0.5, mask={"body": {"dense": {"w": True, "b": False}}, "head": {"w": True, "b": False}}
+    ),
+    "upper levels": nn.adamw(0.1, weight_decay=0.5, mask={"body": False, "head": {"w": True, "b": False}}),
+    "the trained params": nn.adamw(0.1, weight_decay=0.5, mask={"head": {"w": True, "b": False}}),
+    "patterns": nn.adamw(0.1, weight_decay=0.5, mask=["body/*/w", "head/w"]),
+    "a function": nn.adamw(0.1, weight_decay=0.5, mask=lambda p: jax.tree.map(lambda a: a.ndim > 1, p)),
+    "optax, a function": optax.adamw(0.1, weight_decay=0.5, mask=lambda p: jax.tree.map(lambda a: a.ndim > 1, p)),
+    "MultiSteps": optax.MultiSteps(nn.adamw(0.1, weight_decay=0.5, mask=["body/*/w", "head/w"]), 1),
+}
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_a_decay_mask_of_all_params_does_with_frozen_ones(case):
+    """What is trained moves as with a mask of these params alone: weights decay, biases do not."""
+    x, y = data()
+    model = nn.serial(nn.serial(nn.dense(4), nn.tanh, name="body"), nn.dense(1, name="head"))
+    t = nn.trainer(model, nn.losses.squared_error, MASKED[case], frozen="body/*")
+    plain = nn.trainer(model, nn.losses.squared_error, nn.adam(0.1), frozen="body/*")
+    start = t.init(jax.random.key(0), (x, y))
+    ts, _ = t.step(start, (x, y))
+    still, _ = plain.step(plain.init(jax.random.key(0), (x, y)), (x, y))
+    assert_close(ts.params["head"]["b"], still.params["head"]["b"], scale=1.0)
+    assert_close(ts.params["head"]["w"], still.params["head"]["w"] - 0.1 * 0.5 * start.params["head"]["w"], scale=1.0)
+    assert jax.tree.all(jax.tree.map(np.array_equal, ts.params["body"], start.params["body"]))
+
+
 def test_a_game_of_two_players():
     """x² / 2 - y² / 2 + x y: one descends in x, the other climbs in y, each at the other's standstill."""
 
@@ -267,16 +295,26 @@ ERRORS = {
         ValueError,
         "trainer: expected frozen to match some of b, w, got 'body/*'.",
     ),
+    "optax's mask of all params": (
+        lambda: make(optimizer=optax.adamw(0.1, mask={"w": True, "b": False}), frozen="b").init(
+            jax.random.key(0), BATCH
+        ),
+        TypeError,
+        "trainer: expected an optimizer whose masks and labels are those of the params that are trained, got one for "
+        "all params, of which frozen= leaves some out. Give optax's masks and labels as functions of params; "
+        "an optimizer of nn takes those of all params.",
+    ),
     "pair": (
         lambda: make().init(jax.random.key(0), BATCH[0]),
         TypeError,
-        "trainer: expected a batch (x, y), got float32[4, 3]. Other batches go through objective_trainer.",
+        "trainer: expected a batch (x, y) or (x, y, weights), got float32[4, 3]. "
+        "Other batches go through objective_trainer.",
     ),
     "triple": (
         lambda: make().init(jax.random.key(0), (*BATCH, 1)),
         TypeError,
-        "trainer: expected a batch (x, y), got (float32[4, 3], float32[4, 1], 1). "
-        "Other batches go through objective_trainer.",
+        "trainer: expected the weights of a batch to be an array [n, ...], got 1. "
+        "They are numbers or booleans, one for each example or each residual.",
     ),
     "seed": (
         lambda: make().init(0, BATCH),

@@ -1,0 +1,31 @@
+"""Which direction of a metric or a loss is better."""
+
+from jaxnn import losses
+
+_DIRECTIONS: dict[str, str | None] = {
+    "accuracy": "max",
+    "binary_accuracy": "max",
+    "confusion_matrix": None,
+    "expected_calibration_error": "min",
+    "f1": "max",
+    "iou": "max",
+    "mean_average_precision": "max",
+    "pr_auc": "max",
+    "precision": "max",
+    "r2": "max",
+    "recall": "max",
+    "recall_at_k": "max",
+    "roc_auc": "max",
+    "top_k_accuracy": "max",
+    "loss": "min",
+    **dict.fromkeys(losses.__all__, "min"),
+}
+
+
+def direction(name: str) -> str | None:
+    """ "min" or "max", whichever is better, for the name of a public metric or loss; None where it is not known.
+
+    >>> direction("accuracy"), direction("loss"), direction("my_metric")
+    ('max', 'min', None)
+    """
+    return _DIRECTIONS.get(name)

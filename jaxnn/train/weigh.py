@@ -1,0 +1,263 @@
+"""What a batch weighs: the mean of a loss or a metric over what counts in the batch, with the count."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
+from jaxnn._means import Mean, counting
+from jaxnn._numbers import wide
+from jaxnn._padded import Padded
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Known:
+    """A count that shapes alone tell: nothing in the batch has a weight, and the program is the one without weights."""
+
+    n: int
+
+
+class Measure(NamedTuple):
+    """A mean [] over a batch, and the sum of the weights in it."""
+
+    value: Any
+    count: Array | Known
+
+    @property
+    def mean(self) -> Mean:
+        """The mean as total and count, in at least float32."""
+        value = self.value.astype(wide(self.value.dtype))
+        count = number_of(self.count, value.dtype)
+        return Mean(value * count, count)
+
+
+def number_of(count: Array | Known, dtype: Any) -> Array:
+    """A count as an array []."""
+    return jnp.full((), count.n, dtype) if isinstance(count, Known) else count.astype(dtype)
+
+
+def floating(m: Any) -> Array:
+    """A number as a floating array, so that means of it and NaN are of its dtype."""
+    return jnp.asarray(m, None if jnp.issubdtype(jnp.result_type(m), jnp.floating) else jnp.float32)
+
+
+def of_mean(mean: Mean) -> Measure:
+    """The measure of a `Mean` that a user's function returned."""
+    total, count = floating(mean.total), floating(mean.count)
+    for name, part in (("total", total), ("count", count)):
+        if part.shape != ():
+            raise invalid("trainer", f"the {name} of a Mean to be one number", part, "Sum over the batch.")
+    return Measure(Mean(total, count).value, jax.lax.stop_gradient(count))
+
+
+def examples_in(batch: Any) -> int:
+    """How many examples there are on axis 0 of a batch; 1 where it holds no arrays."""
+    return next((a.shape[0] for a in jax.tree.leaves(batch) if getattr(a, "shape", ())), 1)
+
+
+def divided(batch: Any) -> tuple[Any, Any, Any]:
+    """x, y and weights, None in a batch of two."""
+    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+        fix = "Other batches go through objective_trainer."
+        raise wrong_type("trainer", "a batch (x, y) or (x, y, weights)", describe(batch), fix)
+    x, y, weights = (*batch, None)[:3]
+    kinds = jnp.floating, jnp.integer, jnp.bool
+    if weights is not None and (
+        not getattr(weights, "shape", ()) or not any(jnp.issubdtype(weights.dtype, kind) for kind in kinds)
+    ):
+        fix = "They are numbers or booleans, one for each example or each residual."
+        raise wrong_type("trainer", "the weights of a batch to be an array [n, ...]", describe(weights), fix)
+    return x, y, weights
+
+
+class Batch(NamedTuple):
+    """What a loss and the metrics see of a batch.
+
+    Attributes:
+      prediction, target: without what does not count, which is 0 there: 0 · nan in a gradient would be nan.
+      weights: those of examples or residuals, [n] or [n, ...], 0 after the end of a sequence; None where all count 1.
+      n: examples.
+    """
+
+    prediction: Any
+    target: Any
+    weights: Array | None
+    n: int
+
+    @classmethod
+    def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> "Batch":
+        """With the weights of the batch and the lengths of a `Padded` prediction, or else target, made one."""
+        padded = next((a for a in (prediction, target) if isinstance(a, Padded)), None)
+        prediction, target = (a.x if isinstance(a, Padded) else a for a in (prediction, target))
+        weights = None if weights is None else jnp.asarray(weights)
+        if weights is not None and not jnp.issubdtype(weights.dtype, jnp.floating):
+            weights = weights.astype(jnp.float32)
+        if padded is not None:
+            weights = _product(padded.mask, weights)
+        if weights is not None:
+            prediction, target = jax.tree.map(partial(_kept, weights), (prediction, target))
+        return cls(prediction, target, weights, n)
+
+
+def _product(mask: Array, weights: Array | None) -> Array:
+    """The weights of residuals, [n, t, ...], from a mask [n, t] and weights [n], [n, t] or [n, t, ...]."""
+    if weights is None:
+        return mask.astype(jnp.float32)
+    rank = max(weights.ndim, 2)
+    if weights.shape[:2] != mask.shape[: weights.ndim]:
+        expected = f"weights of shape {list(mask.shape[:1])} or {list(mask.shape)}, that of the sequences"
+        raise invalid("trainer", expected, weights)
+    weights, mask = (a.reshape(a.shape + (1,) * (rank - a.ndim)) for a in (weights, mask))
+    return jnp.where(mask, weights, 0)
+
+
+def _kept(weights: Array, leaf: Any) -> Any:
+    """An array with 0 where the weight is 0; as it is if it has not the leading axes of the weights."""
+    if jnp.shape(leaf)[: weights.ndim] != weights.shape:
+        return leaf
+    leaf = jnp.asarray(leaf)
+    return jnp.where(_over(weights, leaf.shape) != 0, leaf, jnp.zeros((), leaf.dtype))
+
+
+def _over(weights: Array, shape: tuple[int, ...]) -> Array:
+    """Weights of leading axes, repeated over the others."""
+    return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+
+
+def measured(
+    name: str, f: Callable, batch: Batch, shape: tuple[int, ...] | None = None
+) -> tuple[Measure, tuple[int, ...]]:
+    """The mean of a loss or metric over what counts in the batch, and the shape of what it returned.
+
+    A function that returns an array says what each residual is, [n, ...]: the mean goes by the weights that were noted
+    for this very array (`ignore_label`, `where`, weights inside the function), times those of the batch. One that
+    returns a `Mean`, or a number, has taken the mean itself, and is told of the weights of the batch by `weights=`.
+
+    Args:
+      name: of the loss or metric, for errors.
+      shape: that of the loss, for whose residuals a metric may want the weights.
+    """
+    f = unjitted(f)
+    with counting() as counts:
+        value = f(batch.prediction, batch.target)
+    if batch.weights is not None and (isinstance(value, Mean) or jnp.shape(value) == ()):
+        with counting() as counts:
+            value = _told(name, f, batch, shape)
+        if not isinstance(value, Mean) and counts.of(value) is None:
+            return Measure(floating(value), jnp.sum(batch.weights)), ()
+    if isinstance(value, Mean):
+        return of_mean(value), ()
+    noted = counts.of(value)
+    if isinstance(noted, Mean):
+        return Measure(floating(value), of_mean(noted).count), ()
+    known = any(result is value for result, _ in counts.found)
+    if not known and any(not isinstance(w, Mean) and w is not None for _, w in counts.found):
+        fix = "Return the loss itself, or nn.Mean(total, count)."
+        raise wrong_type(
+            "trainer",
+            f"{name} to return what a loss of nn.losses returned, which leaves residuals out or weighs them",
+            f"{describe(value)} computed from it, which does not say how much of it counts",
+            fix,
+        )
+    if jnp.shape(value) == ():
+        return Measure(floating(value), Known(batch.n)), ()
+    return _weighed(name, jnp.asarray(value), noted, batch.weights), jnp.shape(value)
+
+
+def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Measure:
+    """The mean of values that are multiplied by the weights noted for them already, not by those of the batch."""
+    if values.size == 0:
+        return Measure(floating(jnp.sum(values)), Known(0))
+    if noted is None and weights is None:
+        return Measure(jnp.mean(values), Known(values.size))
+    values = floating(values)
+    dtype = wide(values.dtype)
+    total, count = (
+        values.astype(dtype),
+        None if noted is None else _over(jnp.asarray(noted), values.shape).astype(dtype),
+    )
+    if weights is not None:
+        if values.shape[: weights.ndim] != weights.shape:
+            expected = f"weights of the first axes of {name}, {list(values.shape)}"
+            raise invalid("trainer", expected, weights, "They are those of examples, [n], or of residuals.")
+        w = _over(weights, values.shape).astype(dtype)
+        total = jnp.where(w != 0, total * w, 0)
+        count = w if count is None else jnp.where(w != 0, count * w, 0)
+    mean = Mean(jnp.sum(total), jnp.sum(count))
+    return Measure(mean.value.astype(values.dtype), mean.count)
+
+
+def _told(name: str, f: Callable, batch: Batch, shape: tuple[int, ...] | None) -> Any:
+    """What a function that takes the mean itself returns, given the weights: in their shape, or in that of the loss."""
+    if not takes(f, "weights"):
+        fix = "Return one value for each example or residual, or give it the parameter weights=."
+        got = "one that returns a mean"
+        raise wrong_type("trainer", f"{name} to be a function that knows the weights of the batch", got, fix)
+    weights = batch.weights
+    assert weights is not None
+    try:
+        return f(batch.prediction, batch.target, weights=weights)
+    except InvalidValue:
+        if shape is None or shape[: weights.ndim] != weights.shape or shape == weights.shape:
+            raise
+    return f(batch.prediction, batch.target, weights=_over(weights, shape))
+
+
+def takes(f: Callable, parameter: str) -> bool:
+    """Whether a function has a parameter of this name."""
+    try:
+        return parameter in inspect.signature(f).parameters
+    except (TypeError, ValueError):  # of a built-in one nothing is known
+        return False
+
+
+_JITTED = type(jax.jit(lambda: None))
+
+
+def unjitted(f: Callable) -> Callable:
+    """The function inside a `jax.jit`: compiled once, it would be traced once, and only then say what counts."""
+    if isinstance(f, partial):
+        return partial(unjitted(f.func), *f.args, **f.keywords)
+    return unjitted(f.__wrapped__) if isinstance(f, _JITTED) else f
+
+
+def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
+    """Raises if a loss combines a prediction [n, 1] and a target [n] into [n, n]; JAX knows, if it is asked to say so.
+
+    Asked is only where the shapes have a common one that is neither: a loss may as well reshape one of them.
+    """
+    shapes = jnp.shape(prediction), jnp.shape(target)
+    if len(shapes[0]) == len(shapes[1]) or not all(hasattr(a, "dtype") for a in (prediction, target)):
+        return
+    try:
+        if jnp.broadcast_shapes(*shapes) in shapes:
+            return
+    except ValueError:
+        return
+    try:
+        with jax.numpy_rank_promotion("raise"):
+            jax.eval_shape(unjitted(loss), prediction, target)
+    except ValueError as error:
+        texts = [" ".join(map(str, pair)) for pair in (shapes, shapes[::-1])]
+        if "rank_promotion" in str(error) and any(f"on shapes {text} " in str(error) for text in texts):
+            got = f"{describe(prediction)} and {describe(target)}, broadcast to {list(jnp.broadcast_shapes(*shapes))}"
+            fix = "Reshape one of them, for example y[:, None]."
+            raise invalid("trainer", "a loss of prediction and target of one shape", got, fix) from None
+    except Exception:  # the call itself will raise it
+        return
+
+
+def totals_of(trainer: Any, ts: Any, batch: Any) -> dict[str, Mean]:
+    """The metrics of a batch as totals and counts; of a Trainer whose `evaluate` gives numbers, by examples."""
+    evaluate = unjitted(trainer.evaluate)
+    if takes(evaluate, "totals"):
+        return evaluate(ts, batch, totals=True)
+    n = Known(examples_in(batch))
+    return {name: Measure(floating(m), n).mean for name, m in evaluate(ts, batch).items()}
