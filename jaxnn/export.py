@@ -68,14 +68,15 @@ def export(
         if platform not in PLATFORMS:
             raise invalid("export", f"platforms out of {', '.join(PLATFORMS)}", describe(platform))
     like = jax.tree.map(lambda v: struct("export", v), x)
-    structure = jax.tree.structure(like)
+    structure: Any = jax.tree.structure(like)
 
     def run(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
         y, state = model.apply(params, state, structure.unflatten(jax.tree.leaves(x)), train=False)
         return _plain(y), state
 
     def served(x: Any) -> Any:
-        return run(*jax.tree.map(jnp.asarray, held), x)[0]
+        params, state = jax.tree.map(jnp.asarray, held)
+        return run(params, state, x)[0]
 
     try:
         given = jax.export.symbolic_args_specs(_plain(like), sizes, constraints)

@@ -244,9 +244,9 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """The axes of one norm, checked against the rank of a param."""
     if axis is None:
         return tuple(range(rank - 1))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
     for a in axes:
-        if not -rank <= a < rank:
+        if not isinstance(a, int) or isinstance(a, bool) or not -rank <= a < rank:
             raise invalid(
                 f"{name} at {path}", f"axis from {-rank} to {rank - 1}", str(a), f"The param has {rank} axes."
             )

@@ -503,3 +503,65 @@ def test_gelu_takes_no_strings(approximate):
         act.gelu(jnp.zeros(3), approximate=approximate)
     got = approximate if isinstance(approximate, str) else repr(approximate)
     assert str(caught.value) == f"gelu: expected approximate to be True or False, got {got}. True is the tanh form."
+
+
+# ---- rows of the ends of the range
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.0])
+@pytest.mark.parametrize("row", [[0.0, 0.0], [3e38, 3e38, 3e38], [-1e30, -1e30], [5.0], [1e-30, 1e-30]], ids=str)
+def test_standardize_gives_0_for_a_constant_row_and_a_gradient_of_sane_size(row, eps):
+    x = jnp.array(row)
+    np.testing.assert_array_equal(act.standardize(x, eps=eps), np.zeros(len(row)))
+    slope = jax.grad(lambda x: act.standardize(x, eps=eps) @ jnp.arange(1.0, 1 + len(row)))(x)
+    assert np.isfinite(slope).all()
+    assert np.abs(slope).max() < 1e3
+
+
+@pytest.mark.parametrize("size", [1e-2, 1.0, 1e10, 1e19, 1e30, 1e38])
+def test_standardize_does_not_overflow(size):
+    x = np.array([[1.0, -1.0, 0.5], [2.0, 1.0, 3.0]]) * size
+    want = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    assert_close(act.standardize(jnp.asarray(x, jnp.float32)), want.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "slope"),
+    [
+        ([np.inf, -np.inf], 0.0, [0.0, 0.0]),
+        ([-np.inf, -200.0], 0.0, [0.0, 0.0]),
+        ([np.inf, 0.0], np.inf, [0.5, 0.0]),
+        ([np.inf, np.inf], np.inf, [1.0, 0.0]),
+        ([2.0, -np.inf], 0.0, [0.0, 0.0]),
+        ([3e38, -np.inf], 0.0, [0.0, 0.0]),
+        ([3e38, 1e4], 3e38, [1.0, 0.0]),
+        ([np.nan, -np.inf], np.nan, [0.0, np.nan]),
+    ],
+)
+def test_a_closed_gate_lets_nothing_through(x, y, slope):
+    x = jnp.array(x)
+    np.testing.assert_allclose(act.glu(x)[0], y)
+    np.testing.assert_allclose(jax.grad(lambda x: act.glu(x)[0])(x), slope)
+
+
+def test_an_infinite_x_gives_a_slope_of_0_no_gradient():
+    x = jnp.array([-jnp.inf, jnp.inf, -2.0])
+    slope = jax.grad(lambda a: act.leaky_relu(x, negative_slope=a)[jnp.array([0, 2])].sum())(jnp.array(0.0))
+    assert slope == -2.0
+
+
+@pytest.mark.parametrize("f", [act.softmax, act.log_softmax, act.standardize], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [(0, 0), (1, -1)])
+def test_an_axis_twice(f, axis):
+    with pytest.raises(ValueError) as caught:
+        f(jnp.ones((2, 3)), axis=axis)
+    assert str(caught.value) == f"{f.__name__}: expected each axis of x once, got axis={axis} for float32[2, 3]."
+
+
+@pytest.mark.parametrize("f", [act.softmax, act.log_softmax, act.standardize, act.glu], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [True, 2, None, 1.0, "a"])
+def test_what_is_no_axis(f, axis):
+    with pytest.raises(ValueError) as caught:
+        f(jnp.ones((2, 2)), axis=axis)
+    text = f"{f.__name__}: expected an axis of x, got axis={axis!r} for float32[2, 2]. Axes count from 0."
+    assert str(caught.value) == text

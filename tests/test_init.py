@@ -363,6 +363,8 @@ def test_shapes(case, key):
         (normal, {"stddev": -0.1}, "normal: expected stddev >= 0, got -0.1."),
         (normal, {"stddev": np.float32(-2)}, "normal: expected stddev >= 0, got -2.0."),
         (normal, {"stddev": float("nan")}, "normal: expected stddev >= 0, got nan."),
+        (normal, {"stddev": float("inf")}, "normal: expected stddev to be finite, got inf."),
+        (uniform, {"scale": np.float32(np.inf)}, "uniform: expected scale to be finite, got inf."),
         (normal, {"stddev": np.ones(2)}, "normal: expected stddev to be a number, got float64[2]."),
         (normal, {"stddev": "1"}, "normal: expected stddev to be a number, got 1."),
         (truncated_normal, {"stddev": -1}, "truncated_normal: expected stddev >= 0, got -1."),

@@ -60,8 +60,9 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
     """Mean 0 and variance 1 along `axis`, [...] -> [...]: (x - mean) / √(var + eps), var = mean of (x - mean)².
 
     Computed in at least float32 and in two passes, so a large mean costs no digits; jax.nn.standardize takes
-    E[x²] - E[x]² by default, which has none left at a mean of 1000 and a deviation of 0.01. A constant row gives 0.
-    A row that holds ±inf or NaN gives NaN.
+    E[x²] - E[x]² by default, which has none left at a mean of 1000 and a deviation of 0.01. Rows near the largest
+    number are scaled first, so that no square overflows. A constant row gives 0, also with an eps of 0, and a gradient
+    of sane size. A row that holds ±inf or NaN gives NaN.
 
     Good for inputs of different units (over the examples, `axis=0`, with the training set's own numbers kept) and, with
     a learned scale, as layer norm. It hurts where the size of x itself says something, and on rows of noise around a
@@ -69,9 +70,9 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
 
     Args:
       axis: the axis or axes over which mean and variance are taken.
-      eps: added to the variance, >= 0, as in norm layers; with 0 a constant row gives NaN. scikit-learn's
-        StandardScaler adds none and divides by 1 there; TensorFlow's per_image_standardization divides by
-        max(std, 1/√n). The variance is the biased one, as in all three; PyTorch's `std` is not.
+      eps: added to the variance, >= 0, as in norm layers; with 0 a constant row is divided by 1, as scikit-learn's
+        StandardScaler does, which adds none; TensorFlow's per_image_standardization divides by max(std, 1/√n). The
+        variance is the biased one, as in all three; PyTorch's `std` is not.
 
     Raises TypeError if x is not floating or eps no scalar, ValueError if x has no such axis or eps < 0.
 
@@ -82,5 +83,9 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
     axes = axes_of("standardize", x, axis)
     eps = option("standardize", "eps", eps, x, ">= 0", lambda eps: 0 <= eps < float("inf"))
     z = wide(x)
+    top = jax.lax.stop_gradient(jnp.max(jnp.abs(z), axes, keepdims=True, initial=0))
+    scale = jnp.where(top > 2.0**50, 2.0**-100, 1).astype(z.dtype)  # exact, as all powers of two
+    z = z * scale
     centred = z - jnp.mean(z, axes, keepdims=True)
-    return (centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + eps)).astype(x.dtype)
+    var = jnp.mean(jnp.square(centred), axes, keepdims=True) + eps * jnp.square(scale)
+    return (centred * jax.lax.rsqrt(jnp.where(var == 0, 1, var))).astype(x.dtype)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
@@ -44,6 +45,13 @@ def option(
 def axes_of(where: str, x: Array, axis: int | Sequence[int]) -> tuple[int, ...]:
     """`axis` as a tuple of axes that `x` has."""
     axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
-    if not axes or not all(isinstance(a, SupportsIndex) and -x.ndim <= a < x.ndim for a in axes):
+    if not axes or not all(is_axis(x, a) for a in axes):
         raise invalid(where, "an axis of x", f"axis={axis!r} for {describe(x)}", "Axes count from 0.")
+    if len({a % x.ndim for a in axes}) < len(axes):
+        raise invalid(where, "each axis of x once", f"axis={axis!r} for {describe(x)}")
     return axes
+
+
+def is_axis(x: Array, axis: Any) -> bool:
+    """Whether `axis` is one that x has: an integer, and no bool."""
+    return isinstance(axis, SupportsIndex) and not isinstance(axis, bool) and -x.ndim <= index(axis) < x.ndim

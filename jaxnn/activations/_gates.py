@@ -1,7 +1,6 @@
 """x times a gate: gelu, silu, mish, their piecewise relative, and gated linear units."""
 
 from operator import index
-from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.activations._checks import floating, option
+from jaxnn.activations._checks import floating, is_axis, option
 from jaxnn.activations._elementwise import elementwise
 
 
@@ -115,6 +114,9 @@ def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     Good for hidden layers of transformers and of convolutions over time, after a map to twice the width: the linear
     half lets the gradient through. It hurts by that width: twice the weights for the same number of outputs.
 
+    Where the gate is 0 the output is 0 also for an infinite a, and an infinite a gives the gate no gradient; jax.nn and
+    PyTorch give NaN.
+
     Args:
       axis: the axis that is halved; the last by default, as in jax.nn, PyTorch and Keras.
 
@@ -126,7 +128,7 @@ def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     [0.5, 2.0]
     """
     x = floating("glu", x)
-    if not isinstance(axis, SupportsIndex) or not -x.ndim <= index(axis) < x.ndim:
+    if not is_axis(x, axis):
         raise invalid("glu", "an axis of x", f"axis={axis!r} for {describe(x)}", "Axes count from 0.")
     if x.shape[axis] % 2:
         fix = "The first half is gated by the second."
@@ -219,8 +221,14 @@ _hard_swish = elementwise(
     lambda z: jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, z / 3 + 0.5)),
 )
 
+
+def _let_through(a: Array, gate: Array) -> Array:
+    """a · gate, and 0 where an infinite a meets a closed gate."""
+    return jnp.where((gate == 0) & jnp.isinf(a), 0, a) * gate
+
+
 _gated = elementwise(
-    lambda a, b: a * jax.nn.sigmoid(b),
+    lambda a, b: _let_through(a, jax.nn.sigmoid(b)),
     lambda a, b: jax.nn.sigmoid(b),
-    lambda a, b: a * (jax.nn.sigmoid(b) * jax.nn.sigmoid(-b)),
+    lambda a, b: jnp.where(jnp.isinf(a), 0, a) * (jax.nn.sigmoid(b) * jax.nn.sigmoid(-b)),
 )

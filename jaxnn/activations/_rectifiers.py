@@ -50,7 +50,7 @@ def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
     """Leaky rectifier, [...] -> [...]: x for x > 0, else negative_slope · x; in (-inf, inf).
 
     The derivative at 0 is negative_slope, as in PyTorch, so that a slope of 0 is relu; jax.nn.leaky_relu has 1 there.
-    With a slope of 0, -inf gives 0.
+    With a slope of 0, -inf gives 0, and the slope no gradient.
 
     Good where relu's units die: there is a gradient on both sides, and the outputs are nearer to zero mean. It hurts
     little; what it gains over relu is often small. `prelu` learns the slope.

@@ -24,7 +24,8 @@ def prelu(
 
     A leaky ReLU that finds its own leak, one for each channel: as good as free in a convolutional network, and no unit
     is dead for good. It may overfit where c is large against the data. Weight decay pulls the slope to a plain ReLU:
-    the regularizers leave it out by default. At 0 the derivative is the slope; with a slope of 0, -inf gives 0.
+    the regularizers leave it out by default. At 0 the derivative is the slope; with a slope of 0, -inf gives 0, and the
+    slope no gradient.
 
     Args:
       shared: one slope for all channels, params slope [], as PyTorch (`num_parameters=1`) and flax have by default.

@@ -1,5 +1,6 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -67,5 +68,4 @@ def perceptron_update(
         return (w + rate * jnp.outer(x, error), b + rate * error, mistakes + (error != 0).astype(jnp.int32)), None
 
     start = (w, b.astype(w.dtype), jnp.zeros(w.shape[1], jnp.int32))
-    (w, b, mistakes), _ = scan(one, start, (x.astype(w.dtype), y))
-    return w, b, mistakes
+    return scan(one, start, (x.astype(w.dtype), y))[0]

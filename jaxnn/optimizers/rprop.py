@@ -65,7 +65,8 @@ def rprop(
         ("max_step_size", max_step_size, 0.0, math.inf, "()"),
     ):
         check_number("rprop", argument, value, low, below, ends)
-    if known(min_step_size) and known(max_step_size) and min_step_size > max_step_size:
+    bounds: tuple[Any, Any] = (min_step_size, max_step_size)
+    if all(map(known, bounds)) and bounds[0] > bounds[1]:
         raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", repr(min_step_size))
 
     def start(p: Any) -> Array:

@@ -186,3 +186,14 @@ def test_errors_by_their_whole_text(case):
     with pytest.raises((TypeError, ValueError)) as caught:
         call()
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_prelu_of_infinite_inputs(shared):
+    """With a slope of 0 it is relu: relu(-inf) is 0, and the slope learns from what is finite."""
+    model, x = nn.prelu(shared=shared, init="keras"), jnp.array([[-jnp.inf], [-2.0], [3.0]])
+    params, state = model.init(jax.random.key(0), x)
+    y, slopes = jax.value_and_grad(lambda p, x: model.apply(p, state, x)[0].sum(), (0, 1))(params, x)
+    assert y == 3.0
+    assert slopes[0]["slope"].ravel().tolist() == [-2.0]
+    assert slopes[1].ravel().tolist() == [0.0, 0.0, 1.0]

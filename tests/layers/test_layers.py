@@ -224,6 +224,8 @@ ERRORS = {
         "batch_norm: expected momentum in [0, 1], got float32[]. PyTorch's momentum is one minus this one.",
     ),
     "batch_norm eps": (lambda: nn.batch_norm(eps=-1.0), "batch_norm: expected eps >= 0, got -1.0."),
+    "batch_norm eps inf": (lambda: nn.batch_norm(eps=float("inf")), "batch_norm: expected eps >= 0, got inf."),
+    "batch_norm eps bool": (lambda: nn.batch_norm(eps=True), "batch_norm: expected eps >= 0, got True."),
     "batch_norm eps nan": (lambda: nn.batch_norm(eps=float("nan")), "batch_norm: expected eps >= 0, got nan."),
     "batch_norm rank": (
         lambda: nn.batch_norm().init(KEY(), ONES(3)),
