@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
 # Members of a vmap over both operands, and groups, that a CPU lays out one by one; more would compile too long.
@@ -133,7 +134,7 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
     """
     *window, i, features = w.shape
     o = features // how["feature_group_count"]
-    if prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
+    if any(map(is_symbolic_dim, x.shape[1:-1])) or prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
         return _by_member(x, w, **{**how, "members": 0})
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.repeat(x.astype(dtype), o, -1), jnp.swapaxes(w, -1, -2) if i > 1 else w
@@ -161,7 +162,7 @@ def _by_place(x: Array, w: Array, **how: Any) -> Array:
     """
     *space, _, features = w.shape
     places = _sizes(x.shape[1:-1], space, how)
-    if prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
+    if any(map(is_symbolic_dim, space)) or prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
         return _by_member(x, w, **{**how, "members": 0})
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.swapaxes(x, 0, -1).astype(dtype), jnp.moveaxis(w, -2, 0).astype(dtype)
@@ -201,9 +202,15 @@ def _canonical(
             window_strides, x.shape[1:], w.shape, window_strides, padding, lhs_dilation, rhs_dilation, strict=False
         )
     ]
-    padding = [(before, after + m) for (before, after), m in zip(padding, more, strict=True)]
-    y = lax.conv_general_dilated(
-        x, w, window_strides, padding, lhs_dilation, rhs_dilation, _names(len(more)), **how
+    y = lax.conv_general_dilated_p.bind(
+        x,
+        w,
+        window_strides=window_strides,
+        padding=tuple((before, after + m) for (before, after), m in zip(padding, more, strict=True)),
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=lax.conv_dimension_numbers(x.shape, w.shape, _names(len(more))),
+        **{"feature_group_count": 1, "batch_group_count": 1, "out_sharding": None, **how},
     )
     for axis, m in enumerate(more, start=1):
         y = lax.slice_in_dim(y, 0, -1, axis=axis) if m else y
