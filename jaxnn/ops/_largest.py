@@ -1,9 +1,8 @@
 """The largest value of each window; its gradient goes to the first of equal values.
 
 One primitive for the value and two for its derivative, the tangent and its transpose. Elsewhere than on a CPU they are
-lax's `reduce_window` and `select_and_scatter`. On a CPU the value is `reduce_window` too, and the derivative of a window
-of up to `SLICED_TAPS` taps is that of a chain of strided slices (forward and backward together 24 times as fast as
-`select_and_scatter` at 2 by 2, 6 times at 3 by 3 with stride 2; the value alone takes half the time of the chain).
+lax's `reduce_window` and `select_and_scatter`. On a CPU a window of up to `SLICED_TAPS` taps is a chain of strided
+slices: forward and backward together 24 times as fast as `select_and_scatter` at 2 by 2, 6 times at 3 by 3, stride 2.
 """
 
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ def largest(x: Array, window: Sequence, stride: Sequence, dilation: Sequence, si
 
 def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Array:
     """Whether the later value b takes the place of a: larger, the first NaN, or the first that is no padding."""
-    larger = (b > a) | ((b != b) & (a == a))
+    larger = (a == a) & ~(a >= b)
     return larger if a_inside is True else b_inside & (larger | ~a_inside)
 
 
@@ -73,9 +72,17 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
     return jax.vjp(f, at)[1](v)[0] if transposed else jax.jvp(f, (at,), (v,))[1]
 
 
+def _few(x: Array, window: tuple) -> bool:
+    """Whether a CPU takes the chain: in a chain of slices of symbolic sizes no gradient finds x's shape again."""
+    return prod(window) <= SLICED_TAPS and not any(map(is_symbolic_dim, x.shape))
+
+
+def _value_on_cpu(x: Array, **how: Any) -> Array:
+    return (chain if _few(x, how["window"]) else windowed)(x, **how)
+
+
 def _derivative_on_cpu(transposed: bool, v: Array, x: Array, **how: Any) -> Array:
-    few = not any(map(is_symbolic_dim, x.shape)) and prod(how["window"]) <= SLICED_TAPS
-    return _derivative(few, transposed, v, x, **how)
+    return _derivative(_few(x, how["window"]), transposed, v, x, **how)
 
 
 @cache
@@ -84,7 +91,7 @@ def _primitives() -> tuple[Any, Any, Any]:
     from jax.experimental.jet import jet_rules
     from jax.interpreters import ad, batching
 
-    value = primitive_by_platform("jaxnn_largest", windowed, windowed)
+    value = primitive_by_platform("jaxnn_largest", _value_on_cpu, windowed)
     tangent, cotangent = (
         primitive_by_platform(name, partial(_derivative_on_cpu, transposed), partial(_derivative, False, transposed))
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))

@@ -5,6 +5,7 @@ from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -44,7 +45,7 @@ def max_pool(
     [3.0, 5.0]
     """
     x, how = _checked("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    return largest(x, *how[:3], how.sides)
+    return largest(x, how.window, how.stride, how.dilation, how.sides)
 
 
 def max_pool_with_indices(
@@ -67,7 +68,7 @@ def max_pool_with_indices(
     x, how = _checked("max_pool_with_indices", x, window, stride, padding, dilation, ceil_mode)
     sides = ((0, 0), *how.sides, (0, 0))
     places = jnp.arange(prod(x.shape[1:-1]), dtype=jnp.int32).reshape(1, *x.shape[1:-1], 1)
-    places = jnp.pad(jnp.broadcast_to(places, x.shape), sides, constant_values=-1)
+    places = jnp.pad(places + jnp.zeros_like(x, jnp.int32), sides, constant_values=-1)
     x = jnp.pad(x, sides, constant_values=-jnp.inf)
 
     def later(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -98,14 +99,16 @@ def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
         raise wrong_type("max_unpool", "indices of an integer dtype", indices)
     if indices.shape != y.shape:
         raise invalid("max_unpool", f"indices of y's shape {list(y.shape)}", indices)
-    symbolic = isinstance(size, Sequence) and len(size) == y.ndim - 2 and any(map(is_symbolic_dim, size))
-    size = tuple(size) if symbolic else per_axis("max_unpool", "size", size, y.ndim - 2)
+    if not (isinstance(size, Sequence) and len(size) == y.ndim - 2 and any(map(is_symbolic_dim, size))):
+        size = per_axis("max_unpool", "size", size, y.ndim - 2)
     n, c, places = y.shape[0], y.shape[-1], prod(size)
     at = jnp.asarray(indices, jnp.int32).reshape(n, -1, c)
     at = jnp.where((at >= 0) & (at < places), at, places)
-    rows, columns = jnp.arange(n)[:, None, None], jnp.arange(c)[None, None, :]
-    flat = jnp.zeros((n, places, c), y.dtype).at[rows, at, columns].set(y.reshape(n, -1, c), mode="drop")
-    return flat.reshape(n, *size, c)
+
+    def one(at: Array, y: Array) -> Array:
+        return jnp.zeros((places, c), y.dtype).at[at, jnp.arange(c)[None, :]].set(y, mode="drop")
+
+    return jax.vmap(one)(at, y.reshape(n, -1, c)).reshape(n, *size, c)
 
 
 def avg_pool(
@@ -314,7 +317,7 @@ def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
 
 def _counts(size: Sequence, how: _How, with_padding: bool = False) -> list[np.ndarray | Array]:
     """How many taps of each window count, for each axis: known while tracing but for an axis of symbolic size."""
-    return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]
+    return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]  # type: ignore[call-arg]
 
 
 def _count(n: Any, k: int, s: int, d: int, asked: Any, sides: Any, with_padding: bool) -> np.ndarray | Array:
