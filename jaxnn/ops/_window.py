@@ -32,8 +32,8 @@ def pads(
 ) -> tuple[tuple[int, int], ...]:
     """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd step behind.
 
-    Sizes may be symbolic, as in `jax.export`: whether the window fits in those is not checked, and no window that does
-    not fit is made.
+    No steps stay none where the padding keeps the size. Sizes may be symbolic, as in `jax.export`: whether the window
+    fits in those is not checked, and a window that does not fit is not made.
     """
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
     if padding == "valid":
@@ -48,7 +48,7 @@ def pads(
             expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
             raise invalid(where, expected, describe(padding))
     for n, k, (before, after) in zip(size, reach, explicit, strict=True):
-        if padding != "same" and not is_symbolic_dim(n) and n + before + after < k:
+        if padding != "same" and not is_symbolic_dim(n) and n + before + after < (k if n else k - 1):
             raise invalid(
                 where,
                 f"a window that fits in x, {k} steps long",

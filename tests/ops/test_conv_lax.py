@@ -96,7 +96,7 @@ def operands(rank, groups=1, w_members=False, x_members=False, dtype=jnp.float32
     return w, draw((3,) if x_members else (), (2, *(13, 12, 11)[:rank], 4))
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["tpu", pytest.param("cuda", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("program", "form", "rank"),
     [
@@ -127,7 +127,7 @@ def test_the_program_of_a_transposed_one_is_lax_conv_transposes():
 
     def theirs(x, w):
         w = lax.rev(w, (0, 1))
-        pads = [(1, 2), (1, 2)]
+        pads = [(2, 1), (2, 1)]
         numbers = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(x, jnp.swapaxes(w, 2, 3), (1, 1), pads, (2, 2), (1, 1), numbers)
 
@@ -259,10 +259,6 @@ def test_export_with_symbolic_batch_and_space(case):
 @pytest.mark.parametrize("op", [ops.conv, partial(ops.conv, stride=2), partial(ops.conv, padding="causal")])
 def test_a_sequence_without_steps_stays_one(op):
     x, w = jnp.ones((2, 0, 3)), jnp.ones((3, 3, 4))
-    if op.keywords.get("padding") if isinstance(op, partial) else None:
-        with pytest.raises(ValueError, match="expected a window that fits in x, 3 steps long, got 2 steps"):
-            op(x, w)
-        return
     assert op(x, w).shape == (2, 0, 4)
     assert not jax.grad(lambda w: op(x, w).sum())(w).any()
 
