@@ -133,7 +133,8 @@ def test_the_program_of_a_transposed_one_is_lax_conv_transposes():
 
     ours = partial(ops.conv_transpose, stride=2)
     assert_close(ours(x, w), lax.conv_transpose(x, w, (2, 2), "SAME", transpose_kernel=True))
-    got, want = (text(jax.grad(lambda *a: jnp.sin(f(*a)).sum(), (0, 1)), x, w) for f in (ours, theirs))
+    step = lambda conv: jax.grad(lambda *a: jnp.sin(conv(*a)).sum(), (0, 1))  # noqa: E731
+    got, want = (text(step(f), x, w) for f in (ours, theirs))
     assert got == want
 
 
@@ -273,7 +274,8 @@ mesh = jax.make_mesh((8,), ("data",))
 rng = np.random.default_rng(0)
 x, w = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((16, 6, 5, 4), (3, 3, 4, 4)))
 FORMS = {
-    "conv": (ops.conv, w), "stride": (partial(ops.conv, stride=2), w), "groups": (partial(ops.conv, groups=2), w[:, :, :2]),
+    "conv": (ops.conv, w), "stride": (partial(ops.conv, stride=2), w),
+    "groups": (partial(ops.conv, groups=2), w[:, :, :2]),
     "transpose": (partial(ops.conv_transpose, stride=2), w), "depthwise": (ops.depthwise_conv, w[..., :2]),
     "max_pool": (lambda x, w: ops.max_pool(x, 3, stride=2, padding=1) * w.sum(), w),
     "dilated": (lambda x, w: ops.max_pool(x, 2, dilation=2) * w.sum(), w),

@@ -37,7 +37,7 @@ def test_padding_never_wins_against_an_infinity_of_x_as_in_pytorch():
 @pytest.mark.parametrize(
     ("row", "gradient"),
     [
-        ([-INF, -INF, -INF], [1, 2, 1]),  # windows (pad, -inf), (-inf, -inf), (-inf, -inf), (-inf, pad)
+        ([-INF, -INF, -INF], [2, 1, 1]),  # windows (pad, 0), (0, 1), (1, 2), (2, pad)
         ([-INF, 0.0, -INF], [1, 2, 1]),
         ([2.0, 2.0, 1.0], [2, 1, 1]),
         ([NAN, 1.0, 0.0], [2, 1, 1]),
@@ -134,7 +134,7 @@ def test_export_with_symbolic_batch_and_space(pool):
     exported = export.export(jax.jit(f))(jax.ShapeDtypeStruct((b, h, w, 3), jnp.float32))
     for shape in ((2, 7, 6, 3), (1, 8, 9, 3)):
         x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
-        jax.tree.map(assert_close, exported.call(x), f(x))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), exported.call(x), f(x))
 
 
 @pytest.mark.parametrize("pool", [p for p in POOLS if "gradient" not in p])
