@@ -32,6 +32,7 @@ def conv(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Convolution plus bias, [n, *space, c] -> [n, *space', features], over 1 to 3 space axes: as many as x has.
@@ -44,6 +45,7 @@ def conv(
       bias: False leaves b out, as before a norm layer, which would cancel it.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
         functions (key, shape, dtype) -> array, go before it.
+      precision: of the products, as in `ops.conv`.
 
     Raises ValueError where x does not fit, TypeError for an x that is not floating.
 
@@ -63,7 +65,8 @@ def conv(
         return draw["w"](key, shape, param_dtype(x)), draw
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
-        return ops.conv(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        how: dict[str, Any] = {"dilation": dilation, "groups": groups, "precision": precision}
+        return ops.conv(x, w, stride=stride, padding=padding, **how)
 
     lengths = partial(_lengths_after, where, window, stride, padding, dilation)
     made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups, lengths)
@@ -83,6 +86,7 @@ def conv_transpose(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Transposed convolution plus bias, [n, *space, c] -> [n, *space', features]: from coarse to fine.
@@ -95,6 +99,7 @@ def conv_transpose(
       bias: False leaves b out, as before a norm layer, which would cancel it.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
         functions (key, shape, dtype) -> array, go before it, w_init with the shape of w.
+      precision: of the products, as in `ops.conv`.
 
     Raises ValueError where x does not fit, TypeError for an x that is not floating.
 
@@ -118,7 +123,7 @@ def conv_transpose(
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         how: dict[str, Any] = {"output_padding": output_padding, "dilation": dilation, "groups": groups}
-        return ops.conv_transpose(x, w, stride=stride, padding=padding, **how)
+        return ops.conv_transpose(x, w, stride=stride, padding=padding, precision=precision, **how)
 
     made = _Made(lambda c: features, weight, lambda w: w.shape[-1])
     return _convolution("conv_transpose", name, window, bias, made, product)
@@ -135,6 +140,7 @@ def depthwise_conv(
     init: str = "jaxnn",
     w_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """Each channel convolved by itself, plus bias, [n, *space, c] -> [n, *space', c · multiplier].
@@ -148,6 +154,7 @@ def depthwise_conv(
       bias: False leaves b out.
       init: whose default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax"; `w_init` and
         `b_init`, functions (key, shape, dtype) -> array, go before it.
+      precision: of the products, as in `ops.conv`.
 
     Raises ValueError where x does not fit, TypeError for an x that is not floating.
 
@@ -167,7 +174,7 @@ def depthwise_conv(
         return draw["w"](key, (*taps, 1, x.shape[-1] * multiplier), param_dtype(x)).reshape(shape), draw
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
-        return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation)
+        return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation, precision=precision)
 
     lengths = partial(_lengths_after, where, window, stride, padding, dilation)
     made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2], lengths)
@@ -184,6 +191,7 @@ def separable_conv(
     dilation: int | Sequence[int] = 1,
     bias: bool = True,
     init: str = "jaxnn",
+    precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """A depthwise convolution, then one of window 1 across channels, [n, *space, c] -> [n, *space', features].
@@ -194,6 +202,7 @@ def separable_conv(
       window, multiplier, stride, padding, dilation: of the depthwise one.
       bias: False leaves b out; the depthwise one has none.
       init: whose default initialization both have.
+      precision: of the products of both, as in `ops.conv`.
 
     Children depthwise and pointwise. Raises ValueError where x does not fit, TypeError for an x that is not floating.
 
@@ -201,9 +210,9 @@ def separable_conv(
     >>> params["depthwise"]["w"].shape, params["pointwise"]["w"].shape
     ((3, 3, 6, 1), (1, 1, 6, 8))
     """
-    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "precision": precision}
     depthwise = depthwise_conv(window, multiplier=multiplier, bias=False, init=init, **how)
-    pointwise = conv(features, 1, bias=bias, init=init)
+    pointwise = conv(features, 1, bias=bias, init=init, precision=precision)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         y, state = call(depthwise, "depthwise", params, state, x, key=key, train=train)

@@ -162,6 +162,7 @@ def conv_lstm(
     w_x_init: Callable | None = None,
     w_h_init: Callable | None = None,
     b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
     """`lstm` with convolutions for products, as for video, [n, t, *space, c] -> [n, t, *space, features].
@@ -172,6 +173,7 @@ def conv_lstm(
     Args:
       window: steps of both convolutions, one number for all space axes or one for each.
       layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      precision: of the products, as in `ops.conv`.
 
     Params w_x [*window, c, 4 features], w_h [*window, features, 4 features], b [4 features]. Raises ValueError where x
     does not fit, TypeError for an x that is not floating.
@@ -181,7 +183,8 @@ def conv_lstm(
     (2, 5, 16, 16, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
-    cell = _Cell("conv_lstm", features, 4, bias, init, given, ops.conv_lstm, window=window)
+    op = partial(ops.conv_lstm, precision=precision)
+    cell = _Cell("conv_lstm", features, 4, bias, init, given, op, window=window)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 

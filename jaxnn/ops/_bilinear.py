@@ -1,7 +1,7 @@
 """The convolution underneath all others: `lax.conv_general_dilated`, with a form of its own on a CPU.
 
-`jaxnn_conv` is a primitive with the parameters and the rules of lax's own: type, derivatives, batching and precision are
-lax's, and on every platform but a CPU it is lowered to lax's operation. On a CPU it is rewritten when it is lowered:
+`jaxnn_conv` is a primitive with the parameters and the rules of lax's own: type, derivatives, batching and precision
+are lax's, and on every platform but a CPU it is lowered to lax's operation. On a CPU it is lowered to another form:
 
 - lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at
   the top level of a program but not inside a loop, where they run as naive loops, tens of times slower. Here every
@@ -20,7 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
+
+from jaxnn._platform import primitive_by_platform
 
 # Members of a vmap over both operands, and groups, that a CPU lays out one by one; more would compile too long.
 UNROLLED = 16
@@ -59,7 +62,7 @@ def bilinear_conv(
         dimension_numbers=numbers,
         feature_group_count=groups,
         batch_group_count=1,
-        precision=_fixed(precision, jax.config.jax_default_matmul_precision),
+        precision=_fixed(precision, getattr(jax.config, "jax_default_matmul_precision")),  # noqa: B009
         preferred_element_type=preferred_element_type,
         out_sharding=None,
         members=1,
@@ -133,7 +136,7 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
     """
     *window, i, features = w.shape
     o = features // how["feature_group_count"]
-    if prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
+    if any(map(is_symbolic_dim, x.shape[1:-1])) or prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
         return _by_member(x, w, **{**how, "members": 0})
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.repeat(x.astype(dtype), o, -1), jnp.swapaxes(w, -1, -2) if i > 1 else w
@@ -161,7 +164,7 @@ def _by_place(x: Array, w: Array, **how: Any) -> Array:
     """
     *space, _, features = w.shape
     places = _sizes(x.shape[1:-1], space, how)
-    if prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
+    if any(map(is_symbolic_dim, space)) or prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
         return _by_member(x, w, **{**how, "members": 0})
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.swapaxes(x, 0, -1).astype(dtype), jnp.moveaxis(w, -2, 0).astype(dtype)
@@ -201,9 +204,15 @@ def _canonical(
             window_strides, x.shape[1:], w.shape, window_strides, padding, lhs_dilation, rhs_dilation, strict=False
         )
     ]
-    padding = [(before, after + m) for (before, after), m in zip(padding, more, strict=True)]
-    y = lax.conv_general_dilated(
-        x, w, window_strides, padding, lhs_dilation, rhs_dilation, _names(len(more)), **how
+    y = lax.conv_general_dilated_p.bind(
+        x,
+        w,
+        window_strides=window_strides,
+        padding=tuple((before, after + m) for (before, after), m in zip(padding, more, strict=True)),
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=lax.conv_dimension_numbers(x.shape, w.shape, _names(len(more))),
+        **{"feature_group_count": 1, "batch_group_count": 1, "out_sharding": None, **how},
     )
     for axis, m in enumerate(more, start=1):
         y = lax.slice_in_dim(y, 0, -1, axis=axis) if m else y
@@ -232,12 +241,11 @@ def primitive() -> Any:
     """Made at the first convolution: the interpreters take longer to import than the rest of the library."""
     from jax.experimental import checkify
     from jax.experimental.jet import jet_rules
-    from jax.extend.core import Primitive, Var
-    from jax.interpreters import ad, batching, mlir, partial_eval, xla
+    from jax.extend.core import Var
+    from jax.interpreters import ad, batching, partial_eval
 
     native = lax.conv_general_dilated_p
-    p = Primitive("jaxnn_conv")
-    p.def_impl(partial(xla.apply_primitive, p))
+    p = primitive_by_platform("jaxnn_conv", cpu_conv, lambda x, w, **how: native.bind(x, w, **_laxs(how)))
     p.def_abstract_eval(lambda x, w, **how: native.abstract_eval(x, w, **_laxs(how))[0])
 
     transpose = ad.primitive_transposes[native]
@@ -268,7 +276,7 @@ def primitive() -> Any:
 
     batching.fancy_primitive_batchers[p] = batched
 
-    def remat(policy: Any, unknown: list[bool], instantiated: list[bool], eqn: Any) -> tuple:
+    def remat(policy: Any, unknown: Any, instantiated: Any, eqn: Any) -> Any:
         """A policy of `jax.checkpoint` is asked about lax's convolution. What it offloads is saved where it is."""
         needed = [v for v, there in zip(eqn.invars, instantiated, strict=True) if isinstance(v, Var) and not there]
         if any(unknown):
@@ -280,18 +288,8 @@ def primitive() -> Any:
 
     partial_eval.partial_eval_jaxpr_custom_rules[p] = remat
 
-    as_lax = mlir.lower_fun(lambda x, w, **how: native.bind(x, w, **_laxs(how)), False)
-    on_cpu = mlir.lower_fun(cpu_conv, False)
-
-    def cpu(ctx: Any, *operands: Any, **how: Any) -> Any:
-        """Where shards are part of the types (an Explicit mesh), lax's form, whose rules know them."""
-        explicit = any(jax.sharding.AxisType.Explicit in v.sharding.mesh.axis_types for v in ctx.avals_in)
-        return (as_lax if explicit else on_cpu)(ctx, *operands, **how)
-
-    mlir.register_lowering(p, as_lax)
-    mlir.register_lowering(p, cpu, platform="cpu")
-
-    jet_rules[p] = partial(jet_rules[native].func, p)
+    bilinear: Any = jet_rules[native]
+    jet_rules[p] = partial(bilinear.func, p)
     checks = inspect.unwrap(checkify.checkify).__globals__["error_checks"]
     checks[p] = partial(checks[native].func, p)
     return p

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 from jax import Array, lax
+from jax.core import max_dim
+from jax.export import is_symbolic_dim
 
 from jaxnn._errors import describe, invalid
 
@@ -28,12 +30,16 @@ def pads(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd step behind."""
+    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd step behind.
+
+    No steps stay none where the padding keeps the size. Sizes may be symbolic, as in `jax.export`: whether the window
+    fits in those is not checked, and a window that does not fit is not made.
+    """
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
     if padding == "valid":
         explicit = [(0, 0)] * len(size)
     elif padding == "same":
-        total = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, reach, strict=True)]
+        total = [max_dim((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, reach, strict=True)]
         explicit = [(p // 2, p - p // 2) for p in total]
     else:
         each = (padding,) * len(size) if _whole(padding, 0) else padding
@@ -42,24 +48,23 @@ def pads(
             expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
             raise invalid(where, expected, describe(padding))
     for n, k, (before, after) in zip(size, reach, explicit, strict=True):
-        if n + before + after < k:
+        if padding != "same" and not is_symbolic_dim(n) and n + before + after < (k if n else k - 1):
             raise invalid(
                 where,
                 f"a window that fits in x, {k} steps long",
                 f"{n + before + after} steps, padding included",
                 "Use padding='same', a smaller window or a smaller dilation.",
             )
-    return tuple((int(a), int(b)) for a, b in explicit)
+    return tuple(explicit)
 
 
 def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
     """The taps of all windows over a padded x in row-major order, each one strided slice, [n, *space', c]."""
-    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
-    size = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:-1], reach, stride, strict=True)]
+    starts = [n - (k - 1) * d for n, k, d in zip(x.shape[1:-1], window, dilation, strict=True)]  # of whole windows
 
     def at(tap: tuple[int, ...]) -> Array:
         start = [t * d for t, d in zip(tap, dilation, strict=True)]
-        stop = [t + (n - 1) * s + 1 for t, n, s in zip(start, size, stride, strict=True)]
+        stop = [t + n for t, n in zip(start, starts, strict=True)]
         return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
 
     return [at(tap) for tap in product(*map(range, window))]
@@ -68,7 +73,7 @@ def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Seque
 def _sides(p: Any) -> Any:
     pair = (p, p) if _whole(p, 0) else p
     fits = isinstance(pair, Sequence) and len(pair) == 2 and all(_whole(v, 0) for v in pair)
-    return tuple(pair) if fits else None
+    return tuple(map(int, pair)) if fits else None
 
 
 def _whole(v: Any, least: int) -> bool:

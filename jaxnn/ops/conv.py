@@ -37,8 +37,8 @@ def conv(
         a number or (before, after) for each axis.
       dilation: steps between the taps of a window.
       groups: channels and features are cut into that many groups which do not see each other.
-      precision: of the products, as in `lax.conv_general_dilated`; None is `jax.default_matmul_precision` where the call
-        is traced. Gradients have the same.
+      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is that of
+        `jax.default_matmul_precision` when the call is traced.
       preferred_element_type: dtype of the sums and of the result; None is x's.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
@@ -140,8 +140,8 @@ def conv_transpose(
         have made equal is meant. Not with "same", where nothing is open.
       dilation: steps between the taps of a window.
       groups: channels and features are cut into that many groups which do not see each other.
-      precision: of the products, as in `lax.conv_general_dilated`; None is `jax.default_matmul_precision` where the call
-        is traced. Gradients have the same.
+      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is that of
+        `jax.default_matmul_precision` when the call is traced.
       preferred_element_type: dtype of the sums and of the result; None is x's.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.

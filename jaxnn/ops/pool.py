@@ -5,16 +5,17 @@ from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import max_dim, min_dim
+from jax.export import is_symbolic_dim
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
+from jaxnn.ops._largest import largest, wins
 from jaxnn.ops._window import Padding, pads, per_axis, taps
-
-# A window of up to so many taps is a chain of strided slices: its gradient is much faster than select_and_scatter.
-SLICED_TAPS = 32
 
 
 def max_pool(
@@ -44,10 +45,7 @@ def max_pool(
     [3.0, 5.0]
     """
     x, how = _checked("max_pool", x, window, stride, padding, dilation, ceil_mode)
-    if prod(how.window) > SLICED_TAPS:
-        return _reduced(x, lax.max, -jnp.inf, how)
-    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
-    return reduce(_first_largest, taps(x, *how[:3]))
+    return largest(x, how.window, how.stride, how.dilation, how.sides)
 
 
 def max_pool_with_indices(
@@ -68,16 +66,17 @@ def max_pool_with_indices(
     [1, 3]
     """
     x, how = _checked("max_pool_with_indices", x, window, stride, padding, dilation, ceil_mode)
+    sides = ((0, 0), *how.sides, (0, 0))
     places = jnp.arange(prod(x.shape[1:-1]), dtype=jnp.int32).reshape(1, *x.shape[1:-1], 1)
-    places = jnp.pad(jnp.broadcast_to(places, x.shape), ((0, 0), *how.sides, (0, 0)))
-    x = jnp.pad(x, ((0, 0), *how.sides, (0, 0)), constant_values=-jnp.inf)
+    places = jnp.pad(places + jnp.zeros_like(x, jnp.int32), sides, constant_values=-1)
+    x = jnp.pad(x, sides, constant_values=-jnp.inf)
 
-    def first_largest(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    def later(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
         (va, ia), (vb, ib) = a, b
-        later = (vb > va) | ((vb != vb) & (va == va))
-        return jnp.where(later, vb, va), jnp.where(later, ib, ia)
+        take = wins(va, vb, ia >= 0, ib >= 0)
+        return jnp.where(take, vb, va), jnp.where(take, ib, ia)
 
-    return reduce(first_largest, zip(taps(x, *how[:3]), taps(places, *how[:3]), strict=True))
+    return reduce(later, zip(taps(x, *how[:3]), taps(places, *how[:3]), strict=True))
 
 
 def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
@@ -100,13 +99,16 @@ def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
         raise wrong_type("max_unpool", "indices of an integer dtype", indices)
     if indices.shape != y.shape:
         raise invalid("max_unpool", f"indices of y's shape {list(y.shape)}", indices)
-    size = per_axis("max_unpool", "size", size, y.ndim - 2)
+    if not (isinstance(size, Sequence) and len(size) == y.ndim - 2 and any(map(is_symbolic_dim, size))):
+        size = per_axis("max_unpool", "size", size, y.ndim - 2)
     n, c, places = y.shape[0], y.shape[-1], prod(size)
     at = jnp.asarray(indices, jnp.int32).reshape(n, -1, c)
     at = jnp.where((at >= 0) & (at < places), at, places)
-    rows, columns = jnp.arange(n)[:, None, None], jnp.arange(c)[None, None, :]
-    flat = jnp.zeros((n, places, c), y.dtype).at[rows, at, columns].set(y.reshape(n, -1, c), mode="drop")
-    return flat.reshape(n, *size, c)
+
+    def one(at: Array, y: Array) -> Array:
+        return jnp.zeros((places, c), y.dtype).at[at, jnp.arange(c)[None, :]].set(y, mode="drop")
+
+    return jax.vmap(one)(at, y.reshape(n, -1, c)).reshape(n, *size, c)
 
 
 def avg_pool(
@@ -138,8 +140,8 @@ def avg_pool(
     """
     x, how = _checked("avg_pool", x, window, stride, padding, dilation, ceil_mode)
     total = _reduced(x.astype(param_dtype(x)), lax.add, 0.0, how)
-    counts = _counts(x.shape[1:-1], how, count_include_pad)
-    if (counts == prod(how.window)).all():
+    counts = reduce(_outer, _counts(x.shape[1:-1], how, count_include_pad))
+    if isinstance(counts, np.ndarray) and (counts == prod(how.window)).all():
         return (total / prod(how.window)).astype(x.dtype)
     return (total / jnp.asarray(counts, total.dtype)[None, ..., None]).astype(x.dtype)
 
@@ -169,10 +171,22 @@ def lp_pool(
     x, how = _checked("lp_pool", x, window, stride, padding, dilation, ceil_mode)
     if not isinstance(p, int | float | np.number) or not 1 <= p < np.inf:
         raise invalid("lp_pool", "a finite p >= 1", describe(p))
-    wide = x.astype(param_dtype(x))
-    total = _reduced(jnp.square(wide) if p == 2 else jnp.abs(wide) ** p, lax.add, 0.0, how)
+    y = jnp.abs(x.astype(param_dtype(x)))
+    for axis, (k, s, d, _, sides) in enumerate(zip(*how, strict=True)):  # a norm of norms along each axis of space
+        only = [(1,) * axis + (v,) + (1,) * (len(how.window) - axis - 1) for v in (k, s, d)]
+        padded = jnp.pad(y, [sides if i == axis + 1 else (0, 0) for i in range(y.ndim)])
+        y = _norm(taps(padded, *only), p)
+    return y.astype(x.dtype)
+
+
+def _norm(parts: list[Array], p: float) -> Array:
+    """(Σ a^p)^(1/p) over non-negative parts, in units of the largest, whose powers neither overflow nor vanish."""
+    most = lax.stop_gradient(reduce(jnp.maximum, parts))
+    unit = jnp.where((most > 0) & (most < jnp.inf), most, 1)
+    ratios = [a / unit for a in parts]
+    total = reduce(jnp.add, [jnp.square(r) if p == 2 else r if p == 1 else r**p for r in ratios])
     some = total > 0
-    return jnp.where(some, jnp.where(some, total, 1) ** (1 / p), total).astype(x.dtype)
+    return unit * jnp.where(some, jnp.where(some, total, 1) ** (1 / p), total)
 
 
 def global_max_pool(x: Array, *, where: Array | None = None) -> Array:
@@ -278,7 +292,7 @@ def _images(where: str, x: Array) -> Array:
 
 def _filled(where: str, x: Array) -> Array:
     x = _images(where, x)
-    if not prod(x.shape[1:-1]):
+    if any(not is_symbolic_dim(n) and n == 0 for n in x.shape[1:-1]):
         raise invalid(where, "x with at least one step on each space axis", x)
     return x
 
@@ -291,7 +305,7 @@ def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilat
     dilation = per_axis(where, "dilation", dilation, rank)
     asked = pads(where, padding, x.shape[1:-1], window, stride, dilation)
     reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
-    if any(max(p) >= k for p, k in zip(asked, reach, strict=True)):
+    if any(max(p) >= k for p, k in zip(asked, reach, strict=True) if padding != "same"):
         fix = "A window of padding alone has no value."
         raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
     if not isinstance(ceil_mode, bool):
@@ -300,18 +314,16 @@ def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilat
     if ceil_mode:
         sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))
     how = _How(window, stride, dilation, asked, sides)
-    if not _counts(x.shape[1:-1], how, with_padding=False).all():
+    if not all(count.all() for count in _counts(x.shape[1:-1], how) if isinstance(count, np.ndarray)):
         raise invalid(where, "padding and dilation that leave each window a value of x", (x, asked))
     return x, how
 
 
-def _ceiled(n: int, reach: int, stride: int, sides: tuple[int, int]) -> tuple[int, int]:
+def _ceiled(n: Any, reach: int, stride: int, sides: tuple[Any, Any]) -> tuple[Any, Any]:
     """Padding with which the last window that begins within x or before it is whole."""
     before, after = sides
-    last = -(-(n + before + after - reach) // stride)
-    if last * stride >= n + before:
-        last -= 1
-    return before, max(after, last * stride + reach - n - before)
+    last = min_dim(-(-(n + before + after - reach) // stride), (n + before - 1) // stride)
+    return before, max_dim(after, last * stride + reach - n - before)
 
 
 def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
@@ -320,17 +332,24 @@ def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
     return lax.reduce_window(x, start, op, window, stride, sides, window_dilation=dilation)
 
 
-def _counts(size: Sequence[int], how: _How, with_padding: bool) -> np.ndarray:
-    """How many taps of each window count, [*space']: a product over the axes, all known while tracing."""
-    axes = []
-    for n, k, s, d, asked, sides in zip(size, *how, strict=True):
-        reach = (k - 1) * d + 1
-        first = np.arange((n + sum(sides) - reach) // s + 1) * s - sides[0]
-        taps = first[:, None] + np.arange(k)[None, :] * d
-        lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
-        axes.append(((taps >= lowest) & (taps < end)).sum(1))
-    return reduce(np.multiply.outer, axes)
+def _counts(size: Sequence, how: _How, with_padding: bool = False) -> list[np.ndarray | Array]:
+    """How many taps of each window count, for each axis: known while tracing but for an axis of symbolic size."""
+    return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]  # type: ignore[call-arg]
 
 
-def _first_largest(a: Array, b: Array) -> Array:
-    return jnp.where((b > a) | (b != b), b, a)
+def _count(n: Any, k: int, s: int, d: int, asked: Any, sides: Any, with_padding: bool) -> np.ndarray | Array:
+    lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
+    if is_symbolic_dim(n):
+        if sides == (0, 0):
+            return np.full(1, k)
+        more = sides[0] + lowest, n + sides[1] - end
+        return lax.reduce_window(jnp.ones(end - lowest), 0.0, lax.add, (k,), (s,), (more,), window_dilation=(d,))
+    first = np.arange((n + sum(sides) - (k - 1) * d - 1) // s + 1) * s - sides[0]
+    taps = first[:, None] + np.arange(k)[None, :] * d
+    return ((taps >= lowest) & (taps < end)).sum(1)
+
+
+def _outer(a: np.ndarray | Array, b: np.ndarray | Array) -> np.ndarray | Array:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.multiply.outer(a, b)
+    return jnp.asarray(a, jnp.float32)[..., None] * jnp.expand_dims(jnp.asarray(b, jnp.float32), range(np.ndim(a)))

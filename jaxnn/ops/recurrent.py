@@ -195,6 +195,7 @@ def conv_lstm(
     *,
     lengths: Array | None = None,
     reverse: bool = False,
+    precision: lax.PrecisionLike = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """`lstm` with convolutions for products, as for video: [n, t, *space, c] -> ([n, t, *space, f], carry (h, c)).
 
@@ -203,6 +204,7 @@ def conv_lstm(
       w_x, w_h, b: [*window, c, 4 f], [*window, f, 4 f], [4 f], the gates in the order input, forget, cell, output.
       lengths: [n] whole numbers: the steps of each sequence that count, as in `lstm`.
       reverse: from the last step (of `lengths`) to the first.
+      precision: of the products, as in `conv`.
 
     Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
 
@@ -226,14 +228,15 @@ def conv_lstm(
     h, c = _pair("conv_lstm", carry)
     shape = (n, *space, features)
     start = _start("conv_lstm", h, shape, x), _start("conv_lstm", c, shape, x)
-    a = conv(without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype))
+    a = conv(without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype), precision=precision)
     a = a.astype(param_dtype(x)).reshape(n, t, *a.shape[1:])
     if b is not None:
         a = a + jnp.asarray(b).astype(a.dtype).reshape(*(1,) * (a.ndim - 1), -1)
 
     def step(carry: Any, a: Array) -> tuple[Any, Array]:
         h, c = carry
-        h, c = _lstm_cell(a + conv(h.astype(x.dtype), w_h.astype(x.dtype)).astype(a.dtype), c, None)
+        from_h = conv(h.astype(x.dtype), w_h.astype(x.dtype), precision=precision)
+        h, c = _lstm_cell(a + from_h.astype(a.dtype), c, None)
         return (h, c), h
 
     return _scanned(step, start, a, x, lengths, reverse)

@@ -11,7 +11,7 @@ from _close import assert_close
 from jax.test_util import check_grads
 
 from jaxnn import ops
-from jaxnn.ops import pool
+from jaxnn.ops import _largest as pool
 
 # x, window and how
 CASES = {
