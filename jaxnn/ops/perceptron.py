@@ -1,6 +1,5 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
