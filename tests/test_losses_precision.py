@@ -469,6 +469,9 @@ def given(name, kind):
     return row, labels if name == "binary_cross_entropy_on_probabilities" else row
 
 
+LARGEST = {"cross_entropy_on_probabilities": 1.01e7}  # a label of probability 0 points back with 1 / eps, as documented
+
+
 @pytest.mark.parametrize("name", losses.__all__)
 def test_gradients_are_finite_and_of_sane_size(name):
     f = getattr(losses, name)
@@ -480,4 +483,4 @@ def test_gradients_are_finite_and_of_sane_size(name):
             value, slopes = jax.value_and_grad(lambda *a, o=options: f(*a, **o).sum(), floats)(*args)
             size = max(float(jnp.abs(slope).max(initial=0)) for slope in slopes)
             assert np.isfinite(float(value)), (kind, options)
-            assert size <= (0 if options else 100), (kind, options, size)
+            assert size <= (0 if options else LARGEST.get(name, 100)), (kind, options, size)

@@ -8,15 +8,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.lax import PrecisionLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
+from jaxnn._inputs import floating, param_dtype, scan
 from jaxnn._platform import local_cpu
-from jaxnn.ops._bilinear import equally_varying
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
-from jaxnn.ops._sharded import explicit_mesh, fitting, gathered, placed_as
+from jaxnn.ops._sharded import fitting, gathered
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.ops.conv import conv
 
@@ -195,7 +194,7 @@ def conv_lstm(
     *,
     lengths: Array | None = None,
     reverse: bool = False,
-    precision: lax.PrecisionLike = None,
+    precision: PrecisionLike = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """`lstm` with convolutions for products, as for video: [n, t, *space, c] -> ([n, t, *space, f], carry (h, c)).
 
@@ -270,7 +269,7 @@ def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precis
 def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
     """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0.
 
-    On a mesh the carry lies as what a step makes of it; the steps of a sequence, taken in turn, are gathered.
+    On an Explicit mesh the steps of a sequence, taken in turn, are gathered.
     """
     a = gathered(a, axis=1)
     counts = None if lengths is None else jnp.moveaxis(before_end(lengths, a), 1, 0)
@@ -281,14 +280,9 @@ def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | No
         if counts is not None:
             new = jax.tree.map(lambda new, old: jnp.where(counts, new, old), new, carry)
             y = jnp.where(counts, y, jnp.zeros((), y.dtype))
-        return jax.tree.map(placed_as, new, carry), y.astype(x.dtype)
+        return new, y.astype(x.dtype)
 
-    carry = jax.tree.map(lambda c: equally_varying(a, c)[1], carry)
-    a = jnp.moveaxis(a, 1, 0)
-    if explicit_mesh(a) is not None and len(a):
-        made = jax.eval_shape(lambda carry, a: step(carry, a[0])[0], carry, a)
-        carry = jax.tree.map(placed_as, carry, made)
-    carry, y = lax.scan(one, carry, (a, counts), reverse=reverse)
+    carry, y = scan(one, carry, (jnp.moveaxis(a, 1, 0), counts), reverse=reverse)
     return jnp.moveaxis(y, 0, 1), carry
 
 

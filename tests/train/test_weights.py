@@ -274,7 +274,7 @@ def test_steps_after_the_end_of_a_sequence_do_not_count():
         y, state = nn.call(nn.dense(2), "dense", params, state, x.zeroed, key=key, train=train)
         return nn.Padded(jnp.where(x.mask[..., None], y, jnp.nan), x.lengths), state
 
-    model = nn.layer(None, apply, "padded")
+    model = nn.layer(None, apply, "padded", padded="seen")
     t = nn.trainer(model, nn.losses.squared_error, nn.sgd(0.1), metrics={"error": nn.losses.absolute_error})
     batch = nn.Padded(jnp.asarray(spoiled[0]), jnp.asarray(lengths)), spoiled[1]
     ts = t.init(KEY, batch)
