@@ -65,6 +65,7 @@ def test_ignored_labels_in_the_mean_are_pytorchs():
         np.testing.assert_allclose(f().sum() / noted(f).sum(), total / count, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_other_losses_note_masks_and_weights():
     a, b = X[:, 0], X[:, 1]
     for f in (

@@ -15,7 +15,7 @@ import jaxnn as nn
 from jaxnn._errors import InvalidValue
 
 # The fast tier takes these, for a layer of each family; the others are slow.
-FAST = ("dense", "conv", "attention", "lstm", "batch_norm", "max_pool", "embed")
+FAST = ("dense", "conv", "attention")
 DIFFERS = (*NOISES, "batch_norm", "serial", "spectral_norm")  # where train=False is another function
 
 

@@ -27,6 +27,7 @@ def found():
 
 
 @pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.slow
 def test_a_few_are_equal_to_the_same_without_a_mesh(column):
     assert run(column, FAST) == dict.fromkeys(FAST, "")
 

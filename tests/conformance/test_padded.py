@@ -119,7 +119,7 @@ ROWS = {
         "pooled",
     ),
 }  # fmt: skip
-CHEAP = {"dense", "batch_norm", "attention", "conv", "global_avg_pool", "dropout", "stack of recurrent layers"}
+CHEAP = {"dense", "batch_norm", "conv", "global_avg_pool"}
 TAKEN = [name for name, (*_, does) in ROWS.items() if does != "refused"]
 FEW = [name if name in CHEAP else pytest.param(name, marks=pytest.mark.slow) for name in TAKEN]
 KEY = jax.random.key(1)
@@ -231,6 +231,7 @@ def test_lengths_come_out_as_they_went_in():
     assert not np.asarray(y.x)[~np.asarray(y.mask)].any()
 
 
+@pytest.mark.slow
 def test_a_plain_pair_is_a_padded_for_the_layers_of_the_library():
     s = padded(SERIES, 5, 0.0)
     model = nn.serial(nn.dense(4), nn.lstm(3), nn.lstm(3, last=True))

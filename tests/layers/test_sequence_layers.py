@@ -186,6 +186,7 @@ def test_a_small_transformer_learns_to_reverse():
 
 
 @pytest.mark.parametrize("pieces", [[3, 3], [4, 1, 1], [1, 4, 1]], ids=str)
+@pytest.mark.slow
 @pytest.mark.parametrize("x64", [False, True])
 def test_of_a_piece_that_crosses_the_end_of_a_cache_only_the_steps_beyond_are_nan(pieces, x64):
     """The cache holds 4 of 6 steps."""
@@ -215,6 +216,7 @@ def test_of_a_piece_that_crosses_the_last_position_only_the_steps_beyond_are_nan
     assert np.isnan(y[:, 4:]).all()
 
 
+@pytest.mark.slow
 def test_attention_drops_its_weights_in_training_alone():
     model = nn.attention(2, dropout=0.5)
     params, state = model.init(KEY(), X)
@@ -228,6 +230,7 @@ def test_attention_drops_its_weights_in_training_alone():
     np.testing.assert_array_equal(nn.attention(2, dropout=0.0).apply(params, state, X, train=True)[0], plain)
 
 
+@pytest.mark.slow
 def test_blocks_hand_dropout_precision_and_implementation_on():
     given = {"x": X, "context": X}
     for model, x in ((nn.encoder_block(2, dropout=0.5), X), (nn.decoder_block(2, dropout=0.5), given)):

@@ -109,6 +109,7 @@ def ran(program):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_collectives_and_flops_are_those_of_plain_einsums():
     ran(AUTO)
 

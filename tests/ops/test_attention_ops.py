@@ -339,6 +339,7 @@ def test_cudnn_takes_half_precision_alone():
     )
 
 
+@pytest.mark.slow
 def test_dropout_of_weights_drops_each_at_its_rate_and_keeps_the_mean():
     """With values of one key each the output is the weights themselves: 1 / s kept as 1 / (s (1 - rate)), or 0."""
     q, v = jnp.zeros((8, 50, 2, 4)), jnp.broadcast_to(jnp.eye(50).reshape(1, 50, 1, 50), (8, 50, 2, 50))

@@ -155,6 +155,7 @@ def test_errors(call, text):
     assert str(caught.value) == text
 
 
+@pytest.mark.slow
 def test_lp_normalize_divides_by_the_norm_of_numpy_and_leaves_zeros():
     x = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
     for p in (1, 1.5, 2.0, 3, np.inf):
@@ -174,6 +175,7 @@ def test_lp_normalize_divides_by_the_norm_of_numpy_and_leaves_zeros():
 
 @pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gradients_of_lp_normalize_are_differences(p):
     check_grads(lambda x: ops.lp_normalize(x, p), (jnp.asarray([[0.3, -1.0, 2.0]]),), order=2, atol=1e-6, rtol=1e-6)
 

@@ -45,6 +45,7 @@ def test_padding_never_wins_against_an_infinity_of_x_as_in_pytorch():
         ([INF, INF, -INF], [2, 1, 1]),
     ],
 )
+@pytest.mark.slow
 def test_the_gradient_goes_to_the_first_of_equal_values_on_each_platform(monkeypatch, row, gradient):
     x = jnp.array(row).reshape(1, 3, 1)
     f = lambda: jax.grad(lambda x: ops.max_pool(x, 2, stride=1, padding=1).sum())(x)  # noqa: E731
@@ -92,6 +93,7 @@ def test_a_dilated_window_of_many_taps_has_a_gradient():
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 50.0, 1000.0])
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+@pytest.mark.slow
 def test_lp_pool_of_any_exponent_and_magnitude(p, size):
     """In float64, of units of the largest: the p-norm scales with x."""
     x = np.random.default_rng(0).standard_normal((2, 6, 4, 3)).astype(np.float32)
@@ -128,6 +130,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.slow
 def test_export_with_symbolic_batch_and_space(pool):
     f = POOLS[pool]
     b, h, w = export.symbolic_shape("b, h, w", constraints=["h>=2", "w>=2"])
@@ -141,6 +144,7 @@ def test_export_with_symbolic_batch_and_space(pool):
 @pytest.mark.parametrize(
     "x", [jnp.zeros((1, 4, 4, 1)), jnp.ones((1, 4, 4, 1)), jnp.zeros((1, 3, 3, 1)), -jnp.ones((2, 5, 4, 1))]
 )
+@pytest.mark.slow
 def test_gradients_of_constant_inputs_are_finite_and_small(pool, x):
     out = POOLS[pool]
     loss = lambda x: (out(x)[0] if pool == "max_pool_with_indices" else out(x)).sum()  # noqa: E731

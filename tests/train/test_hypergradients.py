@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _tiers import only
 
 import jaxnn as nn
 
@@ -43,7 +42,8 @@ def difference(f, x, direction, h=1e-5):
     return (f(x + h * direction) - f(x - h * direction)) / (2 * h)
 
 
-@pytest.mark.parametrize("name", only(["adam"], OPTIMIZERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_has_the_gradients_of_its_finite_differences(x64, name):
     f = partial(outcome, OPTIMIZERS[name])
     rate, x, w = jnp.asarray(0.05), jnp.asarray(X), jnp.asarray(W)

@@ -87,8 +87,9 @@ def test_the_mean_of_a_step_divides_by_what_counts(case):
         assert_close((ts.params[name] - new.params[name]) / 0.1, g, scale=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BATCHES)
-@pytest.mark.parametrize("parts", only(["uneven"], PARTS))
+@pytest.mark.parametrize("parts", PARTS)
 def test_totals_and_counts_of_any_partition_are_those_of_the_set(case, parts):
     data, loss, weights = BATCHES[case]
     t = trainer(loss, regularizer=lambda p: 0.1 * jnp.sum(p["w"] ** 2), metrics={"error": loss})
@@ -109,6 +110,7 @@ def test_totals_and_counts_of_any_partition_are_those_of_the_set(case, parts):
 @pytest.mark.parametrize(
     "how", [{}, {"average": 0.9}, {"flat": True, "average": 0.9}], ids=["plain", "average", "flat"]
 )
+@pytest.mark.slow
 def test_a_batch_in_which_nothing_counts_changes_nothing(case, how):
     data, loss, _ = BATCHES[case]
     model = nn.serial(nn.batch_norm(), nn.dense(2))
@@ -158,6 +160,7 @@ def test_accumulation_over_uneven_parts_is_the_one_big_batch(case, parts, kind):
         np.testing.assert_allclose(small.params[name], big.params[name], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_equal_parts_have_the_bits_of_multisteps_itself():
     multi = optax.MultiSteps(nn.adam(0.05), 3)
     t = trainer(nn.losses.squared_error, multi)
@@ -175,6 +178,7 @@ def test_equal_parts_have_the_bits_of_multisteps_itself():
         assert jax.tree.all(jax.tree.map(np.array_equal, ts.params, params))
 
 
+@pytest.mark.slow
 def test_a_cycle_in_which_nothing_counts_moves_nothing():
     data = BATCHES["weights of examples"][0]
     t = trainer(nn.losses.squared_error, optax.MultiSteps(nn.adamw(0.05), 2), average=0.5)
@@ -190,6 +194,7 @@ def test_a_cycle_in_which_nothing_counts_moves_nothing():
     assert jax.tree.all(same((new.params, new.average, new.opt_state), (ts.params, ts.average, ts.opt_state)))
 
 
+@pytest.mark.slow
 def test_parts_rejected_by_multisteps_do_not_count():
     """A step that is not finite is skipped, and the others are the one big batch."""
     multi = optax.MultiSteps(nn.sgd(0.1), 2, should_skip_update_fn=optax.skip_not_finite)
@@ -229,6 +234,7 @@ def of_tokens(ts, tokens, labels):
     return -np.take_along_axis(log_p, np.maximum(labels, 0)[..., None], -1)[..., 0][labels >= 0].mean()
 
 
+@pytest.mark.slow
 def test_the_run_and_a_feed_measure_the_whole_set():
     data = TOKENS, LABELS
     ts = LANGUAGE.init(KEY, data)
@@ -306,6 +312,7 @@ def first_output(p, y, weights=1.0):
     return nn.Mean(jnp.sum(w * p[:, 0]), jnp.sum(w))
 
 
+@pytest.mark.slow
 def test_metrics_go_by_the_weights():
     metrics = {
         "each": lambda p, y: jnp.abs(p - y),
@@ -328,6 +335,7 @@ def test_metrics_go_by_the_weights():
         assert_close(whole.value, got[name])
 
 
+@pytest.mark.slow
 def test_weights_of_examples_reach_a_metric_of_residuals():
     y = jnp.asarray(TOKENS[:3])
     t = nn.trainer(
@@ -357,6 +365,7 @@ def doubled(f):
 
 
 @pytest.mark.parametrize("loss", [jax.jit(masked_error), partial(jax.jit(masked_error), where=None)])
+@pytest.mark.slow
 def test_a_jitted_loss_says_what_counts_each_time(loss):
     expected = told(masked_error, (X, HOLES))["loss"]
     for _ in range(2):
