@@ -372,6 +372,7 @@ def sensitivity(row, args):
 
 
 CASES = [(name, i) for name, rows in TABLE.items() for i in range(len(rows))]
+FEW = [case if case[0] in FAST else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
 
 
 @pytest.mark.parametrize(
