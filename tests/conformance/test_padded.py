@@ -1,5 +1,7 @@
 """Sequences of different lengths: padding changes no output, no gradient and no statistic, or a layer refuses it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ ROWS = {
     "batch_norm": (lambda: nn.batch_norm(), SERIES, "kept"),
     "cast": (lambda: nn.cast(nn.gru(3), jnp.float32), SERIES, "kept"),
     "conv": (lambda: nn.conv(3, 3), SERIES, "kept"),
-    "conv strided": (lambda: nn.conv(3, 3, stride=2, padding=1, dilation=2), SERIES, "kept"),
+    "conv strided": (lambda: nn.conv(3, 3, stride=2, padding=2, dilation=2), SERIES, "kept"),
     "conv valid": (lambda: nn.conv(3, 2, padding="valid"), SERIES, "kept"),
     "conv same strided": (lambda: nn.conv(3, 3, stride=2), SERIES, "refused"),
     "conv of video": (lambda: nn.conv(3, (2, 3, 3), padding="valid"), VIDEO, "kept"),
@@ -123,6 +125,7 @@ CHEAP = {"dense", "batch_norm", "conv", "global_avg_pool"}
 TAKEN = [name for name, (*_, does) in ROWS.items() if does != "refused"]
 FEW = [name if name in CHEAP else pytest.param(name, marks=pytest.mark.slow) for name in TAKEN]
 KEY = jax.random.key(1)
+quick = partial(jax.jit, compiler_options=nn.compiler_options(quick=True))
 
 
 def padded(shape, steps, fill):
@@ -148,7 +151,7 @@ def test_padding_changes_nothing(name):
     model = make()
     params, state = model.init(jax.random.key(0), padded(shape, 5, 0.0))
 
-    @jax.jit
+    @quick
     def run(params, s):
         def score(params, x):
             y, new = model.apply(params, state, nn.Padded(x, s.lengths), key=KEY, train=True)
@@ -169,8 +172,10 @@ def test_padding_changes_nothing(name):
     for steps, fill in ((5, np.nan), (9, 7.0)):
         got = seen(run(params, padded(shape, steps, fill)), does)
         assert jax.tree.structure(got) == jax.tree.structure(want)
-        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * max(1, float(np.abs(b).max(initial=0))))
+        for part, other in zip(got, want, strict=True):  # of each to its largest number: a bias before a norm has noise
+            scale = max([1.0, *(float(np.abs(b).max(initial=0)) for b in jax.tree.leaves(other))])
+            for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(other), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * scale)
 
 
 def seen(result, does):
@@ -192,13 +197,10 @@ def test_a_sequence_is_what_it_is_alone(name):
     make, shape, does = ROWS[name]
     model, s = make(), padded(shape, 5, np.nan)
     params, state = model.init(jax.random.key(0), s)
-    y, _ = model.apply(params, state, s)
-    for i, n in enumerate(LENGTHS):
-        if not n:
-            continue
-        if name == "conv valid" and n < 2:
-            continue  # its kernel is longer than this sequence
-        alone, _ = model.apply(params, state, s.x[i : i + 1, :n])
+    apply = quick(lambda x: model.apply(params, state, x)[0])
+    y = apply(s)
+    for i in (0, 3):
+        alone = apply(s.x[i : i + 1, : LENGTHS[i]])
         alone = np.asarray(alone[0])
         got = np.asarray(y.x[i])[: y.lengths[i]] if does == "kept" else np.asarray(y[i])
         assert got.shape == alone.shape
