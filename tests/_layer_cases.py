@@ -168,7 +168,8 @@ def free_sizes(case):
     usual = {2: "n, _", 3: "n, t, _", 4: "n, h, w, _"}.get(len(shape), "n, ...")
     sizes = FREE.get(case, usual)
     names = [size for size in ("t", "d", "h", "w") if size in sizes]
-    return sizes, (*(f"{name} >= 4" for name in names if name != "t"), *BOUNDS.get(case, ()))
+    least = 2 if "*" in sizes or "d" in names else 4  # x itself has to fit
+    return sizes, (*(f"{name} >= {least}" for name in names if name != "t"), *BOUNDS.get(case, ()))
 
 
 def sequential(case):
