@@ -186,7 +186,7 @@ def test_no_steps(case):
 # ---- the checkers of jax
 
 
-@pytest.mark.parametrize("case", [row(case) for case in ALL if " " not in case])  # operation by operation it is slow
+@every
 def test_no_key_is_used_twice(case):
     model, x = taken(case)
     with jax.debug_key_reuse(True):
@@ -195,7 +195,8 @@ def test_no_key_is_used_twice(case):
         apply(params, state, x, key=jax.random.key(4))
 
 
-@pytest.mark.parametrize("case", only(("dense", "conv"), ALL))
+# Operation by operation is slow: one case of each layer.
+@pytest.mark.parametrize("case", only(("dense", "conv"), [case for case in ALL if " " not in case]))
 def test_without_jit(case):
     model, x, params, state = made(case)
     want, steep = applied(model, trainable(case))(params, state, x), slopes(case)
