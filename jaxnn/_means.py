@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -71,11 +70,3 @@ def counted(result: Array, weights: Any) -> Array:
     if active is not None:
         active.found.append((result, weights))
     return result
-
-
-def mean_of(values: Array, weights: Array | None = None) -> Mean:
-    """The `Mean` of values that are weighted already, [...] -> [], whose weights are [...]; None counts each 1."""
-    total = jnp.sum(values)
-    if weights is None:
-        return Mean(total, jnp.full((), values.size, jax.dtypes.canonicalize_dtype(total.dtype)))
-    return Mean(total, jnp.sum(weights.astype(total.dtype)))

@@ -88,9 +88,14 @@ def padded_pair(x: Any) -> Any:
     return Given(values, lengths) if fits else x
 
 
+def values_of(x: Any) -> Any:
+    """The array of a `Padded`; anything else as it is."""
+    return x.x if isinstance(x, Padded) else x
+
+
 def on_values(f: Callable[..., Any], *xs: Any) -> Any:
     """`f` of arrays, or of the arrays of several `Padded` of the same lengths, which the result keeps."""
     padded = [x for x in xs if isinstance(x, Padded)]
     if not padded:
         return f(*xs)
-    return Padded(f(*(x.x if isinstance(x, Padded) else x for x in xs)), padded[0].lengths)
+    return Padded(f(*map(values_of, xs)), padded[0].lengths)

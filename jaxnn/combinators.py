@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, scan
-from jaxnn._padded import Given, Padded, on_values
+from jaxnn._padded import Given, Padded, on_values, values_of
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
 
@@ -88,7 +88,7 @@ def parallel(
             ys.append(y)
         if callable(join):
             return join(*ys), state
-        whole, ys = ys, [y.x if isinstance(y, Padded) else y for y in ys]
+        whole, ys = ys, [values_of(y) for y in ys]
         if any(isinstance(y, Padded) != isinstance(whole[0], Padded) for y in whole):
             fix = "Pool over time in all branches or in none, or join them with a function: join=lambda *ys: ..."
             raise wrong_type(where, "a Padded from all branches or from none", tuple(whole), fix)
@@ -151,7 +151,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
             raise wrong_type(
                 "residual", "block(x) and the skip connection to be both Padded or both not", (out, around), fix
             )
-        y, around = (v.x if isinstance(v, Padded) else v for v in (out, around))
+        y, around = map(values_of, (out, around))
         if not (hasattr(y, "dtype") and hasattr(around, "dtype") and y.dtype == around.dtype):
             fix = "Wrap what changes it in cast, which returns x's dtype."
             raise wrong_type("residual", "block(x) and the way around it to be arrays of one dtype", (y, around), fix)
@@ -244,7 +244,7 @@ def time_distributed(child: Layer | Callable) -> Layer:
     child = as_layer(child, "time_distributed")
 
     def check(x: Any) -> None:
-        values = x.x if isinstance(x, Padded) else x
+        values = values_of(x)
         if not hasattr(values, "shape"):
             raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", describe(x))
         if len(values.shape) < 2:

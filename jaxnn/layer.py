@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
-from jaxnn._padded import Given, Padded, on_values, padded_pair
+from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 
 PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # how a layer takes a `Padded`, see `layer`
 TAP = "@tap"  # keys in a state that no layer can have for a name
@@ -407,7 +407,7 @@ def _note(path: tuple[str, ...]) -> str:
 
 def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
     if tap.add is not None:
-        values = y.x if isinstance(y, Padded) else y
+        values = values_of(y)
         if not hasattr(values, "shape") or jnp.shape(tap.add) != values.shape:
             raise invalid(name, f"Tap(add=) of the output's shape {describe(values)}", tap.add)
         y = on_values(lambda y: y + jnp.asarray(tap.add).astype(y.dtype), y)

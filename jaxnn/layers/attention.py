@@ -12,7 +12,7 @@ from jax.lax import PrecisionLike
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn._padded import Padded, padded_pair
+from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number, check_preset, drawn_by
 from jaxnn.layers.linear import affine
@@ -187,7 +187,7 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
     lengths = {name: part.lengths for name, part in parts.items() if isinstance(part, Padded)}
     for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e] (context)")):
         if (part := parts[name]) is not None:
-            array = floating(where, part.x if isinstance(part, Padded) else part, rank=3, shape=shape)
+            array = floating(where, values_of(part), rank=3, shape=shape)
             if name in lengths and not isinstance(array, jax.ShapeDtypeStruct):
                 check_lengths(where, lengths[name], array.shape[0])
                 array = without_padding(array, lengths[name])

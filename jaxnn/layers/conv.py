@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn._padded import Padded, padded_pair
+from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import Padding, pads, per_axis
@@ -254,8 +254,7 @@ def _convolution(
     where = name or kind
 
     def check(x: Any) -> Any:
-        x = x.x if isinstance(x, Padded) else x
-        x = floating(where, x, least=3, shape="[n, *space, c]")
+        x = floating(where, values_of(x), least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
         return x

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn._padded import Padded, on_values, padded_pair
+from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layer import Layer, PaddedRule, layer, of_function
 from jaxnn.layers._checks import check_number
 
@@ -61,7 +61,7 @@ def batch_norm(
         raise wrong_type(where, "axis_name to be a name, several or None", describe(axis_name))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = _values(x)
+        x = values_of(x)
         floating(where, x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
         params = {"scale": jnp.ones(c, dtype), "bias": jnp.zeros(c, dtype)}
@@ -69,7 +69,7 @@ def batch_norm(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         given, c = x, params["scale"].shape[0]
-        x = floating(where, _values(given), least=2, shape=f"[n, ..., {c}]")
+        x = floating(where, values_of(given), least=2, shape=f"[n, ..., {c}]")
         if x.shape[-1] != c:
             raise invalid(where, f"x of shape [n, ..., {c}]", x)
         counts = None
@@ -89,10 +89,6 @@ def batch_norm(
         return on_values(lambda _: y, given), state
 
     return layer(init, apply, "batch_norm", name=name, padded="seen")
-
-
-def _values(x: Any) -> Any:
-    return x.x if isinstance(x, Padded) else x
 
 
 def _examples(x: jax.Array, counts: jax.Array | None) -> int | jax.Array:
@@ -277,7 +273,7 @@ def _by_example(
     rule: PaddedRule = "lengths" if over_space else -axis if isinstance(axis, int) and axis < 0 else "examples"
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = floating(where, _values(padded_pair(x)), least=least, shape=shape)
+        x = floating(where, values_of(padded_pair(x)), least=least, shape=shape)
         rank = len(x.shape)
         if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
             raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
@@ -288,7 +284,7 @@ def _by_example(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         scale, given = params["scale"], padded_pair(x)
-        x = floating(where, _values(given), least=least, shape=shape)
+        x = floating(where, values_of(given), least=least, shape=shape)
         if x.shape[x.ndim - scale.ndim :] != scale.shape:
             fix = f"scale was made for {list(scale.shape)}: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {', '.join(map(str, scale.shape))}]", x, fix)

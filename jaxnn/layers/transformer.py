@@ -12,7 +12,7 @@ from jax.lax import PrecisionLike
 from jaxnn import ops
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
-from jaxnn._padded import Padded, on_values, padded_pair
+from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.activations import gelu
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset
@@ -159,7 +159,7 @@ class _Branches(NamedTuple):
 
     def mlp(self, run: _Runner, x: Any) -> Any:
         h = run(self.norm, "mlp_norm", x)
-        d = (x.x if isinstance(x, Padded) else x).shape[-1]
+        d = values_of(x).shape[-1]
         affine = partial(dense, init=self.init, precision=self.precision)
         h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
         return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))

@@ -13,7 +13,7 @@ from jax import Array
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 from jaxnn._means import Mean, counting
 from jaxnn._numbers import wide
-from jaxnn._padded import Padded
+from jaxnn._padded import Padded, values_of
 
 
 @jax.tree_util.register_static
@@ -95,7 +95,7 @@ class Batch(NamedTuple):
     def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> "Batch":
         """With the weights of the batch and the lengths of a `Padded` prediction, or else target, made one."""
         padded = next((a for a in (prediction, target) if isinstance(a, Padded)), None)
-        prediction, target = (a.x if isinstance(a, Padded) else a for a in (prediction, target))
+        prediction, target = map(values_of, (prediction, target))
         weights = None if weights is None else jnp.asarray(weights)
         if weights is not None and not jnp.issubdtype(weights.dtype, jnp.floating):
             weights = weights.astype(jnp.float32)
