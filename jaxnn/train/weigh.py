@@ -229,8 +229,10 @@ def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
 
     Asked is only where the shapes have a common one that is neither: a loss may as well reshape one of them.
     """
+    if not all(hasattr(a, "dtype") for a in (prediction, target)):  # of a pytree nothing is known
+        return
     shapes = jnp.shape(prediction), jnp.shape(target)
-    if len(shapes[0]) == len(shapes[1]) or not all(hasattr(a, "dtype") for a in (prediction, target)):
+    if len(shapes[0]) == len(shapes[1]):
         return
     try:
         if jnp.broadcast_shapes(*shapes) in shapes:

@@ -2,6 +2,7 @@
 
 import functools
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -436,6 +437,54 @@ def test_errors(case):
 
 
 COLUMN, ROW = X[:, :1], X[:, 0]
+
+
+class Graded(NamedTuple):
+    """A target of two arrays."""
+
+    value: jax.Array
+    weight: jax.Array
+
+
+def graded(p, y):
+    return y.weight[:, None] * (p - y.value) ** 2
+
+
+def boxes(p, y):
+    return (p["a"] - y["a"]) ** 2 + (p["b"] - y["b"]) ** 2
+
+
+def heads(params, state, x, *, key=None, train=False):
+    y, state = nn.dense(2).apply(params, state, x)
+    return {"a": y, "b": y}, state
+
+
+TWO_HEADS = nn.layer(lambda key, x: nn.dense(2).init(key, x), heads, "heads")
+PYTREES = {  # model, loss, target, and the residuals of params that are all 1
+    "named": (nn.dense(2), graded, Graded(Y, W), lambda r: W[:, None] * r**2),
+    "tuple": (nn.dense(2), lambda p, y: graded(p, Graded(*y)), (Y, W), lambda r: W[:, None] * r**2),
+    "dict": (TWO_HEADS, boxes, {"a": Y, "b": 0 * Y}, lambda r: r**2 + (r + Y) ** 2),
+    "none": (nn.dense(2), lambda p, y: p**2, None, lambda r: (r + Y) ** 2),
+}
+
+
+@pytest.mark.parametrize("weighted", only([True], [False, True]))
+@pytest.mark.parametrize("case", PYTREES)
+def test_predictions_and_targets_are_any_pytree(case, weighted):
+    model, loss, target, error = PYTREES[case]
+    t = nn.trainer(model, loss, nn.sgd(0.1), metrics={"error": loss})
+    batch = (X, target, np.arange(12.0, dtype=np.float32)) if weighted else (X, target)
+    ts = t.init(KEY, batch)
+    ts = ts._replace(params=jax.tree.map(jnp.ones_like, ts.params))
+    w = np.arange(12) if weighted else np.ones(12)
+    expected = (w[:, None] * error(X @ np.ones((3, 2)) + 1 - Y)).sum() / w.sum() / 2
+    assert_close(t.evaluate(ts, batch)["error"], expected)
+    new, metrics = t.step(ts, batch)
+    assert_close(metrics["loss"], expected)
+    assert bool(jnp.any(new.params["w"] != 1))
+    run = nn.fit(t, KEY, batch, batch, epochs=1, batch_size=4)
+    assert bool(jnp.isfinite(run.history["train"]["error"]).all())
+
 
 
 @pytest.mark.parametrize("promotion", ["allow", "raise"])
