@@ -1,13 +1,12 @@
 """What the rooms check and derive from what they are given: counts, shapes, dtypes, a shard's key."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._placement import varying
 
 MEMBERS = "jaxnn_members"  # the mesh axis along which whole runs lie, each with a key of its own
 
@@ -32,52 +31,11 @@ def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
     manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis != MEMBERS]
     if not manual:
         return key
-    varying = jax.typeof(x).manual_axis_type.varying
+    along = varying(jax.typeof(x))
     for axis in manual:
-        if not varying or axis in varying:  # without check_vma nothing is known to vary: then fold every axis
+        if not along or axis in along:  # without check_vma nothing is known to vary: then fold every axis
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
     return key
-
-
-def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: Any) -> tuple[Any, Any]:
-    """`lax.scan` whose carry may begin with arrays of another sharding than those that it becomes.
-
-    The type of a carry must stay. Under `shard_map` it says over which mesh axes the carry varies, and under a mesh of
-    Explicit axes how it is sharded: zeros and replicated arrays are neither, until a step adds what is. They are cast
-    before the first step.
-
-    >>> scan(lambda total, x: (total + x, total), jnp.zeros(()), jnp.arange(3.0))[0].item()
-    3.0
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    if not (mesh.manual_axes or mesh.explicit_axes):
-        return jax.lax.scan(f, carry, xs, **how)
-
-    def step(carry: Any, x: Any) -> tuple[Any, Any]:
-        new, y = f(carry, x)
-        return jax.tree.map(_placed_as, new, jax.tree.map(jax.typeof, carry)), y
-
-    def made(carry: Any) -> Any:  # by one step; stacked, as xs may have none
-        return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
-
-    for _ in range(1 + len(mesh.manual_axes)):  # each round but the last adds an axis to some leaf
-        before = jax.tree.map(jax.typeof, carry)
-        carry = jax.tree.map(partial(_placed_as, drop=1), carry, jax.eval_shape(made, carry))
-        if jax.tree.map(jax.typeof, carry) == before:
-            break
-    return jax.lax.scan(step, carry, xs, **how)
-
-
-def _placed_as(x: Any, like: Any, drop: int = 0) -> Any:
-    """`x` with the sharding of `like`, but for its first `drop` axes, and varying where `like` does, too."""
-    mesh, own = jax.sharding.get_abstract_mesh(), jax.typeof(x)
-    spec = jax.sharding.PartitionSpec(*like.sharding.spec[drop:])
-    if mesh.explicit_axes and own.sharding.spec != spec:
-        x = jax.sharding.reshard(x, spec)
-    if not mesh.manual_axes:
-        return x
-    missing = like.manual_axis_type.varying - own.manual_axis_type.varying
-    return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
 
 
 def floating(where: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "[...]") -> Any:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, scan
+from jaxnn._inputs import check_count
 from jaxnn._padded import Given, Padded, on_values, values_of
+from jaxnn._placement import scan
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
 

@@ -3,7 +3,13 @@
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxnn as nn
 
 # The reference is the same without a mesh, one member or shard after the other.
 PROGRAM = """
@@ -12,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec as P
 import jaxnn as nn
-from jaxnn._inputs import scan
+from jaxnn._placement import scan
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -74,3 +80,28 @@ with jax.set_mesh(explicit):
 def test_loops_on_a_mesh():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
+
+
+BOXES = jnp.array([[[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.9], [3.0, 3.0, 4.0, 4.0]]])
+LOOPS = {
+    "gru": (nn.gru(4), jnp.ones((2, 5, 3))),
+    "lstm": (nn.lstm(4, bidirectional=True), jnp.ones((2, 5, 3))),
+    "repeat": (nn.repeat(nn.dense(3), 2), jnp.ones((2, 3))),
+    "boxes": (
+        nn.lift(lambda b: nn.ops.non_maximum_suppression(b[0], jnp.ones(3), 2, iou_threshold=0.5)),
+        BOXES,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_loops_in_a_shard_map_that_checks_nothing(case):
+    """As `sweep` has them: the types of such a program, and of what is jitted in it, say nothing of mesh axes."""
+    model, x = LOOPS[case]
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    params, state = model.init(jax.random.key(0), x)
+    apply = jax.jit(lambda x: model.apply(params, state, x)[0])
+    one = PartitionSpec()
+    here = lambda x: jax.lax.map(apply, x[None])[0]  # noqa: E731
+    got = jax.jit(jax.shard_map(here, mesh=mesh, in_specs=one, out_specs=one, check_vma=False))(x)
+    np.testing.assert_allclose(got, apply(x), rtol=1e-6)

@@ -9,12 +9,12 @@ from jax.lax import PrecisionLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._placement import fitting
 from jaxnn.activations import unit_step
 from jaxnn.activations._rectifiers import leaky
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
-from jaxnn.ops._sharded import fitting
 
 
 def prelu(

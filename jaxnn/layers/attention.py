@@ -13,11 +13,11 @@ from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn._placement import gathered, placed_as
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number, check_preset, drawn_by
 from jaxnn.layers.linear import affine
 from jaxnn.ops._lengths import check_lengths, without_padding
-from jaxnn.ops._sharded import gathered, placed_as
 from jaxnn.ops.attention import check_implementation
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")

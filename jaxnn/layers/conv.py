@@ -41,7 +41,8 @@ def conv(
     dilation and groups are explained. PyTorch and Keras pad nothing by default; here the default keeps the size.
 
     Args:
-      window: steps per window, one number for all space axes or one for each.
+      window: steps per window, one number for all space axes or one for each. With a number the rank is that of x:
+        images [n, h, w] without an axis of channels are then sequences of w channels; (3, 3) refuses them.
       bias: False leaves b out, as before a norm layer, which would cancel it.
       init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
         functions (key, shape, dtype) -> array, go before it.

@@ -11,10 +11,10 @@ from jax.lax import PrecisionLike
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._placement import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.ops._sharded import einsum, fitting, merged, rows
 
 
 def dense(

@@ -10,9 +10,9 @@ from jax import Array, lax
 from jaxnn import ops
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._placement import fitting
+from jaxnn._placement import rows as rows_of
 from jaxnn.layer import Layer, layer
-from jaxnn.ops._sharded import fitting
-from jaxnn.ops._sharded import rows as rows_of
 
 
 def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:

@@ -11,8 +11,8 @@ from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
+from jaxnn._placement import einsum, merged, placed_as
 from jaxnn.layer import Layer, as_layer, wrap
-from jaxnn.ops._sharded import einsum, merged, placed_as
 
 
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:

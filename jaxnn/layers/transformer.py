@@ -13,6 +13,7 @@ from jaxnn import ops
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
+from jaxnn._placement import merged
 from jaxnn.activations import gelu
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset
@@ -20,7 +21,6 @@ from jaxnn.layers.attention import attention
 from jaxnn.layers.linear import dense
 from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
-from jaxnn.ops._sharded import merged
 from jaxnn.ops._window import per_axis
 
 OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block

@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, scan
+from jaxnn._inputs import check_count
+from jaxnn._placement import scan
 from jaxnn.metrics._checks import choice, class_numbers, floating, mask, shaped, wide
 
 _COCO = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)

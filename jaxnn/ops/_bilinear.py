@@ -23,7 +23,8 @@ from jax import Array, lax
 from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
-from jaxnn._platform import primitive_by_platform
+from jaxnn._placement import equally_varying
+from jaxnn._platform import one_cpu, primitive_by_platform
 
 # Members of a vmap over both operands, and groups, that a CPU lays out one by one; more would compile too long.
 UNROLLED = 16
@@ -78,54 +79,68 @@ def _fixed(precision: Any, default: Any) -> Any:
     return jax.make_jaxpr(conv)(one, one).eqns[0].params["precision"]
 
 
-def equally_varying(x: Array, w: Array) -> tuple[Array, Array]:
-    """Under `shard_map` both operands must vary over the same mesh axes, so that a shared one's gradient is summed."""
-    if not jax.sharding.get_abstract_mesh().manual_axes:
-        return x, w
-    vx, vw = (jax.typeof(v).manual_axis_type.varying for v in (x, w))
-    return tuple(  # type: ignore[return-value]
-        lax.pcast(v, tuple(missing), to="varying") if missing else v for v, missing in ((x, vw - vx), (w, vx - vw))
-    )
-
-
 # The form on a CPU.
 
 
-def cpu_conv(x: Array, w: Array, *, depthwise: bool, **how: Any) -> Array:
-    """Any convolution as one in canonical order, between explicit transposes."""
-    (n, c, *space), (o, i, *window), out = how.pop("dimension_numbers")
+def cpu_conv(x: Array, w: Array, *, members: int, dimension_numbers: Any, **how: Any) -> Array:
+    """Any convolution as one in canonical order, between explicit transposes, and member by member.
+
+    Members are the outermost factor of the groups; 0 stands for too many of them.
+    """
     how.pop("out_sharding")
-    form = _by_member if not depthwise else _by_tap if how["batch_group_count"] == 1 else _by_place
+    one = partial(_in_order, dimension_numbers=dimension_numbers, unrolled=members > 0)
+    if members < 2 or how["depthwise"]:
+        return one(x, w, **how)
+    (n, c, *_), (o, *_), (_, features, *_) = dimension_numbers
+    groups = "batch_group_count" if how["batch_group_count"] > 1 else "feature_group_count"
+    how[groups] //= members
+    xs, ws = _parted(x, n if groups == "batch_group_count" else c, members), _parted(w, o, members)
+    y = jnp.stack([one(*operands, **how) for operands in zip(xs, ws, strict=True)], features)
+    y = _in_turn(y, features)
+    return lax.collapse(y, features, features + 2)
+
+
+def _parted(v: Array, axis: int, members: int) -> list[Array]:
+    """[..., members · c, ...] -> members times [..., c, ...]."""
+    v = v.reshape(*v.shape[:axis], members, v.shape[axis] // members, *v.shape[axis + 1 :])
+    if axis == 0:  # where lax has moved the members of what had them beside the channels
+        v, axis = jnp.moveaxis(v, 0, -2), v.ndim - 2
+    v = _in_turn(v, axis)
+    return [lax.index_in_dim(v, m, axis, keepdims=False) for m in range(members)]
+
+
+def _in_turn(v: Array, axis: int) -> Array:
+    """`v` with one member after the other in memory, `axis` being theirs; lax's rules leave them beside the channels.
+
+    What reads a member is up to a fifth faster so. Sharded arrays stay as they are: the partitioner does not know the
+    constraint.
+    """
+    from jax.experimental.layout import Layout, with_layout_constraint
+
+    order = Layout((axis, *(i for i in range(v.ndim) if i != axis)))
+    return with_layout_constraint(v, order) if one_cpu() else v
+
+
+def _in_order(x: Array, w: Array, *, dimension_numbers: Any, depthwise: bool, unrolled: bool, **how: Any) -> Array:
+    """The convolution of x and w in the order in which the forms take them, and back."""
+    (n, c, *space), (o, i, *window), out = dimension_numbers
+    form: Callable = partial(_grouped, unrolled=unrolled)
+    if depthwise:
+        form = _by_tap if how["batch_group_count"] == 1 else _by_place
     y = form(lax.transpose(x, (n, *space, c)), lax.transpose(w, (*window, i, o)), **how)
     made = (out[0], *out[2:], out[1])
     return lax.transpose(y, tuple(made.index(axis) for axis in range(y.ndim)))
 
 
-def _by_member(
-    x: Array, w: Array, *, members: int, feature_group_count: int, batch_group_count: int, **how: Any
+def _grouped(
+    x: Array, w: Array, *, feature_group_count: int, batch_group_count: int, unrolled: bool = False, **how: Any
 ) -> Array:
-    """Members one by one, then groups. Members are the outermost factor of the groups; 0 stands for too many."""
-    groups, by_batch = feature_group_count * batch_group_count, batch_group_count > 1
-    grouped: Any = partial(_grouped, by_batch=by_batch, **how)
-    if members < 2:
-        return grouped(x, w, groups=groups, unrolled=members == 1)
-    xs = x.reshape(members, x.shape[0] // members, *x.shape[1:]) if by_batch else _leading(x, members)
-    ws = _leading(w, members)
-    y = jnp.stack([grouped(xs[m], ws[m], groups=groups // members, unrolled=True) for m in range(members)], -2)
-    return y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1])
-
-
-def _leading(v: Array, members: int) -> Array:
-    """[..., members · c] -> [members, ..., c]."""
-    return jnp.moveaxis(v.reshape(*v.shape[:-1], members, v.shape[-1] // members), -2, 0)
-
-
-def _grouped(x: Array, w: Array, *, groups: int, unrolled: bool, by_batch: bool, **how: Any) -> Array:
-    if groups == 1:
+    """Group by group where they are few."""
+    groups = feature_group_count * batch_group_count
+    if groups == 1 or not unrolled or groups > UNROLLED:
+        how |= {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
         return _canonical(x, w, **how)
-    if not unrolled or groups > UNROLLED:
-        return _canonical(x, w, **{"batch_group_count" if by_batch else "feature_group_count": groups}, **how)
-    parts = zip(jnp.split(x, groups, 0 if by_batch else -1), jnp.split(w, groups, -1), strict=True)
+    parts = zip(jnp.split(x, groups, -1 if batch_group_count == 1 else 0), jnp.split(w, groups, -1), strict=True)
     return jnp.concatenate([_canonical(*part, **how) for part in parts], -1)
 
 
@@ -137,7 +152,7 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
     *window, i, features = w.shape
     o = features // how["feature_group_count"]
     if any(map(is_symbolic_dim, x.shape[1:-1])) or prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
-        return _by_member(x, w, **{**how, "members": 0})
+        return _grouped(x, w, **how)
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.repeat(x.astype(dtype), o, -1), jnp.swapaxes(w, -1, -2) if i > 1 else w
     w = w.astype(dtype).reshape(prod(window), *(1,) * (x.ndim - 1), x.shape[-1])
@@ -165,7 +180,7 @@ def _by_place(x: Array, w: Array, **how: Any) -> Array:
     *space, _, features = w.shape
     places = _sizes(x.shape[1:-1], space, how)
     if any(map(is_symbolic_dim, space)) or prod(places) > UNROLLED_TAPS or x.shape[0] != how["batch_group_count"]:
-        return _by_member(x, w, **{**how, "members": 0})
+        return _grouped(x, w, **how)
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.swapaxes(x, 0, -1).astype(dtype), jnp.moveaxis(w, -2, 0).astype(dtype)
     stride, padding, spread, reach = _per_axis(how)

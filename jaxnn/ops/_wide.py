@@ -10,8 +10,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
+from jaxnn._placement import einsum
 from jaxnn._platform import on_cpu
-from jaxnn.ops._sharded import einsum
 
 
 def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike = None) -> Array:

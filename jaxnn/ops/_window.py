@@ -18,7 +18,11 @@ def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -
     """A whole number for each of `rank` space axes, from one for all or one for each."""
     values = (value,) * rank if _whole(value, least) else value
     if not (isinstance(values, Sequence) and len(values) == rank and all(_whole(v, least) for v in values)):
-        raise invalid(where, f"{argument} to be a whole number >= {least}, or {rank} of them", describe(value))
+        more = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > rank
+        axes = "1 space axis" if rank == 1 else f"{rank} space axes"
+        fix = f"x is [n, *space, c] with {axes}; images of one channel need its axis, x[..., None]." if more else ""
+        expected = f"{argument} to be a whole number >= {least}, or {rank} of them"
+        raise invalid(where, expected, describe(value), fix)
     return tuple(int(v) for v in values)
 
 

@@ -12,7 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype, scan
+from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._placement import scan
 from jaxnn.ops._window import per_axis
 
 

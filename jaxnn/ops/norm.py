@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
-from jaxnn.ops._sharded import fitting
+from jaxnn._placement import fitting
 
 
 def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:

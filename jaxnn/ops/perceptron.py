@@ -5,7 +5,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import scan
+from jaxnn._placement import scan
 
 
 def perceptron_update(

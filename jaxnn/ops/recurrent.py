@@ -12,10 +12,10 @@ from jax import Array
 from jax.lax import PrecisionLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype, scan
+from jaxnn._inputs import floating, param_dtype
+from jaxnn._placement import fitting, gathered, scan
 from jaxnn._platform import local_cpu
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
-from jaxnn.ops._sharded import fitting, gathered
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.ops.conv import conv
 

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import floating
-from jaxnn.ops._sharded import gathered, merged
+from jaxnn._placement import gathered, merged
 from jaxnn.ops._window import per_axis
 
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]

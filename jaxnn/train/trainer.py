@@ -16,6 +16,7 @@ from jaxnn._flat import Flat, check_elementwise
 from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
 from jaxnn._paths import globs, matching, part_of
+from jaxnn._placement import varying
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
 from jaxnn.train.weigh import (
@@ -399,7 +400,7 @@ def _sum(x: jax.Array, axis_name: Any) -> jax.Array:
 
 def _summed(axis_name: Any, gradient: jax.Array) -> jax.Array:
     """The sum of a gradient over shards, which with `check_vma` JAX has taken already where params are the same."""
-    checked = jax.typeof(jax.lax.axis_index(axis_name)).manual_axis_type.varying
+    checked = varying(jax.typeof(jax.lax.axis_index(axis_name)))
     return gradient if checked else _sum(gradient, axis_name)
 
 

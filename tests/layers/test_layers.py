@@ -193,7 +193,8 @@ ERRORS = {
     ),
     "conv window": (
         lambda: nn.conv(4, (3, 3)).init(KEY(), ONES((1, 5, 3))),
-        "conv: expected window to be a whole number >= 1, or 1 of them, got (3, 3).",
+        "conv: expected window to be a whole number >= 1, or 1 of them, got (3, 3). "
+        "x is [n, *space, c] with 1 space axis; images of one channel need its axis, x[..., None].",
     ),
     "conv rank": (
         lambda: nn.conv(4, 3).init(KEY(), ONES((5, 3))),

@@ -486,7 +486,6 @@ def test_predictions_and_targets_are_any_pytree(case, weighted):
     assert bool(jnp.isfinite(run.history["train"]["error"]).all())
 
 
-
 @pytest.mark.parametrize("promotion", ["allow", "raise"])
 @pytest.mark.parametrize(
     "loss", [lambda p, y: (p - y) ** 2, lambda p, y: jnp.mean(jnp.abs(y - p)), jax.jit(lambda p, y: (p - y) ** 2)]

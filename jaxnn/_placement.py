@@ -1,5 +1,10 @@
-"""Where results lie on a mesh whose axes are Explicit: JAX asks there, where an Auto mesh lets the compiler choose."""
+"""Where arrays lie on a mesh: how Explicit axes shard them, and along which Manual ones they vary (`jax.shard_map`).
 
+On an Auto mesh the compiler chooses; on the other two JAX asks that a program says so.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -9,6 +14,43 @@ from jax import Array
 from jax.lax import PrecisionLike
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
+
+
+def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: Any) -> tuple[Any, Any]:
+    """`lax.scan` whose carry may begin with arrays of another sharding than those that it becomes.
+
+    The type of a carry must stay. Under `shard_map` it says over which mesh axes the carry varies, and under a mesh of
+    Explicit axes how it is sharded: zeros and replicated arrays are neither, until a step adds what is. They are cast
+    before the first step.
+
+    >>> scan(lambda total, x: (total + x, total), jnp.zeros(()), jnp.arange(3.0))[0].item()
+    3.0
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not (mesh.manual_axes or mesh.explicit_axes):
+        return jax.lax.scan(f, carry, xs, **how)
+
+    def step(carry: Any, x: Any) -> tuple[Any, Any]:
+        new, y = f(carry, x)
+        return jax.tree.map(_carried_as, new, jax.tree.map(jax.typeof, carry)), y
+
+    def made(carry: Any) -> Any:  # by one step; stacked, as xs may have none
+        return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
+
+    for _ in range(1 + len(mesh.manual_axes)):  # each round but the last adds an axis to some leaf
+        before = jax.tree.map(jax.typeof, carry)
+        carry = jax.tree.map(partial(_carried_as, drop=1), carry, jax.eval_shape(made, carry))
+        if jax.tree.map(jax.typeof, carry) == before:
+            break
+    return jax.lax.scan(step, carry, xs, **how)
+
+
+def _carried_as(x: Any, like: Any, drop: int = 0) -> Any:
+    """`x` with the sharding of `like`, but for its first `drop` axes, and varying where `like` does, too."""
+    mesh, own = jax.sharding.get_abstract_mesh(), jax.typeof(x)
+    if mesh.explicit_axes and own.sharding.spec != (spec := PartitionSpec(*like.sharding.spec[drop:])):
+        x = jax.sharding.reshard(x, spec)
+    return _varied(x, varying(like)) if mesh.manual_axes else x
 
 
 def einsum(
@@ -89,3 +131,22 @@ def _moved(x: Array, mesh: Any, axes: list[Any]) -> Array:
 
 def _names(axes: Any) -> tuple[str, ...]:
     return () if axes is None else axes if isinstance(axes, tuple) else (axes,)
+
+
+def varying(kind: Any) -> frozenset:
+    """The mesh axes along which an array of this type, or shape, varies; none without `check_vma`."""
+    manual = kind.manual_axis_type
+    return frozenset() if manual is None else frozenset(manual.varying)
+
+
+def equally_varying(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays, all varying along the axes along which any does, so that the gradient of a shared one is summed."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return arrays
+    along = frozenset().union(*(varying(jax.typeof(x)) for x in arrays))
+    return tuple(_varied(x, along) for x in arrays)
+
+
+def _varied(x: Array, along: frozenset) -> Array:
+    missing = along - varying(jax.typeof(x))
+    return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
