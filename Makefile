@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
+SHORT ?=
+
 .PHONY: demo examples mnist1d test lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
@@ -11,14 +14,14 @@ demo: $(VENV)/.examples  ## installs the library and trains on real handwritten 
 examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
 	$(BIN)/python examples/activations.py
-	$(BIN)/python examples/optimizers.py
+	$(BIN)/python examples/optimizers.py $(SHORT)
 	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/vowels.py
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
-	$(BIN)/python examples/mnist1d.py
+	$(BIN)/python examples/mnist1d.py $(SHORT)
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto

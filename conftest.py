@@ -37,3 +37,16 @@ def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+_COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: _COMPILED.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
+@pytest.fixture
+def compilations():
+    """How many programs were compiled since the test began, as a function."""
+    before = len(_COMPILED)
+    return lambda: len(_COMPILED) - before

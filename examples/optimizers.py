@@ -28,6 +28,8 @@ import numpy as np
 import jaxnn as nn
 
 RATES = 10.0 ** np.arange(-5, 1.1, 0.5, dtype=np.float32)  # one grid for all; with batches none is best at an end of it
+SHORT = "--short" in sys.argv  # with a few of the optimizers
+FEW = "sgd", "rmsprop", "adam"
 SEEDS = 2  # two runs of one optimizer differ by more than most optimizers do
 WIDTH = 32
 BATCH = 32
@@ -58,6 +60,8 @@ MINIBATCH: dict[str, dict[str, Callable]] = {
         "radam": nn.radam,
     },
 }
+if SHORT:
+    MINIBATCH = {family: {k: v for k, v in names.items() if k in FEW} for family, names in MINIBATCH.items()}
 FULL_BATCH: dict[str, Callable] = {
     "gradient descent": nn.sgd,
     "gradient descent, momentum": partial(nn.sgd, momentum=0.9),
@@ -170,7 +174,7 @@ def picture(path: Path, few: dict, full: dict, per_epoch: int, linear: float) ->
 
 def main() -> None:
     """Sweeps each optimizer, prints the table and draws the picture."""
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
+    out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     train, valid, test = split()

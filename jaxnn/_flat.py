@@ -8,12 +8,23 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxnn._calls import call_of
 from jaxnn._errors import describe, wrong_type
 
 FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
 
 
-class Elementwise(optax.GradientTransformationExtraArgs):
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """An optax.GradientTransformationExtraArgs that prints as the call by which it was made."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        call = call_of(self)
+        return "an optimizer" if call is None else call.text()
+
+
+class Elementwise(Optimizer):
     """A transformation that does the same to every element, whatever array it stands in: what `flat` may join."""
 
     __slots__ = ()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count
 from jaxnn._padded import Given, Padded, on_values, values_of
@@ -18,6 +19,7 @@ from jaxnn._placement import scan
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
 
 
+@recorded
 def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
     """One layer after another, `y = f_n(... f_1(x))`; bare functions such as `nn.relu` are lifted.
 
@@ -50,6 +52,7 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
     return layer(init, apply, "serial", name=name, padded="seen")
 
 
+@recorded
 def parallel(
     *branches: Layer | Callable, join: Literal["add", "concatenate"] | Callable, name: str | None = None
 ) -> Layer:
@@ -110,6 +113,7 @@ def parallel(
     return layer(init, apply, "parallel", name=name, padded="seen")
 
 
+@recorded
 def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -> Layer:
     """A block with a way around it, `y = block(x) + x`, or `block(x) + skip(x)` (He et al. 2015, arXiv:1512.03385).
 
@@ -164,6 +168,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
     return wrap(block, init, apply)
 
 
+@recorded
 def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     """A block n times in a row as one `lax.scan`; params of all copies lie at the block's paths, stacked `[n, ...]`.
 
@@ -210,6 +215,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     return wrap(block, init, apply)
 
 
+@recorded
 def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
     """The same layer, its inner values computed again in the backward pass instead of kept: less memory, more time.
 
@@ -228,6 +234,7 @@ def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
     return wrap(child, child.init, apply)
 
 
+@recorded
 def time_distributed(child: Layer | Callable) -> Layer:
     """A layer on every step of a sequence, `[n, t, ...] -> [n, t, ...]`: the two leading axes run as one batch of n·t.
 
@@ -281,6 +288,7 @@ def _steps_as_examples(x: Any) -> Any:
     return Padded(values.reshape(-1, *values.shape[2:]), x.mask.T.reshape(-1))
 
 
+@recorded
 def cast(child: Layer | Callable, dtype: Any) -> Layer:
     """The same layer computed in another dtype: `x` is cast on the way in, `y` back to x's dtype on the way out.
 

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._calls import recorded, tree
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 
@@ -51,11 +52,22 @@ class Layer(NamedTuple):
     >>> y, state = model.apply(params, state, jnp.ones((8, 4)))
     >>> params["w"].shape, y.shape
     ((4, 3), (8, 3))
+    >>> nn.serial(model, nn.relu, nn.residual(nn.dense(3, bias=False)))
+    serial(
+      dense: dense(3)
+      relu: relu
+      dense_1: residual(
+        block: dense(3, bias=False)
+      )
+    )
     """
 
     init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
     apply: Callable[..., tuple[Any, dict[str, Any]]]
     name: str
+
+    def __repr__(self) -> str:
+        return tree(self, lambda layers: children(layers, self.name))
 
 
 class Stateless(NamedTuple):
@@ -133,9 +145,9 @@ def layer(
             got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
             raise wrong_type(where, "train to be a Python bool", got, fix)
-        for role, tree in (("params", params), ("state", state)):
-            if not isinstance(tree, dict | _Sketch):
-                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(tree))
+        for role, given in (("params", params), ("state", state)):
+            if not isinstance(given, dict | _Sketch):
+                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given))
         x, sequence = unpadded(x)
         try:
             out = apply(params, state, x, key=key, train=train)
@@ -201,6 +213,7 @@ def call(
     return y, (rest | {name: new} if new else rest)
 
 
+@recorded
 def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> Layer:
     """The layer without params of a function of one input, `x -> f(x)`; combinators lift bare functions automatically.
 

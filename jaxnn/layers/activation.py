@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
@@ -17,6 +18,7 @@ from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import dense
 
 
+@recorded
 def prelu(
     *, shared: bool = False, init: str = "jaxnn", slope_init: Callable | None = None, name: str | None = None
 ) -> Layer:
@@ -64,6 +66,7 @@ def prelu(
     return layer(initial, apply, "prelu", name=name, padded=0 if shared else 1)
 
 
+@recorded
 def maxout(
     features: int,
     *,
@@ -112,6 +115,7 @@ def maxout(
     return layer(affine.init, apply, "maxout", name=name, padded=1)
 
 
+@recorded
 def perceptron(
     features: int = 1,
     *,

@@ -10,6 +10,7 @@ from jax import Array, lax
 from jax.lax import PrecisionLike
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
@@ -23,6 +24,7 @@ from jaxnn.ops.attention import check_implementation
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
 
+@recorded
 def attention(
     heads: int,
     *,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
@@ -20,6 +21,7 @@ from jaxnn.ops.conv import ConvPadding
 Draws = dict[str, Callable]
 
 
+@recorded
 def conv(
     features: int,
     window: int | Sequence[int],
@@ -74,6 +76,7 @@ def conv(
     return _convolution("conv", name, window, bias, made, product)
 
 
+@recorded
 def conv_transpose(
     features: int,
     window: int | Sequence[int],
@@ -130,6 +133,7 @@ def conv_transpose(
     return _convolution("conv_transpose", name, window, bias, made, product)
 
 
+@recorded
 def depthwise_conv(
     window: int | Sequence[int],
     *,
@@ -182,6 +186,7 @@ def depthwise_conv(
     return _convolution("depthwise_conv", name, window, bias, made, product)
 
 
+@recorded
 def separable_conv(
     features: int,
     window: int | Sequence[int],

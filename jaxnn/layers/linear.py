@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import einsum, fitting, merged, rows
@@ -17,6 +18,7 @@ from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 
 
+@recorded
 def dense(
     features: int,
     *,
@@ -92,6 +94,7 @@ def _product(x: jax.Array, w: jax.Array, precision: PrecisionLike) -> jax.Array:
     return einsum(f"{axes},{axes[-1]}z->{axes[:-1]}z", x, w, precision=precision)
 
 
+@recorded
 def embed(
     size: int,
     features: int,
@@ -150,6 +153,7 @@ def embed(
     return layer(initial, apply, "embed", name=name, padded=0)
 
 
+@recorded
 def flatten(*, name: str | None = None) -> Layer:
     """All axes but the first as one, [n, ...] -> [n, d].
 

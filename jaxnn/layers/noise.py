@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._inputs import floating, local_key, param_dtype
 from jaxnn._padded import Padded, padded_pair
@@ -14,6 +15,7 @@ from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number
 
 
+@recorded
 def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     """Inverted dropout, [...] -> [...]: training, each element is 0 with probability `rate`, else x / (1 - rate).
 
@@ -34,6 +36,7 @@ def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     return _dropping("dropout", rate, name, lambda shape: shape)
 
 
+@recorded
 def spatial_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     """Dropout of whole channels, [n, *space, c] -> [n, *space, c]: neighbouring pixels would tell what was dropped.
 
@@ -53,6 +56,7 @@ def spatial_dropout(rate: float | jax.Array, *, name: str | None = None) -> Laye
     return _dropping("spatial_dropout", rate, name, lambda shape: (shape[0], *(1,) * (len(shape) - 2), shape[-1]), 2)
 
 
+@recorded
 def stochastic_depth(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     """Dropout of whole examples, [n, ...] -> [n, ...], at the end of a residual branch: that example skips the branch.
 
@@ -72,6 +76,7 @@ def stochastic_depth(rate: float | jax.Array, *, name: str | None = None) -> Lay
     return _dropping("stochastic_depth", rate, name, lambda shape: (shape[0], *(1,) * (len(shape) - 1)), 1)
 
 
+@recorded
 def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     """Dropout that keeps mean 0 and variance 1, [...] -> [...], for networks of `selu`.
 
@@ -104,6 +109,7 @@ def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     return _training("alpha_dropout", where, name, noisy, rate)
 
 
+@recorded
 def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Layer:
     """Noise of N(0, stddev²) added in training, [...] -> [...]; the identity with `train=False`.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
@@ -15,6 +16,7 @@ from jaxnn.layer import Layer, PaddedRule, layer, of_function
 from jaxnn.layers._checks import check_number
 
 
+@recorded
 def batch_norm(
     *,
     momentum: float | jax.Array = 0.9,
@@ -143,6 +145,7 @@ def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) ->
     return {"mean": state["mean"] + share * gap, "var": moved, "count": before + n}
 
 
+@recorded
 def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
     """Layer normalisation over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.layer_norm`.
 
@@ -166,6 +169,7 @@ def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e
     return _by_example("layer_norm", apply, 1, eps, bias, name, axis)
 
 
+@recorded
 def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None = None) -> Layer:
     """Division by the root mean square over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.rms_norm`.
 
@@ -188,6 +192,7 @@ def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None 
     return _by_example("rms_norm", apply, 1, eps, False, name, axis)
 
 
+@recorded
 def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
     """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
 
@@ -211,6 +216,7 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     return _by_example("group_norm", apply, 2, eps, True, name, groups=groups)
 
 
+@recorded
 def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
     """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c].
 
@@ -232,6 +238,7 @@ def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> 
     return _by_example("instance_norm", apply, 3, eps, True, name)
 
 
+@recorded
 def local_response_norm(
     size: int = 5,
     *,

@@ -7,11 +7,13 @@ from typing import Any
 from jax import Array
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, of_function
 from jaxnn.ops._window import Padding
 
 
+@recorded
 def max_pool(
     window: int | Sequence[int],
     *,
@@ -30,6 +32,7 @@ def max_pool(
     return of_function(how, "max_pool", name, "examples")
 
 
+@recorded
 def avg_pool(
     window: int | Sequence[int],
     *,
@@ -49,6 +52,7 @@ def avg_pool(
     return of_function(partial(how, count_include_pad=count_include_pad), "avg_pool", name, "examples")
 
 
+@recorded
 def lp_pool(
     window: int | Sequence[int],
     *,
@@ -68,6 +72,7 @@ def lp_pool(
     return of_function(partial(how, p=p), "lp_pool", name, "examples")
 
 
+@recorded
 def global_max_pool(*, name: str | None = None) -> Layer:
     """Largest value over all of space, [n, *space, c] -> [n, c], as `ops.global_max_pool`.
 
@@ -79,6 +84,7 @@ def global_max_pool(*, name: str | None = None) -> Layer:
     return of_function(partial(_global, ops.global_max_pool), "global_max_pool", name, "lengths")
 
 
+@recorded
 def global_avg_pool(*, name: str | None = None) -> Layer:
     """Mean over all of space, [n, *space, c] -> [n, c], as `ops.global_avg_pool`; it takes the place of a dense head.
 
@@ -92,6 +98,7 @@ def global_avg_pool(*, name: str | None = None) -> Layer:
     return of_function(partial(_global, ops.global_avg_pool), "global_avg_pool", name, "lengths")
 
 
+@recorded
 def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
     """Mean over windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c], for images of any size.
 
@@ -103,6 +110,7 @@ def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     return of_function(partial(ops.adaptive_avg_pool, size=size), "adaptive_avg_pool", name, "examples")
 
 
+@recorded
 def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
     """Largest value of windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
 

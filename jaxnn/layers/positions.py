@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
@@ -15,6 +16,7 @@ from jaxnn._placement import rows as rows_of
 from jaxnn.layer import Layer, layer
 
 
+@recorded
 def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:
     """Sines and cosines of the positions added, [n, t, d] -> [n, t, d], as `ops.sinusoidal`.
 
@@ -35,6 +37,7 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
     return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
 
 
+@recorded
 def learned_positions(
     length: int, *, cached: bool = False, w_init: Callable | None = None, name: str | None = None
 ) -> Layer:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded
@@ -19,6 +20,7 @@ from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import per_axis
 
 
+@recorded
 def rnn(
     features: int,
     *,
@@ -67,6 +69,7 @@ def rnn(
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
+@recorded
 def lstm(
     features: int,
     *,
@@ -111,6 +114,7 @@ def lstm(
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
+@recorded
 def gru(
     features: int,
     *,
@@ -149,6 +153,7 @@ def gru(
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
+@recorded
 def conv_lstm(
     features: int,
     window: int | Sequence[int],

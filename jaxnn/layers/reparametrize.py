@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
 from jaxnn._placement import einsum, merged, placed_as
 from jaxnn.layer import Layer, as_layer, wrap
 
 
+@recorded
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     """A layer whose weights are a length times a direction, w = g v / |v|, for each feature.
 
@@ -64,6 +66,7 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     return wrap(child, init, apply)
 
 
+@recorded
 def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float = 1e-12) -> Layer:
     """A layer whose weights are divided by their largest singular value, w / σ(w): it stretches nothing.
 

@@ -5,10 +5,12 @@ from functools import partial
 from typing import Literal
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn.layer import Layer, of_function
 from jaxnn.ops.resize import Coordinates, Rounding
 
 
+@recorded
 def upsample(
     scale: float | Sequence[float],
     *,
@@ -50,6 +52,7 @@ def upsample(
     return of_function(op, "upsample", name, "examples")
 
 
+@recorded
 def depth_to_space(
     factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
 ) -> Layer:
@@ -61,6 +64,7 @@ def depth_to_space(
     return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name, "examples")
 
 
+@recorded
 def space_to_depth(
     factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
 ) -> Layer:

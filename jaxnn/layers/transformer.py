@@ -10,6 +10,7 @@ from jax import Array
 from jax.lax import PrecisionLike
 
 from jaxnn import ops
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
@@ -26,6 +27,7 @@ from jaxnn.ops._window import per_axis
 OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
 
 
+@recorded
 def encoder_block(
     heads: int,
     *,
@@ -80,6 +82,7 @@ def encoder_block(
     return layer(None, apply, "encoder_block", name=name, padded="lengths")
 
 
+@recorded
 def decoder_block(
     heads: int,
     *,
@@ -184,6 +187,7 @@ def _branches(
     return _Branches(hidden, None if none else dropped, activation, norm(), init, precision)
 
 
+@recorded
 def patches(
     features: int,
     size: int | tuple[int, ...],

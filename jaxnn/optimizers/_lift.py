@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._flat import Elementwise
+from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import known, number, wide
 from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._rule import check_flag, rate, real
@@ -120,7 +120,7 @@ def per_leaf(
         new = {k: jax.tree.unflatten(treedef, [s[k] for _, s in done]) for k in columns}
         return jax.tree.unflatten(treedef, [u for u, _ in done]), {"count": t} | new
 
-    kind = Elementwise if elementwise and mask is None else optax.GradientTransformationExtraArgs
+    kind = Elementwise if elementwise and mask is None else Optimizer
     return kind(init, update)
 
 

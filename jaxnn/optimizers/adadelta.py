@@ -7,11 +7,13 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, check_number, complement, ema, known, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import bounded, check_style, ema_square, epsilon, real_f32, root, square
 
 
+@recorded
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0,
     rho: ArrayLike = 0.9,

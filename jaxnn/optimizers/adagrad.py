@@ -8,11 +8,13 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_number
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._rule import bounded, check_flag, epsilon, nan_of, over, real_f32, root, square
 
 
+@recorded
 def adagrad(
     learning_rate: optax.ScalarOrSchedule,
     initial_accumulator_value: ArrayLike = 0.1,

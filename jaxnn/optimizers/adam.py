@@ -9,6 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, check_number, complement, ema, known, number
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._moments import Corrections, corrections, first_moment, second_moment
@@ -25,6 +26,7 @@ from jaxnn.optimizers._rule import (
 )
 
 
+@recorded
 def adam(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,
@@ -80,6 +82,7 @@ def adam(
     )
 
 
+@recorded
 def adamw(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,
@@ -119,6 +122,7 @@ def adamw(
     return _adam("adamw", learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, **decay)
 
 
+@recorded
 def nadam(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,
@@ -156,6 +160,7 @@ def nadam(
     return _adam("nadam", learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, **decay)
 
 
+@recorded
 def amsgrad(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,

@@ -8,11 +8,13 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, check_number, complement, number, weight
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import epsilon, far_ema, nan_of, over, real_f32, zeros_f32
 
 
+@recorded
 def adamax(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,

@@ -4,10 +4,12 @@ from typing import Any
 
 import optax
 
+from jaxnn._calls import recorded
 from jaxnn._flat import Elementwise, Flat, check_elementwise
 from jaxnn.optimizers._lift import check_same
 
 
+@recorded
 def flat(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """The same numbers, from one vector per dtype in place of the leaves, [...] -> [...].
 

@@ -7,10 +7,13 @@ from typing import Any
 import jax
 import optax
 
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._flat import Optimizer
 from jaxnn._paths import matching, path_tree
 
 
+@recorded
 def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.GradientTransformationExtraArgs:
     """Each param is updated by the optimizer of the first glob pattern that its path, `stem/conv/w`, matches.
 
@@ -53,7 +56,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
         with jax.numpy_dtype_promotion("standard"):
             return inner.update(updates, state, params, **extra)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Optimizer(init, update)
 
 
 def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:

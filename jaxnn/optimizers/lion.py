@@ -8,11 +8,13 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, complement
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import check_dtype, far_ema, nan_of, zeros_f32
 
 
+@recorded
 def lion(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,

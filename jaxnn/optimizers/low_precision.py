@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Elementwise
+from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import rounded, wide
 
 
+@recorded
 def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """Kahan's summation of the updates, [...] -> [...]: what a weight of few bits cannot take is kept for later.
 
@@ -64,10 +66,11 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
         given, lost = _two(add, params, state["lost"], changes)
         return given, {"inner": after, "lost": lost}
 
-    kind = Elementwise if isinstance(optimizer, Elementwise) else optax.GradientTransformationExtraArgs
+    kind = Elementwise if isinstance(optimizer, Elementwise) else Optimizer
     return kind(init, update)
 
 
+@recorded
 def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> optax.GradientTransformationExtraArgs:
     """Updates that round a weight up or down by chance, so that their mean is exact, [...] -> [...].
 
@@ -122,7 +125,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
         given = jax.tree.map(change, params, changes, keys)
         return given, {"inner": after, "key": jax.random.key_data(following)}
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Optimizer(init, update)
 
 
 def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs:

@@ -8,13 +8,16 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._flat import Optimizer
 from jaxnn._inputs import check_count
 
 LEVELS = 127  # of a sign
 STRIDES = np.uint32(2654435769), np.uint32(2246822519)  # 2^32 / golden ratio, and another odd number far from it
 
 
+@recorded
 def quantized(
     optimizer: optax.GradientTransformation, *, block: int = 256, min_size: int = 4096
 ) -> optax.GradientTransformationExtraArgs:
@@ -86,7 +89,7 @@ def quantized(
             changes, after = inner.update(updates, decoded(state), params, **extra)
         return changes, encoded(after, state["step"] + np.uint32(1))
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Optimizer(init, update)
 
 
 def _turned(i: int) -> np.uint32:

@@ -8,6 +8,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, check_number, complement, ema, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._moments import Corrections, corrections, first_moment, second_moment
@@ -20,6 +21,7 @@ class _Shared(NamedTuple):
     rectification: Array
 
 
+@recorded
 def radam(
     learning_rate: optax.ScalarOrSchedule,
     b1: ArrayLike = 0.9,

@@ -9,6 +9,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._numbers import check_decay, check_number, complement, ema, number, weight
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._rule import (
@@ -30,6 +31,7 @@ from jaxnn.optimizers._rule import (
 )
 
 
+@recorded
 def rmsprop(
     learning_rate: optax.ScalarOrSchedule,
     decay: ArrayLike = 0.9,

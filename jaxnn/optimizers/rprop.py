@@ -9,12 +9,14 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._numbers import check_number, known, number, wide
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import nan_of, real, zeros_f32
 
 
+@recorded
 def rprop(
     learning_rate: ArrayLike,
     eta_minus: ArrayLike = 0.5,

@@ -8,12 +8,14 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._numbers import check_number, known, number
 from jaxnn.optimizers._lift import Slots, per_leaf
 from jaxnn.optimizers._rule import check_dtype, check_momentum, zeros_f32
 
 
+@recorded
 def sgd(
     learning_rate: optax.ScalarOrSchedule,
     momentum: ArrayLike | None = None,

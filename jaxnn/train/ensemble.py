@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, param_dtype
 from jaxnn.layer import Layer, wrap
@@ -28,6 +29,7 @@ class Consensus(NamedTuple):
     disagreement: jax.Array
 
 
+@recorded
 def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "logits") -> Layer:
     """The layer of m members with params and state stacked `[m, ...]`, x -> their mean prediction and disagreement.
 

@@ -1,27 +1,46 @@
-"""Predictions for any number of examples, in batches of one size."""
+"""Predictions for any number of examples, in batches of a few sizes."""
 
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxnn._calls import alike
 from jaxnn._errors import wrong_type
+from jaxnn._flat import Flat
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.compiler import compiler_options
 from jaxnn.layer import Layer
+from jaxnn.train.fit import Best, Run
+from jaxnn.train.trainer import TrainState, averaged
+
+_NOT_GIVEN: Any = object()
 
 
-def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 256) -> Any:
-    """The model's outputs with `train=False` for any number of examples, [n, ...] -> [n, ...], compiled once.
+def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GIVEN, *, batch_size: int = 256) -> Any:
+    """The model's outputs with `train=False` for any number of examples, [n, ...] -> [n, ...], in batches.
 
-    All batches have `batch_size` examples, the last one filled up with copies that are cut off again: neither another n
-    nor a second call compiles anew, as long as `model` is the same object.
+    `predict(model, params, state, x)`; or `predict(model, run, x)` of a `Run`, for its best params and state, of its
+    `best`, or of a `TrainState`, for its averaged params where it has some.
+
+    A batch has `batch_size` examples or a power of two below it: the rest of the examples is cut into such, or filled
+    up to one with copies that are cut off again, where they are at most a sixteenth of the work. So a model is compiled
+    for a handful of sizes and no other n. The programs of the 16 models used last are kept; models made by equal calls,
+    such as `nn.dense(3)` and `nn.dense(3)`, are one.
 
     Args:
-      x: an array, or a pytree of arrays with examples on axis 0.
+      model: a Layer.
+      params, state: of the model; or a run in the place of both.
+      x: an array, or a pytree of arrays with examples on axis 0. Of NumPy, one batch at a time is read. Those sharded
+        over devices are taken whole, and the outputs are sharded like x along axis 0. Others that lie on a device are
+        cut on the host.
       batch_size: examples at a time, >= 1.
+
+    Returns the outputs on the device on which the model ran. PyTorch's and flax's users write the loop themselves;
+    Keras's `predict` gives NumPy arrays.
 
     Raises TypeError for what is no model and for no arrays, ValueError for arrays of different lengths.
 
@@ -34,30 +53,127 @@ def predict(model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 
     if not isinstance(model, Layer):
         raise wrong_type("predict", "model to be a Layer", model)
     check_count("predict", "batch_size", batch_size)
-    x = jax.tree.map(jnp.asarray, x)
+    params, state, x = _told(params, state, x)
+    x = jax.tree.map(lambda a: a if isinstance(a, jax.Array | np.ndarray) else jnp.asarray(a), x)
     n = check_examples("predict", "x", x, least=0)
+    if odd := [a for a in jax.tree.leaves(x) if isinstance(a, np.ndarray) and a.dtype.kind in "OSUV"]:
+        raise wrong_type("predict", "x to be arrays of numbers", odd[0])
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)
         return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
-    ys, program = [], _program(inside=_traced((params, state, x)))
-    for start in range(0, n, batch_size):
-        batch = jax.tree.map(lambda a, start=start: a[start : start + batch_size], x)
-        missing = start + batch_size - n
-        if missing > 0:
-            batch = jax.tree.map(lambda a, m=missing: jnp.concatenate([a, jnp.repeat(a[:1], m, axis=0)]), batch)
-        ys.append(program(model, params, state, batch))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:n], *ys)
+    if _traced((params, state, x)):
+        parts = [jax.tree.map(lambda a, i=i: a[i : i + batch_size], x) for i in range(0, n, batch_size)]
+        return jax.tree.map(lambda *ys: jnp.concatenate(ys), *(_apply(model, params, state, part) for part in parts))
+    apply = partial(_program(model), *_beside(x, (params, state)))
+    pieces = list(_pieces(n, batch_size))
+    if pieces == [Piece(0, n, n)] or _spread(x):
+        return apply(x)
+    return _joined(_applied(apply, pieces, jax.tree.map(np.asarray, x)))
+
+
+def _told(params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
+    """Params, state and x from the arguments of `predict`."""
+    if isinstance(params, Run | Best | TrainState):
+        given = [a for a in (state, x) if a is not _NOT_GIVEN]
+        if len(given) != 1:
+            raise wrong_type(
+                "predict", "(model, run, x), as a run has a state", f"{len(given)} arguments after the run"
+            )
+        best = params.best if isinstance(params, Run) else params
+        params, state = (averaged(best), best.state) if isinstance(best, TrainState) else best
+        return params.tree() if isinstance(params, Flat) else params, state, given[0]
+    if x is _NOT_GIVEN:
+        raise wrong_type("predict", "(model, params, state, x) or (model, run, x)", f"no x, and params {params!r:.80}")
+    return params, state, x
+
+
+class Piece(NamedTuple):
+    """Examples from `start`, `taken` of them, in a batch of `size`."""
+
+    start: int
+    taken: int
+    size: int
+
+
+def _pieces(n: int, batch_size: int) -> Iterator[Piece]:
+    """Batches of `batch_size` or a power of two below: as few as let copies be no more than a sixteenth of the work."""
+    start = 0
+    while start < n:
+        rest = n - start
+        size = min(1 << (rest - 1).bit_length(), batch_size)  # the least that holds them all
+        if 16 * (size - rest) > n:
+            size = 1 << (rest.bit_length() - 1)  # the largest that they fill
+        yield Piece(start, min(rest, size), size)
+        start += size
+
+
+def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any, int]]:
+    """The outputs of each piece, and how many of them are asked for; the next is begun before one is handed over."""
+    behind: list = []
+    for start, taken, size in pieces:
+        copies = np.minimum(np.arange(start, start + size), start + taken - 1)
+        batch = jax.tree.map(lambda a: a[start : start + size] if taken == size else a[copies], x)  # noqa: B023
+        behind.append((apply(batch), taken))
+        if len(behind) > 1:
+            yield behind.pop(0)
+    yield from behind
+
+
+def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
+    """All outputs, on the device on which they were made; joined on the host, where that compiles nothing."""
+    where: list = []
+
+    def fetched(y: Any, taken: int) -> Any:
+        where[:] = [jax.tree.map(lambda leaf: leaf.sharding, y)]
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:taken], y)
+
+    whole = jax.tree.map(lambda *ys: np.concatenate(ys), *(fetched(*part) for part in parts))
+    return jax.tree.map(jax.device_put, whole, where[0])
 
 
 def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
     return model.apply(params, state, x)[0]
 
 
-@cache
-def _program(*, inside: bool) -> Callable:
-    """Compiled once; inside another program it follows that one's options."""
-    return jax.jit(_apply, static_argnums=0, compiler_options=None if inside else compiler_options())
+def _program(model: Layer) -> Callable:
+    """The compiled model, one for all that were made alike."""
+    return _compiled(_Alike(alike(model), model))
+
+
+class _Alike:
+    """A model that is equal to those made by equal calls."""
+
+    def __init__(self, key: Any, model: Layer):
+        self.key, self.model = key, model
+
+    def __eq__(self, other: Any) -> bool:
+        return self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=16)
+def _compiled(of: _Alike) -> Callable:
+    return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
+
+
+def _spread(x: Any) -> bool:
+    """Whether an array lies on several devices."""
+    return any(isinstance(a, jax.Array) and len(a.sharding.device_set) > 1 for a in jax.tree.leaves(x))
+
+
+def _beside(x: Any, params: Any) -> Any:
+    """`params`, on the devices of an x that is sharded over several, whole on each where they do not lie there."""
+    if not _spread(x):
+        return params
+    like = next(a.sharding for a in jax.tree.leaves(x) if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1)
+    if not isinstance(like, jax.sharding.NamedSharding):
+        return params
+    whole = jax.sharding.NamedSharding(like.mesh, jax.sharding.PartitionSpec())
+    there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == like.device_set  # noqa: E731
+    return jax.tree.map(lambda a: a if there(a) else jax.device_put(a, whole), params)
 
 
 def _traced(tree: Any) -> bool:
