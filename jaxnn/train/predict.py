@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._calls import alike
 from jaxnn._errors import wrong_type
@@ -54,22 +55,28 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
         raise wrong_type("predict", "model to be a Layer", model)
     check_count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
-    x = jax.tree.map(lambda a: a if isinstance(a, jax.Array | np.ndarray) else jnp.asarray(a), x)
+    leaves, structure = jax.tree.flatten(x)
+    if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
+        x = jax.tree.map(jnp.asarray, x)
+        leaves = jax.tree.leaves(x)
     n = check_examples("predict", "x", x, least=0)
-    if odd := [a for a in jax.tree.leaves(x) if isinstance(a, np.ndarray) and a.dtype.kind in "OSUV"]:
+    if odd := [a for a in leaves if a.dtype.kind in "OSUV" and isinstance(a, np.ndarray)]:
         raise wrong_type("predict", "x to be arrays of numbers", odd[0])
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)
         return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
-    if _traced((params, state, x)):
+    if _traced((leaves, params, state)):
         parts = [jax.tree.map(lambda a, i=i: a[i : i + batch_size], x) for i in range(0, n, batch_size)]
         return jax.tree.map(lambda *ys: jnp.concatenate(ys), *(_apply(model, params, state, part) for part in parts))
-    apply = partial(_program(model), *_beside(x, (params, state)))
+    apply = _program(model)
+    if spread := [a for a in leaves if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1]:
+        return apply(*_beside(spread[0], (params, state)), x)
     pieces = list(_pieces(n, batch_size))
-    if pieces == [Piece(0, n, n)] or _spread(x):
-        return apply(x)
-    return _joined(_applied(apply, pieces, jax.tree.map(np.asarray, x)))
+    if len(pieces) == 1 and pieces[0].size == n:
+        return apply(params, state, x)
+    host = jax.tree.unflatten(structure, [np.asarray(a) for a in leaves])
+    return _joined(_applied(partial(apply, params, state), pieces, host))
 
 
 def _told(params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
@@ -136,6 +143,7 @@ def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
     return model.apply(params, state, x)[0]
 
 
+@lru_cache(maxsize=16)
 def _program(model: Layer) -> Callable:
     """The compiled model, one for all that were made alike."""
     return _compiled(_Alike(alike(model), model))
@@ -159,23 +167,20 @@ def _compiled(of: _Alike) -> Callable:
     return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
 
 
-def _spread(x: Any) -> bool:
-    """Whether an array lies on several devices."""
-    return any(isinstance(a, jax.Array) and len(a.sharding.device_set) > 1 for a in jax.tree.leaves(x))
-
-
-def _beside(x: Any, params: Any) -> Any:
+def _beside(x: jax.Array, params: Any) -> Any:
     """`params`, on the devices of an x that is sharded over several, whole on each where they do not lie there."""
-    if not _spread(x):
+    if not isinstance(x.sharding, jax.sharding.NamedSharding):
         return params
-    like = next(a.sharding for a in jax.tree.leaves(x) if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1)
-    if not isinstance(like, jax.sharding.NamedSharding):
-        return params
-    whole = jax.sharding.NamedSharding(like.mesh, jax.sharding.PartitionSpec())
-    there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == like.device_set  # noqa: E731
+    whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
+    there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set  # noqa: E731
     return jax.tree.map(lambda a: a if there(a) else jax.device_put(a, whole), params)
 
 
 def _traced(tree: Any) -> bool:
     """Whether any leaf is traced, or all that is computed now, as within `jit`."""
+    if get_opaque_trace_state() == _OUTSIDE:  # the usual case, and faster to ask than each leaf
+        return False
     return any(isinstance(leaf, jax.core.Tracer) for leaf in (*jax.tree.leaves(tree), jnp.zeros(())))
+
+
+_OUTSIDE = get_opaque_trace_state()  # as a module is imported
