@@ -17,6 +17,7 @@ from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
+from jaxnn._random import split
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
 from jaxnn.train.weigh import (
@@ -231,7 +232,7 @@ def objective_trainer(
         key = typed(key)
         if key.shape:
             raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
-        init_key, run_key = jax.random.split(key)
+        init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
             raise wrong_type("trainer", "init to return params as a nested dict", params)

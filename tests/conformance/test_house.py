@@ -48,10 +48,11 @@ def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
 
 # The direction of imports: for each room, the only rooms that it may know.
 
-BASE = {"_errors", "_inputs", "_paths", "_placement"}
+BASE = {"_errors", "_inputs", "_paths", "_placement", "_random"}
 ALLOWED = {
     "_errors": set(),
-    "_inputs": {"_errors", "_placement"},
+    "_inputs": {"_errors", "_placement", "_random"},
+    "_random": {"_platform"},
     "_paths": {"_errors"},
     "_flat": {"_errors"},
     "_flops": set(),
