@@ -34,7 +34,7 @@ from jaxnn.activations import (
     unit_step,
 )
 from jaxnn.capture import Tap, capture
-from jaxnn.combinators import cast, parallel, remat, repeat, residual, serial, time_distributed
+from jaxnn.combinators import cast, inference, parallel, remat, repeat, residual, serial, time_distributed
 from jaxnn.compiler import compiler_options
 from jaxnn.export import export
 from jaxnn.layer import Layer, call, layer, lift, stateless
@@ -181,6 +181,7 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
+    "inference",
     "init",
     "instance_norm",
     "layer",

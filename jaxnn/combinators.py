@@ -235,6 +235,26 @@ def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
 
 
 @recorded
+def inference(child: Layer | Callable) -> Layer:
+    """The same layer as with `train=False`, always: dropout is off, and a batch norm takes and keeps its statistics.
+
+    For a part of a model that is frozen while the rest is trained. Its params get gradients; `trainer(frozen=)` keeps
+    them. As `eval()` on a PyTorch module, Keras's `trainable=False` on a batch norm, equinox's `inference=True`.
+
+    >>> import jaxnn as nn
+    >>> model = inference(nn.dropout(0.5))
+    >>> model.apply({}, {}, jnp.ones(3), key=jax.random.key(0), train=True)[0].tolist()
+    [1.0, 1.0, 1.0]
+    """
+    child = as_layer(child, "inference")
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        return child.apply(params, state, x, key=key, train=False)
+
+    return wrap(child, child.init, apply)
+
+
+@recorded
 def time_distributed(child: Layer | Callable) -> Layer:
     """A layer on every step of a sequence, `[n, t, ...] -> [n, t, ...]`: the two leading axes run as one batch of n·t.
 

@@ -96,6 +96,7 @@ CASES = {
     "residual": (lambda: nn.residual(nn.dense(3), skip=nn.dense(3, bias=False)), ROW, ()),
     "repeat": (lambda: nn.repeat(nn.serial(nn.dense(6), nn.tanh), 3), ROW, ()),
     "remat": (lambda: nn.remat(nn.dense(3)), ROW, ()),
+    "inference": (lambda: nn.inference(nn.dense(3)), ROW, ()),
     "cast": (lambda: nn.cast(nn.dense(3), jnp.float32), ROW, ("own dtype",)),
     "time_distributed": (lambda: nn.time_distributed(nn.dense(3)), (2, 5, 4), ()),
 }

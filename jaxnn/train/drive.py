@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -16,9 +18,10 @@ from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_concrete, check_count, check_examples
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
-from jaxnn.train.fit import Run, unfinished
+from jaxnn.train.fit import Run, prolonged, unfinished
 from jaxnn.train.folder import epochs_done, newest, record
-from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
+from jaxnn.train.interrupt import Signals
+from jaxnn.train.pieces import Cut, Epochs, Fed, Pieces, epochs_of, position
 from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
 from jaxnn.train.steps import steps_in
@@ -42,6 +45,10 @@ def drive(
     checkpoint: str | os.PathLike[str] | None = None,
     keep: int = 3,
     progress: bool = True,
+    on_epoch: Callable[[Look], bool | None] | None = None,
+    on_steps: tuple[int, Callable[[Look], bool | None]] | None = None,
+    params: Any = None,
+    state: Any = None,
 ) -> Run:
     """The run of `fit`, compiled here and driven piece by piece: progress is shown, an interrupt keeps what is done.
 
@@ -53,7 +60,8 @@ def drive(
         batches of arrays, that are sharded over devices stay so: each device trains on its part.
       valid: as in `fit`, or batches from outside, of any sizes: the means are over all that counts in them.
       run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
-        `key` only says whether it is one run or a row of them.
+        `key` only says whether it is one run or a row of them. More `epochs` than it was begun with prolong it, as in a
+        folder: to the bit of one long run, where nothing but `epochs` says how long it is (a schedule may).
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
       checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
         `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with
@@ -61,12 +69,21 @@ def drive(
         damaged file is passed over with a warning. `every` may differ; that data, rates and the like are the same is
         for the caller to see to.
       keep: runs kept in the folder, >= 1.
+      on_epoch: called with a `Look` at each look that ends an epoch: `look.epoch`, `step`, `metrics`, `elapsed`, `run`.
+        It may return True to end the run there. What it raises is raised here, with the run as its attribute `run`.
+      on_steps: `(n, f)`: `f` is called so after every n steps of an epoch, and after its last. Arrays then go in pieces
+        of n steps; one run, not a row of them.
+      params, state: arrays to begin a new run with, as in `trainer.init`.
       progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 
     It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
     that `fit` would take come from outside. Each shape of a batch, such as that of a smaller last one, compiles a
     program. The first epoch tells how many batches there are, and the others must have as many; until it is over, the
     history is as wide as what was reached. A run that was interrupted in an epoch skips what it has seen.
+
+    An interrupt (Ctrl-C) ends the run, and what is done is returned; epochs that are being computed are finished, and a
+    second one ends at once. With `checkpoint`, SIGTERM writes the run, says so and exits with 143. Both are so in the
+    main thread; elsewhere an interrupt is raised.
 
     A run that fails, as `fit` says, has the `ts` just before the step that broke it, and `failed` is that step. A
     RuntimeWarning names it, the metrics and the first path whose gradient is not finite. The run stays as it is when
@@ -97,35 +114,80 @@ def drive(
     key = typed(key)
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
+    hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
     if run is not None and not isinstance(run, Run):
         raise wrong_type("drive", "run to be a Run", run)
-    if run is not None and fed and not unfinished(plan, run).any():
-        return jax.tree.map(jnp.copy, run)
-    pieces = _pieces(plan, key.ndim == 1, train, valid, run, every)
-    try:
-        if run is None:
-            run = pieces.begin(key)
-        else:
-            _check_run(run, pieces.expected(key, _width(run)))
-            if isinstance(pieces, Epochs) and unfinished(plan, run).any() and (done := position(plan, run)[1]):
-                fix = "Pass the batches with which it was begun."
-                raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
-            run = jax.tree.map(jnp.copy, run)
-        if checkpoint is not None:
-            found = newest(checkpoint, run, partial(pieces.expected, key))
-            if found is not run and (is_feed(train) or is_feed(valid)):  # to be opened where that one stands
-                if not unfinished(plan, found).any():
-                    return found
-                pieces.close()
-                pieces = _pieces(plan, key.ndim == 1, train, valid, found, every)
-            run = found
-        return _go_on(pieces, run, progress, checkpoint, keep)
-    finally:
-        pieces.close()
+    if run is not None:
+        run = prolonged(run, epochs)
+        if fed and not unfinished(plan, run).any():
+            return jax.tree.map(jnp.copy, run)
+    opened = partial(_pieces, plan, key.ndim == 1, train, valid, every=every, steps=hooks.every)
+    pieces = opened(run)
+    pieces.given = (params, state)
+    with Signals(terminates=checkpoint is not None) as signals:
+        try:
+            if run is None:
+                with signals.held():
+                    run = pieces.begin(key)
+            else:
+                _check_run(run, pieces.expected(key, _width(run)))
+                if isinstance(pieces, Epochs) and unfinished(plan, run).any() and (done := position(plan, run)[1]):
+                    fix = "Pass the batches with which it was begun."
+                    raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
+                run = jax.tree.map(jnp.copy, run)
+            if checkpoint is not None:
+                found = newest(checkpoint, run, partial(pieces.expected, key))
+                if found is not run and isinstance(pieces, Fed):  # to be opened where that one stands
+                    if not unfinished(plan, found).any():
+                        return found
+                    pieces.close()
+                    pieces = opened(found)
+                run = found
+            return _go_on(pieces, run, progress, checkpoint, keep, hooks, signals)
+        finally:
+            pieces.close()
 
 
-def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, every: int) -> Pieces:
-    """What a run, or a new one, goes on with; a feed is opened where the run stands."""
+class Hooks:
+    """What is called while a run goes on: at the end of an epoch, and after every so many steps of one."""
+
+    def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
+        if on_epoch is not None and not callable(on_epoch):
+            raise wrong_type("drive", "on_epoch to be a function of a Look", on_epoch)
+        self.on_epoch, self._told = on_epoch, -1
+        self.every: Any = None
+        self.on_steps: Any = None
+        if on_steps is None:
+            return
+        if not (isinstance(on_steps, tuple) and len(on_steps) == 2 and callable(on_steps[1])):
+            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", on_steps)
+        check_count("drive", "the n of on_steps", on_steps[0])
+        if many:
+            raise invalid("drive", "one key with on_steps", "a row of keys", "Call drive for each, or use on_epoch.")
+        self.every, self.on_steps = on_steps
+
+    def end(self, look: Look, within: int, ended: bool) -> bool:
+        """Calls those that are due, `within` steps into an epoch or at its end; whether one of them ends the run."""
+        answers = []
+        if self.on_steps is not None and look.step != self._told and (ended or within % self.every == 0):
+            self._told = look.step
+            answers.append(self.on_steps(look))
+        if self.on_epoch is not None and ended:
+            answers.append(self.on_epoch(look))
+        for answer in answers:
+            if answer is not None and not isinstance(answer, bool | np.bool_):
+                raise wrong_type("drive", "a hook to return True, to end the run, False or None", answer)
+        return any(map(bool, answers))
+
+
+def _pieces(
+    plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, *, every: int, steps: int | None
+) -> Pieces:
+    """What a run, or a new one, goes on with; a feed is opened where the run stands.
+
+    Args:
+      steps: of a piece, at most, where it is asked for.
+    """
     fed = {name: feed for name, feed in (("train", train), ("valid", valid)) if is_feed(feed)}
     for name, feed in fed.items():
         check_feed(name, feed, plan.epochs)
@@ -138,44 +200,55 @@ def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, eve
         check_examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
     plan = spread(plan, None if "train" in fed else train, None if "valid" in fed else valid)
-    if not fed:
+    if not fed and steps is None:
         return Epochs(plan, many, train, valid, every)
     epoch, done = (0, 0) if run is None else position(plan, run)
     if "train" not in fed:
-        steps = steps_in(plan, train)
-        first = jax.tree.map(lambda a: a[: plan.batch_size], train)
-        return Fed(plan, many, epochs_of(train, steps, epoch, done, plan.epochs), first, valid, steps, (epoch, done))
+        if steps is not None:
+            return Cut(plan, train, valid, steps, (epoch, done))
+        each, first = steps_in(plan, train), jax.tree.map(lambda a: a[: plan.batch_size], train)
+        return Fed(plan, many, epochs_of(train, each, epoch, done, plan.epochs), first, valid, each, (epoch, done))
     known = None if run is None or not epoch else _width(run)
-    source = prefetched(pieces_of(train, epoch, done, plan.epochs))
+    source = prefetched(pieces_of(train, epoch, done, plan.epochs, steps))
     first = next(source)
     plan = plan._replace(batch_size=jax.tree.leaves(first)[0].shape[0])
     return Fed(plan, many, source, first, valid, known, (epoch, done))
 
 
-def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int) -> Run:
+def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int, hooks: Hooks, signals: Signals) -> Run:
     """The loop over pieces, with its looks at the run."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0
     with reporter(progress, plan.epochs) as report:
         begun, done = int(jnp.max(run.ts.step)), epochs_done(run)
-        clock = _Clock(begun)
+        written, clock = begun, _Clock(begun)
         try:
             while unfinished(plan, run).any():
-                run = pieces.advance(run)
+                with signals.held() if pieces.donates else contextlib.nullcontext():
+                    run = pieces.advance(run)
+                signals.wait(run.epoch)
                 failed = np.asarray(run.failed) >= 0
                 if (new := failed & ~known).any():
                     run, text = diagnose(plan, pieces.many, run, pieces.data, new)
                     known = failed
                     report.note(text)
                     texts.append(text)
-                if checkpoint is not None and epochs_done(run) > done:
+                ended = epochs_done(run) > done
+                if checkpoint is not None and ended:
                     record(checkpoint, run, keep)
-                    done = epochs_done(run)
-                report(_look(pieces, run, clock))
+                    written = int(jnp.max(run.ts.step))
+                done = epochs_done(run)
+                look = _look(pieces, run, clock)
+                report(look)
+                if hooks.end(look, pieces.done, ended):
+                    break
         except KeyboardInterrupt:
             if _taken(run):
-                raise  # it came after the old run was donated and before the new one was handed over
+                raise  # not in the main thread, and between the old run and the new one
             report.note("interrupted: the run is kept as far as it got")
+            signals.wait(run.epoch)
+            if signals.terminated:
+                _end(run, checkpoint, keep, written)
         except Exception as error:
             if not _taken(run) and int(jnp.max(run.ts.step)) > begun:
                 with contextlib.suppress(AttributeError):  # a class may have no room for it
@@ -187,6 +260,15 @@ def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int)
     return run
 
 
+def _end(run: Run, checkpoint: Any, keep: int, written: int) -> None:
+    """Writes what is new, says so, and exits as a process does that SIGTERM ended."""
+    if int(jnp.max(run.ts.step)) > written:
+        record(checkpoint, run, keep)
+    folder, epoch = os.fspath(checkpoint), epochs_done(run)
+    print(f"drive: SIGTERM. The run is in {folder}, after {epoch} epochs; the same call goes on.", file=sys.stderr)
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def _taken(run: Run) -> bool:
     return any(leaf.is_deleted() for leaf in jax.tree.leaves(run))
 
@@ -195,7 +277,8 @@ class _Clock:
     """Steps per second since the first look, which waited for compilation."""
 
     def __init__(self, step: int):
-        self.since, self.step, self.looks = time.perf_counter(), step, 0
+        self.begun = self.since = time.perf_counter()
+        self.step, self.looks = step, 0
 
     def rate(self, step: int) -> float:
         """The rate at a look."""
@@ -218,7 +301,8 @@ def _look(pieces: Pieces, run: Run, clock: _Clock) -> Look:
         train = {k: v[..., :within] for k, v in train.items()}
     valid = {k: np.asarray(v)[..., epoch - 1] for k, v in run.history.get("valid", {}).items()} if epoch else {}
     metrics = {"train": {k: v.mean(axis=-1) for k, v in train.items()}, "valid": valid}
-    return Look(epoch, step, total, clock.rate(step), metrics)
+    rate = clock.rate(step)
+    return Look(epoch, step, total, rate, metrics, time.perf_counter() - clock.begun, run)
 
 
 def _width(run: Run) -> int:

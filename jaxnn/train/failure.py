@@ -1,7 +1,7 @@
 """Why a run broke: the step that did it, found by running the same program up to it, and what was not finite there."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from jaxnn._paths import path_tree
 from jaxnn.compiler import compiler_options
 from jaxnn.train.fit import Run
 from jaxnn.train.plan import Plan
+from jaxnn.train.programs import Programs
 from jaxnn.train.steps import augmented, batches, finite, spoiled, take_step, take_steps
 from jaxnn.train.trainer import Metrics, TrainState
 
@@ -33,21 +34,21 @@ def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) ->
       run: what the loop left behind: `ts` from before the steps of `data` in which it broke.
       failed: which members of a row did; of shape [] for one run.
     """
-    replays, examine = _programs()
+    replays, examine = _KEPT.of(plan, many)
     before, at = np.asarray(run.ts.step), np.asarray(run.failed)
     low, high = np.zeros_like(before), np.where(failed, at - before + 1, 1)  # fine after so many steps, and not fine
     middle = high - 1  # mostly it is the last one; else by halves, for a loss may be late to show what broke
     while (high - low > 1).any():
-        _, fine = replays(plan, many, run, data, middle)
+        _, fine = replays(run, data, middle)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
         middle = (low + high) // 2
-    ts, _ = replays(plan, many, run, data, low)
+    ts, _ = replays(run, data, low)
     at = np.where(failed, before + low, at)
     broken = run._replace(ts=ts, failed=jnp.asarray(at))
     texts = []
     for i in map(tuple, np.argwhere(failed)[:LISTED]):
         one = jax.tree.map(lambda a, i=i: a[i], broken)
-        seen = jax.device_get(examine(plan, one.ts, data, one.epoch, low[i]))
+        seen = jax.device_get(examine(one.ts, data, one.epoch, low[i]))
         texts.append(
             f"{f'run {i[0]} ' if many else ''}stopped at step {at[i]}, in epoch {one.epoch + 1}: {_reason(seen)}"
         )
@@ -93,8 +94,9 @@ def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Arr
     return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params))
 
 
-@cache
-def _programs() -> tuple[Callable, Callable]:
-    options = compiler_options()
-    replays = jax.jit(_replays, static_argnums=(0, 1), compiler_options=options)
-    return replays, jax.jit(_examine, static_argnums=0, compiler_options=options)
+def _compiled(key: Callable[[], tuple]) -> tuple[Callable, Callable]:
+    jit = partial(jax.jit, compiler_options=compiler_options())
+    return jit(lambda *a: _replays(*key(), *a)), jit(lambda *a: _examine(key()[0], *a))
+
+
+_KEPT = Programs(_compiled, size=16)

@@ -54,7 +54,7 @@ def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
         raise invalid("drive", f"{argument} to give batches", f"none in epoch {epoch + 1}")
 
 
-def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, None, None]:
+def pieces_of(feed: Any, epoch: int, skip: int, epochs: int, most: int | None = None) -> Generator[Any, None, None]:
     """A first batch by itself; then pieces, from a batch of an epoch on, and None at the end of each epoch.
 
     Batches of one shape fill a piece; another shape, as the last batch may have, begins a piece of its own. So does a
@@ -66,6 +66,7 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, N
         for i, batch in enumerate(batches_of("train", feed, number)):
             if not capacity:
                 capacity = max(1, min(BATCHES, BYTES // max(1, sum(a.nbytes for a in jax.tree.leaves(batch)))))
+                capacity = min(capacity, most or capacity)
                 yield batch
             if number == epoch and i < skip:
                 continue
@@ -75,7 +76,8 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int) -> Generator[Any, N
                     group = []
                 yield Piece(Whole(batch), 1)
                 continue
-            if group and (len(group) == capacity or _shapes(batch) != _shapes(group[0])):
+            full = len(group) == capacity or (most and i % most == 0)
+            if group and (full or _shapes(batch) != _shapes(group[0])):
                 yield _joined(group, capacity)
                 group = []
             group.append(batch)

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
@@ -71,6 +72,8 @@ def fit(
     monitor: str = "loss",
     mode: Literal["min", "max"] | None = None,
     augment: Callable | None = None,
+    params: Any = None,
+    state: Any = None,
 ) -> Run:
     """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
 
@@ -103,9 +106,10 @@ def fit(
         names of those in `nn.metrics` and `nn.losses`, such as "accuracy"; another name raises without it.
       augment: `augment(key, batch) -> batch`, applied to each training batch and to none of `valid`; a pure function,
         whose key is another at each step of each run.
+      params, state: arrays to begin with, as in `trainer.init`: trained ones, all or some; the others are drawn.
 
-    Raises ValueError for sizes that do not fit together and for a monitored metric without a known direction, before
-    anything compiles, and in reverse mode with `patience`.
+    Raises ValueError for params or state that are not the model's, for sizes that do not fit together and for a
+    monitored metric without a known direction, before anything compiles, and in reverse mode with `patience`.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -120,14 +124,19 @@ def fit(
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)
     batch = jax.tree.map(lambda a: a[:batch_size], train)
-    run = start(plan, key, batch, steps_in(plan, train), valid)
+    run = start(plan, key, batch, steps_in(plan, train), valid, (params, state))
     return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
 
 
-def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any) -> Run:
-    """The run before its first epoch, from a batch, the steps of an epoch, and something to evaluate on."""
+def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given: tuple = (None, None)) -> Run:
+    """The run before its first epoch, from a batch, the steps of an epoch, and something to evaluate on.
+
+    Args:
+      given: params and state to begin with, None where they are drawn.
+    """
     batch = augmented(plan, key, batch)
-    ts = plan.trainer.init(key, batch)
+    known = {name: tree for name, tree in zip(("params", "state"), given, strict=True) if tree is not None}
+    ts = plan.trainer.init(key, batch, **known)
     _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
     history = {"train": {name: jnp.full((plan.epochs, steps), jnp.nan, m.dtype) for name, m in measured.items()}}
     if valid is not None:
@@ -139,6 +148,33 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any) -> Run
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)
     return Run(ts, best, worst, zero, jnp.copy(zero), history, jnp.full((), -1, jnp.int32))
+
+
+def prolonged(run: Run, epochs: int) -> Run:
+    """The run with room in its history for so many epochs, if it has less."""
+
+    def longer(h: Any, axis: int) -> Any:
+        if (missing := epochs - h.shape[axis]) <= 0:
+            return h
+        room = [(0, missing if i == axis else 0) for i in range(h.ndim)]
+        return jax.device_put(np.pad(np.asarray(h), room, constant_values=np.nan))
+
+    return _with_history(run, longer)
+
+
+def shortened(run: Run, epochs: int) -> Run:
+    """The shapes of the run with room for so many epochs."""
+    return _with_history(
+        jax.eval_shape(lambda: run) if isinstance(run.epoch, jax.Array) else run,
+        lambda h, axis: jax.ShapeDtypeStruct((*h.shape[:axis], epochs, *h.shape[axis + 1 :]), h.dtype),
+    )
+
+
+def _with_history(run: Run, change: Callable[[Any, int], Any]) -> Run:
+    """The run with other arrays in its history, by the axis of their epochs."""
+    behind = {"train": 2, "valid": 1}
+    history = {s: {k: change(h, h.ndim - behind[s]) for k, h in of.items()} for s, of in run.history.items()}
+    return run._replace(history=history)
 
 
 def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:

@@ -23,7 +23,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn.train._orbax import listed, tree_file
 from jaxnn.train._safetensors import TEMPORARY, read_header
 from jaxnn.train.checkpoint import Differs, load, save
-from jaxnn.train.fit import Run
+from jaxnn.train.fit import Run, prolonged, shortened
 
 BEST = "best.safetensors"
 _RUN = re.compile(r"epoch-(\d{6,})\.safetensors")
@@ -98,23 +98,30 @@ def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] 
     if expected is not None and not np.array_equal(found.ts.key, begun.ts.key):
         fix = "Pass another folder, or the key of that run."
         raise invalid("drive", "checkpoint to hold the run of this key", f"{path}, which began from another", fix)
-    return found
+    return found if expected is None else prolonged(found, next(iter(begun.history["train"].values())).shape[-2])
 
 
 def _like(path: str, begun: Run, expected: Callable[[int], Run]) -> Run:
-    """What `load` is to find in a file: `begun`, with its shardings, or the shapes of one with other steps an epoch."""
-    steps = _steps(path, begun)
-    return begun if steps == next(iter(begun.history["train"].values())).shape[-1] else expected(steps)
+    """What `load` is to find in a file: `begun`, with its shardings, or the shapes of one with other steps an epoch.
+
+    A file of fewer epochs is one to be prolonged.
+    """
+    epochs, steps = _room(path, begun)
+    known = next(iter(begun.history["train"].values())).shape
+    like = begun if steps == known[-1] else expected(steps)
+    return shortened(like, epochs) if 0 < epochs < known[-2] else like
 
 
-def _steps(path: str, begun: Run) -> int:
-    """The steps of an epoch in the run of a file; 0 if it has no such history, which `load` then says."""
+def _room(path: str, begun: Run) -> tuple[int, int]:
+    """Epochs and steps of an epoch in the run of a file; 0 if it has no such history, which `load` then says."""
     where = f"load {path}"
     with open(tree_file(path, where), "rb") as file:
         tensors, metadata = read_header(file, where)
     tensors |= listed(metadata, tensors, where)[1]
     stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
-    return stored.shape[-1] if stored is not None and stored.shape else 0
+    if stored is None or len(stored.shape) < 2:
+        return 0, 0
+    return stored.shape[-2], stored.shape[-1]
 
 
 def _runs(folder: Folder) -> list[str]:

@@ -1,7 +1,7 @@
 """A run piece by piece: whole epochs of arrays, or a few batches at a time as they are fed."""
 
 from collections.abc import Callable, Generator, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ from jaxnn.compiler import compiler_options
 from jaxnn.train.feed import Piece, batches_of, is_feed, prefetched
 from jaxnn.train.fit import Run, advance, conclude, evaluate, start, unfinished
 from jaxnn.train.plan import Plan
-from jaxnn.train.steps import steps_in, take_steps
+from jaxnn.train.programs import Programs
+from jaxnn.train.steps import Ordered, order_of, steps_in, take_steps
 from jaxnn.train.trainer import Metrics, TrainState
 from jaxnn.train.weigh import totals_of
 
@@ -25,20 +26,26 @@ class Pieces:
     Attributes:
       data: what the last piece went through.
       steps: those of an epoch, None while they are not known.
+      done: how many steps of the epoch at hand are.
+      given: params and state to begin with, in the place of those that are drawn.
+      donates: whether `advance` takes the memory of the run that it is given.
     """
+
+    donates, done = False, 0
 
     def __init__(self, plan: Plan, many: bool, batch: Any, valid: Any, steps: int | None):
         self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps
         self.data: Any = None
+        self.given: Any = (None, None)
 
     def begin(self, key: jax.Array) -> Run:
         """The run before its first epoch."""
-        return programs().starts(self.plan, self.many, self.steps or 0, key, self.batch, self._valid())
+        return programs(self.plan, self.many).starts(self.steps or 0, key, self.batch, self._valid(), self.given)
 
     def expected(self, key: jax.Array, steps: int) -> Run:
         """Its shapes, with so many steps of an epoch where that is not known."""
         begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
-        return jax.eval_shape(begin, key, self.batch, self._valid())
+        return jax.eval_shape(begin, key, self.batch, self._valid(), self.given)
 
     def _valid(self) -> Any:
         return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names
@@ -54,6 +61,8 @@ class Pieces:
 class Epochs(Pieces):
     """Epochs of arrays, several to a piece, in the one program that is `fit`."""
 
+    donates = True
+
     def __init__(self, plan: Plan, many: bool, train: Any, valid: Any, every: int):
         batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
         super().__init__(plan, many, batch, valid, steps_in(plan, train))
@@ -62,7 +71,7 @@ class Epochs(Pieces):
     def advance(self, run: Run) -> Run:
         """Some epochs on; the run before is donated."""
         until = min(int(jnp.max(run.epoch)) + self.every, self.plan.epochs)
-        return programs().advances(self.plan, self.many, run, self.data, self.valid, until)
+        return programs(self.plan, self.many).advances(run, self.data, self.valid, until)
 
 
 class Fed(Pieces):
@@ -93,9 +102,8 @@ class Fed(Pieces):
         self.data, history = piece.data, run.history["train"]
         self._check(self.done + piece.steps, whole=False)
         like = {name: jnp.zeros((), h.dtype) for name, h in history.items()}
-        ts, rows, failed = programs().absorbs(
-            self.plan, self.many, run.ts, self.data, self.epoch, piece.steps, going, like
-        )
+        absorbs = programs(self.plan, self.many).absorbs
+        ts, rows, failed = absorbs(run.ts, self.data, self.epoch, piece.steps, going, like)
         train = {name: self._written(h, rows[name], piece.steps) for name, h in history.items()}
         self.done += piece.steps
         return run._replace(ts=ts, history=run.history | {"train": train}, failed=jnp.maximum(run.failed, failed))
@@ -108,7 +116,7 @@ class Fed(Pieces):
         self._check(self.done, whole=True)
         measured = self._measured(run)
         rows = {name: np.asarray(h)[..., self.epoch, :] for name, h in run.history["train"].items()}
-        run = programs().concludes(self.plan, self.many, run, rows, measured, going)
+        run = programs(self.plan, self.many).concludes(run, rows, measured, going)
         self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
         return run
 
@@ -117,12 +125,12 @@ class Fed(Pieces):
             return None
         ts = run.ts
         if not is_feed(self.valid):
-            return programs().evaluates(self.plan, self.many, ts, self.valid)
+            return programs(self.plan, self.many).evaluates(ts, self.valid)
         parts = []
         batches = prefetched(_on_device(batches_of("valid", self.valid, self.epoch)))
         try:
             for batch in batches:
-                parts.append(programs().measures(self.plan, self.many, ts, batch))
+                parts.append(programs(self.plan, self.many).measures(ts, batch))
         finally:
             batches.close()
         history = run.history["valid"]
@@ -144,11 +152,45 @@ class Fed(Pieces):
             raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", got, fix)
 
 
+class Cut(Fed):
+    """Arrays in pieces of up to `size` steps, with the batches of `Epochs`."""
+
+    def __init__(self, plan: Plan, train: Any, valid: Any, size: int, at: tuple[int, int]):
+        first = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        super().__init__(plan, False, _none(), first, valid, steps_in(plan, train), at)
+        self.train, self.size, self.opened = train, size, False
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece; the order of the examples is drawn from its key."""
+        if not self.opened:
+            self.pieces, self.opened = _cut(self.plan, run.ts.key, self.train, self.size, self.epoch, self.done), True
+        return super().advance(run)
+
+
+def _none() -> Generator[Piece | None, None, None]:
+    yield from ()
+
+
 def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
     """Arrays as pieces of an epoch each."""
     for number in range(epoch, epochs):
         if number > epoch or not done:
             yield Piece(data, steps)
+        yield None
+
+
+def _cut(
+    plan: Plan, key: jax.Array, data: Any, size: int, epoch: int, done: int
+) -> Generator[Piece | None, None, None]:
+    steps = steps_in(plan, data)
+    for number in range(epoch, plan.epochs):
+        order = np.asarray(order_of(plan, key, data, number))
+        first = done if number == epoch else 0
+        while first < steps:
+            rows = order[first : first + size - first % size]
+            first += len(rows)
+            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])  # one shape, one program
+            yield Piece(Ordered(data, jax.device_put(filled)), len(rows))
         yield None
 
 
@@ -173,7 +215,7 @@ def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
 # What is compiled, for one run or, `many`, for a row of them.
 
 
-class Programs(NamedTuple):
+class Compiled(NamedTuple):
     """The pieces of a run, compiled."""
 
     starts: Callable[..., Run]
@@ -184,22 +226,36 @@ class Programs(NamedTuple):
     concludes: Callable[..., Run]
 
 
-@cache
-def programs() -> Programs:
-    """Made at the first run: which options there are is known once JAX has its devices."""
-    compiled = partial(jax.jit, static_argnums=(0, 1), compiler_options=compiler_options())
-    return Programs(
-        compiled(_starts, static_argnums=(0, 1, 2)),
-        compiled(_advances, donate_argnums=2),
-        compiled(_absorbs),
-        compiled(_evaluates),
-        compiled(_measures),
-        compiled(_concludes),
+def _with(key: Callable[[], tuple], f: Callable) -> Callable:
+    def bound(*args: Any) -> Any:
+        return f(*key(), *args)
+
+    return bound
+
+
+def _compiled(key: Callable[[], tuple]) -> Compiled:
+    """Those of the plan, and of one run or a row, that `key` gives."""
+    jit = partial(jax.jit, compiler_options=compiler_options())
+    return Compiled(
+        jit(_with(key, _starts), static_argnums=0),
+        jit(_with(key, _advances), donate_argnums=0),
+        jit(_with(key, _absorbs)),
+        jit(_with(key, _evaluates)),
+        jit(_with(key, _measures)),
+        jit(_with(key, _concludes)),
     )
 
 
-def _starts(plan: Plan, many: bool, steps: int, key: jax.Array, batch: Any, valid: Any) -> Run:
-    begin = partial(start, plan, batch=batch, steps=steps, valid=valid)
+_KEPT = Programs(_compiled, size=16)
+
+
+def programs(plan: Plan, many: bool) -> Compiled:
+    """Those of a plan: compiled at their first call, kept for the latest plans and as long as their trainers live."""
+    return _KEPT.of(plan, many)
+
+
+def _starts(plan: Plan, many: bool, steps: int, key: jax.Array, batch: Any, valid: Any, given: Any) -> Run:
+    begin = partial(start, plan, batch=batch, steps=steps, valid=valid, given=given)
     return (jax.vmap(begin) if many else begin)(key)
 
 

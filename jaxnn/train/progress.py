@@ -22,7 +22,10 @@ class Look(NamedTuple):
       step: steps taken.
       steps: steps of all epochs, None while that is not known.
       rate: steps per second.
-      metrics: split -> metric -> a number, or one for each member of a row.
+      metrics: split -> metric -> a number, or one for each member of a row: of "train" the means over the steps of the
+        latest epoch, of "valid" the latest evaluation.
+      elapsed: seconds since this call of `drive` began.
+      run: the `Run`. The next step may take its memory: keep copies of what you need, `jax.tree.map(jnp.copy, run)`.
     """
 
     epoch: int
@@ -30,6 +33,8 @@ class Look(NamedTuple):
     steps: int | None
     rate: float
     metrics: Measured
+    elapsed: float = 0.0
+    run: Any = None
 
 
 class Reporter:

@@ -87,12 +87,19 @@ def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable
     elif plan.batch_size is None:
         return lambda i: data
     else:
-        n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
-        key = jax.random.fold_in(fold_name(typed(ts.key), "order"), epoch)  # type: ignore[arg-type]
-        order = jax.random.permutation(key, n)[: steps * plan.batch_size].reshape(steps, plan.batch_size)
+        order = order_of(plan, ts.key, data, epoch)
     if len(order) == 1:  # else XLA reads the only batch before the loop, and what follows is rounded in another way
         order = jnp.concatenate([order, order])
     return lambda i: taken(data, order[i], plan.train_spread)
+
+
+def order_of(plan: Plan, key: jax.Array, data: Any, epoch: Any) -> jax.Array:
+    """Which examples make each batch of an epoch, [steps, batch], drawn from the run's key and the epoch."""
+    n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
+    key = jax.random.fold_in(fold_name(typed(key), "order"), epoch)  # type: ignore[arg-type]
+    size = plan.batch_size or n
+    order = jax.random.permutation(key, n) if plan.batch_size else jnp.arange(n)
+    return order[: steps * size].reshape(steps, size)
 
 
 def augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:

@@ -20,6 +20,7 @@ from jaxnn._placement import varying
 from jaxnn._random import split
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
+from jaxnn.train.given import begun_with
 from jaxnn.train.weigh import (
     Batch,
     Known,
@@ -66,7 +67,9 @@ class Trainer(NamedTuple):
     """How a model is trained: three pure functions.
 
     Attributes:
-      init: `init(key, batch) -> TrainState`.
+      init: `init(key, batch) -> TrainState`; `init(key, batch, params=..., state=...)` begins with arrays that exist,
+        such as trained ones: nested dicts with paths, shapes and dtypes of the model, of which they may lack some (a
+        backbone); those are drawn.
       step: `step(ts, batch) -> (ts, metrics)`, one update.
       evaluate: `evaluate(ts, batch) -> metrics`, means over what counts in the batch, with `train=False`, and with the
         averaged params where there are some. `evaluate(ts, batch, totals=True)` gives each as a `nn.Mean`: added up
@@ -123,7 +126,8 @@ def trainer(
         where the batch has weights or the prediction is padded.
       regularizer: `params -> number`, added to the loss; it sees the frozen params too.
       frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. A weight decay
-        mask of `nn`'s optimizers may be one of all params.
+        mask of `nn`'s optimizers may be one of all params. State is no param: the running statistics of a batch norm
+        whose scale and bias are frozen still move; in `nn.inference(backbone)` they stay.
       average: the decay d, in [0, 1), of a moving mean of the trained params, by which `evaluate` and the `best` of
         `fit` go: a <- a + (1 - d)/(1 - d^t) (p - a) after step t. None is off. As `optax.ema` of the params, debiased;
         PyTorch's `AveragedModel` starts at the first params and does not debias. The model's state is not averaged:
@@ -228,14 +232,15 @@ def objective_trainer(
     joined: Callable = Flat.joined if flat else _merge
     whole: Callable = Flat.tree if flat else lambda params: params
 
-    def start(key: jax.Array, batch: Any) -> TrainState:
-        key = typed(key)
+    def start(key: jax.Array, batch: Any, *, params: Any = None, state: Any = None) -> TrainState:
+        key, known = typed(key), {"params": params, "state": state}
         if key.shape:
             raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
         init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
             raise wrong_type("trainer", "init to return params as a nested dict", params)
+        params, state = begun_with("params", params, known["params"]), begun_with("state", state, known["state"])
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
         trained, _ = divided(params)

@@ -71,6 +71,7 @@ ROWS = {
     "perceptron": (lambda: nn.perceptron(3), SERIES, "kept"),
     "prelu": (lambda: nn.prelu(), SERIES, "kept"),
     "remat": (lambda: nn.remat(nn.lstm(3)), SERIES, "kept"),
+    "inference": (lambda: nn.inference(nn.lstm(3)), SERIES, "kept"),
     "repeat": (lambda: nn.repeat(nn.serial(nn.batch_norm(), nn.rnn(6)), 2), SERIES, "kept"),
     "residual": (lambda: nn.residual(nn.gru(3), skip=nn.dense(3)), SERIES, "kept"),
     "rms_norm": (lambda: nn.rms_norm(), SERIES, "kept"),

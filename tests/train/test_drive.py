@@ -1,7 +1,9 @@
 """`drive` is `fit` to the bit, however it is cut, continued or interrupted; and what it shows."""
 
 import builtins
+import gc
 import re
+import weakref
 from functools import partial
 
 import jax
@@ -12,6 +14,7 @@ from _close import assert_close
 
 import jaxnn as nn
 from jaxnn.train import pieces, progress
+from jaxnn.train.programs import Programs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -73,15 +76,18 @@ def test_a_finished_run_stays(whole):
 
 
 def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
-    real, calls = pieces.programs(), []
+    real, calls = pieces.programs, []
 
-    def once(*args):
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(args)
-        return real.advances(*args)
+    def once(plan, many):
+        def advances(*args):
+            if calls:
+                raise KeyboardInterrupt
+            calls.append(args)
+            return real(plan, many).advances(*args)
 
-    monkeypatch.setattr(pieces, "programs", lambda: real._replace(advances=once))
+        return real(plan, many)._replace(advances=advances)
+
+    monkeypatch.setattr(pieces, "programs", once)
     part = drive(KEY, TRAIN, VALID, every=2)
     assert int(part.epoch) == 2
     monkeypatch.undo()
@@ -89,13 +95,16 @@ def test_interrupt_inside_a_piece_keeps_the_last_one(whole, monkeypatch):
 
 
 def test_interrupt_that_took_the_run_is_not_hidden(monkeypatch):
-    real = pieces.programs()
+    real = pieces.programs
 
-    def lost(*args):
-        real.advances(*args)
-        raise KeyboardInterrupt
+    def lost(plan, many):
+        def advances(*args):
+            real(plan, many).advances(*args)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(pieces, "programs", lambda: real._replace(advances=lost))
+        return real(plan, many)._replace(advances=advances)
+
+    monkeypatch.setattr(pieces, "programs", lost)
     with pytest.raises(KeyboardInterrupt):
         drive(KEY, TRAIN, VALID)
 
@@ -119,14 +128,115 @@ def test_early_stopping():
     assert np.isnan(run.history["valid"]["loss"][3:]).all()
 
 
-def test_no_second_compilation():
+def test_no_second_compilation(compilations):
     trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
-    sizes = []
+    nn.drive(trainer, KEY, TRAIN, epochs=3, progress=False)
+    before = compilations()
     for key in (KEY, jax.random.key(1), jax.random.key_data(KEY)):
         for every in (1, 3):
             nn.drive(trainer, key, TRAIN, epochs=3, every=every, progress=False)
-            sizes.append([program._cache_size() for program in pieces.programs()])
-    assert sizes.count(sizes[0]) == len(sizes)
+    assert compilations() == before
+
+
+def test_programs_live_no_longer_than_their_trainer():
+    trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
+    there = [weakref.ref(f) for f in trainer]
+    for data in ((TRAIN,), (lambda epoch: [TRAIN], lambda epoch: [VALID])):
+        nn.drive(trainer, KEY, *data, epochs=2, progress=False)
+    del trainer
+    gc.collect()
+    assert [ref() for ref in there] == [None] * 3
+
+
+def test_the_programs_of_the_latest_are_kept():
+    kept = Programs(lambda key: object(), size=2)
+    made = [kept.of(i) for i in (1, 2, 1, 3)]
+    assert made[0] is made[2]
+    assert kept.of(1) is made[0]
+    assert kept.of(2) is not made[1]
+
+
+# What is called while it goes.
+
+
+def test_on_epoch_is_told_of_each_epoch(whole):
+    looks = []
+    run = drive(KEY, TRAIN, VALID, on_epoch=looks.append)
+    assert identical(run, whole)
+    assert [(look.epoch, look.step) for look in looks] == [(i, 3 * i) for i in range(1, 6)]
+    for i, look in enumerate(looks):
+        assert_close(look.metrics["train"]["loss"], whole.history["train"]["loss"][i].mean())
+        assert_close(look.metrics["valid"]["loss"], whole.history["valid"]["loss"][i])
+    seconds = [look.elapsed for look in looks]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+@pytest.mark.parametrize("feed", [False, True])
+def test_a_hook_may_end_the_run(whole, feed):
+    train = (lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)) if feed else TRAIN
+    how = HOW | ({"batch_size": None} if feed else {})
+    part = nn.drive(TRAINER, KEY, train, VALID, **how, progress=False, on_epoch=lambda look: look.epoch == 2)
+    assert int(part.epoch) == 2
+    rest = nn.drive(TRAINER, KEY, train, VALID, **how, progress=False, run=part)
+    assert feed or identical(rest, whole)
+
+
+def test_what_a_hook_raises_is_the_users_own():
+    class Mine(Exception):
+        pass
+
+    def stop(look):
+        if look.epoch == 3:
+            raise Mine("enough")
+
+    with pytest.raises(Mine) as excinfo:
+        drive(KEY, TRAIN, VALID, on_epoch=stop)
+    assert str(excinfo.value) == "enough"
+    assert int(excinfo.value.run.epoch) == 3
+
+
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("feed", [pytest.param(False), pytest.param(True, marks=pytest.mark.slow)])
+def test_on_steps_is_told_after_every_n(whole, n, feed):
+    steps = []
+    train = (lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)) if feed else TRAIN
+    how = HOW | ({"batch_size": None} if feed else {})
+    run = nn.drive(
+        TRAINER, KEY, train, VALID, **how, progress=False, on_steps=(n, lambda look: steps.append(look.step))
+    )
+    assert feed or identical(run, whole)
+    width = run.history["train"]["loss"].shape[-1]
+    assert steps == [s for s in range(1, 5 * width + 1) if s % width == 0 or (s % width) % n == 0]
+
+
+def test_on_steps_ends_within_an_epoch_and_goes_on(whole):
+    part = drive(KEY, TRAIN, VALID, on_steps=(1, lambda look: look.step == 7))
+    assert (int(part.epoch), int(part.ts.step)) == (2, 7)
+    assert identical(drive(KEY, TRAIN, VALID, run=part, on_steps=(2, lambda look: None)), whole)
+
+
+# A run is prolonged.
+
+
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_more_epochs_are_one_long_run(whole, many, tmp_path):
+    key = jax.random.split(KEY, 2) if many else KEY
+    long = drive(key, TRAIN, VALID)
+    short = nn.drive(TRAINER, key, TRAIN, VALID, **(HOW | {"epochs": 2}), progress=False)
+    assert identical(drive(key, TRAIN, VALID, run=short), long)
+    assert int(np.max(short.epoch)) == 2
+    nn.drive(TRAINER, key, TRAIN, VALID, **(HOW | {"epochs": 2}), progress=False, checkpoint=tmp_path)
+    assert identical(drive(key, TRAIN, VALID, checkpoint=tmp_path), long)
+
+
+def test_a_fed_run_is_prolonged(tmp_path):
+    train = lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)  # noqa: E731
+    go = partial(nn.drive, TRAINER, KEY, train, VALID, progress=False)
+    long = go(epochs=4)
+    assert identical(go(epochs=4, run=go(epochs=2)), long)
+    go(epochs=2, checkpoint=tmp_path)
+    assert identical(go(epochs=4, checkpoint=tmp_path), long)
 
 
 # What is shown.
@@ -218,6 +328,27 @@ ERRORS = {
     ),
     "seed": ({"key": 0}, TypeError, "trainer: expected a key, as jax.random.key(0) makes it, got 0."),
     "run": ({"run": 3}, TypeError, "drive: expected run to be a Run, got 3."),
+    "on_epoch": ({"on_epoch": 3}, TypeError, "drive: expected on_epoch to be a function of a Look, got 3."),
+    "an answer": (
+        {"on_epoch": lambda look: "stop"},
+        TypeError,
+        "drive: expected a hook to return True, to end the run, False or None, got stop.",
+    ),
+    "on_steps": (
+        {"on_steps": print},
+        TypeError,
+        "drive: expected on_steps to be (n, a function of a Look), got the function print.",
+    ),
+    "n of on_steps": (
+        {"on_steps": (0, print)},
+        ValueError,
+        "drive: expected the n of on_steps to be a whole number >= 1, got 0.",
+    ),
+    "on_steps of a row": (
+        {"key": jax.random.split(KEY, 2), "on_steps": (1, print)},
+        ValueError,
+        "drive: expected one key with on_steps, got a row of keys. Call drive for each, or use on_epoch.",
+    ),
     "other epochs": (
         {"run": {"epochs": 6}},
         ValueError,

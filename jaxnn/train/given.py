@@ -1,0 +1,57 @@
+"""Params and state that exist already, in the place of those that a model would draw."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._flat import Flat
+
+LISTED = 4  # differences that are told
+
+
+def begun_with(role: str, drawn: dict, given: Any) -> dict:
+    """`drawn`, with the arrays of `given`, which may lack some: a backbone leaves the head as it was drawn.
+
+    Args:
+      role: "params" or "state", for the error.
+
+    Raises TypeError for what is no nested dict, ValueError where a path, a shape or a dtype is not the model's.
+
+    >>> begun_with("params", {"a": jnp.zeros(2), "b": {"w": jnp.zeros(1)}}, {"b": {"w": jnp.ones(1)}})["b"]["w"].item()
+    1.0
+    """
+    given = given.tree() if isinstance(given, Flat) else given
+    if given is None:
+        return drawn
+    if not isinstance(given, dict):
+        raise wrong_type("trainer", f"{role} to be a nested dict of arrays, as init makes them", given)
+    differences: list[str] = []
+    whole = _over(drawn, given, "", differences)
+    if differences:
+        more = f" and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
+        fix = f"{role} may lack paths of the model, not have others. Compare them with those of model.init."
+        got = "; ".join(differences[:LISTED]) + more
+        raise invalid("trainer", f"{role} with paths, shapes and dtypes of the model", got, fix)
+    return whole
+
+
+def _over(drawn: dict, given: dict, prefix: str, differences: list[str]) -> dict:
+    whole = dict(drawn)
+    for name, node in given.items():
+        path, own = f"{prefix}{name}", drawn.get(name)
+        if isinstance(node, dict) and (isinstance(own, dict) or not node):
+            whole |= {name: _over(own, node, f"{path}/", differences)} if own is not None else {}
+        elif isinstance(node, dict) or isinstance(own, dict) or own is None:
+            have = "nothing" if own is None else "a dict" if isinstance(own, dict) else describe(own)
+            differences.append(f"{'a dict' if isinstance(node, dict) else describe(node)} where {have} is, at {path}")
+        elif _kind(node) != _kind(own):
+            differences.append(f"{describe(node)} where {describe(own)} is, at {path}")
+        else:
+            whole[name] = jnp.asarray(node)
+    return whole
+
+
+def _kind(x: Any) -> tuple:
+    return jnp.shape(x), jax.dtypes.canonicalize_dtype(getattr(x, "dtype", type(x)))

@@ -1,0 +1,139 @@
+"""Signals at any moment of a run: nothing that is done is lost, and a second one ends at once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnn as nn
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(64, 8)).astype(np.float32)
+DATA = X, np.tanh(X[:, :1])
+KEY = jax.random.key(0)
+SEED = 0
+
+
+def trainer(width):
+    model = nn.serial(nn.dense(width), nn.tanh, nn.dense(1))
+    return nn.trainer(model, nn.losses.squared_error, nn.adam(1e-3))
+
+
+def identical(a, b):
+    return jax.tree.all(jax.tree.map(partial(np.array_equal, equal_nan=True), a, b))
+
+
+def after(seconds, times=1):
+    """Ctrl-C so much later, as often."""
+
+    def press():
+        time.sleep(seconds)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("width", "count"),
+    [(4, 3), *(pytest.param(w, n, marks=pytest.mark.slow) for w, n in ((4, 60), (32, 60), (256, 50), (1024, 30)))],
+)
+def test_an_interrupt_at_any_moment_gives_the_run_of_the_epochs_done(width, count):
+    t, epochs, moments = trainer(width), 30, random.Random(SEED)
+    go = partial(nn.drive, t, KEY, DATA, DATA, epochs=epochs, batch_size=16, progress=False)
+    states = {}
+    go(on_epoch=lambda look: states.update({look.epoch: jax.tree.map(np.array, look.run)}))
+    begun = time.perf_counter()
+    whole = go()
+    seconds = time.perf_counter() - begun
+    broken = 0
+    for _ in range(count):
+        try:
+            thread = after(moments.uniform(0, seconds))
+            run = go()
+            thread.join()  # the signal may come after the end
+        except KeyboardInterrupt:
+            continue
+        assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(run))
+        epoch = int(run.epoch)
+        broken += epoch < epochs
+        assert identical(run, whole if epoch == epochs else states[epoch]) if epoch else int(run.ts.step) == 0
+    assert 4 * broken >= count, f"seed {SEED}: {broken} of {count} came in time"
+
+
+def test_a_second_one_ends_at_once():
+    t = trainer(512)
+    x = np.repeat(X, 400, 0)
+    go = partial(nn.drive, t, KEY, (x, x[:, :1]), batch_size=16, progress=False)
+    go(epochs=1, on_epoch=lambda look: True)  # compiled
+    thread = after(0.3, times=2)
+    begun = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        go(epochs=1000, every=1000)  # minutes
+    assert time.perf_counter() - begun < 5
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_that_others_took_are_left_to_them():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        run = nn.drive(
+            trainer(4), KEY, DATA, epochs=3, progress=False, on_epoch=lambda look: os.kill(os.getpid(), signal.SIGINT)
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert int(run.epoch) == 3
+    assert len(seen) == 3
+
+
+def test_in_another_thread_nothing_is_taken():
+    runs = []
+    thread = threading.Thread(target=lambda: runs.append(nn.drive(trainer(4), KEY, DATA, epochs=2, progress=False)))
+    thread.start()
+    thread.join()
+    assert int(runs[0].epoch) == 2
+
+
+TERMINATED = """
+import sys, time
+import jax, numpy as np
+import jaxnn as nn
+x = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(1e-3))
+def slow(look):
+    print(look.epoch, flush=True)
+    time.sleep(0.05)
+data = (x, x[:, :1]) if sys.argv[2] == "arrays" else (lambda epoch: nn.data.batches((x, x[:, :1]), 16, key=epoch))
+how = {"batch_size": 16} if sys.argv[2] == "arrays" else {}
+nn.drive(t, jax.random.key(0), data, epochs=400, checkpoint=sys.argv[1], progress=False, on_epoch=slow, **how)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["arrays", "fed"])
+def test_sigterm_leaves_a_checkpoint_and_a_message(tmp_path, kind):
+    process = subprocess.Popen(
+        [sys.executable, "-c", TERMINATED, tmp_path, kind], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(5):
+        process.stdout.readline()
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    newest = sorted(tmp_path.glob("epoch-*"))[-1]
+    epoch = int(nn.load(newest).epoch)
+    assert epoch >= 5
+    assert f"drive: SIGTERM. The run is in {tmp_path}, after {epoch} epochs; the same call goes on." in said
