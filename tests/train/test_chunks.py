@@ -72,14 +72,16 @@ def test_any_other_exception_has_what_is_done(monkeypatch):
     with pytest.raises(RuntimeError, match="no memory") as excinfo:
         nn.sweep(run, POINTS, 1.0, strategy="map")
     assert excinfo.value.__notes__ == ["sweep: 2 of 5 members are done, in the attribute `sweep` of this exception."]
-    check_partial(excinfo.value.sweep, 2)
+    found = excinfo.value.sweep
+    check_partial(found, 2)
     ends_at(monkeypatch, 1, RuntimeError("again"))
     with pytest.raises(RuntimeError, match="again") as excinfo:
-        nn.sweep(run, POINTS, 1.0, strategy="map", resume=excinfo.value.sweep)
-    check_partial(excinfo.value.sweep, 3)
+        nn.sweep(run, POINTS, 1.0, strategy="map", resume=found)
+    found = excinfo.value.sweep
+    check_partial(found, 3)
     ends_at(monkeypatch, 1, KeyboardInterrupt())
     with pytest.warns(RuntimeWarning, match="4 of 5"):
-        found = nn.sweep(run, POINTS, 1.0, strategy="map", resume=excinfo.value.sweep)
+        found = nn.sweep(run, POINTS, 1.0, strategy="map", resume=found)
     check_partial(found, 4)
 
 

@@ -35,6 +35,7 @@ def whole():
     return nn.sweep(alone, POINTS, X, Y)
 
 
+@pytest.mark.slow
 def test_the_best_go_on_and_are_the_runs_of_the_whole_sweep(whole):
     found = halved()
     value = np.asarray(whole.results.history["valid"]["loss"])
@@ -102,6 +103,7 @@ def test_the_greatest_and_not_the_failed():
     assert (np.asarray(found.results.failed) >= 0).tolist() == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_the_second_call_traces_nothing():
     traces = []
 
@@ -118,7 +120,8 @@ def test_the_second_call_traces_nothing():
     assert first == len(traces)
 
 
-# A row is (calls of a program before the end, done members, epochs that they reached at least).
+# A row is (calls of the program before the end, done members, epochs that they reached at least).
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "done", "reached"), [(4, 4, 1), (10, 9, 3)])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_ended_early_it_is_as_far_as_it_got(monkeypatch, calls, done, reached, error):
