@@ -39,6 +39,7 @@ def by_class(fold, y, folds):
 
 @pytest.mark.parametrize(("n", "folds"), [(23, 2), (23, 5), (20, 5), (23, 10), (23, 23)])
 @pytest.mark.filterwarnings("ignore:The least populated class")
+@pytest.mark.slow
 def test_folds_are_those_of_scikit_learn_up_to_order(n, folds):
     y = np.arange(n) % 2 if folds == 23 else Y[:n]
     stratified = folds < 23

@@ -121,6 +121,7 @@ def test_a_row_of_keys_is_vmap():
     assert_close(runs.history["valid"]["loss"][1], rows(keys[1]).history["valid"]["loss"])
 
 
+@pytest.mark.slow
 def test_early_stopping():
     still = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.0))
     run = nn.drive(still, KEY, TRAIN, VALID, epochs=50, patience=1, every=7, progress=False)

@@ -72,6 +72,7 @@ FOUND = {"loss": 7, "inf": 7, "gradient": 8, "hidden": 8}  # by fit, where step 
 
 
 @kinds
+@pytest.mark.slow
 def test_fit_goes_back_to_the_epochs_start(kind):
     trainer = breaking(7, kind)
     run = jax.jit(partial(nn.fit, trainer, **HOW))(KEY, ROWS)
@@ -109,6 +110,7 @@ def test_drive_has_the_state_before_and_says_why(kind):
     assert identical(run, fed)
 
 
+@pytest.mark.slow
 def test_a_failed_run_stays(tmp_path):
     trainer = breaking(7, "loss")
     run, _ = driven(trainer)
@@ -119,6 +121,7 @@ def test_a_failed_run_stays(tmp_path):
         assert texts == []
 
 
+@pytest.mark.slow
 def test_it_is_said_where_progress_is_shown(capsys):
     with pytest.warns(RuntimeWarning, match=re.escape(REASONS["loss"])):
         nn.drive(breaking(7, "loss"), KEY, ROWS, **HOW)
@@ -174,6 +177,7 @@ def test_of_a_long_row_only_some_are_told(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_an_update_that_overflows():
     run, texts = driven(breaking(-1, "loss", lr=3e38))
     assert texts == [
@@ -190,6 +194,7 @@ def test_a_metric_or_an_evaluation_that_is_not_finite_stops_nothing():
     assert np.isnan(run.history["train"]["odd"][0, 1])
 
 
+@pytest.mark.slow
 def test_params_that_never_were_finite_stop_nothing():
     def objective(params, state, batch, *, key, train):
         return jnp.sum(jnp.where(jnp.isfinite(params["mask"]), params["w"], 0.0) ** 2), (state, {})

@@ -108,6 +108,7 @@ STOPS = {  # values, patience, mode -> epochs done, best epoch, wait
 
 
 @pytest.mark.parametrize("case", STOPS)
+@pytest.mark.slow
 def test_early_stopping_and_best(case):
     values, patience, mode, done, best, wait = STOPS[case]
     run = nn.fit(crafted(values), KEY, X, X, epochs=len(values), patience=patience, mode=mode)
@@ -127,6 +128,7 @@ def test_another_metric_can_be_monitored():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "r2"])
+@pytest.mark.slow
 def test_a_metric_that_is_better_when_larger_needs_no_mode(name):
     """The metric of the best epoch is the largest: 4 of 1, 4, 2 (the doubled losses are named so here)."""
 
@@ -148,6 +150,7 @@ def test_without_valid_the_training_means_are_monitored():
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 600])
+@pytest.mark.slow
 def test_evaluation_is_exact_whatever_the_last_batch(n):
     x = RNG.normal(size=(n, 3)).astype(np.float32)
     y = (x**2).sum(1, keepdims=True)
@@ -156,6 +159,7 @@ def test_evaluation_is_exact_whatever_the_last_batch(n):
     assert_close(run.history["valid"]["loss"][0], ((x @ w + b - y) ** 2).mean())
 
 
+@pytest.mark.slow
 def test_each_epoch_visits_full_batches_of_another_order():
     def objective(params, state, batch, *, key, train):
         return 0.0 * params["p"], (state, {"sum": batch.sum(), "first": batch[0]})
@@ -181,6 +185,7 @@ def test_batch_size_none_is_one_step_on_all_in_order():
     jax.tree.map(partial(assert_close, scale=1.0), run.ts.params, ts.params)
 
 
+@pytest.mark.slow
 def test_data_are_pytrees():
     def objective(params, state, batch, *, key, train):
         error = batch["x"][0] @ params["w"] - batch["y"]

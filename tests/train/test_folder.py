@@ -186,6 +186,7 @@ def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=tmp_path))
 
 
+@pytest.mark.slow
 def test_batches_from_outside_go_on_where_the_folder_stands(tmp_path, monkeypatch):
     def fed(epoch):
         asked.append(epoch)

@@ -108,6 +108,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", only(["epochs", "width"], OTHERS))
+@pytest.mark.slow
 def test_a_folder_of_another_run(copied, finished, case):
     changes, differences = OTHERS[case]
     (copied / f".{'0a' * 16}.tmp").write_bytes(b"half")

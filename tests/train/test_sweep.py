@@ -64,6 +64,7 @@ def alone():
         pytest.param("shard", 1, ("shard", 1), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_members_are_the_runs_alone(alone, strategy, chunk, recorded):
     found = nn.sweep(run, POINTS, X, Y, strategy=strategy, chunk=chunk)
     assert (found.strategy, found.chunk, found.seconds) == (*recorded, {})

@@ -81,6 +81,7 @@ def test_metrics_are_those_of_the_predictions():
         assert_close(stepped[name], got[name])
 
 
+@pytest.mark.slow
 def test_frozen_paths_keep_their_params_and_have_no_optimizer_state():
     x, y = data()
     model = nn.serial(nn.serial(nn.dense(4), nn.tanh, name="body"), nn.dense(1, name="head"))
@@ -112,6 +113,7 @@ MASKED = {
 
 
 @pytest.mark.parametrize("case", MASKED)
+@pytest.mark.slow
 def test_a_decay_mask_of_all_params_does_with_frozen_ones(case):
     """What is trained moves as with a mask of these params alone: weights decay, biases do not."""
     x, y = data()
@@ -126,6 +128,7 @@ def test_a_decay_mask_of_all_params_does_with_frozen_ones(case):
     assert jax.tree.all(jax.tree.map(np.array_equal, ts.params["body"], start.params["body"]))
 
 
+@pytest.mark.slow
 def test_a_game_of_two_players():
     """x² / 2 - y² / 2 + x y: one descends in x, the other climbs in y, each at the other's standstill."""
 
@@ -202,6 +205,7 @@ def test_init_owns_what_the_user_hands_out():
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.slow
 def test_typed_and_raw_keys_are_the_same(impl):
     x, y = data()
     t = nn.trainer(nn.serial(nn.dropout(0.5), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.1))
