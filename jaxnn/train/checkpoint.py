@@ -9,23 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidValue, invalid, wrong_type
+from jaxnn.train._decode import decode, instance, no_instance
 from jaxnn.train._orbax import is_folder, listed, read_folder, tree_file, write_folder
-from jaxnn.train._safetensors import check_sum, read_array, read_header, write
+from jaxnn.train._safetensors import Tensor, check_sum, read_array, read_header, write
 from jaxnn.train._structure import (
+    LISTED,
     Stored,
     at,
     check_concrete,
-    decode,
     encode,
-    instance,
     name_of,
-    no_instance,
     parse,
     some,
     spec,
 )
 
 Tree = Any
+
+_FOREIGN = object()  # the structure of a file of others; that of a saved None is None
 
 
 class Differs(InvalidValue):
@@ -115,40 +116,65 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
         check_sum(file, metadata, where)
         folder, apart = listed(metadata, tensors, where)
         tensors |= apart
-        found: dict[str, Any] = {}
-        if "jaxnn" in metadata:
-            structure = parse(metadata["jaxnn"], where)
-            decode(structure, tensors, found.__setitem__, instance if like is None else no_instance, where)
-        elif like is None:
+        structure = parse(metadata["jaxnn"], where) if "jaxnn" in metadata else _FOREIGN
+        if structure is _FOREIGN and like is None:
             fix = "Pass `like`, a tree whose paths are the names of its arrays."
             raise invalid(where, "a file written by `save`", "a safetensors file without our structure", fix)
-        else:
-            found = {name: Stored(tensor, "jax", spec(tensor)) for name, tensor in tensors.items()}
-        wanted = {} if like is None else _matched(like, found, where)
-        values = _read(file, os.path.join(os.path.dirname(name), folder), found, wanted, where)
-    if like is None:
-        return decode(structure, tensors, lambda name, _: values[name], instance, where)
+        wanted = None if like is None else _wanted(like, where)
+        found = _found(structure, tensors, wanted, where)
+        values = _read(file, os.path.join(os.path.dirname(name), folder), found, wanted or {}, where)
+    if wanted is None:
+        return decode(structure, tensors, lambda name, plain: values.get(name, plain), instance, where)
     return jax.tree.unflatten(jax.tree.structure(like), [values[name] for name in wanted])
 
 
-def _matched(like: Tree, found: dict[str, Any], where: str) -> dict[str, Any]:
-    """The leaves of `like` by name, if they are those of the file."""
+def _wanted(like: Tree, where: str) -> dict[str, Any]:
+    """The leaves of `like` by name."""
     leaves = jax.tree.leaves_with_path(like)
     wanted = {name_of(jax.tree_util.keystr((k,), simple=True) for k in keys): leaf for keys, leaf in leaves}
     if len(wanted) != len(leaves):
         raise invalid(where, "leaves of `like` with different paths", "two with one path", "Convert it to dicts.")
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    different = []
     for name, leaf in wanted.items():
         check_concrete(leaf, at(where, name))
-        if name in found and spec(found[name]) != spec(leaf):
-            different.append(f"{name or 'the root'}: {spec(found[name])}, not {spec(leaf)}")
+    return wanted
+
+
+def _found(structure: Any, tensors: dict[str, Tensor], wanted: dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """The arrays of a file by name; with `wanted` all of its leaves, which must be those."""
+    found: dict[str, Any] = {}
+    unexpected: list[str] = []
+
+    def take(name: str, leaf: Any) -> None:
+        if wanted is None:
+            if isinstance(leaf, Stored):  # other leaves are in the structure, and their paths may be long
+                found[name] = leaf
+        elif name in wanted:
+            found[name] = leaf
+        else:
+            unexpected.append(name if len(unexpected) < LISTED else "")
+
+    if structure is _FOREIGN:
+        for name, tensor in tensors.items():
+            take(name, Stored(tensor, "jax", spec(tensor)))
+    else:
+        decode(structure, tensors, take, instance if wanted is None else no_instance, where)
+    if wanted is not None:
+        _check_leaves(wanted, found, unexpected, where)
+    return found
+
+
+def _check_leaves(wanted: dict[str, Any], found: dict[str, Any], unexpected: list[str], where: str) -> None:
+    """Raises unless the leaves of a file are those of `like`."""
+    missing = [name for name in wanted if name not in found]
+    different = [
+        f"{name or 'the root'}: {spec(found[name])}, not {spec(leaf)}"
+        for name, leaf in wanted.items()
+        if name in found and spec(found[name]) != spec(leaf)
+    ]
     groups = {"missing": missing, "unexpected": unexpected, "that differ": different}
     got = "; ".join(f"{len(names)} {group} ({some(names)})" for group, names in groups.items() if names)
     if got:
         raise Differs(where, got)
-    return wanted
 
 
 def _read(

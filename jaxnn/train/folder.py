@@ -20,8 +20,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnn._errors import invalid, wrong_type
+from jaxnn.train._files import remove_abandoned
 from jaxnn.train._orbax import listed, tree_file
-from jaxnn.train._safetensors import TEMPORARY, read_header
+from jaxnn.train._safetensors import read_header
 from jaxnn.train.checkpoint import Differs, load, save
 from jaxnn.train.fit import Run
 
@@ -55,9 +56,8 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run]) -> Run:
         fix = "Remove them to start again, or pass another folder."
         raise invalid("drive", "checkpoint to hold an intact run", f"{os.fspath(folder)}, whose runs are damaged", fix)
     best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
-    for name in os.listdir(folder):
-        if TEMPORARY.fullmatch(name) and jax.process_count() == 1:  # a process was killed while it wrote
-            _remove(os.path.join(folder, name))
+    if jax.process_count() == 1:  # of several, on several hosts, not every file system tells who writes
+        remove_abandoned(folder)
     if found is None or epochs_done(found) < epochs_done(begun):
         found = begun
     elif best is None:
