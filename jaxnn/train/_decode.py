@@ -1,6 +1,7 @@
 """The tree of a structure that `_structure.encode` wrote, whatever stands in the file instead."""
 
 import math
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -21,7 +22,6 @@ Instance = Callable[[str, str, dict[str, Any], str], Any]
 
 _NAMES = 200_000_000  # characters of all paths together: a long key above many leaves stands in each of theirs
 _NUMBERS: dict[str, Callable[[str], Any]] = {"int": partial(int, base=16), "float": float, "complex": complex}
-_NUMBER_TYPES = {kind.__name__: kind for kind in TEXTS}
 
 
 def decode(structure: Any, tensors: dict[str, Tensor], leaf: Leaf, instance: Instance, where: str) -> Tree:
@@ -96,7 +96,8 @@ class _Decoder:
         if not leading:
             leading = [[*s[:-1]] for s in shapes.values() if self.instance is no_instance][:1] or [[]]
         found = _layout(self.walk(node, name, depth, lambda _, text: text), {key: s[-1] for key, s in shapes.items()})
-        if shapes.keys() != vectors.keys() or any([[*s[:-1]]] != leading for s in shapes.values()) or found is None:
+        begins = {str([[*s[:-1]]]) for s in shapes.values()} or {"[[]]"}
+        if shapes.keys() != vectors.keys() or begins != {str(leading)} or found is None:
             raise self.bad("vectors with another layout", name)
         return found
 
@@ -124,6 +125,7 @@ class _Decoder:
         return Stored(tensor, "keys", spec(jax.ShapeDtypeStruct(tensor.shape[:-1], dtype)), impl)
 
 
+_LEAF = re.compile(r"(\S+)((?: \d{1,19}){0,64})", re.ASCII)  # float32 3 4
 _VECTORS = ({"array": "jax"}, {"array": "numpy"})
 
 
@@ -140,13 +142,14 @@ def _layout(tree: Tree, sizes: dict[str, int]) -> Layout | None:
     filled: dict[str, int] = {}
     read = []
     for text in leaves:
-        name, *numbers = text.split(" ", 65) if isinstance(text, str) else ("", "-")
-        if not all(len(n) < 20 and n.isdecimal() and n.isascii() for n in numbers):
+        found = _LEAF.fullmatch(text) if isinstance(text, str) else None
+        shape = tuple(map(int, found[2].split())) if found else ()
+        if found is None or not is_possible(shape):
             return None
-        shape = tuple(map(int, numbers))
-        if not is_possible(shape):
-            return None
+        name = found[1]
         filled[name] = filled.get(name, 0) + math.prod(shape)
+        if filled[name] > sizes.get(name, 2**63):
+            return None
         read.append((name, shape))
     return Layout(structure, tuple(read)) if all(filled.get(name) == n for name, n in sizes.items()) else None
 

@@ -62,8 +62,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     own as the first process has them. It too is replaced whole or not at all.
 
     Raises TypeError for another node, leaf, key or dtype, and for traced arrays; ValueError if the folder is missing or
-    `path` is no file, for a deleted (donated) array, and past 100 levels. What is wrong in the tree is named by its
-    path. Unlike `torch.save`, no pickle: the file cannot run code.
+    `path` is no file, for a deleted (donated) array, past 100 levels, and past what a header holds, about 20 000 arrays
+    or 300 000 Python numbers; what is wrong in the tree is named by its path. An OSError, as of a full disk, names
+    `path`. Unlike `torch.save`, no pickle: the file cannot run code.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
@@ -71,9 +72,14 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     >>> load(path)["w"].dtype, load(path)["epoch"], load(path)["key"].dtype
     (dtype(bfloat16), 3, key<fry>)
     """
+    save_with(path, tree, {})
+
+
+def save_with(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str]) -> None:
+    """`save` with texts of other names in the metadata of the file."""
     _check_path("save", path, "save(path, tree)")
     arrays: dict[str, Any] = {}
-    metadata = {"jaxnn": encode(tree, arrays)}
+    metadata = {"jaxnn": encode(tree, arrays), **metadata}
     (write_folder if is_folder(path, arrays) else write)(path, arrays, metadata)
 
 
@@ -91,7 +97,8 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
         JAX array, with the sharding of a committed array or of a `ShapeDtypeStruct` that has one: from a folder each
         process then reads only its own parts. The names of a safetensors file from elsewhere are taken for paths.
 
-    Raises ValueError, naming the file, if it is cut short, damaged or lies about itself; without `like`, if it has no
+    Raises ValueError, naming the file, if it is cut short, damaged or lies about itself, before much time or memory is
+    spent on it; without `like`, if it has no
     structure of ours or names a class that is not imported or has other fields; with `like`, if paths are missing or
     unexpected or differ, all in one message; and if a 64-bit array is to become a JAX array while `jax_enable_x64` is
     off: nothing is cut to 32 bits. A missing file is a FileNotFoundError. Unlike `torch.load`, no pickle.
@@ -186,7 +193,7 @@ def _read(
     apart = {name: (leaf.tensor, kinds[name][1]) for name, leaf in stored.items() if leaf.tensor.position < 0}
     arrays = read_folder(folder, apart, where)
     values = dict(found)
-    for name, leaf in stored.items():
+    for name, leaf in sorted(stored.items(), key=lambda item: item[1].tensor.dtype != np.bool_):  # which may be damaged
         kind, sharding = kinds[name]
         array = arrays.pop(name) if name in apart else read_array(file, leaf.tensor, at(where, name))
         if kind == "numpy":

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from jaxnn.train.folder import epochs_done, newest, record
 from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
 from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
+from jaxnn.train.settings import Kept, settings_of
 from jaxnn.train.steps import steps_in
 from jaxnn.train.trainer import Trainer, typed
 
@@ -41,6 +42,7 @@ def drive(
     every: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
     keep: int = 3,
+    changed: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """The run of `fit`, compiled here and driven piece by piece: progress is shown, an interrupt keeps what is done.
@@ -57,10 +59,15 @@ def drive(
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
       checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
         `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with
-        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a
-        damaged file is passed over with a warning. `every` may differ; that data, rates and the like are the same is
-        for the caller to see to.
+        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a file
+        that is damaged, or holds another epoch than its name says, is passed over with a warning. The settings that are
+        known are kept in the files and compared: `monitor`, `mode`, `patience`, `batch_size`, `augment`, the numbers of
+        examples, a checksum of the first ones or of the first batch (of a loader that gives the same when asked again),
+        and the arguments of `trainer`: `model`, `loss`, `optimizer/learning_rate` and so on; functions by name, optax's
+        optimizers not at all. `every`, `keep` and `progress` may differ.
       keep: runs kept in the folder, >= 1.
+      changed: settings that may differ from those of the folder, with all below them: "patience", or
+        ["optimizer", "first_batch"]. The run goes on with the new ones, if its shapes allow it.
       progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 
     It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
@@ -74,8 +81,8 @@ def drive(
 
     The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
     nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
-    of other arguments, and for a folder of a run with another key or of other paths, shapes or dtypes, which it names,
-    or without an intact run: the folder then stays as it is.
+    of other arguments, and for a folder of a run with another key or of other paths, shapes, dtypes or settings, which
+    it names, or without an intact run: the folder then stays as it is.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -111,15 +118,21 @@ def drive(
                 fix = "Pass the batches with which it was begun."
                 raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
             run = jax.tree.map(jnp.copy, run)
+        kept = None
         if checkpoint is not None:
-            found = newest(checkpoint, run, partial(pieces.expected, key))
+            kept = Kept(
+                settings_of(pieces.plan, train, valid, None if getattr(pieces, "epoch", 0) else pieces.batch),
+                changed,
+                train,
+            )
+            found = newest(checkpoint, run, partial(pieces.expected, key), kept)
             if found is not run and (is_feed(train) or is_feed(valid)):  # to be opened where that one stands
                 if not unfinished(plan, found).any():
                     return found
                 pieces.close()
                 pieces = _pieces(plan, key.ndim == 1, train, valid, found, every)
             run = found
-        return _go_on(pieces, run, progress, checkpoint, keep)
+        return _go_on(pieces, run, progress, checkpoint, keep, kept)
     finally:
         pieces.close()
 
@@ -152,7 +165,7 @@ def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, eve
     return Fed(plan, many, source, first, valid, known, (epoch, done))
 
 
-def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int) -> Run:
+def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int, kept: Kept | None) -> Run:
     """The loop over pieces, with its looks at the run."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0
@@ -169,7 +182,7 @@ def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int)
                     report.note(text)
                     texts.append(text)
                 if checkpoint is not None and epochs_done(run) > done:
-                    record(checkpoint, run, keep)
+                    record(checkpoint, run, keep, kept)
                     done = epochs_done(run)
                 report(_look(pieces, run, clock))
         except KeyboardInterrupt:

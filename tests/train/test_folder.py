@@ -107,7 +107,7 @@ def test_how_many_are_kept(tmp_path, whole, every, keep, kept):
 def test_the_best_is_written_when_it_is_new_and_not_else(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
-        module, "save", lambda path, tree: (nn.save(path, tree), written.append(os.path.basename(path)))
+        module, "save_with", lambda path, tree, _: (nn.save(path, tree), written.append(os.path.basename(path)))
     )
     rising = nn.trainer(nn.dense(1), nn.losses.squared_error, optax.scale(0.01))
     nn.drive(rising, KEY, TRAIN, VALID, epochs=4, patience=2, progress=False, checkpoint=tmp_path)
