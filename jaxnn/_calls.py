@@ -1,4 +1,4 @@
-"""The calls by which layers and optimizers were made: what prints, and what tells that two are made alike."""
+"""The calls by which layers, optimizers and trainers were made: what prints, and what tells that two are made alike."""
 
 import functools
 import inspect
@@ -32,7 +32,7 @@ _CALLS: WeakKeyDictionary[Callable, Call] = WeakKeyDictionary()
 
 
 def recorded(make: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what makes a layer or an optimizer, a named tuple of functions: `call_of` then knows the call.
+    """Decorates what makes a layer, an optimizer or a trainer, a tuple of functions: `call_of` then knows the call.
 
     >>> from typing import NamedTuple
     >>> class Pair(NamedTuple):
@@ -68,10 +68,10 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
 
 
 def call_of(made: Any) -> Call | None:
-    """The call that made a layer or an optimizer; None where it is not known."""
+    """The call that made a layer, an optimizer or a trainer; None where it is not known."""
     try:
         return _CALLS.get(made[1])
-    except TypeError:  # no weak references
+    except (TypeError, IndexError):  # no weak references, or another tuple
         return None
 
 

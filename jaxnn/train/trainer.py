@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxnn._calls import recorded
 from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
 from jaxnn._flat import Flat, check_elementwise
 from jaxnn._means import Mean
@@ -88,6 +89,7 @@ class Trainer(NamedTuple):
     evaluate: Callable[..., Metrics]
 
 
+@recorded
 def trainer(
     model: Layer,
     loss: Callable,
@@ -185,6 +187,7 @@ def trainer(
     return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat, axis_name=axis_name)
 
 
+@recorded
 def objective_trainer(
     init: Callable,
     objective: Callable,
