@@ -49,7 +49,7 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         paths = [paths]
     expected = "paths as strings, or a mapping from path to Tap"
     if not isinstance(paths, Sequence | Mapping):
-        raise wrong_type("capture", expected, paths)
+        raise wrong_type("capture", expected, describe(paths))
     taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
     for path, tap in taps.items():
         if not isinstance(path, str) or not isinstance(tap, Tap):

@@ -22,6 +22,7 @@ import optax
 from jax import Array
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 from jaxnn._paths import globs, matching, path_tree
 
 __all__ = ["elastic_net", "l1", "l2", "max_norm", "non_negative", "unit_norm"]
@@ -246,7 +247,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
         return tuple(range(rank - 1))
     axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
     for a in axes:
-        if not isinstance(a, int) or isinstance(a, bool) or not -rank <= a < rank:
+        if whole(a) is None or not -rank <= a < rank:
             raise invalid(
                 f"{name} at {path}", f"axis from {-rank} to {rank - 1}", str(a), f"The param has {rank} axes."
             )
@@ -292,7 +293,7 @@ def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) 
     elif not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)):
         raise wrong_type(name, f"{argument} to be a real number", describe(value))
     elif jnp.shape(value) != ():
-        raise invalid(name, f"{argument} to be one number", value, "Sweep over values with jax.vmap.")
+        raise invalid(name, f"{argument} to be one number", describe(value), "Sweep over values with jax.vmap.")
 
 
 def _number(x: Any, dtype: Any) -> float | Array:

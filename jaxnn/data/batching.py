@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 
 
 def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
@@ -34,7 +35,7 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     if isinstance(fraction, bool) or not isinstance(fraction, float | int | np.floating | np.integer):
         raise wrong_type("split", "fraction to be a number in (0, 1)", describe(fraction))
     if not 0 < fraction < 1:
-        raise invalid("split", "fraction in (0, 1)", fraction)
+        raise invalid("split", "fraction in (0, 1)", describe(fraction))
     size = int(_quota(fraction, rows) + 0.5)
     if not 0 < size < rows:
         raise invalid(
@@ -79,13 +80,13 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     [[0, 1], [2, 3], [4]]
     """
     rows = _rows("batches", data)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+    if whole(batch_size) is None:
         raise wrong_type("batches", "batch_size to be an int", describe(batch_size))
     if batch_size < 1:
-        raise invalid("batches", "batch_size >= 1", batch_size)
+        raise invalid("batches", "batch_size >= 1", describe(batch_size))
     if drop_remainder and batch_size > rows:
         fix = "Lower it, or keep the remainder."
-        raise invalid("batches", f"batch_size <= {rows}, the examples", batch_size, fix)
+        raise invalid("batches", f"batch_size <= {rows}, the examples", describe(batch_size), fix)
     stop = rows - rows % batch_size if drop_remainder else rows
     order = None if key is None else _permutation("batches", key, rows)
     data = jax.tree.map(np.asarray, data)
@@ -133,9 +134,9 @@ def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
 
 
 def _entropy(where: str, key: Any) -> int | list[int]:
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+    if whole(key) is not None:
         if key < 0:
-            raise invalid(where, "a seed >= 0", key)
+            raise invalid(where, "a seed >= 0", describe(key))
         return int(key)
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:

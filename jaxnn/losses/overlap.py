@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 from jaxnn.losses._checks import (
     _bits,
     _counted,
@@ -134,11 +135,11 @@ def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, 
         return tuple(range(1, rank))
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     for a in given:
-        if isinstance(a, bool) or not isinstance(a, int):
-            raise wrong_type(name, "axis to be an int, several or None", axis)
+        if whole(a) is None:
+            raise wrong_type(name, "axis to be an int, several or None", describe(axis))
         if not -rank <= a < rank:
-            raise invalid(name, f"axis from {-rank} to {rank - 1}", a)
+            raise invalid(name, f"axis from {-rank} to {rank - 1}", describe(a))
     axes = tuple(a % rank for a in given)
     if len(set(axes)) < len(axes):
-        raise invalid(name, "axis to name each axis once", axis)
+        raise invalid(name, "axis to name each axis once", describe(axis))
     return axes

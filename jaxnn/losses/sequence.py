@@ -6,6 +6,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 from jaxnn.losses._checks import _at_least_0, _costs, _floating, _kind, _masked, _wide
 
 __all__ = ["ctc"]
@@ -66,10 +67,10 @@ def ctc(
     labels = _whole("labels", labels, (n, None), x)
     logit_lengths = _whole("logit_lengths", logit_lengths, (n,), x)
     label_lengths = _whole("label_lengths", label_lengths, (n,), x)
-    if isinstance(blank, bool) or not isinstance(blank, int):
-        raise wrong_type("ctc", "blank to be an int", blank)
+    if whole(blank) is None:
+        raise wrong_type("ctc", "blank to be an int", describe(blank))
     if not 0 <= blank < k:
-        raise invalid("ctc", f"blank from 0 to {k - 1}", blank)
+        raise invalid("ctc", f"blank from 0 to {k - 1}", describe(blank))
 
     def loss(x: Array, y: Array, frames_of: Array, labels_of: Array) -> Array:
         used = jnp.arange(y.shape[1])[None, :] < labels_of[:, None]

@@ -13,7 +13,7 @@ from jaxnn._means import Mean, counted
 def floating(name: str, what: str, x: ArrayLike) -> Array:
     """`x` as an array of a floating dtype."""
     if not jnp.issubdtype(_kind(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
+        raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -25,7 +25,7 @@ def wide(x: Array) -> Array:
 def whole(name: str, what: str, x: ArrayLike, fix: str = "") -> Array:
     """`x` as an array of integers of at least 32 bits: class numbers, booleans being 0 and 1."""
     if not jnp.issubdtype(_kind(x), jnp.integer) and not jnp.issubdtype(_kind(x), jnp.bool):
-        raise wrong_type(name, f"{what} of an integer or boolean dtype", x, fix)
+        raise wrong_type(name, f"{what} of an integer or boolean dtype", describe(x), fix)
     x = jnp.asarray(x)
     return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
 
@@ -55,7 +55,9 @@ def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: s
     if where is None:
         return jnp.ones(shape, bool)
     if not jnp.issubdtype(_kind(where), jnp.bool):
-        raise wrong_type(name, f"{argument} of dtype bool", where, "It is a mask: False leaves an example out.")
+        raise wrong_type(
+            name, f"{argument} of dtype bool", describe(where), "It is a mask: False leaves an example out."
+        )
     shaped(name, argument, where, shape, ", one for each example")
     return jnp.asarray(where)
 
@@ -66,7 +68,9 @@ def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: A
     if weights is None:
         return kept.astype(jnp.int32)
     if not jnp.issubdtype(_kind(weights), jnp.floating) and not jnp.issubdtype(_kind(weights), jnp.integer):
-        raise wrong_type(name, "weights of a floating or integer dtype", weights, "A mask is passed as where=.")
+        raise wrong_type(
+            name, "weights of a floating or integer dtype", describe(weights), "A mask is passed as where=."
+        )
     shaped(name, "weights", weights, shape, ", one for each example")
     return jnp.where(kept, jnp.asarray(weights).astype(jnp.float32), 0)
 

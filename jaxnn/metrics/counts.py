@@ -200,7 +200,7 @@ def _read(
     where: ArrayLike | None,
 ) -> tuple[Array, Array, Array, Array]:
     """Predictions, labels and weights as flat arrays, and whether all class numbers that count are in range."""
-    check_count(name, "num_classes", num_classes)
+    num_classes = check_count(name, "num_classes", num_classes)
     p, p_known = class_numbers(name, "prediction", prediction, num_classes, _DECIDE)
     y, y_known = class_numbers(name, "labels", labels, num_classes, "One-hot labels are decided by jnp.argmax.")
     one_shape(name, "prediction", prediction, "labels", labels)

@@ -316,7 +316,7 @@ def _pair(where: str, carry: Any) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, tuple | list) or len(carry) != 2:
-        raise wrong_type(where, "carry to be (h, c) or None", carry)
+        raise wrong_type(where, "carry to be (h, c) or None", describe(carry))
     return carry[0], carry[1]
 
 

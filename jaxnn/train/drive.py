@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples
+from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, unfinished
@@ -22,7 +22,7 @@ from jaxnn.train.pieces import Epochs, Fed, Pieces, epochs_of, position
 from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
 from jaxnn.train.steps import steps_in
-from jaxnn.train.trainer import Trainer, typed
+from jaxnn.train.trainer import Trainer
 
 
 def drive(
@@ -90,15 +90,15 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    check_concrete("drive", (key, arrays, run), "Inside jit, vmap or grad call fit: it is pure.")
+    check_concrete("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_count("drive", "every", every)
-    check_count("drive", "keep", keep)
-    key = typed(key)
+    every = check_count("drive", "every", every)
+    keep = check_count("drive", "keep", keep)
+    key = typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", key)
+        raise invalid("drive", "one key or a row of keys", describe(key))
     if run is not None and not isinstance(run, Run):
-        raise wrong_type("drive", "run to be a Run", run)
+        raise wrong_type("drive", "run to be a Run", describe(run))
     if run is not None and fed and not unfinished(plan, run).any():
         return jax.tree.map(jnp.copy, run)
     pieces = _pieces(plan, key.ndim == 1, train, valid, run, every)
@@ -133,7 +133,7 @@ def _pieces(plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, eve
         check_data("drive", train, None if "valid" in fed else valid, plan.batch_size)
         train = jax.tree.map(jnp.asarray, train)
     elif plan.batch_size is not None:
-        raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
+        raise invalid("drive", "no batch_size where train gives batches", describe(plan.batch_size), "Leave it out.")
     if valid is not None and "valid" not in fed:
         check_examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)

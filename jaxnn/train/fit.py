@@ -7,8 +7,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_key
 from jaxnn._means import Mean
+from jaxnn.train.checks import check_kept
 from jaxnn.train.loop import bounded_while, forward_only
 from jaxnn.train.plan import Plan, check_data, make_plan, spread, taken
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
@@ -116,6 +118,7 @@ def fit(
     ((3, 20, 4), True)
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
+    check_key("fit", key, "fit(trainer, key, train, valid)")
     check_data("fit", train, valid, batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)
@@ -128,13 +131,14 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any) -> Run
     """The run before its first epoch, from a batch, the steps of an epoch, and something to evaluate on."""
     batch = augmented(plan, key, batch)
     ts = plan.trainer.init(key, batch)
-    _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
+    after, measured = jax.eval_shape(plan.trainer.step, ts, batch)
+    check_kept(plan.where, ts, after)
     history = {"train": {name: jnp.full((plan.epochs, steps), jnp.nan, m.dtype) for name, m in measured.items()}}
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
     if plan.monitor not in measured:
-        raise invalid("fit", f"monitor to be one of {', '.join(measured)}", plan.monitor)
+        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", describe(plan.monitor))
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)

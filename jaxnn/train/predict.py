@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._calls import alike
-from jaxnn._errors import wrong_type
+from jaxnn._errors import describe, wrong_type
 from jaxnn._flat import Flat
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.compiler import compiler_options
@@ -52,8 +52,8 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     (1000, 3)
     """
     if not isinstance(model, Layer):
-        raise wrong_type("predict", "model to be a Layer", model)
-    check_count("predict", "batch_size", batch_size)
+        raise wrong_type("predict", "model to be a Layer", describe(model))
+    batch_size = check_count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
     leaves, structure = jax.tree.flatten(x)
     if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
