@@ -70,7 +70,14 @@ def check_key(where: str, key: Any, order: str = "", *, one: bool = False) -> No
 
 
 def _is_typed(key: Any) -> bool:
-    return jnp.issubdtype(getattr(key, "dtype", np.float32), jax.dtypes.prng_key)
+    return jnp.issubdtype(kind_of(key), jax.dtypes.prng_key)
+
+
+def kind_of(x: Any) -> Any:
+    """The dtype of an array or the type of a Python number, for `issubdtype`; object for other libraries' dtypes."""
+    dtype = getattr(x, "dtype", type(x))
+    known = isinstance(dtype, np.dtype | type) or isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+    return dtype if known else np.dtype(object)
 
 
 def check_concrete(where: str, tree: Any, fix: str) -> None:
@@ -165,7 +172,7 @@ def to_numbers(x: Any) -> str:
     """How to make an array of numbers of `x`, for errors; nothing where that is not known."""
     if _is_typed(x):
         return "The order is init(key, x), and apply(params, state, x, key=key)."
-    if isinstance(x, str) or (hasattr(x, "dtype") and getattr(x.dtype, "kind", "") in "SUT"):
+    if isinstance(x, str) or getattr(getattr(x, "dtype", None), "kind", "f") in "SUT":
         return "Labels that are strings become integers by nn.data.encode."
     module = type(x).__module__.partition(".")[0]
     if module in ("pandas", "polars"):

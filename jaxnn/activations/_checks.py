@@ -11,11 +11,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of
 
 
 def floating(where: str, x: ArrayLike) -> Array:
     """`x` as an array, if it is floating."""
-    if not jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.floating):
+    if not jnp.issubdtype(kind_of(x), jnp.floating):
         raise wrong_type(where, "x of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 

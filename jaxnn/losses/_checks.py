@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn._inputs import kind_of, whole
 from jaxnn._means import counted
 from jaxnn._numbers import known
 
@@ -54,7 +54,7 @@ def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None,
 
 
 def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
-    if not jnp.issubdtype(_kind(where), jnp.bool):
+    if not jnp.issubdtype(kind_of(where), jnp.bool):
         raise wrong_type(name, "where of dtype bool", describe(where), "It is a mask: False leaves a residual out.")
     return _of_shape(name, "where", where, shape, of)
 
@@ -69,7 +69,7 @@ def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
 
 def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
     """Raises unless the array or number `x` is of real numbers."""
-    if not jnp.issubdtype(_kind(x), jnp.floating) and not jnp.issubdtype(_kind(x), jnp.integer):
+    if not jnp.issubdtype(kind_of(x), jnp.floating) and not jnp.issubdtype(kind_of(x), jnp.integer):
         raise wrong_type(name, f"{what} of a floating or integer dtype", describe(x), fix)
 
 
@@ -90,7 +90,7 @@ def _of_shape(name: str, what: str, x: ArrayLike, shape: tuple[int, ...], of: st
 def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays of one shape: the prediction floating, in at least float32, the target real."""
     prediction = _floating(name, p_name, prediction)
-    if not any(jnp.issubdtype(_kind(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
+    if not any(jnp.issubdtype(kind_of(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
         raise wrong_type(name, f"{t_name} of a real dtype", target)
     if prediction.shape != jnp.shape(target):
         got = f"{describe(prediction)} and {describe(target)}"
@@ -111,9 +111,9 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
     if not logits.ndim or not logits.shape[-1]:
         raise invalid(name, f"{what} of shape [..., k] with k >= 1", logits, "The last axis holds the classes.")
     _several(name, what, logits)
-    if jnp.issubdtype(_kind(labels), jnp.integer):
+    if jnp.issubdtype(kind_of(labels), jnp.integer):
         kind, shape = "integer", logits.shape[:-1]
-    elif jnp.issubdtype(_kind(labels), jnp.floating):
+    elif jnp.issubdtype(kind_of(labels), jnp.floating):
         kind, shape = "float", logits.shape
     else:
         fix = "Pass an array of class numbers or of probabilities; cast one-hot booleans."
@@ -189,7 +189,7 @@ def _option(
     name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str, top: float
 ) -> Array:
     """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
-    if isinstance(value, bool) or not any(jnp.issubdtype(_kind(value), t) for t in (jnp.floating, jnp.integer)):
+    if isinstance(value, bool) or not any(jnp.issubdtype(kind_of(value), t) for t in (jnp.floating, jnp.integer)):
         raise wrong_type(name, f"{what} to be a number", describe(value))
     if jnp.shape(value) != ():
         raise invalid(name, f"{what} to be one number", describe(value), "Use jax.vmap for several.")
@@ -235,13 +235,9 @@ def _flag(name: str, what: str, value: bool) -> None:
 
 
 def _floating(name: str, what: str, x: ArrayLike) -> Array:
-    if not jnp.issubdtype(_kind(x), jnp.floating):
+    if not jnp.issubdtype(kind_of(x), jnp.floating):
         raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
-
-
-def _kind(x: ArrayLike) -> Any:
-    return getattr(x, "dtype", type(x))
 
 
 def _wide(x: Array) -> Array:

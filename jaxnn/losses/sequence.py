@@ -6,8 +6,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import whole
-from jaxnn.losses._checks import _at_least_0, _costs, _floating, _kind, _masked, _wide
+from jaxnn._inputs import kind_of, whole
+from jaxnn.losses._checks import _at_least_0, _costs, _floating, _masked, _wide
 
 __all__ = ["ctc"]
 
@@ -118,7 +118,7 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
 
 def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:
     """Whole numbers of a shape, of which None is any size."""
-    if not jnp.issubdtype(_kind(value), jnp.integer):
+    if not jnp.issubdtype(kind_of(value), jnp.integer):
         raise wrong_type("ctc", f"integer {what}", value)
     got = jnp.shape(value)
     if len(got) != len(shape) or any(a not in (None, b) for a, b in zip(shape, got, strict=True)):

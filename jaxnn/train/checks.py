@@ -7,13 +7,16 @@ import jax
 
 from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
-from jaxnn.layer import Layer
+from jaxnn.layer import Layer, as_layer
 
 
 def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
     """Raises unless a trainer can be made of them."""
     if not isinstance(model, Layer):
-        fix = "Make a layer of a function: nn.serial(...), nn.lift(f)." if is_function(model) else ""
+        fix = ""
+        if is_function(model):
+            as_layer(model, "trainer")  # raises for a factory that was not called
+            fix = "Make a layer of the function: nn.lift(f)."
         raise wrong_type("trainer", "model to be a Layer", describe(model), fix)
     if not is_function(loss):
         fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
@@ -61,7 +64,8 @@ def check_numbers(name: str, value: Any) -> None:
     """Raises unless a loss or a metric is a number or an array of numbers."""
     if not isinstance(value, bool | int | float | complex) and not is_array(value):
         fix = "Does the function have a return statement?" if value is None else ""
-        raise wrong_type("trainer", f"{name} to return an array of numbers or an nn.Mean", describe(value), fix)
+        what = "loss" if name == "loss" else f"the metric {name!r}"
+        raise wrong_type("trainer", f"{what} to return an array of numbers or an nn.Mean", describe(value), fix)
 
 
 def check_kept(where: str, before: Any, after: Any) -> None:

@@ -244,6 +244,7 @@ def objective_trainer(
 
     def differentiate(ts: TrainState, batch: Any) -> tuple:
         """The trained params and the others, the function of the former that is minimised, its value and gradients."""
+        _check_state("step", ts)
         trained, kept = divided(ts.params)
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
@@ -291,11 +292,21 @@ def objective_trainer(
     step.gradients = gradients  # type: ignore[attr-defined]  # for `drive`, to say which of them were not finite
 
     def evaluate(ts: TrainState, batch: Any, *, totals: bool = False) -> Any:
+        _check_state("evaluate", ts)
         loss, (_, metrics) = results(objective(whole(averaged(ts)), ts.state, batch, key=None, train=False))
         measures = _over_shards(_measures(loss, metrics, batch), axis_name)
         return {name: m.mean if totals else m.value for name, m in measures.items()}
 
+    for name, f in (("init", start), ("step", step), ("evaluate", evaluate)):
+        f.__qualname__ = f"trainer.{name}"  # for Python's errors
     return Trainer(start, step, evaluate)
+
+
+def _check_state(where: str, ts: Any) -> None:
+    """Raises unless `ts` is what the trainer's functions begin with."""
+    if not isinstance(ts, TrainState):
+        fix = f"The order is {where}(ts, batch), with ts = init(key, batch)."
+        raise wrong_type(where, "ts to be a TrainState", describe(ts), fix)
 
 
 def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
