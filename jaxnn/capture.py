@@ -1,5 +1,7 @@
 """Inner outputs as results: taps that travel in the state, and so through scan, vmap, remat and shared weights."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,7 +84,7 @@ class Watch:
         self.seen: dict[str, Any] = {} if seen is None else seen
         self.path = path
 
-    def enter(self, name: str) -> "Watch":
+    def enter(self, name: str) -> Watch:
         """The watch of a child; its row is made now, so that parents come before children."""
         inner = Watch(self.seen, (*self.path, name))
         self.seen.setdefault("/".join(inner.path), None)

@@ -17,6 +17,8 @@ Layers combine in plain Python, through `call`. Weight sharing and two inputs, i
 `init=None` says that every parameter belongs to a child, and each child is initialised where it is first called.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect

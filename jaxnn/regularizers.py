@@ -13,7 +13,7 @@ Sums and norms are taken in at least float32. Strengths and limits may be traced
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn._elsewhere import missing
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import whole
 from jaxnn._paths import globs, matching, path_tree
@@ -299,3 +300,9 @@ def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) 
 def _number(x: Any, dtype: Any) -> float | Array:
     """A scalar to be combined with arrays of `dtype`: a Python float, or an array of it, so that nothing promotes."""
     return float(x) if isinstance(x, int | float | np.number) else jnp.asarray(x, dtype)
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise missing(__name__, name)

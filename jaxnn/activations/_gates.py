@@ -1,5 +1,7 @@
 """x times a gate: gelu, silu, mish, their piecewise relative, and gated linear units."""
 
+from __future__ import annotations
+
 from operator import index
 
 import jax

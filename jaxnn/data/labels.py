@@ -1,5 +1,7 @@
 """Labels: strings, integer codes and one-hot rows."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any

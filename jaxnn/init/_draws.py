@@ -1,5 +1,7 @@
 """The initializers: what is drawn, from which shape, in which dtype."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal, get_args

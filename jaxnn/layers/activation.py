@@ -1,5 +1,7 @@
 """Activations with params of their own, and the unit that began it all."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Multi-head attention."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """Convolutional layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod

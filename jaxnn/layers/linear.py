@@ -1,5 +1,7 @@
 """Dense layers and embeddings, and the change of shape between a convolution and them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from string import ascii_lowercase

@@ -1,5 +1,7 @@
 """Pooling layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

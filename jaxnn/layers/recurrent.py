@@ -1,5 +1,7 @@
 """Recurrent layers over [n, t, d]: the params, the stacking and the directions; `ops` has the arithmetic."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,5 +1,7 @@
 """Layers that change the size of images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal

@@ -1,5 +1,7 @@
 """The blocks of transformers, and the patches that make an image a sequence for them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple

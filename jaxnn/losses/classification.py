@@ -1,5 +1,7 @@
 """Classification beyond cross-entropy: focal losses, Kullback-Leibler divergence, hinge."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

@@ -1,5 +1,7 @@
 """Losses of similarity: embeddings [..., d] of things that belong together, or do not."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

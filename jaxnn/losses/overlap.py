@@ -1,5 +1,7 @@
 """Losses of overlap between a segmentation and its mask."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Losses of sequences whose alignment is not known."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

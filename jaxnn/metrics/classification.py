@@ -1,5 +1,7 @@
 """Metrics of logits and labels: how often the right class comes first, and how far confidence can be trusted."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

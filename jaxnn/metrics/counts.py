@@ -4,6 +4,8 @@ They take class numbers, of scores by `jnp.argmax(logits, axis=-1)` or `logits >
 set at once; of single outputs (several labels an example) by `jax.vmap(f1, in_axes=1)`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax.numpy as jnp

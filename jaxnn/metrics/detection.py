@@ -1,5 +1,7 @@
 """Metrics of detection: boxes with classes and scores against the true ones."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from numbers import Real
 

@@ -1,5 +1,7 @@
 """Metrics of order: areas under the curves of a binary score, and what comes first in a search."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

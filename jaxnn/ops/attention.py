@@ -1,5 +1,7 @@
 """Attention over whole sequences or a cache of them, and what tells it of positions."""
 
+from __future__ import annotations
+
 from functools import reduce
 from typing import Any, Literal
 

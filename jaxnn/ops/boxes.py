@@ -3,6 +3,8 @@
 A box is (x1, y1, x2, y2), two opposite corners.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Literal
 

@@ -1,5 +1,7 @@
 """Convolution over one, two or three space axes, channels last."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -1,5 +1,7 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike

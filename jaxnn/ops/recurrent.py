@@ -3,6 +3,8 @@
 The carry is held in at least float32, whatever the dtype of x: what a step adds is often less than a bfloat16 can show.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 

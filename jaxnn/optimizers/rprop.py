@@ -1,5 +1,7 @@
 """Rprop: a step size for each weight, told by the signs of two gradients; for full batches."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

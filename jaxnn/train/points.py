@@ -1,5 +1,7 @@
 """Points for `sweep`: dicts of stacked values [n, ...], from a grid or drawn at random."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any

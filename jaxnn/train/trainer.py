@@ -1,5 +1,7 @@
 """One step of training and one evaluation, as pure functions of a state that is the whole of it."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from fnmatch import fnmatchcase
