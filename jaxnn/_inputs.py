@@ -131,7 +131,7 @@ def check_examples(where: str, argument: str, data: Any, least: int = 1) -> int:
     """How many examples there are, on axis 0 of all arrays; raises where that is not so."""
     leaves: list[Any] = [data] if isinstance(data, Iterator) else jax.tree.leaves(data)
     if not leaves or not all(map(_has_examples, leaves)):
-        expected = f"{argument} to be arrays of numbers with examples on axis 0"
+        expected = f"{argument} to be arrays with examples on axis 0"
         raise wrong_type(where, expected, describe(data), _to_arrays(data, leaves))
     lengths = {a.shape[0] for a in leaves}
     if len(lengths) > 1 or min(lengths) < least:

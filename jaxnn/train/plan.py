@@ -39,8 +39,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
-        fix = "nn.trainer(model, loss, optimizer) makes one."
-        raise wrong_type(where, "trainer to be a Trainer", describe(trainer), fix)
+        raise wrong_type(where, "a Trainer", describe(trainer), "nn.trainer(model, loss, optimizer) makes one.")
     epochs = check_count(where, "epochs", epochs)
     batch_size, patience = (
         None if value is None else check_count(where, argument, value, least)

@@ -34,6 +34,7 @@ from jaxnn.train.weigh import (
     measured,
     number_of,
     of_mean,
+    unjitted,
 )
 
 Metrics = dict[str, jax.Array]
@@ -178,7 +179,19 @@ def trainer(
             value = value._replace(value=value.value + regularizer(params))
         return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
-    return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat, axis_name=axis_name)
+    def outcome(ts: TrainState, batch: Any) -> tuple:
+        """The predictions of a step, its targets, and the loss of each residual, or its mean."""
+        x, y, weights = divided(batch)
+        params = ts.params.tree() if flat else ts.params
+        key = jax.random.fold_in(typed(ts.key), ts.step)
+        prediction, _ = model.apply(params, ts.state, x, key=key, train=True)
+        seen = Batch.of(prediction, y, weights, examples_in(x))
+        return seen.prediction, seen.target, unjitted(loss)(seen.prediction, seen.target)
+
+    how: dict[str, Any] = {"frozen": frozen, "average": average, "flat": flat, "axis_name": axis_name}
+    made = objective_trainer(init, objective, optimizer, **how)
+    made.step.outcome = outcome  # type: ignore[attr-defined]  # for `drive`, to say what is wrong with the data
+    return made
 
 
 def objective_trainer(
