@@ -132,7 +132,7 @@ def check_examples(where: str, argument: str, data: Any, least: int = 1) -> int:
     leaves: list[Any] = [data] if isinstance(data, Iterator) else jax.tree.leaves(data)
     if not leaves or not all(map(_has_examples, leaves)):
         expected = f"{argument} to be arrays with examples on axis 0"
-        raise wrong_type(where, expected, describe(data), _to_arrays(data, leaves))
+        raise wrong_type(where, expected, describe(data), to_arrays(data))
     lengths = {a.shape[0] for a in leaves}
     if len(lengths) > 1 or min(lengths) < least:
         some = ", and at least one" if least else ""
@@ -161,11 +161,12 @@ def _has_examples(leaf: Any) -> bool:
 
 
 def is_text(array: Any) -> bool:
-    """Whether an array holds strings, objects or dates, of which JAX knows nothing."""
+    """Whether an array holds strings, objects, dates or records, of which JAX knows nothing."""
     dtype = getattr(array, "dtype", None)
     if dtype is None or (type(array).__module__.startswith("pandas") and not isinstance(dtype, np.dtype)):
         dtype = np.asarray(array).dtype  # a frame has one for each column
-    return getattr(dtype, "kind", "f") in "OSUTMm"
+    kind = getattr(dtype, "kind", "f")
+    return kind in "OSUTMm" or (kind == "V" and not jnp.issubdtype(dtype, jnp.number))  # records; bfloat16 is V, too
 
 
 def to_numbers(x: Any) -> str:
@@ -184,8 +185,8 @@ def to_numbers(x: Any) -> str:
     return ""
 
 
-def _to_arrays(data: Any, leaves: list) -> str:
-    """What to pass in place of data that are no arrays."""
+def to_arrays(data: Any) -> str:
+    """What to pass in place of data that are no arrays, for errors."""
     if isinstance(data, tuple) and {"train", "test"} <= set(getattr(data, "_fields", ())):
         return "Pass a part of it, such as data.train."
     if isinstance(data, str):
@@ -194,9 +195,8 @@ def _to_arrays(data: Any, leaves: list) -> str:
         return "Batches from outside go through nn.drive(trainer, key, lambda epoch: batches)."
     if is_batches(data):
         return BATCHES_FIX
-    odd = next((leaf for leaf in leaves if not _has_examples(leaf)), None)
-    fix = to_numbers(odd)
-    return "Convert lists: np.asarray(x)." if isinstance(odd, bool | int | float) else fix
+    odd = next((leaf for leaf in jax.tree.leaves(data) if not _has_examples(leaf)), None)
+    return "Convert lists: np.asarray(x)." if isinstance(odd, bool | int | float | np.generic) else to_numbers(odd)
 
 
 def param_dtype(x: Any) -> Any:

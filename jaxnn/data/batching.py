@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn._inputs import to_arrays, to_numbers, whole
+from jaxnn.data.datasets import Dataset
 
 
 def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
@@ -97,12 +98,15 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
 
 def _rows(where: str, data: Any) -> int:
     """The common length of the leaves' first axis."""
+    if isinstance(data, Dataset):
+        raise wrong_type(where, "data to be arrays", describe(data), to_arrays(data))
     leaves = jax.tree_util.tree_leaves_with_path(data)
     lengths = {}
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"
         if not isinstance(leaf, np.ndarray | jax.Array):
-            fix = "A list is a tree of its elements: np.asarray it."
+            plain = isinstance(leaf, str | bool | int | float)
+            fix = "A list is a tree of its elements: np.asarray it." if plain else to_numbers(leaf)
             raise wrong_type(where, f"{name} to be an array", describe(leaf), fix)
         if isinstance(leaf, jax.core.Tracer):
             raise wrong_type(where, f"{name} to be a concrete array", leaf, "Call it outside of jit and vmap.")

@@ -212,7 +212,9 @@ def _check_piece(where: str, state: dict, x: Array, given: dict) -> None:
         raise invalid(where, "no context and no lengths with a cache", ", ".join(given))
     n, length, *_ = state["k"].shape
     if x.shape[0] != n or x.shape[1] > length:
-        fix = "init makes the cache for the examples of its x: for another number call init again."
+        fix = "Give it in pieces, or make a longer cache: cache=."
+        if x.shape[0] != n:
+            fix = "init makes the cache for the examples of its x: for another number call init again."
         raise invalid(where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
 
 

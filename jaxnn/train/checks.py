@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jaxnn import metrics as rooms
 from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
 from jaxnn.layer import Layer, as_layer
@@ -37,16 +38,18 @@ def check_optimizer(optimizer: Any) -> None:
 
 def named_metrics(metrics: Any) -> dict[str, Callable]:
     """Metrics by name, checked."""
+    known = rooms.__all__
     expected = "metrics to be a dict of names and functions (prediction, target) -> value"
     if metrics is not None and not isinstance(metrics, Mapping):
         first = metrics[0] if isinstance(metrics, tuple | list) and metrics else metrics
-        name = first if isinstance(first, str) else getattr(first, "__name__", "accuracy")
-        raise wrong_type("trainer", expected, describe(metrics), f"Write {{{name!r}: nn.metrics.{name}}}.")
+        name = first if isinstance(first, str) else getattr(first, "__name__", "")
+        fix = f"Write {{{name!r}: nn.metrics.{name}}}." if name in known else "Write {'name': function}."
+        raise wrong_type("trainer", expected, describe(metrics), fix)
     for name, metric in (metrics or {}).items():
         if name == "loss":
             raise wrong_type("trainer", expected, describe({name: metric}), "'loss' is the name of the loss.")
         if not (isinstance(name, str) and is_function(metric)):
-            fix = f"Pass the function: nn.metrics.{metric}." if isinstance(metric, str) else ""
+            fix = f"Pass the function: nn.metrics.{metric}." if isinstance(metric, str) and metric in known else ""
             raise wrong_type("trainer", expected, describe({name: metric}), fix)
     return dict(metrics or {})
 

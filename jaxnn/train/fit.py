@@ -118,7 +118,7 @@ def fit(
     ((3, 20, 4), True)
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_key("fit", key, "fit(trainer, key, train, valid)")
+    check_key("fit", key, "fit(trainer, key, train, valid)", one=True)
     check_data("fit", train, valid, batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)

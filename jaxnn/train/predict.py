@@ -56,12 +56,10 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     batch_size = check_count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
     leaves, structure = jax.tree.flatten(x)
+    n = check_examples("predict", "x", x, least=0)
     if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
         x = jax.tree.map(jnp.asarray, x)
         leaves = jax.tree.leaves(x)
-    n = check_examples("predict", "x", x, least=0)
-    if odd := [a for a in leaves if a.dtype.kind in "OSUV" and isinstance(a, np.ndarray)]:
-        raise wrong_type("predict", "x to be arrays of numbers", odd[0])
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)
