@@ -44,7 +44,7 @@ def _message(expected: str, got: Any, fix: str) -> str:
 
 
 ROOM = 200  # characters of a value in a message, about
-SHOWN = 5  # entries of a row that are shown whatever room there is
+SHOWN = 5  # entries of a row that are shown whatever room they take, but for rows inside of rows
 
 
 def describe(x: Any, room: int = ROOM) -> str:
@@ -105,9 +105,10 @@ def _record(x: Any, room: int) -> str:
 def _row(items: Iterable[tuple[str | None, Any]], n: int, room: int) -> str:
     """Labelled items as a row, as many as there is room for, which they share; and how many are left."""
     texts: list[str] = []
+    least = SHOWN if room > ROOM // 2 else 1
     for label, value in items:
         text = (label or "") + describe(value, max(20, room // (n - len(texts))))
-        if len(texts) >= SHOWN and len(text) > room:
+        if len(texts) >= least and len(text) > room:
             return ", ".join([*texts, f"... {n - len(texts)} more"])
         texts.append(text)
         room -= len(text) + 2

@@ -157,7 +157,7 @@ def layer(
             raise wrong_type(where, "train to be a Python bool", got, fix)
         for role, given in (("params", params), ("state", state)):
             if not isinstance(given, dict | _Sketch):
-                exchanged = isinstance(given, tuple) or hasattr(given, "dtype")
+                exchanged = isinstance(given, tuple) or (hasattr(given, "dtype") and isinstance(x, dict))
                 fix = "The order is apply(params, state, x)." if exchanged else ""
                 raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given), fix)
         if key is not None:

@@ -243,7 +243,6 @@ CALLS = {
     "a loss that gives None": lambda: with_loss(lambda prediction, y: None),
     "a loss that gives a str": lambda: with_loss(lambda prediction, y: "low"),
     "a metric that gives None": lambda: step(trainer(metrics={"odd": lambda prediction, y: None})),
-    "a loss that broadcasts": lambda: step(nn.trainer(nn.dense(1), lambda p, y: (p - y) ** 2, nn.sgd(0.1))),
     "objective, a loss alone": lambda: step(objective(lambda loss, state: loss)),
     "objective, loss and metrics": lambda: step(objective(lambda loss, state: (loss, {"a": loss}))),
     "objective, three": lambda: step(objective(lambda loss, state: (loss, state, {}))),

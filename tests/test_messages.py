@@ -98,31 +98,35 @@ def test_what_a_value_is(case):
 
 # Integers of NumPy and JAX are integers.
 
-THREE = {"NumPy": np.int64(3), "NumPy, 0-d": np.array(3), "JAX": jnp.int32(3)}
+KINDS_OF_INTEGERS = {"NumPy": np.int64, "NumPy, 0-d": np.array, "JAX": jnp.int32}
 COUNTED = {
-    "dense": lambda n: nn.dense(n).init(KEY, X),
-    "conv": lambda n: nn.conv(3, n, stride=n, dilation=n, groups=n).init(KEY, jnp.ones((1, 9, 9, 3))),
-    "conv_transpose": lambda n: nn.conv_transpose(n, n, groups=n).init(KEY, jnp.ones((1, 9, 9, 3))),
-    "max_pool": lambda n: nn.max_pool(n, padding=n - 2).apply({}, {}, jnp.ones((1, 9, 9, 3)))[0],
-    "attention": lambda n: nn.attention(n, size=n, cache=n, causal=True, window=(n, 0)).init(KEY, jnp.ones((1, 2, 6))),
-    "lstm": lambda n: nn.lstm(n, layers=n, projection=n).init(KEY, jnp.ones((1, 2, 6))),
-    "embed": lambda n: nn.embed(n, n, padding=n - 1).init(KEY, jnp.zeros((2, 2), jnp.int32)),
-    "group_norm": lambda n: nn.group_norm(n).init(KEY, jnp.ones((1, 9, 9, 3))),
-    "layer_norm": lambda n: nn.layer_norm(axis=n - 4).init(KEY, X),
-    "patches": lambda n: nn.patches(n, n).init(KEY, jnp.ones((1, 9, 9, 3))),
-    "repeat": lambda n: nn.repeat(nn.dense(4), n).init(KEY, X),
-    "fit": lambda n: nn.fit(TRAINER, KEY, PAIR, epochs=n, batch_size=n, patience=n),
-    "one_hot": lambda n: nn.data.one_hot(np.zeros(2, int), n),
-    "top_k": lambda n: nn.metrics.top_k_accuracy(jnp.ones((2, 4)), jnp.zeros(2, jnp.int32), n),
-    "quantized": lambda n: nn.quantized(nn.adam(0.1), block=n).init({"w": X}),
+    "dense": lambda n, of: nn.dense(n).init(KEY, X),
+    "conv": lambda n, of: nn.conv(3, n, stride=n, dilation=n, groups=n).init(KEY, jnp.ones((1, 9, 9, 3))),
+    "conv_transpose": lambda n, of: nn.conv_transpose(n, n, groups=n).init(KEY, jnp.ones((1, 9, 9, 3))),
+    "max_pool": lambda n, of: nn.max_pool(n, padding=of(1)).apply({}, {}, jnp.ones((1, 9, 9, 3)))[0],
+    "attention": lambda n, of: nn.attention(n, size=n, cache=n, causal=True, window=(n, of(0))).init(
+        KEY, jnp.ones((1, 2, 6))
+    ),
+    "lstm": lambda n, of: nn.lstm(n, layers=n, projection=n).init(KEY, jnp.ones((1, 2, 6))),
+    "embed": lambda n, of: nn.embed(n, n, padding=of(2)).init(KEY, jnp.zeros((2, 2), jnp.int32)),
+    "group_norm": lambda n, of: nn.group_norm(n).init(KEY, jnp.ones((1, 9, 9, 3))),
+    "layer_norm": lambda n, of: nn.layer_norm(axis=of(-1)).init(KEY, X),
+    "patches": lambda n, of: nn.patches(n, n).init(KEY, jnp.ones((1, 9, 9, 3))),
+    "repeat": lambda n, of: nn.repeat(nn.dense(4), n).init(KEY, X),
+    "fit": lambda n, of: nn.fit(TRAINER, KEY, PAIR, epochs=n, batch_size=n, patience=n),
+    "one_hot": lambda n, of: nn.data.one_hot(np.zeros(2, int), n),
+    "top_k": lambda n, of: nn.metrics.top_k_accuracy(jnp.ones((2, 4)), jnp.zeros(2, jnp.int32), n),
+    "quantized": lambda n, of: nn.quantized(nn.adam(0.1), block=n).init({"w": X}),
 }
 
 
-@pytest.mark.parametrize("kind", THREE)
+@pytest.mark.parametrize("kind", KINDS_OF_INTEGERS)
 @pytest.mark.parametrize("case", COUNTED)
 def test_integers_of_every_kind_are_integers(case, kind):
-    three, call = THREE[kind], COUNTED[case]
-    assert jax.eval_shape(lambda: call(three)) == jax.eval_shape(lambda: call(3))
+    call, of = COUNTED[case], KINDS_OF_INTEGERS[kind]
+    given = {n: of(n) for n in (-1, 0, 1, 2, 3)}  # made outside of the trace
+    known = jax.eval_shape(lambda: call(3, int))
+    assert jax.eval_shape(lambda: call(given[3], given.get)) == known
 
 
 def test_a_layer_is_callable_and_still_a_layer():

@@ -1,6 +1,5 @@
 """Parts and batches of a pytree of arrays, on the host."""
 
-import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,18 +80,19 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     [[0, 1], [2, 3], [4]]
     """
     rows = _rows("batches", data)
-    if whole(batch_size) is None:
+    size = whole(batch_size)
+    if size is None:
         raise wrong_type("batches", "batch_size to be an int", describe(batch_size))
-    if batch_size < 1:
+    if size < 1:
         raise invalid("batches", "batch_size >= 1", describe(batch_size))
-    if drop_remainder and batch_size > rows:
+    if drop_remainder and size > rows:
         fix = "Lower it, or keep the remainder."
         raise invalid("batches", f"batch_size <= {rows}, the examples", describe(batch_size), fix)
-    stop = rows - rows % batch_size if drop_remainder else rows
+    stop = rows - rows % size if drop_remainder else rows
     order = None if key is None else _permutation("batches", key, rows)
     data = jax.tree.map(np.asarray, data)
-    starts = range(0, stop, operator.index(batch_size))
-    slices = (slice(start, min(start + batch_size, stop)) for start in starts)
+    starts = range(0, stop, size)
+    slices = (slice(start, min(start + size, stop)) for start in starts)
     return (_take(data, rows if order is None else order[rows]) for rows in slices)
 
 
@@ -138,10 +138,11 @@ def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
 
 
 def _entropy(where: str, key: Any) -> int | list[int]:
-    if whole(key) is not None:
-        if key < 0:
+    seed = whole(key)
+    if seed is not None:
+        if seed < 0:
             raise invalid(where, "a seed >= 0", describe(key))
-        return int(key)
+        return seed
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:
             return np.asarray(jax.random.key_data(key)).tolist()

@@ -37,21 +37,22 @@ def one_hot(
     labels = labels if isinstance(labels, Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise wrong_type("one_hot", "labels of an integer dtype", labels, "Strings become integers by encode.")
-    if whole(classes) is None:
+    k = whole(classes)
+    if k is None:
         raise wrong_type("one_hot", "classes to be an int, how many there are", describe(classes), "Pass len(classes).")
-    if classes < 1:
+    if k < 1:
         raise invalid("one_hot", "classes >= 1", describe(classes))
     if whole(axis) is None or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
         raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", describe(axis))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
     if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
-        labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, classes).astype(np.int32))
+        labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
     elif labels.dtype.itemsize < 4:  # int8 cannot count to 200
         labels = labels.astype(jnp.int32)
     labels = labels.reshape(*labels.shape, 1)
-    hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], int(classes)), labels.ndim - 1)
-    inside = (labels >= 0) & (labels < classes)
+    hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], k), labels.ndim - 1)
+    inside = (labels >= 0) & (labels < k)
     return jnp.moveaxis(jnp.where(inside, hot.astype(dtype), jnp.asarray(unknown, dtype)), -1, axis)
 
 

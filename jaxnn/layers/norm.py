@@ -276,17 +276,17 @@ def _by_example(
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)
 
-    over_space = least > 1
-    rule: PaddedRule = "lengths" if over_space else -axis if whole(axis) is not None and axis < 0 else "examples"
+    over_space, at = least > 1, whole(axis)
+    rule: PaddedRule = "lengths" if over_space else -at if at is not None and at < 0 else "examples"
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = floating(where, values_of(padded_pair(x)), least=least, shape=shape)
         rank = len(x.shape)
-        if whole(axis) is None or not -rank <= axis < rank:
+        if at is None or not -rank <= at < rank:
             raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
-        fit, dtype = x.shape[axis:], param_dtype(x)
+        fit, dtype = x.shape[at:], param_dtype(x)
         return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:

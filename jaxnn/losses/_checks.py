@@ -175,14 +175,15 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
     """Where the labels are to be learned, as booleans; None for no label to be ignored."""
     if ignore_label is None:
         return None
-    if whole(ignore_label) is None:
+    ignored = whole(ignore_label)
+    if ignored is None:
         raise wrong_type(name, "ignore_label to be an int or None", describe(ignore_label))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise wrong_type(name, "integer labels with ignore_label", describe(labels), "Leave residuals out by where=.")
     dtype = jnp.iinfo(labels.dtype)
-    if not dtype.min <= ignore_label <= dtype.max:
+    if not dtype.min <= ignored <= dtype.max:
         return jnp.ones(labels.shape, bool)
-    return labels != int(ignore_label)
+    return labels != ignored
 
 
 def _option(

@@ -137,11 +137,11 @@ def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, 
         return tuple(range(1, rank))
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     for a in given:
-        if whole(a) is None:
+        if (n := whole(a)) is None:
             raise wrong_type(name, "axis to be an int, several or None", describe(axis))
-        if not -rank <= a < rank:
+        if not -rank <= n < rank:
             raise invalid(name, f"axis from {-rank} to {rank - 1}", describe(a))
-    axes = tuple(a % rank for a in given)
+    axes = tuple(int(a) % rank for a in given)
     if len(set(axes)) < len(axes):
         raise invalid(name, "axis to name each axis once", describe(axis))
     return axes

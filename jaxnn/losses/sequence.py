@@ -69,8 +69,10 @@ def ctc(
     labels = _whole("labels", labels, (n, None), x)
     logit_lengths = _whole("logit_lengths", logit_lengths, (n,), x)
     label_lengths = _whole("label_lengths", label_lengths, (n,), x)
-    if whole(blank) is None:
+    index = whole(blank)
+    if index is None:
         raise wrong_type("ctc", "blank to be an int", describe(blank))
+    blank = index
     if not 0 <= blank < k:
         raise invalid("ctc", f"blank from 0 to {k - 1}", describe(blank))
 

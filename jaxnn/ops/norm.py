@@ -239,9 +239,10 @@ def local_response_norm(
 
 def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple[Array, tuple[int, ...]]:
     x = floating(where, x, least=1, shape="[..., *d]")
-    if whole(axis) is None or not -x.ndim <= axis < x.ndim:
+    at = whole(axis)
+    if at is None or not -x.ndim <= at < x.ndim:
         raise invalid(where, f"axis to be one of the {x.ndim} axes of x", describe(axis))
-    axes = tuple(range(axis % x.ndim, x.ndim))
+    axes = tuple(range(at % x.ndim, x.ndim))
     _check_vectors(where, x.shape[axes[0] :], **vectors)
     return x, axes
 

@@ -119,12 +119,12 @@ def fit(
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
     check_key("fit", key, "fit(trainer, key, train, valid)", one=True)
-    check_data("fit", train, valid, batch_size)
+    check_data("fit", train, valid, plan.batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)
-    batch = jax.tree.map(lambda a: a[:batch_size], train)
+    batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
     run = start(plan, key, batch, steps_in(plan, train), valid)
-    return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
+    return advance(plan, run, train, valid, jnp.asarray(plan.epochs, jnp.int32))
 
 
 def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any) -> Run:

@@ -114,6 +114,7 @@ def integers(low: int, high: int) -> Draw:
     for value in (low, high):
         if whole(value) is None:
             raise wrong_type("integers", "low and high to be whole numbers", describe(value))
+    low, high = int(low), int(high)
     _check_range("integers", low, high)
     return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
 

@@ -68,7 +68,8 @@ def divided(batch: Any) -> tuple[Any, Any, Any]:
     """x, y and weights, None in a batch of two."""
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         fix = BATCHES_FIX if is_batches(batch) else "Other batches go through objective_trainer."
-        fix = "Pass inputs and targets as one argument, (x, y)." if hasattr(batch, "shape") else fix
+        if hasattr(batch, "shape"):
+            fix = "Pass (x, y) as one argument; other batches go through objective_trainer."
         raise wrong_type("trainer", "a batch (x, y) or (x, y, weights)", describe(batch), fix)
     x, y, weights = (*batch, None)[:3]
     kinds = jnp.floating, jnp.integer, jnp.bool

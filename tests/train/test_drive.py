@@ -216,7 +216,11 @@ ERRORS = {
         ValueError,
         "drive: expected one key or a row of keys, got key<fry>[2, 2].",
     ),
-    "seed": ({"key": 0}, TypeError, "trainer: expected a key, as jax.random.key(0) makes it, got 0."),
+    "seed": (
+        {"key": 0},
+        TypeError,
+        "drive: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
+    ),
     "run": ({"run": 3}, TypeError, "drive: expected run to be a Run, got 3."),
     "other epochs": (
         {"run": {"epochs": 6}},
