@@ -6,8 +6,7 @@ Layers, combinators, activations, optimizers and training are here; the other na
 
 from typing import TYPE_CHECKING
 
-from jaxnn import data, init, losses, metrics, ops, regularizers
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere, data, init, losses, metrics, ops, regularizers
 from jaxnn._means import Mean
 from jaxnn._padded import Padded
 from jaxnn.activations import (
@@ -259,4 +258,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

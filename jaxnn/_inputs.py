@@ -189,6 +189,8 @@ def to_arrays(data: Any) -> str:
     """What to pass in place of data that are no arrays, for errors."""
     if isinstance(data, tuple) and {"train", "test"} <= set(getattr(data, "_fields", ())):
         return "Pass a part of it, such as data.train."
+    if isinstance(data, bool | int | float):
+        return ""
     if isinstance(data, str):
         return "A data set is loaded by its name: nn.data.load('digits').train."
     if callable(data) or isinstance(data, Iterator):

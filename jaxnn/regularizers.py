@@ -21,7 +21,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import whole
 from jaxnn._paths import globs, matching, path_tree
@@ -305,4 +305,4 @@ def _number(x: Any, dtype: Any) -> float | Array:
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

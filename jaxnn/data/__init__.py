@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn.data._fetch import Unavailable
 from jaxnn.data.batching import batches, split
 from jaxnn.data.datasets import Dataset, load, names
@@ -14,4 +14,4 @@ __all__ = ["Dataset", "Unavailable", "batches", "decode", "encode", "load", "nam
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

@@ -21,7 +21,7 @@ such a one. `key` may be typed or raw. Options may be traced, and are scalars.
 
 from typing import TYPE_CHECKING
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn.init._draws import (
     constant,
     glorot_normal,
@@ -62,4 +62,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

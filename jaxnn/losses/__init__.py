@@ -24,7 +24,7 @@ divides by 768. In all of them:
 
 from typing import TYPE_CHECKING
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
 from jaxnn.losses._checks import _costs as _costs
 from jaxnn.losses._checks import _not_ignored as _not_ignored
@@ -80,4 +80,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

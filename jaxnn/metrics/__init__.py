@@ -15,7 +15,7 @@ Only `confusion_matrix` adds up.
 
 from typing import TYPE_CHECKING
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn.metrics.classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
 from jaxnn.metrics.counts import confusion_matrix, f1, iou, precision, recall
 from jaxnn.metrics.detection import mean_average_precision
@@ -43,4 +43,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

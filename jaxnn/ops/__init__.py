@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from jaxnn._elsewhere import missing
+from jaxnn import _elsewhere
 from jaxnn.ops.attention import attention, rotary, rotary_tables, sinusoidal
 from jaxnn.ops.boxes import (
     anchors,
@@ -92,4 +92,4 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker shall see which names there are
 
     def __getattr__(name):
-        raise missing(__name__, name)
+        raise _elsewhere.missing(__name__, name)

@@ -55,7 +55,7 @@ ALLOWED = {
     "_errors": set(),
     "_inputs": {"_errors", "_placement"},
     "_paths": {"_errors"},
-    "_flat": {"_errors"},
+    "_flat": {"_calls", "_errors"},
     "_flops": set(),
     "_means": set(),
     "_numbers": {"_errors"},

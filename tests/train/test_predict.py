@@ -130,7 +130,7 @@ ERRORS = {
     "a number": (
         (MODEL, 1.5, 4),
         TypeError,
-        "predict: expected x to be arrays with examples on axis 0, got float32[].",
+        "predict: expected x to be arrays with examples on axis 0, got 1.5.",
     ),
     "strings": (
         (MODEL, np.array(["a", "b"]), 4),

@@ -365,7 +365,7 @@ ERRORS = {
     "no rows": (
         lambda: nn.sweep(jnp.sin, 3.0),
         TypeError,
-        "sweep: expected points to be arrays with examples on axis 0, got 3.0. Convert lists: np.asarray(x).",
+        "sweep: expected points to be arrays with examples on axis 0, got 3.0.",
     ),
     "lengths": (
         lambda: nn.sweep(lambda p: p[0], (SMALL, jnp.arange(2))),
