@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from jaxnn._errors import describe
+from jaxnn._errors import describe, is_function, is_layer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,11 +115,11 @@ def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             inside = named(call.args[i:])
             break
-        if _is_layer(value):
+        if is_layer(value):
             inside[parameter.name] = value
         else:
             args.append(value)
-    inside |= {name: value for name, value in call.kwargs.items() if _is_layer(value)}
+    inside |= {name: value for name, value in call.kwargs.items() if is_layer(value)}
     plain = call._replace(kwargs={k: v for k, v in call.kwargs.items() if k not in inside})
     head = plain.text(tuple(args))
     if not inside:
@@ -129,10 +129,6 @@ def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
         first, *rest = _lines(child, named)
         lines += [f"  {name}: {first}", *(f"  {line}" for line in rest)]
     return [lines[0].rstrip(), *lines[1:], ")"]
-
-
-def _is_layer(value: Any) -> bool:
-    return getattr(value, "_fields", ()) == ("init", "apply", "name")
 
 
 def _alike(value: Any) -> Any:
@@ -161,4 +157,4 @@ def _whole(value: Any) -> str:
     if type(value) in (list, tuple):
         inside = ", ".join(map(_text, value)) + "," * (type(value) is tuple and len(value) == 1)
         return f"[{inside}]" if type(value) is list else f"({inside})"
-    return getattr(value, "__name__", repr(value)) if callable(value) else describe(value)
+    return getattr(value, "__name__", repr(value)) if is_function(value) else describe(value)

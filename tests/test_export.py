@@ -137,7 +137,7 @@ LINEAR = nn.dense(2)
         (
             lambda p, x: nn.export(LINEAR, p, {}, 3.0),
             TypeError,
-            "export: expected x to be arrays or shapes, got 3.0.",
+            "export: expected x to be arrays or shapes, got 3.0. Convert it: np.asarray(x, np.float32).",
         ),
         (
             lambda p, x: nn.export(LINEAR, {"w": jax.ShapeDtypeStruct((3, 2), jnp.float32), "b": p["b"]}, {}, x),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples
+from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, prolonged, unfinished
@@ -26,7 +26,7 @@ from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
 from jaxnn.train.settings import Kept, settings_of
 from jaxnn.train.steps import steps_in
-from jaxnn.train.trainer import Trainer, typed
+from jaxnn.train.trainer import Trainer
 
 
 def drive(
@@ -114,16 +114,16 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    check_concrete("drive", (key, arrays, run), "Inside jit, vmap or grad call fit: it is pure.")
+    check_concrete("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_count("drive", "every", every)
-    check_count("drive", "keep", keep)
-    key = typed(key)
+    every = check_count("drive", "every", every)
+    keep = check_count("drive", "keep", keep)
+    key = typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", key)
+        raise invalid("drive", "one key or a row of keys", describe(key))
     hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
     if run is not None and not isinstance(run, Run):
-        raise wrong_type("drive", "run to be a Run", run)
+        raise wrong_type("drive", "run to be a Run", describe(run))
     if run is not None:
         run = prolonged(run, epochs)
         if fed and not unfinished(plan, run).any():
@@ -164,18 +164,18 @@ class Hooks:
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
         if on_epoch is not None and not callable(on_epoch):
-            raise wrong_type("drive", "on_epoch to be a function of a Look", on_epoch)
+            raise wrong_type("drive", "on_epoch to be a function of a Look", describe(on_epoch))
         self.on_epoch, self._told = on_epoch, -1
         self.every: Any = None
         self.on_steps: Any = None
         if on_steps is None:
             return
         if not (isinstance(on_steps, tuple) and len(on_steps) == 2 and callable(on_steps[1])):
-            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", on_steps)
-        check_count("drive", "the n of on_steps", on_steps[0])
+            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", describe(on_steps))
+        every = check_count("drive", "the n of on_steps", on_steps[0])
         if many:
             raise invalid("drive", "one key with on_steps", "a row of keys", "Call drive for each, or use on_epoch.")
-        self.every, self.on_steps = on_steps
+        self.every, self.on_steps = every, on_steps[1]
 
     def end(self, look: Look, within: int, ended: bool) -> bool:
         """Calls those that are due, `within` steps into an epoch or at its end; whether one of them ends the run."""
@@ -187,7 +187,7 @@ class Hooks:
             answers.append(self.on_epoch(look))
         for answer in answers:
             if answer is not None and not isinstance(answer, bool | np.bool_):
-                raise wrong_type("drive", "a hook to return True, to end the run, False or None", answer)
+                raise wrong_type("drive", "a hook to return True, to end the run, False or None", describe(answer))
         return any(map(bool, answers))
 
 
@@ -206,7 +206,7 @@ def _pieces(
         check_data("drive", train, None if "valid" in fed else valid, plan.batch_size)
         train = jax.tree.map(jnp.asarray, train)
     elif plan.batch_size is not None:
-        raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
+        raise invalid("drive", "no batch_size where train gives batches", describe(plan.batch_size), "Leave it out.")
     if valid is not None and "valid" not in fed:
         check_examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
@@ -226,7 +226,15 @@ def _pieces(
     return Fed(plan, many, source, first, valid, known, (epoch, done))
 
 
-def _go_on(pieces: Pieces, run: Run, progress: bool, write: Callable | None, hooks: Hooks, signals: Signals) -> Run:
+def _go_on(
+    pieces: Pieces,
+    run: Run,
+    progress: bool,
+    checkpoint: Any,
+    write: Callable | None,
+    hooks: Hooks,
+    signals: Signals,
+) -> Run:
     """The loop over pieces, with its looks at the run."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0

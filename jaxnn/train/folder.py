@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.train._files import remove_abandoned
 from jaxnn.train._orbax import listed, tree_file
 from jaxnn.train._safetensors import Tensor, read_header
@@ -45,7 +45,7 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kep
     none that is intact.
     """
     if not isinstance(folder, str | os.PathLike):
-        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", folder)
+        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", describe(folder))
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise invalid("drive", "checkpoint to be a folder", f"the file {os.fspath(folder)}")
     os.makedirs(folder, exist_ok=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._flops import contractions
 from jaxnn._inputs import MEMBERS, check_concrete, check_count, check_examples
 from jaxnn.compiler import compiler_options
@@ -122,18 +122,19 @@ def sweep(
     >>> found.results.history["train"]["loss"].shape, round(found.best().point["rate"].item(), 1)
     ((8, 20, 1), 0.1)
     """
-    if not callable(run):
-        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", run)
+    if not is_function(run):
+        fix = "The order is sweep(run, points, *shared)."
+        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", describe(run), fix)
     check_concrete("sweep", (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
     if strategy not in get_args(Strategy):
-        raise invalid("sweep", f"strategy to be one of {', '.join(get_args(Strategy))}", strategy)
+        raise invalid("sweep", f"strategy to be one of {', '.join(get_args(Strategy))}", describe(strategy))
     if chunk is not None:
-        check_count("sweep", "chunk", chunk)
+        chunk = check_count("sweep", "chunk", chunk)
         if strategy == "map" and chunk > 1:
             fix = "For some members at a time take strategy 'vmap'."
             raise invalid("sweep", "no chunk with strategy 'map'", f"chunk={chunk}", fix)
-    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     n = check_examples("sweep", "points", points)
+    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     if strategy != "measure":
         layout = _chosen(strategy, chunk, run, points, shared)
         layout, program = _fitting(layout, run, points, shared, shrink=strategy == "auto" and chunk is None)

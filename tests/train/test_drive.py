@@ -327,13 +327,17 @@ ERRORS = {
         ValueError,
         "drive: expected one key or a row of keys, got key<fry>[2, 2].",
     ),
-    "seed": ({"key": 0}, TypeError, "trainer: expected a key, as jax.random.key(0) makes it, got 0."),
+    "seed": (
+        {"key": 0},
+        TypeError,
+        "drive: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
+    ),
     "run": ({"run": 3}, TypeError, "drive: expected run to be a Run, got 3."),
     "on_epoch": ({"on_epoch": 3}, TypeError, "drive: expected on_epoch to be a function of a Look, got 3."),
     "an answer": (
         {"on_epoch": lambda look: "stop"},
         TypeError,
-        "drive: expected a hook to return True, to end the run, False or None, got stop.",
+        "drive: expected a hook to return True, to end the run, False or None, got 'stop'.",
     ),
     "on_steps": (
         {"on_steps": print},

@@ -138,7 +138,7 @@ ERRORS = {
     "of": (
         lambda: nn.ensemble(MODEL, 2, of="probabilities"),
         ValueError,
-        "ensemble: expected of to be 'logits' or 'values', got probabilities.",
+        "ensemble: expected of to be 'logits' or 'values', got 'probabilities'.",
     ),
     "another number": (
         lambda: nn.ensemble(MODEL, 3).apply(*PAIR, X),

@@ -236,7 +236,8 @@ ERRORS = {
     "generator": (
         {"train": (b for b in "ab")},
         TypeError,
-        "expected train to be iterable anew in each epoch, got <generator",
+        "expected train to be iterable anew in each epoch, got the generator <genexpr>. "
+        "Pass a function that makes one: lambda epoch: batches().",
     ),
     "batch size": (
         {"train": Loader(), "batch_size": 4},
@@ -284,11 +285,7 @@ def test_errors(case):
     changes, kind, text = ERRORS[case]
     with pytest.raises(kind) as excinfo:
         nn.drive(TRAINER, KEY, **({"valid": None, "epochs": 2} | changes), progress=False)
-    if case == "generator":  # its address stands between
-        assert str(excinfo.value).startswith(f"drive: {text}")
-        assert str(excinfo.value).endswith(". Pass a function that makes one: lambda epoch: batches().")
-    else:
-        assert str(excinfo.value) == f"drive: {text}"
+    assert str(excinfo.value) == f"drive: {text}"
 
 
 @pytest.mark.slow

@@ -245,19 +245,19 @@ ERRORS = {
         "expected batch_size to be at most the 14 examples of train, got 15.",
     ),
     "patience": ({"patience": -1}, ValueError, "expected patience to be a whole number >= 0, got -1."),
-    "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got least."),
+    "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got 'least'."),
     "direction": (
         {"monitor": "score"},
         ValueError,
         "expected mode='min' or mode='max' with monitor='score', got none. "
         "It is known for 'loss' and for the names in nn.metrics and nn.losses.",
     ),
-    "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got f1."),
+    "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got 'f1'."),
     "no arrays": ({"train": ()}, TypeError, "expected train to be arrays with examples on axis 0, got ()."),
     "numbers": (
         {"valid": ([1.0], [2.0])},
         TypeError,
-        "expected valid to be arrays with examples on axis 0, got ([1.0], [2.0]).",
+        "expected valid to be arrays with examples on axis 0, got ([1.0], [2.0]). Convert lists: np.asarray(x).",
     ),
     "lengths": (
         {"train": (X, Y[:3])},
@@ -279,5 +279,4 @@ def test_errors(call, case):
     changes, kind, text = ERRORS[case]
     with pytest.raises(kind) as excinfo:
         call(**options(**changes))
-    where = "fit" if case == "monitor" else call.__name__  # found out while the run is traced
-    assert str(excinfo.value) == f"{where}: {text}"
+    assert str(excinfo.value) == f"{call.__name__}: {text}"

@@ -133,12 +133,13 @@ ERRORS = {
     "a number": (
         (MODEL, 1.5, 4),
         TypeError,
-        "predict: expected x to be arrays with examples on axis 0, got float32[].",
+        "predict: expected x to be arrays with examples on axis 0, got 1.5.",
     ),
     "strings": (
         (MODEL, np.array(["a", "b"]), 4),
         TypeError,
-        "predict: expected x to be arrays of numbers, got <U1[2].",
+        "predict: expected x to be arrays with examples on axis 0, "
+        "got <U1[2]. Labels that are strings become integers by nn.data.encode.",
     ),
     "nothing": ((MODEL, (), 4), TypeError, "predict: expected x to be arrays with examples on axis 0, got ()."),
 }

@@ -345,12 +345,13 @@ ERRORS = {
     "run": (
         lambda: nn.sweep(3, SMALL),
         TypeError,
-        "sweep: expected run to be a function (point, *shared) -> result, got 3.",
+        "sweep: expected run to be a function (point, *shared) -> result, "
+        "got 3. The order is sweep(run, points, *shared).",
     ),
     "strategy": (
         lambda: nn.sweep(jnp.sin, SMALL, strategy="pmap"),
         ValueError,
-        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got pmap.",
+        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got 'pmap'.",
     ),
     "chunk": (
         lambda: nn.sweep(jnp.sin, SMALL, chunk=0),
@@ -365,7 +366,7 @@ ERRORS = {
     "no rows": (
         lambda: nn.sweep(jnp.sin, 3.0),
         TypeError,
-        "sweep: expected points to be arrays with examples on axis 0, got float32[].",
+        "sweep: expected points to be arrays with examples on axis 0, got 3.0.",
     ),
     "lengths": (
         lambda: nn.sweep(lambda p: p[0], (SMALL, jnp.arange(2))),
@@ -385,7 +386,7 @@ ERRORS = {
     "mode": (
         lambda: BOARD.best("loss", "least"),
         ValueError,
-        "leaderboard: expected mode to be 'min' or 'max', got least.",
+        "leaderboard: expected mode to be 'min' or 'max', got 'least'.",
     ),
     "no such value": (
         lambda: BOARD.leaderboard("accuracy"),

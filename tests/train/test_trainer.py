@@ -265,17 +265,19 @@ ERRORS = {
     "factory": (
         lambda: make(model=nn.dense),
         TypeError,
-        "trainer: expected model to be a Layer, got the function dense.",
+        "trainer: expected a Layer, got its factory dense. Call it: dense(...).",
     ),
     "loss": (
         lambda: make(loss="mse"),
         TypeError,
-        "trainer: expected loss to be a function (prediction, target) -> loss, got mse.",
+        "trainer: expected loss to be a function (prediction, target) -> loss, "
+        "got 'mse'. Pass the function, such as nn.losses.squared_error.",
     ),
     "optimizer": (
         lambda: make(optimizer=nn.adam),
         TypeError,
-        "trainer: expected optimizer to be an optax.GradientTransformation, got the function adam.",
+        "trainer: expected optimizer to be an optax.GradientTransformation, "
+        "got the function adam. Call it: adam(learning_rate).",
     ),
     "regularizer": (
         lambda: make(regularizer=0.1),
@@ -285,14 +287,14 @@ ERRORS = {
     "metric": (
         lambda: make(metrics={"accuracy": 1}),
         TypeError,
-        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
+        "trainer: expected metrics to be a dict of names and functions (prediction, target) -> value, "
         "got {'accuracy': 1}.",
     ),
     "metric loss": (
         lambda: make(metrics={"loss": named_loss}),
         TypeError,
-        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
-        "got {'loss': the function named_loss}.",
+        "trainer: expected metrics to be a dict of names and functions (prediction, target) -> value, "
+        "got {'loss': the function named_loss}. 'loss' is the name of the loss.",
     ),
     "pattern": (
         lambda: make(frozen=["w", "body/*"]).init(jax.random.key(0), BATCH),
@@ -312,7 +314,7 @@ ERRORS = {
         lambda: make().init(jax.random.key(0), BATCH[0]),
         TypeError,
         "trainer: expected a batch (x, y) or (x, y, weights), got float32[4, 3]. "
-        "Other batches go through objective_trainer.",
+        "Pass (x, y) as one argument; other batches go through objective_trainer.",
     ),
     "triple": (
         lambda: make().init(jax.random.key(0), (*BATCH, 1)),
@@ -323,12 +325,12 @@ ERRORS = {
     "seed": (
         lambda: make().init(0, BATCH),
         TypeError,
-        "trainer: expected a key, as jax.random.key(0) makes it, got 0.",
+        "trainer: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
     ),
     "no key": (
         lambda: make().init(jnp.zeros(3, jnp.uint32), BATCH),
         TypeError,
-        "trainer: expected a key, as jax.random.key(0) makes it, got uint32[3].",
+        "trainer: expected a key, as jax.random.key(0) makes it, got uint32[3]. The order is init(key, batch).",
     ),
     "keys": (
         lambda: make().init(jax.random.split(jax.random.key(0), 3), BATCH),
