@@ -1,5 +1,7 @@
 """The run of `fit` driven from outside: compiled here, its progress shown, an interrupt survived."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
@@ -28,6 +30,8 @@ from jaxnn.train.settings import Kept, settings_of
 from jaxnn.train.steps import steps_in
 from jaxnn.train.trainer import Trainer
 
+Hook = Callable[[Look], bool | None]
+
 
 def drive(
     trainer: Trainer,
@@ -47,8 +51,8 @@ def drive(
     keep: int = 3,
     changed: str | Sequence[str] = (),
     progress: bool = True,
-    on_epoch: Callable[[Look], bool | None] | None = None,
-    on_steps: tuple[int, Callable[[Look], bool | None]] | None = None,
+    on_epoch: Hook | None = None,
+    on_steps: tuple[int, Hook] | None = None,
     params: Any = None,
     state: Any = None,
 ) -> Run:

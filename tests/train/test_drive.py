@@ -315,7 +315,7 @@ def test_under_a_trace():
     with pytest.raises(TypeError) as excinfo:
         jax.jit(lambda key: drive(key, TRAIN))(KEY)
     assert str(excinfo.value) == (
-        "drive: expected concrete arrays, got traced ones. Inside jit, vmap or grad call fit: it is pure."
+        "drive: expected concrete arrays, got traced ones. Inside jit, vmap, grad or sweep call fit: it is pure."
     )
 
 
