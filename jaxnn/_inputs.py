@@ -11,6 +11,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._placement import varying
+from jaxnn._random import quick
 
 MEMBERS = "jaxnn_members"  # the mesh axis along which whole runs lie, each with a key of its own
 
@@ -96,18 +97,18 @@ def _under_trace() -> bool:
 
 
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The key of this shard: under `shard_map`, folded with the index along every mesh axis over which `x` varies.
+    """The key of one draw of a shard: under `shard_map`, folded with its index along every axis over which `x` varies.
 
-    But for that of members, whose keys are their own: they draw what they would draw alone.
+    The axis of members is left out: their keys are their own, and they draw what they would draw alone.
     """
     manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis != MEMBERS]
     if not manual:
-        return key
+        return quick(key)
     along = varying(jax.typeof(x))
     for axis in manual:
         if not along or axis in along:  # without check_vma nothing is known to vary: then fold every axis
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-    return key
+    return quick(key)
 
 
 def floating(where: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "[...]") -> Any:

@@ -29,12 +29,12 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnn._calls import recorded, tree
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
 from jaxnn._inputs import check_key, is_array, to_numbers, whole
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
+from jaxnn._random import fold_in
 
 PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # how a layer takes a `Padded`, see `layer`
 TAP = "@tap"  # keys in a state that no layer can have for a name
@@ -342,7 +342,7 @@ def output_of(child: Layer, name: str, params: dict, state: dict, x: Any) -> Any
 
 def fold_name(key: jax.Array | None, name: str) -> jax.Array | None:
     """The key of a child: crc32, since Python's own hash of a string differs from process to process."""
-    return None if key is None else jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+    return None if key is None else fold_in(key, zlib.crc32(name.encode()))
 
 
 def paths(tree: dict, prefix: str = "") -> list[str]:

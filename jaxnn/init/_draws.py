@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._random import quick
 
 Scalar = float | Array
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
@@ -64,7 +65,7 @@ def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, 
     """
     shape, dtype, wide = _checked("normal", shape, dtype)
     stddev = _scalar("normal", "stddev", stddev, wide)
-    return jax.nn.initializers.normal(stddev)(key, shape, wide).astype(dtype)
+    return jax.nn.initializers.normal(stddev)(quick(key), shape, wide).astype(dtype)
 
 
 def truncated_normal(
@@ -93,7 +94,7 @@ def truncated_normal(
     stddev = _scalar("truncated_normal", "stddev", stddev, wide)
     lower, upper = _bound("lower", lower, wide), _bound("upper", upper, wide)
     draw = jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)
-    return draw(key, shape, wide).astype(dtype)
+    return draw(quick(key), shape, wide).astype(dtype)
 
 
 def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1e-2) -> Array:
@@ -109,7 +110,7 @@ def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *,
     """
     shape, dtype, wide = _checked("uniform", shape, dtype)
     scale = _scalar("uniform", "scale", scale, wide)
-    return (jax.random.uniform(key, shape, wide, -1, 1) * scale).astype(dtype)
+    return (jax.random.uniform(quick(key), shape, wide, -1, 1) * scale).astype(dtype)
 
 
 def variance_scaling(
@@ -230,7 +231,7 @@ def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32,
     """
     shape, dtype, wide = _checked("orthogonal", shape, dtype, rank=2)
     scale = _scalar("orthogonal", "scale", scale, wide)
-    return jax.nn.initializers.orthogonal(scale)(key, shape, wide).astype(dtype)
+    return jax.nn.initializers.orthogonal(scale)(quick(key), shape, wide).astype(dtype)
 
 
 def _fan_scaled(
@@ -249,7 +250,7 @@ def _fan_scaled(
             raise invalid(where, f"{name} to be one of {', '.join(known)}", repr(value))
     if 0 in shape:
         return jnp.zeros(shape, dtype)
-    return jax.nn.initializers.variance_scaling(scale, mode, distribution)(key, shape, wide).astype(dtype)
+    return jax.nn.initializers.variance_scaling(scale, mode, distribution)(quick(key), shape, wide).astype(dtype)
 
 
 def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[int, ...], np.dtype, np.dtype]:

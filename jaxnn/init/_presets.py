@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
+from jaxnn._random import split
 from jaxnn.init._draws import (
     _checked,
     constant,
@@ -152,14 +153,14 @@ def _unit_vectors(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 def _sum_of_two(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
     """The sum of two draws of U[-scale, scale)."""
     shape, dtype, wide = _checked("bias", shape, dtype)
-    first, second = jax.random.split(key)
+    first, second = split(key)
     return (uniform(first, shape, wide, scale=scale) + uniform(second, shape, wide, scale=scale)).astype(dtype)
 
 
 def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
     """The bias [3 h] of a GRU's gates reset, update and candidate: the last third is a single draw."""
     shape, dtype, wide = _checked("bias", shape, dtype)
-    gates, candidate = jax.random.split(key)
+    gates, candidate = split(key)
     both = _sum_of_two(gates, shape, wide, scale=scale)
     one = uniform(candidate, shape, wide, scale=scale)
     last = jnp.arange(shape[-1]) >= shape[-1] - shape[-1] // 3

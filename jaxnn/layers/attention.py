@@ -17,6 +17,7 @@ from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn._placement import gathered, placed_as
+from jaxnn._random import fold_in
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_number, check_preset, drawn_by
 from jaxnn.layers.linear import affine
@@ -130,9 +131,9 @@ def attention(
         params = {}
         for i, (part, shape) in enumerate(shapes.items()):
             draw = drawn_by(init, "attention", shape[0], heads=kv if part in "kv" else heads, **w, **b)
-            k = jax.random.fold_in(key, i)
+            k = fold_in(key, i)
             if bias:  # before w, which consumes k
-                params[f"b_{part}"] = draw[f"b_{part}"](jax.random.fold_in(k, 0), shape[1:], dtype)
+                params[f"b_{part}"] = draw[f"b_{part}"](fold_in(k, 0), shape[1:], dtype)
             params[f"w_{part}"] = draw[f"w_{part}"](k, shape, dtype)
         if cache is None:
             return params, {}

@@ -15,6 +15,7 @@ from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn._random import split
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
@@ -276,7 +277,7 @@ def _convolution(
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = check(padded_pair(x))
-        w_key, b_key = jax.random.split(key)
+        w_key, b_key = split(key)
         w, draw = made.weight(w_key, x, per_axis(where, "window", window, len(x.shape) - 2))
         if not bias:
             return {"w": w}, {}

@@ -16,6 +16,7 @@ from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
+from jaxnn._random import split
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 
@@ -60,7 +61,7 @@ def dense(
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=1, shape="[..., d]")
         draw = drawn_by(init, "dense", x.shape[-1], w=w_init, b=b_init)
-        w_key, b_key = jax.random.split(key)
+        w_key, b_key = split(key)
         params = {"w": draw["w"](w_key, (x.shape[-1], features), param_dtype(x))}
         return params | ({"b": draw["b"](b_key, (features,), param_dtype(x))} if bias else {}), {}
 

@@ -13,6 +13,7 @@ from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
 from jaxnn._placement import rows as rows_of
+from jaxnn._random import quick
 from jaxnn.layer import Layer, layer
 
 
@@ -60,7 +61,7 @@ def learned_positions(
 
     def init(key: Array, x: Any) -> dict:
         shape, dtype = (length, x.shape[2]), param_dtype(x)
-        return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(key, shape, dtype)}
+        return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(quick(key), shape, dtype)}
 
     def rows(params: dict, first: Any, x: Array) -> Array:
         w = jnp.asarray(params["w"])

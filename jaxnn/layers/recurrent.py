@@ -17,6 +17,7 @@ from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded
+from jaxnn._random import fold_in, split
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.ops._window import check_sizes, per_axis
@@ -220,7 +221,7 @@ class _Cell:
         window = () if self.window is None else per_axis(where, "window", self.window, rank)
         kind = "lstm" if self.kind == "conv_lstm" else self.kind
         draw = drawn_by(self.init, kind, h * prod(window), **self.given)
-        keys = jax.random.split(key, 5)
+        keys = split(key, 5)
         made = {"w_x": draw["w_x"](keys[0], (*window, inputs, wide), dtype)}
         made["w_h"] = self._recurrent_weight(draw["w_h"], keys[1], (*window, self.out, wide), dtype)
         if self.bias:
@@ -284,10 +285,10 @@ def _recurrent(
         params: dict = {}
         for i in range(layers):
             inputs = x.shape[-1] if i == 0 else len(directions) * cell.out
-            of_layer = jax.random.fold_in(key, i) if layers > 1 else key
+            of_layer = fold_in(key, i) if layers > 1 else key
             made = {}
             for j, direction in enumerate(directions):
-                own = jax.random.fold_in(of_layer, j) if bidirectional else of_layer
+                own = fold_in(of_layer, j) if bidirectional else of_layer
                 made[direction] = cell.params(where, own, inputs, len(x.shape) - 3, param_dtype(x))
             made = made if bidirectional else made["forward"]
             params |= {str(i): made} if layers > 1 else made

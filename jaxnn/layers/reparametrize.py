@@ -6,13 +6,13 @@ from zlib import crc32
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count
 from jaxnn._placement import einsum, merged, placed_as
+from jaxnn._random import fold_in, quick
 from jaxnn.layer import Layer, as_layer, wrap
 
 
@@ -95,13 +95,12 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     vector = f"{param}_u"
 
     def init(key: Array, x: Any) -> tuple[dict, dict]:
-        own = jax.random.fold_in(key, 0)
+        own = fold_in(key, 0)
         params, state = child.init(key, x)
         for path in _found("spectral_norm", params, param):
             w = _get(params, path)[param]
-            u = jax.random.normal(
-                jax.random.fold_in(own, np.uint32(crc32("/".join(path).encode()))), w.shape[-1:], w.dtype
-            )
+            own_u = quick(fold_in(own, crc32("/".join(path).encode())))
+            u = jax.random.normal(own_u, w.shape[-1:], w.dtype)
             state = _put(state, (*path, vector), _unit(u, u, eps))
         return params, state
 

@@ -6,6 +6,7 @@ from jaxnn.train.cross_validate import CrossValidation, cross_validate
 from jaxnn.train.drive import drive
 from jaxnn.train.ensemble import Consensus, ensemble
 from jaxnn.train.fit import Best, Run, fit
+from jaxnn.train.halving import halving
 from jaxnn.train.leaderboard import Leaderboard, Member
 from jaxnn.train.predict import predict
 from jaxnn.train.recalibrate import recalibrate
@@ -26,6 +27,7 @@ __all__ = [
     "drive",
     "ensemble",
     "fit",
+    "halving",
     "load",
     "objective_trainer",
     "points",

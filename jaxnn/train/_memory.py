@@ -7,13 +7,13 @@ from typing import Any
 import jax
 
 
-def needed(program: Any, devices: Sequence[jax.Device]) -> int:
-    """Bytes that a run of the compiled program takes beside its arguments: results and temporaries, on one device.
+def needed(program: Any, devices: Sequence[jax.Device], calls: int = 1) -> int:
+    """Bytes on one device beside the arguments: the results of all calls of the program, and the temporaries of one.
 
     The devices of a CPU share one memory: there it is the sum over them.
     """
     stats = program.memory_analysis()
-    bytes_ = stats.output_size_in_bytes + stats.temp_size_in_bytes if stats else 0
+    bytes_ = calls * stats.output_size_in_bytes + stats.temp_size_in_bytes if stats else 0
     return bytes_ * (len(devices) if devices[0].platform == "cpu" else 1)
 
 

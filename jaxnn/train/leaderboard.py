@@ -56,8 +56,36 @@ class Member(NamedTuple):
     result: Any
 
 
-def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | None, mode: str | None) -> Leaderboard:
-    """See `Sweep.leaderboard`."""
+def leaderboard(
+    points: Any,
+    results: Any,
+    value: str | Callable[[Any], Any] | None,
+    mode: str | None,
+    numbers: np.ndarray | None = None,
+) -> Leaderboard:
+    """See `Sweep.leaderboard`; `numbers` are those of the members, if not 0, 1, ..."""
+    name, values, mode = _compared(points, results, value, mode)
+    numbers = np.arange(len(values)) if numbers is None else numbers
+    columns = {
+        path or "point": np.asarray(leaf)
+        for path, leaf in _leaves(points).items()
+        if leaf.ndim == 1 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    }
+    wide = values.astype(np.float64)
+    order = np.lexsort((wide if mode == "min" else -wide, np.isnan(wide)))
+    rows = zip(*(c[order].tolist() for c in (numbers, *columns.values(), values)), strict=True)
+    return Leaderboard(("row", *columns, name), tuple(rows))
+
+
+def best_value(points: Any, results: Any) -> tuple[float, str]:
+    """The best value, as `leaderboard` finds it, and the mode; NaN if all are."""
+    _, values, mode = _compared(points, results, None, None)
+    known = values[~np.isnan(values)]
+    return float(getattr(known, mode)()) if known.size else float("nan"), mode
+
+
+def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
+    """The name of the value, the values, [n], and which of them is better."""
     if mode not in ("min", "max", None):
         raise invalid("leaderboard", "mode to be 'min' or 'max'", describe(mode))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
@@ -67,15 +95,7 @@ def leaderboard(points: Any, results: Any, value: str | Callable[[Any], Any] | N
             "It is known for the names in nn.metrics and nn.losses, and for the best_value of a run that monitors one."
         )
         raise invalid("leaderboard", f"mode='min' or mode='max' for {name}", "none", fix)
-    columns = {
-        path or "point": np.asarray(leaf)
-        for path, leaf in _leaves(points).items()
-        if leaf.ndim == 1 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    }
-    wide = values.astype(np.float64)
-    order = np.lexsort((wide if mode == "min" else -wide, np.isnan(wide)))
-    rows = zip(*(c[order].tolist() for c in (np.arange(len(values)), *columns.values(), values)), strict=True)
-    return Leaderboard(("row", *columns, name), tuple(rows))
+    return name, values, mode
 
 
 def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str | None:

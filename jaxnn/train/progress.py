@@ -37,14 +37,28 @@ class Look(NamedTuple):
     run: Any = None
 
 
+class Count(NamedTuple):
+    """A sweep at one moment.
+
+    Attributes:
+      done: members done.
+      rate: members per second.
+      metrics: as in a `Look`.
+    """
+
+    done: int
+    rate: float
+    metrics: Measured
+
+
 class Reporter:
     """Told of every look at the run: `report(look)`."""
 
-    def __init__(self, epochs: int):
-        """For a run of so many epochs at most."""
-        self.epochs = epochs
+    def __init__(self, total: int):
+        """For a run of so many epochs at most, or a sweep of so many members."""
+        self.total = total
 
-    def __call__(self, look: Look) -> None:
+    def __call__(self, look: Look | Count) -> None:
         """Shows the latest metrics."""
 
     def note(self, text: str) -> None:
@@ -54,14 +68,16 @@ class Reporter:
 class _Lines(Reporter):
     """Plain lines on standard error, not more often than one can read."""
 
-    def __init__(self, epochs: int):
-        super().__init__(epochs)
+    def __init__(self, total: int):
+        super().__init__(total)
         self.last = -float("inf")
 
-    def __call__(self, look: Look) -> None:
-        if look.epoch == self.epochs or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
+    def __call__(self, look: Look | Count) -> None:
+        done = look.epoch if isinstance(look, Look) else look.done
+        if done == self.total or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            self.note("  ".join([f"epoch {look.epoch}/{self.epochs}", _steps(look), _text(look.metrics), _time(look)]))
+            parts = [_place(look, self.total), _text(look.metrics), _time(look, self.total)]
+            self.note("  ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -70,35 +86,35 @@ class _Lines(Reporter):
 class _Live(Reporter):
     """A bar with the metrics under it, by rich."""
 
-    def __init__(self, epochs: int, bar: Any):
-        super().__init__(epochs)
+    def __init__(self, total: int, bar: Any):
+        super().__init__(total)
         self.bar = bar
-        self.task = bar.add_task("compiling", total=epochs, metrics="", time="")
+        self.task = bar.add_task("compiling", total=total, metrics="", time="")
 
-    def __call__(self, look: Look) -> None:
-        done = look.epoch if look.steps is None else self.epochs * look.step / look.steps
-        text = f"epoch {look.epoch}/{self.epochs}  {_steps(look)}"
-        self.bar.update(self.task, completed=done, description=text, metrics=_text(look.metrics), time=_time(look))
+    def __call__(self, look: Look | Count) -> None:
+        text, left = _text(look.metrics), _time(look, self.total)
+        done = _done(look, self.total)
+        self.bar.update(self.task, completed=done, description=_place(look, self.total), metrics=text, time=left)
 
     def note(self, text: str) -> None:
         self.bar.console.print(text, markup=False)
 
 
 @contextlib.contextmanager
-def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
+def reporter(progress: bool, total: int) -> Iterator[Reporter]:
     """A reporter for this process's standard error."""
     if not progress:
-        yield Reporter(epochs)
+        yield Reporter(total)
         return
     try:
         from rich.console import Console, RenderableType
         from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
-        yield _Lines(epochs)
+        yield _Lines(total)
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(epochs)
+        yield _Lines(total)
         return
 
     class Bar(Progress):
@@ -110,19 +126,29 @@ def reporter(progress: bool, epochs: int) -> Iterator[Reporter]:
 
     columns = BarColumn(20), TextColumn("{task.description}"), TextColumn("{task.fields[time]}")
     with Bar(*columns, console=console) as bar:
-        yield _Live(epochs, bar)
+        yield _Live(total, bar)
 
 
-def _steps(look: Look) -> str:
-    return f"step {look.step}" + ("" if look.steps is None else f"/{look.steps}")
+def _done(look: Look | Count, total: int) -> float:
+    if isinstance(look, Count):
+        return look.done
+    return look.epoch if look.steps is None else total * look.step / look.steps
 
 
-def _time(look: Look) -> str:
+def _place(look: Look | Count, total: int) -> str:
+    if isinstance(look, Count):
+        return f"members {look.done}/{total}"
+    return f"epoch {look.epoch}/{total}  step {look.step}" + ("" if look.steps is None else f"/{look.steps}")
+
+
+def _time(look: Look | Count, total: int) -> str:
     """The rate and, where the end is known, the time left."""
-    rate = f"{look.rate:.4g} steps/s" if look.rate < 1000 else f"{look.rate:.0f} steps/s"
-    if look.steps is None:
+    counts = (look.done, total, "members") if isinstance(look, Count) else (look.step, look.steps, "steps")
+    done, end, unit = counts
+    rate = f"{look.rate:.4g} {unit}/s" if look.rate < 1000 else f"{look.rate:.0f} {unit}/s"
+    if end is None:
         return rate
-    left = datetime.timedelta(seconds=round(max(look.steps - look.step, 0) / look.rate)) if look.rate else "?"
+    left = datetime.timedelta(seconds=round(max(end - done, 0) / look.rate)) if look.rate else "?"
     return f"{rate}  {left} left"
 
 

@@ -21,6 +21,7 @@ from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
+from jaxnn._random import split
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
 from jaxnn.train.checks import check_numbers, check_optimizer, check_parts, named_metrics, results
@@ -250,7 +251,7 @@ def objective_trainer(
         key, known = typed(key, order="init(key, batch)"), {"params": params, "state": state}
         if key.shape:
             raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
-        init_key, run_key = jax.random.split(key)
+        init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
             raise wrong_type("trainer", "init to return params as a nested dict", describe(params))

@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_said_before_it_starts(monkeypatch):
 def test_auto_takes_fewer_at_a_time(monkeypatch, takes, chunk):
     left = list(takes)
     monkeypatch.setattr(MODULE, "available", lambda devices: 100)
-    monkeypatch.setattr(MODULE, "needed", lambda program, devices: left.pop(0))
+    monkeypatch.setattr(MODULE, "needed", lambda program, devices, calls: left.pop(0))
     found = nn.sweep(lambda p: 2 * p, jnp.arange(5.0))
     assert found.results.tolist() == [0, 2, 4, 6, 8]
     assert (found.strategy, found.chunk, left) == ("map" if chunk == 1 else "vmap", chunk, [])
@@ -321,9 +321,9 @@ def results_of(name, values):
 def test_a_board_knows_which_way_is_better():
     values = np.array([[0.2, 0.5], [0.9, 0.3], [0.6, 0.1]])
     for name, order in (("accuracy", [1, 2, 0]), ("loss", [2, 0, 1])):
-        found = nn.Sweep({"a": jnp.arange(3)}, results_of(name, values), "vmap", 3, {})
+        found = nn.Sweep({"a": jnp.arange(3)}, results_of(name, values), "vmap", 3, {}, np.ones(3, bool))
         assert [row[0] for row in found.leaderboard().rows] == order
-    found = nn.Sweep({"a": jnp.arange(3)}, {"accuracy": values[:, 0]}, "vmap", 3, {})
+    found = nn.Sweep({"a": jnp.arange(3)}, {"accuracy": values[:, 0]}, "vmap", 3, {}, np.ones(3, bool))
     assert found.best("accuracy").row == 1
     for results, value, name in (
         (results_of("score", values), None, "best_value"),
@@ -331,7 +331,7 @@ def test_a_board_knows_which_way_is_better():
         ({"score": values[:, 0]}, lambda r: r["score"], "value"),
     ):
         with pytest.raises(ValueError) as excinfo:
-            nn.Sweep({"a": jnp.arange(3)}, results, "vmap", 3, {}).best(value)
+            nn.Sweep({"a": jnp.arange(3)}, results, "vmap", 3, {}, np.ones(3, bool)).best(value)
         assert str(excinfo.value) == (
             f"leaderboard: expected mode='min' or mode='max' for {name}, got none. It is known for the names in "
             "nn.metrics and nn.losses, and for the best_value of a run that monitors one."

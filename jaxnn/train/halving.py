@@ -1,0 +1,169 @@
+"""Successive halving: many runs begin, and the best of them go on."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from math import ceil
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import check_count
+from jaxnn.metrics._direction import direction
+from jaxnn.train._chunks import placed
+from jaxnn.train.fit import Run, advance, start
+from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.steps import steps_in
+from jaxnn.train.sweep import Strategy, Sweep, checked, sweep_members, warn_interrupted
+from jaxnn.train.trainer import Trainer, typed
+
+
+def halving(
+    make: Callable[[Any], Trainer],
+    points: Any,
+    key: jax.Array,
+    train: Any,
+    valid: Any = None,
+    *,
+    epochs: int,
+    rungs: Sequence[int] | None = None,
+    keep: float = 1 / 3,
+    batch_size: int | None = None,
+    patience: int | None = None,
+    monitor: str = "loss",
+    mode: Literal["min", "max"] | None = None,
+    augment: Callable | None = None,
+    strategy: Strategy = "auto",
+    chunk: int | None = None,
+    progress: bool = False,
+) -> Sweep:
+    """A sweep of `fit` over points by successive halving: after each rung only the best go on.
+
+    All runs train up to the first rung, a number of epochs; the fraction `keep` with the best `best_value` trains up to
+    the next, and so on up to `epochs`. With the default rungs that takes about a quarter of the epochs of the whole
+    sweep. A run that stays to the end is the run of `fit` with these epochs, schedules of rates included; a good point
+    that starts slowly may be dropped: then raise `keep` or the rungs.
+
+    Args:
+      make: `make(point) -> nn.trainer(...)`, traceable: the trainer of one point. The same function compiles once, but
+        for each number of members.
+      points: a tree of arrays stacked on axis 0, as in `sweep`.
+      key: one key with which all runs are made, or a row of n, one for each.
+      epochs: those of a run that stays to the end, >= 1.
+      rungs: epochs, rising, each >= 1 and < `epochs`, at which runs are dropped. None is `epochs keep²` and
+        `epochs keep`, rounded.
+      keep: the fraction that goes on, in (0, 1); at least one member does. Runs that failed go last.
+      train, valid, batch_size, patience, monitor, mode, augment: as in `fit`. `monitor` decides which runs go on.
+      strategy, chunk, progress: as in `sweep`, but for "measure".
+
+    Returns:
+      A `Sweep` whose results are the `Run`s [n, ...], of those that were dropped as they were at their last rung:
+      `results.epoch` says how far each got, and `history` is NaN from there on. After an interrupt it is as far as it
+      got, with a RuntimeWarning; other exceptions have it as their attribute `sweep`.
+
+    Raises ValueError for rungs or `keep` out of range, and what `sweep` and `fit` raise.
+
+    Differences: scikit-learn's HalvingGridSearchCV begins a run anew at each rung and takes more examples, not epochs.
+    Hyperband is this for several choices of rungs.
+
+    Reference: Jamieson & Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, 2016; Li et
+    al., Hyperband, 2018.
+
+    >>> import jaxnn as nn
+    >>> x = jax.random.normal(jax.random.key(1), (64, 3))
+    >>> def make(point):
+    ...     return nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(point["rate"]))
+    >>> points = nn.points.grid(rate=np.geomspace(1e-5, 0.1, 9))
+    >>> found = nn.halving(make, points, jax.random.key(0), (x, x[:, :1]), epochs=27)
+    >>> found.results.epoch.tolist(), round(found.best().point["rate"].item(), 1)
+    ([3, 3, 3, 3, 3, 3, 9, 9, 27], 0.1)
+    """
+    if not callable(make):
+        raise wrong_type("halving", "make to be a function point -> trainer", make)
+    if strategy == "measure":
+        raise invalid("halving", "strategy to be one of auto, vmap, map, shard", strategy)
+    points, data = checked("halving", points, (train, valid), strategy, chunk)
+    key, n = typed(key), len(jax.tree.leaves(points)[0])
+    if key.shape not in ((), (n,)):
+        raise invalid("halving", f"one key or a row of {n}", key)
+    ends = _ends(epochs, rungs, keep)
+    begin, go_on = _steps(make, epochs, batch_size, patience, monitor, mode, augment)
+    members = {"point": points, "key": jnp.broadcast_to(key, (n,))}
+    how: dict[str, Any] = {"strategy": strategy, "chunk": chunk, "progress": progress}
+
+    whole: Sweep | None = None
+    alive = np.arange(n)
+    for end in ends:
+        step, some = begin, members
+        if whole is not None:
+            alive = _kept(whole.results, alive, ceil(len(alive) * keep), mode or direction(monitor))
+            step = go_on
+            some = jax.tree.map(lambda a, alive=alive: a[alive], members | {"run": whole.results})
+        try:
+            found = sweep_members("halving", step, some, (*data, jnp.int32(end)), **how)
+        except Exception as error:
+            partial = getattr(error, "sweep", None)
+            if whole is not None or partial is not None:
+                error.sweep = _joined(whole, partial, alive, points)  # type: ignore[attr-defined]
+            raise
+        whole = _joined(whole, found, alive, points)
+        if not found.done.all():
+            warn_interrupted("halving", found)
+            break
+    assert whole is not None
+    return whole
+
+
+def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points: Any) -> Sweep:
+    """The whole with what the members that are alive have reached since."""
+    if whole is None or found is None:
+        first = whole or found
+        assert first is not None
+        return first._replace(points=points)
+    part = jax.tree.map(lambda a: a[found.done], found.results)
+    return whole._replace(results=placed(alive[found.done], part, len(whole.done), whole.results))
+
+
+def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
+    """Epochs at which a part of the runs ends, the last one included."""
+    check_count("halving", "epochs", epochs)
+    if not isinstance(keep, int | float | np.floating) or not 0 < keep < 1:
+        raise invalid("halving", "keep in (0, 1)", describe(keep), "It is the fraction of the runs that go on.")
+    if rungs is None:
+        rungs = sorted({max(1, round(epochs * keep**2)), max(1, round(epochs * keep))} - {epochs})
+    ends = [*rungs, epochs]
+    for rung in ends:
+        check_count("halving", "a rung", rung)
+    if any(a >= b for a, b in pairwise(ends)):
+        raise invalid("halving", f"rungs that rise and are less than epochs={epochs}", describe(list(rungs)))
+    return ends
+
+
+@lru_cache(maxsize=32)
+def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable, Callable]:
+    """The functions of one member that begin its run and go on with it; the same ones for the same settings."""
+
+    def planned(point: Any) -> Plan:
+        return make_plan("halving", make(point), *settings)
+
+    def begin(member: dict, train: Any, valid: Any, until: jax.Array) -> Run:
+        plan = planned(member["point"])
+        check_data("halving", train, valid, plan.batch_size)
+        batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        run = start(plan, member["key"], batch, steps_in(plan, train), valid)
+        return advance(plan, run, train, valid, until)
+
+    def go_on(member: dict, train: Any, valid: Any, until: jax.Array) -> Run:
+        return advance(planned(member["point"]), member["run"], train, valid, until)
+
+    return begin, go_on
+
+
+def _kept(runs: Run, alive: np.ndarray, number: int, mode: str | None) -> np.ndarray:
+    """Those of the members that are alive that go on, in their order: the best that did not fail."""
+    value, failed = np.asarray(runs.best_value, np.float64)[alive], np.asarray(runs.failed)[alive] >= 0
+    order = np.lexsort((-value if mode == "max" else value, failed))
+    return np.sort(alive[order[:number]])
