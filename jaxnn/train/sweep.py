@@ -183,8 +183,8 @@ def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | 
         if strategy == "map" and chunk > 1:
             fix = "For some members at a time take strategy 'vmap'."
             raise invalid(where, "no chunk with strategy 'map'", f"chunk={chunk}", fix)
-    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     check_examples(where, "points", points)
+    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     return points, shared
 
 
