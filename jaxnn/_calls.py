@@ -32,7 +32,7 @@ _CALLS: WeakKeyDictionary[Callable, Call] = WeakKeyDictionary()
 
 
 def recorded(make: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what makes a layer, an optimizer or a trainer, a named tuple of functions: `call_of` then knows the call.
+    """Decorates what makes a named tuple of functions, as a layer or an optimizer: `call_of` then knows the call.
 
     >>> from typing import NamedTuple
     >>> class Pair(NamedTuple):

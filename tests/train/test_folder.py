@@ -237,7 +237,7 @@ def test_what_others_are_writing_stays(copied, whole):
 def test_a_file_that_holds_another_epoch_is_passed_over(copied, whole, keep):
     shutil.copy(copied / "epoch-000005.safetensors", copied / "epoch-000099.safetensors")
     os.unlink(copied / "epoch-000007.safetensors")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="passed over") as caught:
         assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied, keep=keep))
     path = copied / "epoch-000099.safetensors"
     assert [str(w.message) for w in caught] == [

@@ -66,16 +66,19 @@ def finish(child):
     child.stdout.close()
 
 
-def killed_while(folder, child, until, draw):
-    """Kills a process a little after `until()`; the hidden files that it left."""
-    while not until():
+def hidden(folder):
+    return {path.name for path in folder.rglob("*") if path.name.endswith(".tmp")}
+
+
+def kill_when(child, ready, wait):
+    """Kills a process some time after `ready()`."""
+    while not ready():
         assert child.poll() is None
-        time.sleep(1e-3)
-    time.sleep(draw.uniform(0, 0.05))
+        time.sleep(1e-4)
+    time.sleep(wait)
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL
     child.stdout.close()
-    return {path.name for path in folder.rglob("*") if path.name.endswith(".tmp")}
 
 
 @pytest.mark.slow
@@ -87,10 +90,15 @@ def test_killed_at_random_moments(tmp_path, case):
     finish(begin(program, whole, cache, epochs))
     draw = random.Random(0)
     half_written = set()  # the next process clears them
-    for _ in range(kills):
+    for i in range(kills):
         child = begin(program, killed, cache, epochs)
-        goal = reached(killed) + draw.randrange(8)
-        half_written |= killed_while(killed, child, lambda goal=goal: reached(killed) >= goal, draw)
+        goal, old = reached(killed) + draw.randrange(8), hidden(killed)
+
+        def ready(goal=goal, old=old, writing=i % 2):
+            return reached(killed) >= goal and (not writing or hidden(killed) - old)
+
+        kill_when(child, ready, draw.uniform(0, 0.002 if i % 2 else 0.05))
+        half_written |= hidden(killed)
     print(f"{len(half_written)} of {kills} during a write, {reached(killed)} epochs done")
     assert len(half_written) >= least
     assert 0 < reached(killed) < epochs
@@ -123,7 +131,7 @@ def test_a_folder_of_orbax_is_killed_at_random_moments(tmp_path):
         child = begin(ORBAX, folder, tmp_path / "cache", int(done >= 0))
         goal = draw.randint(1, 3)
         told = [int(child.stdout.readline()) for _ in range(goal)]
-        killed_while(tmp_path, child, lambda: True, draw)
+        kill_when(child, lambda: True, draw.uniform(0, 0.05))
         left += len(os.listdir(folder)) > 2
         tree = nn.load(folder)
         done = tree["step"]
@@ -139,17 +147,22 @@ def test_a_folder_of_orbax_is_killed_at_random_moments(tmp_path):
 def test_starting_leaves_the_files_of_another_alone(tmp_path):
     """A process that saves into a folder, while `drive` is begun there again and again."""
     program = """
-for i in range(60):
+import itertools, os
+for i in itertools.count():
     nn.save(folder + "/other.safetensors", {"w": np.full(500_000, i)})
+    if os.path.exists(folder + "/stop"):
+        break
 """
-    child = begin(program, tmp_path, tmp_path / "cache", 0)
     x = np.ones((4, 2), np.float32)
     trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
-    starts = 0
-    while child.poll() is None:
+    child = begin(program, tmp_path, tmp_path / "cache", 0)
+    seen = 0
+    for _ in range(40):
+        seen += bool(hidden(tmp_path))
         nn.drive(trainer, jax.random.key(0), (x, x[:, :1]), epochs=1, checkpoint=tmp_path, progress=False)
-        starts += 1
-    child.stdout.close()
-    assert (child.returncode, nn.load(tmp_path / "other.safetensors")["w"][0]) == (0, 59)
-    assert starts > 5
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    (tmp_path / "stop").touch()
+    finish(child)
+    print(f"{seen} of 40 starts during a write")
+    assert seen > 5
+    assert hidden(tmp_path) == set()
+    assert len(np.unique(nn.load(tmp_path / "other.safetensors")["w"])) == 1
