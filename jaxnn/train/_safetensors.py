@@ -35,7 +35,7 @@ DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
 
 # What a header may hold: a text that lies takes no more than 2 seconds and 200 MB to be found out.
 HEADER_LIMIT = 10_000_000  # bytes
-VALUES_LIMIT = 300_000  # commas, colons and opening brackets: so many JSON values there are at most
+VALUES_LIMIT = 200_000  # commas, colons and opening brackets: so many JSON values there are at most
 
 NAME_LIMIT = 256  # characters of a name in an error
 

@@ -62,8 +62,8 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     own as the first process has them. It too is replaced whole or not at all.
 
     Raises TypeError for another node, leaf, key or dtype, and for traced arrays; ValueError if the folder is missing or
-    `path` is no file, for a deleted (donated) array, past 100 levels, and past what a header holds, about 20 000 arrays
-    or 300 000 Python numbers; what is wrong in the tree is named by its path. An OSError, as of a full disk, names
+    `path` is no file, for a deleted (donated) array, past 100 levels, and past what a header holds, about 13 000 arrays
+    or 200 000 Python numbers; what is wrong in the tree is named by its path. An OSError, as of a full disk, names
     `path`. Unlike `torch.save`, no pickle: the file cannot run code.
 
     >>> import tempfile
