@@ -15,8 +15,10 @@ OTHER_DTYPES = {"bfloat16", "float16", "float64", "complex64", "complex128"}
 
 
 def pytest_collection_modifyitems(items):
-    """Sweeps over dtypes: float32 belongs to the fast tier, the others are slow."""
+    """Of sweeps over dtypes, float32 belongs to the fast tier; others are slow, and so are examples in docstrings."""
     for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.slow)
         params = getattr(item, "callspec", None)
         if params and any(_dtype_name(value) in OTHER_DTYPES for value in params.params.values()):
             item.add_marker(pytest.mark.slow)

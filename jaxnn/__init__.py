@@ -4,7 +4,9 @@ Layers, combinators, activations, optimizers and training are here; the other na
 `nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`, `nn.points`.
 """
 
-from jaxnn import data, init, losses, metrics, ops, regularizers
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere, data, init, losses, metrics, ops, regularizers
 from jaxnn._means import Mean
 from jaxnn._padded import Padded
 from jaxnn.activations import (
@@ -254,3 +256,9 @@ __all__ = [
     "upsample",
     "weight_norm",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

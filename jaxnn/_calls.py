@@ -1,4 +1,4 @@
-"""The calls by which layers and optimizers were made: what prints, and what tells that two are made alike."""
+"""The calls by which layers, optimizers and trainers were made: what prints, and what tells that two are made alike."""
 
 import functools
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from jaxnn._errors import describe
+from jaxnn._errors import describe, is_function, is_layer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +32,7 @@ _CALLS: WeakKeyDictionary[Callable, Call] = WeakKeyDictionary()
 
 
 def recorded(make: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what makes a layer or an optimizer, a named tuple of functions: `call_of` then knows the call.
+    """Decorates what makes a layer, an optimizer or a trainer, a tuple of functions: `call_of` then knows the call.
 
     >>> from typing import NamedTuple
     >>> class Pair(NamedTuple):
@@ -68,10 +68,10 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
 
 
 def call_of(made: Any) -> Call | None:
-    """The call that made a layer or an optimizer; None where it is not known."""
+    """The call that made a layer, an optimizer or a trainer; None where it is not known."""
     try:
         return _CALLS.get(made[1])
-    except TypeError:  # no weak references
+    except (TypeError, IndexError):  # no weak references, or another tuple
         return None
 
 
@@ -115,11 +115,11 @@ def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             inside = named(call.args[i:])
             break
-        if _is_layer(value):
+        if is_layer(value):
             inside[parameter.name] = value
         else:
             args.append(value)
-    inside |= {name: value for name, value in call.kwargs.items() if _is_layer(value)}
+    inside |= {name: value for name, value in call.kwargs.items() if is_layer(value)}
     plain = call._replace(kwargs={k: v for k, v in call.kwargs.items() if k not in inside})
     head = plain.text(tuple(args))
     if not inside:
@@ -129,10 +129,6 @@ def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
         first, *rest = _lines(child, named)
         lines += [f"  {name}: {first}", *(f"  {line}" for line in rest)]
     return [lines[0].rstrip(), *lines[1:], ")"]
-
-
-def _is_layer(value: Any) -> bool:
-    return getattr(value, "_fields", ()) == ("init", "apply", "name")
 
 
 def _alike(value: Any) -> Any:
@@ -161,4 +157,4 @@ def _whole(value: Any) -> str:
     if type(value) in (list, tuple):
         inside = ", ".join(map(_text, value)) + "," * (type(value) is tuple and len(value) == 1)
         return f"[{inside}]" if type(value) is list else f"({inside})"
-    return getattr(value, "__name__", repr(value)) if callable(value) else describe(value)
+    return getattr(value, "__name__", repr(value)) if is_function(value) else describe(value)

@@ -1,6 +1,8 @@
 """The errors of the library: where it went wrong, what was expected, what came, and what to do about it."""
 
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -41,24 +43,73 @@ def _message(expected: str, got: Any, fix: str) -> str:
     return f"expected {expected}, got {got if isinstance(got, str) else describe(got)}." + (f" {fix}" if fix else "")
 
 
-def describe(x: Any) -> str:
-    """What `x` is, in a few characters: `float32[32, 64]` for arrays and shapes, the Python value for the rest.
+ROOM = 200  # characters of a value in a message, about
+SHOWN = 5  # entries of a row that are shown whatever room they take, but for rows inside of rows
+
+
+def describe(x: Any, room: int = ROOM) -> str:
+    """What `x` is, in about `room` characters: `float32[32, 64]` for arrays and shapes, the Python value for the rest.
 
     >>> describe(np.zeros((32, 64), np.float32)), describe((np.int32(1), "a"))
     ('float32[32, 64]', "(int32[], 'a')")
+    >>> describe(list(range(10**6)), room=20)
+    '[0, 1, 2, 3, 4, 5, 6, ... 999993 more]'
     """
     if isinstance(x, jax.ShapeDtypeStruct | jax.Array | np.ndarray | np.generic):
         return f"{x.dtype}[{', '.join(map(str, x.shape))}]"
-    if type(x) is tuple:
-        return f"({', '.join(map(describe, x))}{',' if len(x) == 1 else ''})"
-    if isinstance(x, tuple) and hasattr(x, "_fields") and x._fields != ("init", "apply", "name"):
-        return f"{type(x).__name__}({', '.join(f'{k}={describe(v)}' for k, v in zip(x._fields, x, strict=True))})"
-    if type(x) is list:
-        return f"[{', '.join(map(describe, x))}]"
-    if type(x) is dict:
-        return "{" + ", ".join(f"{k!r}: {describe(v)}" for k, v in x.items()) + "}"
-    if getattr(x, "_fields", ()) == ("init", "apply", "name"):
+    if is_layer(x):
         return f"the layer {x.name}"
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return _record(x, room)
+    if type(x) is tuple:
+        return f"({_row(((None, v) for v in x), len(x), room)}{',' if len(x) == 1 else ''})"
+    if type(x) is list:
+        return f"[{_row(((None, v) for v in x), len(x), room)}]"
+    if type(x) is dict:
+        return "{" + _row(((f"{k!r}: ", v) for k, v in x.items()), len(x), room) + "}"
     if callable(x) and hasattr(x, "__name__"):
-        return f"the function {x.__name__}"
-    return repr(x)
+        return f"the {'class' if isinstance(x, type) else 'function'} {x.__name__}"
+    if isinstance(getattr(x, "shape", None), tuple):  # an array of another library, whose repr shows the numbers
+        dtype = str(getattr(x, "dtype", "")).removeprefix("torch.")
+        library = type(x).__module__.partition(".")[0]
+        return f"{library}.{type(x).__name__} {dtype}[{', '.join(map(str, x.shape))}]".replace(" [", "[")
+    if isinstance(x, str | bytes) and len(x) > room:
+        return f"{x[:room]!r}... of {len(x)} characters"
+    if isinstance(x, Iterator):
+        return f"the {type(x).__name__} {getattr(x, '__name__', '')}".rstrip()
+    text = re.sub(r" at 0x[0-9A-Fa-f]+", "", " ".join(repr(x).split()))
+    return text if len(text) <= room else f"{text[:room]}..."
+
+
+def is_layer(x: Any) -> bool:
+    """Whether `x` is a `Layer`, which is callable only to say that it is not to be called."""
+    return getattr(x, "_fields", ()) == ("init", "apply", "name")
+
+
+def is_function(x: Any) -> TypeGuard[Callable[..., Any]]:
+    """Whether `x` may be called; a `Layer` may not."""
+    return callable(x) and not is_layer(x)
+
+
+def _record(x: Any, room: int) -> str:
+    """A named tuple by its fields, one of functions by the name of its class, an optimizer by its call."""
+    kind = type(x).__name__
+    if x._fields == ("init", "update"):
+        known = "object at 0x" not in (text := repr(x)) and not text.startswith(f"{kind}(init=")
+        return f"the optimizer {text}" if known else "an optax.GradientTransformation"
+    if x and all(map(callable, x)):
+        return f"a {kind}"
+    return f"{kind}({_row(((f'{k}=', v) for k, v in zip(x._fields, x, strict=True)), len(x), room)})"
+
+
+def _row(items: Iterable[tuple[str | None, Any]], n: int, room: int) -> str:
+    """Labelled items as a row, as many as there is room for, which they share; and how many are left."""
+    texts: list[str] = []
+    least = SHOWN if room > ROOM // 2 else 1
+    for label, value in items:
+        text = (label or "") + describe(value, max(20, room // (n - len(texts))))
+        if len(texts) >= least and len(text) > room:
+            return ", ".join([*texts, f"... {n - len(texts)} more"])
+        texts.append(text)
+        room -= len(text) + 2
+    return ", ".join(texts)

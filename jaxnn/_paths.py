@@ -10,6 +10,8 @@ import jax
 
 from jaxnn._errors import describe, invalid, wrong_type
 
+LISTED = 12  # paths that an error names
+
 
 def path_tree(tree: Any) -> Any:
     """The tree with each leaf's path in its place. Nodes without leaves, such as optax.MaskedNode, stay as they are.
@@ -55,7 +57,10 @@ def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: 
     known = jax.tree.leaves(paths)
     for pattern in patterns:
         if known and not any(fnmatchcase(path, pattern) for path in known):
-            raise invalid(where, f"{argument} to match some of {', '.join(known)}", repr(pattern))
+            inside = f"{pattern.rstrip('/')}/*"
+            fix = f"Write {inside!r} for all of it." if any(fnmatchcase(path, inside) for path in known) else ""
+            some = ", ".join(known[:LISTED]) + (f", ... {len(known) - LISTED} more" if len(known) > LISTED else "")
+            raise invalid(where, f"{argument} to match some of {some}", describe(pattern), fix)
     return jax.tree.map(lambda path: any(fnmatchcase(path, pattern) for pattern in patterns), paths)
 
 

@@ -1,5 +1,7 @@
 """Inner outputs as results: taps that travel in the state, and so through scan, vmap, remat and shared weights."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +51,7 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         paths = [paths]
     expected = "paths as strings, or a mapping from path to Tap"
     if not isinstance(paths, Sequence | Mapping):
-        raise wrong_type("capture", expected, paths)
+        raise wrong_type("capture", expected, describe(paths))
     taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
     for path, tap in taps.items():
         if not isinstance(path, str) or not isinstance(tap, Tap):
@@ -82,7 +84,7 @@ class Watch:
         self.seen: dict[str, Any] = {} if seen is None else seen
         self.path = path
 
-    def enter(self, name: str) -> "Watch":
+    def enter(self, name: str) -> Watch:
         """The watch of a child; its row is made now, so that parents come before children."""
         inner = Watch(self.seen, (*self.path, name))
         self.seen.setdefault("/".join(inner.path), None)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._inputs import check_count
 from jaxnn._padded import Given, Padded, on_values, values_of
 from jaxnn._placement import scan
@@ -74,7 +74,7 @@ def parallel(
     named = children(branches, where)
     if not named:
         raise invalid(where, "at least one branch", "none")
-    if not (callable(join) or join in ("add", "concatenate")):
+    if not (is_function(join) or join in ("add", "concatenate")):
         raise invalid(where, "join to be 'add', 'concatenate' or a function", describe(join))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
@@ -90,7 +90,7 @@ def parallel(
         for child_name, child in named.items():
             y, state = call(child, child_name, params, state, x, key=key, train=train)
             ys.append(y)
-        if callable(join):
+        if is_function(join):
             return join(*ys), state
         whole, ys = ys, [values_of(y) for y in ys]
         if any(isinstance(y, Padded) != isinstance(whole[0], Padded) for y in whole):
@@ -189,7 +189,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     {'dense': {'b': (6, 8), 'w': (6, 8, 8)}}
     """
     block = as_layer(block, "repeat")
-    check_count("repeat", "n", n)
+    n = check_count("repeat", "n", n)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))

@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.layer import Layer, struct
+from jaxnn.layer import Layer, structs
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -67,7 +67,7 @@ def export(
     for platform in platforms or ():
         if platform not in PLATFORMS:
             raise invalid("export", f"platforms out of {', '.join(PLATFORMS)}", describe(platform))
-    like = jax.tree.map(lambda v: struct("export", v), x)
+    like = structs("export", x)
     structure: Any = jax.tree.structure(like)
 
     def run(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
@@ -85,7 +85,7 @@ def export(
         raise invalid("export", f"x to have the axes of sizes={sizes!r}", like, fix) from error
     to = None if platforms is None else tuple(platforms)
     if not baked:
-        held = jax.tree.map(lambda v: struct("export", v), (params, state))
+        held = structs("export", (params, state), "params and state")
         return jax.export.export(jax.jit(run), platforms=to)(*held, given)
     for v in jax.tree.leaves((params, state)):
         if isinstance(v, jax.ShapeDtypeStruct):

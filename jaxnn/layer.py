@@ -17,19 +17,22 @@ Layers combine in plain Python, through `call`. Weight sharing and two inputs, i
 `init=None` says that every parameter belongs to a child, and each child is initialised where it is first called.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import inspect
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from jaxnn._calls import recorded, tree
-from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._inputs import check_key, is_array, to_numbers, whole
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 from jaxnn._random import fold_in
 
@@ -68,6 +71,11 @@ class Layer(NamedTuple):
 
     def __repr__(self) -> str:
         return tree(self, lambda layers: children(layers, self.name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises TypeError: a layer holds no params, so they are passed to `apply`."""
+        fix = "Call model.apply(params, state, x), with params, state = model.init(key, x)."
+        raise wrong_type(str(self.name), "a call of its init or its apply", "a call of the layer itself", fix)
 
 
 class Stateless(NamedTuple):
@@ -117,9 +125,10 @@ def layer(
             raise invalid("layer", "a name of letters, digits and underscores", describe(given))
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
-        if not (callable(f) or (f is None and role == "init")):
+        if not (is_function(f) or (f is None and role == "init")):
             raise wrong_type(where, f"a function for {role}", describe(f))
-    by_step = isinstance(padded, int) and not isinstance(padded, bool) and padded >= 0
+    axes = whole(padded)
+    by_step = axes is not None and axes >= 0
     if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
         raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", describe(padded))
 
@@ -134,7 +143,8 @@ def layer(
         return (x.x if isinstance(x.x, jax.ShapeDtypeStruct) else x.zeroed), x
 
     def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x, _ = unpadded(jax.tree.map(functools.partial(struct, where), x))
+        check_key(where, key, "init(key, x)", one=True)
+        x, _ = unpadded(structs(where, x))
         out = _init_where_called(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
 
@@ -147,7 +157,11 @@ def layer(
             raise wrong_type(where, "train to be a Python bool", got, fix)
         for role, given in (("params", params), ("state", state)):
             if not isinstance(given, dict | _Sketch):
-                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given))
+                exchanged = isinstance(given, tuple) or (hasattr(given, "dtype") and isinstance(x, dict))
+                fix = "The order is apply(params, state, x)." if exchanged else ""
+                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given), fix)
+        if key is not None:
+            check_key(where, key)
         x, sequence = unpadded(x)
         try:
             out = apply(params, state, x, key=key, train=train)
@@ -163,6 +177,7 @@ def layer(
         y, state = _pair(where, "apply to return (y, state)", out, (object, dict))
         return (y if sequence is None else Padded(y, sequence.lengths)), state
 
+    checked_init.__qualname__, checked_apply.__qualname__ = f"{where}.init", f"{where}.apply"  # for Python's errors
     checked_init.by_calls = init is None  # type: ignore[attr-defined]
     return Layer(checked_init, checked_apply, name or _Kind(kind))
 
@@ -226,7 +241,7 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
     >>> lift(jnp.tanh).apply({}, {}, jnp.zeros(2))[0].tolist()
     [0.0, 0.0]
     """
-    if isinstance(f, Layer) or not callable(f):
+    if not is_function(f):
         raise wrong_type("lift", "a function of one input", describe(f))
     kind = _name_of(f)
     if _is_factory(f):
@@ -338,13 +353,20 @@ def paths(tree: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def struct(where: str, x: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of an array as JAX will hold it; what is no array raises."""
-    if isinstance(x, jax.ShapeDtypeStruct):
-        return x
-    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
-        raise wrong_type(where, "x to be arrays or shapes", describe(x))
-    return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype))
+def structs(where: str, x: Any, argument: str = "x") -> Any:
+    """Shapes and dtypes of the arrays of a pytree as JAX will hold them; what is no array raises."""
+
+    def struct(leaf: Any) -> jax.ShapeDtypeStruct:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        if not is_array(leaf):
+            fix = to_numbers(leaf)
+            if type(x) is tuple and all(isinstance(n, int) for n in x):
+                fix = f"For its shape alone pass jax.ShapeDtypeStruct({x}, jnp.float32)."
+            raise wrong_type(where, f"{argument} to be arrays or shapes", describe(x), fix)
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(struct, x)
 
 
 def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tuple[Any, Any]:
@@ -435,7 +457,7 @@ class _Sketch:
         self.met: dict[str, tuple[Layer, Any]] = {}
 
     def meet(self, child: Layer, name: str, x: Any) -> Any:
-        known, first = self.met.setdefault(name, (child, jax.tree.map(functools.partial(struct, name), x)))
+        known, first = self.met.setdefault(name, (child, structs(name, x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
             raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
         with _inside(name):

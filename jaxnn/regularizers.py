@@ -13,7 +13,7 @@ Sums and norms are taken in at least float32. Strengths and limits may be traced
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,9 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn import _elsewhere
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 from jaxnn._paths import globs, matching, path_tree
 
 __all__ = ["elastic_net", "l1", "l2", "max_norm", "non_negative", "unit_norm"]
@@ -246,7 +248,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
         return tuple(range(rank - 1))
     axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
     for a in axes:
-        if not isinstance(a, int) or isinstance(a, bool) or not -rank <= a < rank:
+        if whole(a) is None or not -rank <= a < rank:
             raise invalid(
                 f"{name} at {path}", f"axis from {-rank} to {rank - 1}", str(a), f"The param has {rank} axes."
             )
@@ -292,9 +294,15 @@ def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) 
     elif not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)):
         raise wrong_type(name, f"{argument} to be a real number", describe(value))
     elif jnp.shape(value) != ():
-        raise invalid(name, f"{argument} to be one number", value, "Sweep over values with jax.vmap.")
+        raise invalid(name, f"{argument} to be one number", describe(value), "Sweep over values with jax.vmap.")
 
 
 def _number(x: Any, dtype: Any) -> float | Array:
     """A scalar to be combined with arrays of `dtype`: a Python float, or an array of it, so that nothing promotes."""
     return float(x) if isinstance(x, int | float | np.number) else jnp.asarray(x, dtype)
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

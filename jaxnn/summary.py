@@ -1,7 +1,6 @@
 """A model as a table, from shapes alone: what each layer gives, holds and costs."""
 
 import html
-from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 from jaxnn._errors import describe
 from jaxnn._flops import flops_of, programs_in
 from jaxnn.capture import Watch
-from jaxnn.layer import WATCH, Layer, as_layer, struct
+from jaxnn.layer import WATCH, Layer, as_layer, structs
 
 HEADER = ("layer", "output", "params", "bytes", "FLOPs")
 
@@ -74,7 +73,7 @@ def summary(model: Layer, x: Any) -> Summary:
     total    float32[8, 2]      114    456  1 808
     """
     model = as_layer(model, "summary")
-    x = jax.tree.map(partial(struct, "summary"), x)
+    x = structs("summary", x)
     params, state = jax.eval_shape(model.init, jax.random.key(0), x)
     watch = Watch()
 

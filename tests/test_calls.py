@@ -88,7 +88,9 @@ def test_others_are_not(case):
 def test_every_layer_and_optimizer_knows_its_call():
     made = [nn.dense(3), nn.serial(), nn.lstm(3), nn.flatten(), nn.adam(0.1), nn.ensemble(nn.dense(2), 2)]
     assert [call_of(m).function.__name__ for m in made] == ["dense", "serial", "lstm", "flatten", "adam", "ensemble"]
-    assert call_of(nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))) is None
+    trainer = nn.trainer(made[0], nn.losses.squared_error, made[4], frozen="w")
+    assert call_of(trainer) == (nn.trainer.__wrapped__, (made[0], nn.losses.squared_error, made[4]), {"frozen": "w"})
+    assert [call_of(other) for other in ((), (1,), (1, 2), nn.TrainState(*range(6)), None)] == [None] * 5
 
 
 def test_a_call_lives_no_longer_than_what_it_made():

@@ -26,6 +26,7 @@ def wanted(trained, x):
     return MODEL.apply(*trained, x)[0]
 
 
+@pytest.mark.slow
 def test_batches_of_any_size(trained):
     exported = nn.export(MODEL, *trained, jax.ShapeDtypeStruct((1, 6, 6, 2), jnp.float32))
     for n in (5, 1, 3):
@@ -35,6 +36,7 @@ def test_batches_of_any_size(trained):
         exported.call(X[:, :5])
 
 
+@pytest.mark.slow
 def test_images_of_any_size_where_sizes_say_so(trained):
     exported = nn.export(MODEL, *trained, X, sizes="n, h, w, _")
     for x in (X, X[:2, :4], jnp.pad(X, ((0, 0), (0, 3), (1, 0), (0, 0)))):
@@ -47,6 +49,7 @@ def test_of_one_shape_alone(trained):
     assert_close(exported.call(X), wanted(trained, X))
 
 
+@pytest.mark.slow
 def test_params_left_outside(trained):
     shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), trained)
     exported = nn.export(MODEL, *shapes, X, baked=False)
@@ -57,6 +60,7 @@ def test_params_left_outside(trained):
         jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
+@pytest.mark.slow
 def test_it_is_differentiated(trained):
     exported = nn.export(MODEL, *trained, X, baked=False)
     got = jax.grad(lambda p: exported.call(p, trained[1], X)[0].sum())(trained[0])
@@ -133,7 +137,7 @@ LINEAR = nn.dense(2)
         (
             lambda p, x: nn.export(LINEAR, p, {}, 3.0),
             TypeError,
-            "export: expected x to be arrays or shapes, got 3.0.",
+            "export: expected x to be arrays or shapes, got 3.0. Convert it: np.asarray(x, np.float32).",
         ),
         (
             lambda p, x: nn.export(LINEAR, {"w": jax.ShapeDtypeStruct((3, 2), jnp.float32), "b": p["b"]}, {}, x),

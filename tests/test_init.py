@@ -343,7 +343,7 @@ def test_only_floating_dtypes(case, dtype, got, key):
 @every
 def test_shapes(case, key):
     name = getattr(case.f, "func", case.f).__name__
-    for shape, got in ((3, "3"), ("ab", "ab"), ((2.5, 2), "(2.5, 2)"), (None, "None")):
+    for shape, got in ((3, "3"), ("ab", "'ab'"), ((2.5, 2), "(2.5, 2)"), (None, "None")):
         with pytest.raises(TypeError) as caught:
             case.f(key, shape)
         assert str(caught.value) == f"{name}: expected shape to be a tuple of sizes, got {got}. A vector of n is (n,)."
@@ -366,7 +366,7 @@ def test_shapes(case, key):
         (normal, {"stddev": float("inf")}, "normal: expected stddev to be finite, got inf."),
         (uniform, {"scale": np.float32(np.inf)}, "uniform: expected scale to be finite, got inf."),
         (normal, {"stddev": np.ones(2)}, "normal: expected stddev to be a number, got float64[2]."),
-        (normal, {"stddev": "1"}, "normal: expected stddev to be a number, got 1."),
+        (normal, {"stddev": "1"}, "normal: expected stddev to be a number, got '1'."),
         (truncated_normal, {"stddev": -1}, "truncated_normal: expected stddev >= 0, got -1."),
         (
             truncated_normal,

@@ -142,7 +142,10 @@ NOT_A_LAYER = "expected a Layer or a function of one input, got"
             lambda: nn.layer(None, lambda p, s, x, *, key, train: (s, x), "k").apply({}, {}, X),
             "k: expected apply to return (y, state), got ({}, float32[2, 4]).",
         ),
-        (lambda: nn.dense(3).init(jax.random.key(0), [1.0, 2.0]), "dense: expected x to be arrays or shapes, got 1.0."),
+        (
+            lambda: nn.dense(3).init(jax.random.key(0), [1.0, 2.0]),
+            "dense: expected x to be arrays or shapes, got [1.0, 2.0]. Convert it: np.asarray(x, np.float32).",
+        ),
         (lambda: nn.dense(3).apply({}, {}, X, train=1), f"dense: expected train to be a Python bool, got 1. {BIND}"),
         (
             lambda: jax.jit(nn.serial(nn.relu).apply)({}, {}, X, train=True),

@@ -95,6 +95,7 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("case", LOOPS)
+@pytest.mark.slow
 def test_loops_in_a_shard_map_that_checks_nothing(case):
     """As `sweep` has them: the types of such a program, and of what is jitted in it, say nothing of mesh axes."""
     model, x = LOOPS[case]

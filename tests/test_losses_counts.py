@@ -35,6 +35,7 @@ SOFTMAX = (
 
 
 @pytest.mark.parametrize("f", SOFTMAX)
+@pytest.mark.slow
 def test_class_losses_note_masks_weights_ignored_labels_and_class_weights(f):
     y = jnp.maximum(Y, 0)
     assert noted(f, X, y) is None

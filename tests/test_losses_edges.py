@@ -194,6 +194,7 @@ def test_an_integer_label_other_than_0_and_1_is_nan(label):
 
 
 @pytest.mark.parametrize("w", [3.0, 0.0, 1e-8, 1e8, np.asarray([1.0, 0.5, 4.0])], ids=str)
+@pytest.mark.slow
 def test_positive_weight_is_pos_weight_of_pytorch(w):
     """-w y log σ(x) - (1 - y) log(1 - σ(x)), for soft labels too; PyTorch's gradient with it."""
     x = np.asarray([[-1.0, 0.5, 2.0], [0.0, 0.0, 0.0], [-80.0, 80.0, 1e4]])
@@ -212,6 +213,7 @@ def test_positive_weight_is_pos_weight_of_pytorch(w):
     assert_close(traced(jnp.asarray(3.0)), [1.3862943611])
 
 
+@pytest.mark.slow
 def test_positive_weight_at_infinite_logits():
     x, y = jnp.asarray([INF, INF, -INF, -INF]), jnp.asarray([1, 0, 0, 1])
     value, slope = jax.value_and_grad(
@@ -239,6 +241,7 @@ def test_positive_weight_is_checked(w, message):
     assert str(caught.value) == f"binary_cross_entropy: {message}"
 
 
+@pytest.mark.slow
 def test_the_mean_is_over_residuals():
     p, t = jax.random.normal(jax.random.key(0), (2, 4, 3, 8, 8))
     total = np.sum((np.asarray(p, np.float64) - np.asarray(t, np.float64)) ** 2)

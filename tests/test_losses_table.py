@@ -347,6 +347,7 @@ def test_optax_agrees(name):
     assert_close(CASES[name].f(*args), theirs)
 
 
+@pytest.mark.slow
 def test_scikit_learn_agrees(x64):
     rng = np.random.default_rng(0)
     p, t, bit = rng.normal(0, 1, 50), rng.normal(0, 1, 50), rng.integers(0, 2, 50)
@@ -458,6 +459,7 @@ def test_smoothing_and_ignoring_together():
     assert_close(both[::2], losses.softmax_cross_entropy(x[::2], y[::2], label_smoothing=0.1, class_weights=W))
 
 
+@pytest.mark.slow
 def test_hyper_parameters_may_be_traced():
     p, t = jnp.asarray([0.5, -3.0]), jnp.zeros(2)
     for f, name in (

@@ -254,6 +254,7 @@ def test_ties_go_to_the_first_maximum():
     assert accuracy(jax.nn.one_hot(first, 3), x) == 1.0  # a tie among labels goes the same way
 
 
+@pytest.mark.slow
 def test_nan_is_wrong():
     x = jnp.asarray([[NAN, 0.0, 1.0], [0.0, NAN, 1.0], [0.0, 1.0, NAN], [NAN] * 3, [0.0, 1.0, 0.0]])
     for y in range(3):
@@ -277,6 +278,7 @@ def test_every_integer_dtype_and_labels_out_of_range(dtype):
             assert accuracy(x, jnp.asarray([2**32, 2**32 + 44, 2**62, 2**32 + 299], dtype)) == 0.0
 
 
+@pytest.mark.slow
 def test_probabilities_do_as_well_as_logits():
     x, y = logits_and_labels(np.random.default_rng(1))
     x = jnp.asarray(x, jnp.float32)

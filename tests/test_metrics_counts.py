@@ -82,6 +82,7 @@ def test_small_sets_with_absent_classes(f, average):
         assert_close(value[i], want)
 
 
+@pytest.mark.slow
 def test_worked_by_hand():
     y = jnp.asarray([0, 0, 0, 1, 1, 2])
     p = jnp.asarray([0, 0, 1, 1, 2, 0])
@@ -96,6 +97,7 @@ def test_worked_by_hand():
 
 
 @ratios
+@pytest.mark.slow
 def test_one_class_alone(f):
     empty, full = jnp.zeros(3, bool), jnp.ones(3, bool)
     assert f(full, full) == 1

@@ -138,6 +138,7 @@ def test_vmap_scan_and_dtypes():
 SURVEY = [1, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_published_example():
     true = np.asarray([[[10 * i, 0, 10 * i + 8, 8] for i in range(15)]], np.float32)
     wrong = np.asarray([0, 50, 8, 58], np.float32)
@@ -191,6 +192,7 @@ def test_the_sure_choose_first_and_choose_the_free():
     )
 
 
+@pytest.mark.slow
 def test_nothing_found_nothing_there():
     none, no_numbers = np.zeros((1, 0, 4), np.float32), np.zeros((1, 0), np.int32)
     no_scores = np.zeros((1, 0), np.float32)

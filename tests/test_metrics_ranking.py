@@ -29,6 +29,7 @@ def real(load):
 
 
 @areas
+@pytest.mark.slow
 def test_breast_cancer(f):
     p, y = real(load_breast_cancer)
     area = jax.jit(f)
@@ -56,6 +57,7 @@ def test_worked_by_hand():
 
 
 @areas
+@pytest.mark.slow
 def test_extremes(f):
     s = jnp.asarray([INF, 1e4, 0.0, -0.0, -1e4, -INF])
     y = np.asarray([1, 1, 0, 1, 0, 0])
@@ -70,6 +72,7 @@ def test_extremes(f):
 
 
 @areas
+@pytest.mark.slow
 def test_one_class_nan_and_other_labels(f):
     s = jnp.arange(4.0)
     assert jnp.isnan(f(s, jnp.zeros(4, bool)))
@@ -94,6 +97,7 @@ def test_many(f):
     assert_close(jax.jit(f)(s, y, weights=w), PEERS[f](y, s, sample_weight=w))
 
 
+@pytest.mark.slow
 def test_the_trapezoid_is_another_area():
     p, y = real(load_breast_cancer)
     s = p[:, 1].round(1)
@@ -104,6 +108,7 @@ def test_the_trapezoid_is_another_area():
 # Recall at k
 
 
+@pytest.mark.slow
 def test_recall_at_k_worked_by_hand():
     s = jnp.asarray(
         [

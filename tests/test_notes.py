@@ -66,6 +66,7 @@ def test_the_jacobian_of_softmax():
 
 
 @pytest.mark.parametrize("classes", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_loss_of_a_fresh_net_is_the_log_of_its_classes(classes):
     images, _ = nn.data.load("digits").train
     x = jnp.asarray(images[:500]).reshape(500, -1)

@@ -192,8 +192,19 @@ def test_nothing_runs():
     ("model", "x", "error", "text"),
     [
         (3, shape(2, 4), TypeError, "summary: expected a Layer or a function of one input, got 3."),
-        (nn.serial(nn.dense(3)), [2], TypeError, "summary: expected x to be arrays or shapes, got 2."),
-        (nn.serial(nn.dense(3)), (2, 4), TypeError, "summary: expected x to be arrays or shapes, got 2."),
+        (
+            nn.serial(nn.dense(3)),
+            [2],
+            TypeError,
+            "summary: expected x to be arrays or shapes, got [2]. Convert it: np.asarray(x, np.float32).",
+        ),
+        (
+            nn.serial(nn.dense(3)),
+            (2, 4),
+            TypeError,
+            "summary: expected x to be arrays or shapes, got (2, 4). "
+            "For its shape alone pass jax.ShapeDtypeStruct((2, 4), jnp.float32).",
+        ),
         (
             nn.serial(nn.serial(nn.dense(3), nn.batch_norm(), nn.conv(3, 3), name="block")),
             shape(2, 4),

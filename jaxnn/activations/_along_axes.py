@@ -1,5 +1,7 @@
 """Over one or several axes: softmax, its logarithm, and standardisation."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import jax

@@ -11,12 +11,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of
 
 
 def floating(where: str, x: ArrayLike) -> Array:
     """`x` as an array, if it is floating."""
-    if not jnp.issubdtype(getattr(x, "dtype", type(x)), jnp.floating):
-        raise wrong_type(where, "x of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
+    if not jnp.issubdtype(kind_of(x), jnp.floating):
+        raise wrong_type(where, "x of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -36,7 +37,7 @@ def option(
     """A numeric option as a scalar, in the dtype in which `x` is computed; only the range of a number is checked."""
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)) or np.shape(value) != ():
-        raise wrong_type(where, f"{name} to be a real scalar", value, "Map over several by vmap.")
+        raise wrong_type(where, f"{name} to be a real scalar", describe(value), "Map over several by vmap.")
     if isinstance(value, int | float | np.number) and not fits(value):
         raise invalid(where, f"{name} {expected}", repr(value))
     return jnp.asarray(value).astype(wide(x).dtype)

@@ -1,5 +1,7 @@
 """x times a gate: gelu, silu, mish, their piecewise relative, and gated linear units."""
 
+from __future__ import annotations
+
 from operator import index
 
 import jax
@@ -37,7 +39,7 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     [-0.158..., 0.0, 0.841...]
     """
     if not isinstance(approximate, bool):
-        raise wrong_type("gelu", "approximate to be True or False", approximate, "True is the tanh form.")
+        raise wrong_type("gelu", "approximate to be True or False", describe(approximate), "True is the tanh form.")
     return (_gelu_tanh if approximate else _gelu)(floating("gelu", x))
 
 

@@ -1,5 +1,7 @@
 """Rectifiers: close to x on the right, bounded or slow on the left."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array

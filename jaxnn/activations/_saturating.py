@@ -1,5 +1,7 @@
 """Bounded on both sides: steps, sigmoids and what approximates them."""
 
+from __future__ import annotations
+
 import math
 
 import jax

@@ -1,8 +1,17 @@
 """Real data sets by name, random parts, batches and labels, on the host."""
 
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere
 from jaxnn.data._fetch import Unavailable
 from jaxnn.data.batching import batches, split
 from jaxnn.data.datasets import Dataset, load, names
 from jaxnn.data.labels import decode, encode, one_hot
 
 __all__ = ["Dataset", "Unavailable", "batches", "decode", "encode", "load", "names", "one_hot", "split"]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

@@ -1,6 +1,5 @@
 """Parts and batches of a pytree of arrays, on the host."""
 
-import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +7,8 @@ import jax
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import to_arrays, to_numbers, whole
+from jaxnn.data.datasets import Dataset
 
 
 def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
@@ -34,7 +35,7 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     if isinstance(fraction, bool) or not isinstance(fraction, float | int | np.floating | np.integer):
         raise wrong_type("split", "fraction to be a number in (0, 1)", describe(fraction))
     if not 0 < fraction < 1:
-        raise invalid("split", "fraction in (0, 1)", fraction)
+        raise invalid("split", "fraction in (0, 1)", describe(fraction))
     size = int(_quota(fraction, rows) + 0.5)
     if not 0 < size < rows:
         raise invalid(
@@ -79,29 +80,33 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     [[0, 1], [2, 3], [4]]
     """
     rows = _rows("batches", data)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer):
+    size = whole(batch_size)
+    if size is None:
         raise wrong_type("batches", "batch_size to be an int", describe(batch_size))
-    if batch_size < 1:
-        raise invalid("batches", "batch_size >= 1", batch_size)
-    if drop_remainder and batch_size > rows:
+    if size < 1:
+        raise invalid("batches", "batch_size >= 1", describe(batch_size))
+    if drop_remainder and size > rows:
         fix = "Lower it, or keep the remainder."
-        raise invalid("batches", f"batch_size <= {rows}, the examples", batch_size, fix)
-    stop = rows - rows % batch_size if drop_remainder else rows
+        raise invalid("batches", f"batch_size <= {rows}, the examples", describe(batch_size), fix)
+    stop = rows - rows % size if drop_remainder else rows
     order = None if key is None else _permutation("batches", key, rows)
     data = jax.tree.map(np.asarray, data)
-    starts = range(0, stop, operator.index(batch_size))
-    slices = (slice(start, min(start + batch_size, stop)) for start in starts)
+    starts = range(0, stop, size)
+    slices = (slice(start, min(start + size, stop)) for start in starts)
     return (_take(data, rows if order is None else order[rows]) for rows in slices)
 
 
 def _rows(where: str, data: Any) -> int:
     """The common length of the leaves' first axis."""
+    if isinstance(data, Dataset):
+        raise wrong_type(where, "data to be arrays", describe(data), to_arrays(data))
     leaves = jax.tree_util.tree_leaves_with_path(data)
     lengths = {}
     for path, leaf in leaves:
         name = f"data{jax.tree_util.keystr(path)}"
         if not isinstance(leaf, np.ndarray | jax.Array):
-            fix = "A list is a tree of its elements: np.asarray it."
+            plain = isinstance(leaf, str | bool | int | float)
+            fix = "A list is a tree of its elements: np.asarray it." if plain else to_numbers(leaf)
             raise wrong_type(where, f"{name} to be an array", describe(leaf), fix)
         if isinstance(leaf, jax.core.Tracer):
             raise wrong_type(where, f"{name} to be a concrete array", leaf, "Call it outside of jit and vmap.")
@@ -133,10 +138,11 @@ def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
 
 
 def _entropy(where: str, key: Any) -> int | list[int]:
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        if key < 0:
-            raise invalid(where, "a seed >= 0", key)
-        return int(key)
+    seed = whole(key)
+    if seed is not None:
+        if seed < 0:
+            raise invalid(where, "a seed >= 0", describe(key))
+        return seed
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:
             return np.asarray(jax.random.key_data(key)).tolist()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.data import _readers
 from jaxnn.data._fetch import fetch
 from jaxnn.data._sources import ARCHIVES
@@ -67,7 +67,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     ((150, 4), ('setosa', 'versicolor', 'virginica'), 'sepal length (cm)')
     """
     if not isinstance(name, str):
-        raise wrong_type("load", f"a name, one of {', '.join(names())}", name)
+        raise wrong_type("load", f"a name, one of {', '.join(names())}", describe(name))
     if name not in ARCHIVES:
         close = get_close_matches(name, names(), 1)
         raise invalid(

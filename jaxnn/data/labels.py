@@ -1,5 +1,7 @@
 """Labels: strings, integer codes and one-hot rows."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +12,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import whole
 
 
 def one_hot(
@@ -34,21 +37,22 @@ def one_hot(
     labels = labels if isinstance(labels, Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise wrong_type("one_hot", "labels of an integer dtype", labels, "Strings become integers by encode.")
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer):
+    k = whole(classes)
+    if k is None:
         raise wrong_type("one_hot", "classes to be an int, how many there are", describe(classes), "Pass len(classes).")
-    if classes < 1:
-        raise invalid("one_hot", "classes >= 1", classes)
-    if not isinstance(axis, int) or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
+    if k < 1:
+        raise invalid("one_hot", "classes >= 1", describe(classes))
+    if whole(axis) is None or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
         raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", describe(axis))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
     if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
-        labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, classes).astype(np.int32))
+        labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
     elif labels.dtype.itemsize < 4:  # int8 cannot count to 200
         labels = labels.astype(jnp.int32)
     labels = labels.reshape(*labels.shape, 1)
-    hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], int(classes)), labels.ndim - 1)
-    inside = (labels >= 0) & (labels < classes)
+    hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], k), labels.ndim - 1)
+    inside = (labels >= 0) & (labels < k)
     return jnp.moveaxis(jnp.where(inside, hot.astype(dtype), jnp.asarray(unknown, dtype)), -1, axis)
 
 
@@ -68,7 +72,7 @@ def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarra
     strings = array.ravel().tolist()
     for label in strings:
         if not isinstance(label, str):
-            raise wrong_type("encode", "labels to be strings", label, "Integers are codes already.")
+            raise wrong_type("encode", "labels to be strings", describe(label), "Integers are codes already.")
     classes = tuple(sorted(set(strings))) if classes is None else _classes("encode", classes)
     codes = {label: code for code, label in enumerate(classes)}
     for label in strings:
@@ -100,7 +104,7 @@ def decode(codes: Any, classes: Sequence[str]) -> np.ndarray:
             raise invalid("decode", "one-hot rows", "others", "Take argmax(-1) of scores; a label out of range is NaN.")
         codes = codes.argmax(-1)
     elif not jnp.issubdtype(codes.dtype, jnp.integer):
-        raise wrong_type("decode", "integer codes or one-hot rows", codes)
+        raise wrong_type("decode", "integer codes or one-hot rows", describe(codes))
     outside = codes[(codes < 0) | (codes >= len(classes))]
     if outside.size:
         raise invalid("decode", f"codes of {_some(classes)}", str(outside[0]))
@@ -111,7 +115,7 @@ def _classes(where: str, classes: Sequence[str]) -> tuple[str, ...]:
     classes = tuple(classes)
     for name in classes:
         if not isinstance(name, str):
-            raise wrong_type(where, "classes to be strings", name)
+            raise wrong_type(where, "classes to be strings", describe(name))
         if name.endswith("\0"):
             raise invalid(where, "classes that a NumPy string can hold", repr(name), "It drops a null at the end.")
     if len(set(classes)) < len(classes):

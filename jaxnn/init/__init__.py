@@ -19,6 +19,9 @@ such a one. `key` may be typed or raw. Options may be traced, and are scalars.
 `preset` gives the default initialization of a layer in another library.
 """
 
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere
 from jaxnn.init._draws import (
     constant,
     glorot_normal,
@@ -54,3 +57,9 @@ __all__ = [
     "variance_scaling",
     "zeros",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

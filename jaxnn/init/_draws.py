@@ -1,5 +1,7 @@
 """The initializers: what is drawn, from which shape, in which dtype."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal, get_args
@@ -10,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._random import quick
 
 Scalar = float | Array
@@ -254,10 +256,10 @@ def _fan_scaled(
 def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[int, ...], np.dtype, np.dtype]:
     """The shape, the dtype, and the dtype to draw in."""
     if not isinstance(shape, Sequence) or not all(isinstance(n, int | np.integer) for n in shape):
-        raise wrong_type(where, "shape to be a tuple of sizes", shape, "A vector of n is (n,).")
+        raise wrong_type(where, "shape to be a tuple of sizes", describe(shape), "A vector of n is (n,).")
     shape = tuple(shape)
     if min(shape, default=0) < 0:
-        raise invalid(where, "sizes >= 0", shape)
+        raise invalid(where, "sizes >= 0", describe(shape))
     if len(shape) < rank:
         raise invalid(where, "a shape [*space, in, out]", shape, "A vector has no fans: use zeros, ones or normal.")
     with suppress(TypeError):
@@ -276,7 +278,7 @@ def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
             raise invalid(where, f"{name} to be finite", str(value))
         return float(value)
     if not hasattr(value, "dtype") or jnp.shape(value) != ():
-        raise wrong_type(where, f"{name} to be a number", value)
+        raise wrong_type(where, f"{name} to be a number", describe(value))
     return jnp.asarray(value, dtype)
 
 

@@ -71,8 +71,8 @@ def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, In
     """
     if name not in list(PRESETS):
         raise invalid("preset", f"name to be one of {', '.join(PRESETS)}", describe(name))
-    check_count("preset", "fan_in", fan_in, least=0)
-    check_count("preset", "heads", heads)
+    fan_in = check_count("preset", "fan_in", fan_in, least=0)
+    heads = check_count("preset", "heads", heads)
     kinds = PRESETS[name](fan_in, heads)
     if kind not in list(kinds):
         raise invalid("preset", f"kind to be one of {', '.join(kinds)}", describe(kind))

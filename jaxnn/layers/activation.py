@@ -1,5 +1,7 @@
 """Activations with params of their own, and the unit that began it all."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
 from jaxnn.activations import unit_step
@@ -46,7 +48,7 @@ def prelu(
     where = name or "prelu"
     check_preset(where, init)
     if not isinstance(shared, bool):
-        raise wrong_type(where, "shared to be True or False", shared)
+        raise wrong_type(where, "shared to be True or False", describe(shared))
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=0 if shared else 1, shape="[..., c]")
@@ -102,8 +104,8 @@ def maxout(
     ((5, 12), (2, 3))
     """
     where = name or "maxout"
-    check_count(where, "features", features)
-    check_count(where, "pieces", pieces)
+    features = check_count(where, "features", features)
+    pieces = check_count(where, "pieces", pieces)
     affine = dense(
         features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, precision=precision, name=where
     )

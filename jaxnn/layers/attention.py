@@ -1,5 +1,7 @@
 """Multi-head attention."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn._placement import gathered, placed_as
@@ -83,14 +85,15 @@ def attention(
     (2, 7, 16)
     """
     where = name or "attention"
-    check_count(where, "heads", heads)
+    heads = check_count(where, "heads", heads)
     kv = heads if kv_heads is None else kv_heads
-    check_count(where, "kv_heads", kv)
+    kv = check_count(where, "kv_heads", kv)
     if heads % kv:
         raise invalid(where, f"kv_heads that divide heads={heads}", f"{kv}")
-    for argument, value in (("features", features), ("size", size), ("cache", cache)):
-        if value is not None:
-            check_count(where, argument, value)
+    features, size, cache = (
+        None if value is None else check_count(where, argument, value)
+        for argument, value in (("features", features), ("size", size), ("cache", cache))
+    )
     if cache is not None and not causal:
         raise invalid(where, "causal=True with a cache", "False", "A step cannot see those that are still to come.")
     check_preset(where, init)
@@ -98,9 +101,12 @@ def attention(
         check_number(where, "softcap to be a number > 0, or None", softcap, lambda c: 0 < c < float("inf"))
     check_number(where, "dropout in [0, 1)", dropout, lambda v: 0 <= v < 1, "It is the probability of dropping.")
     drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
-    for side in () if window is None else window:
-        if side is not None:
-            check_count(where, "window", side, least=0)
+    if window is not None:
+        if not isinstance(window, tuple | list) or len(window) != 2:
+            fix = "(k, 0) is the k steps before a query and itself."
+            raise invalid(where, "window to be a pair of steps before and after", describe(window), fix)
+        before, after = (s if s is None else check_count(where, "window", s, least=0) for s in window)
+        window = before, after
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
     check_implementation(where, implementation, causal, window, given_too)
 
@@ -155,7 +161,8 @@ def attention(
             cos, sin = ops.rotary_tables(positions, each, **({} if rotary is True else {"base": rotary}))
             q, k = ops.rotary(q, cos, sin), ops.rotary(k, cos, sin)
         if cache is not None:
-            k, v, state = _remembered(where, state, k, v, given)
+            _check_piece(where, state, x, given)
+            k, v, state = _remembered(state, k, v)
             how["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
         if drops and train:
             how |= {"dropout": dropout, "key": key}
@@ -200,13 +207,20 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
     return parts["x"], given, lengths.get("x")
 
 
-def _remembered(where: str, state: dict, k: Array, v: Array, given: dict) -> tuple[Array, Array, dict]:
-    """All keys and values so far, and the state that holds them."""
+def _check_piece(where: str, state: dict, x: Array, given: dict) -> None:
+    """Raises unless x is what a cache may be given next."""
     if "context" in given or "lengths" in given:
         raise invalid(where, "no context and no lengths with a cache", ", ".join(given))
     n, length, *_ = state["k"].shape
-    if k.shape[0] != n or k.shape[1] > length:
-        raise invalid(where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", k)
+    if x.shape[0] != n or x.shape[1] > length:
+        fix = "Give it in pieces, or make a longer cache: cache=."
+        if x.shape[0] != n:
+            fix = "init makes the cache for the examples of its x: for another number call init again."
+        raise invalid(where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
+
+
+def _remembered(state: dict, k: Array, v: Array) -> tuple[Array, Array, dict]:
+    """All keys and values so far, and the state that holds them."""
     first = state["position"]
     kept = {name: _written(state[name], new, first) for name, new in (("k", k), ("v", v))}
     return kept["k"], kept["v"], {**kept, "position": first + k.shape[1]}

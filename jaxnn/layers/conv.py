@@ -1,5 +1,7 @@
 """Convolutional layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
@@ -16,7 +18,7 @@ from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn._random import split
 from jaxnn.layer import Layer, call, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.ops._window import Padding, pads, per_axis
+from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
 from jaxnn.ops.conv import ConvPadding
 
 Draws = dict[str, Callable]
@@ -58,8 +60,10 @@ def conv(
     (5, 14, 14, 8)
     """
     where = name or "conv"
-    check_count(where, "features", features)
-    check_count(where, "groups", groups)
+    features = check_count(where, "features", features)
+    groups = check_count(where, "groups", groups)
+    check_sizes(where, window=window, stride=stride, dilation=dilation)
+    check_padding(where, padding, names=("same", "valid", "causal"))
     check_preset(where, init)
 
     def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
@@ -113,8 +117,10 @@ def conv_transpose(
     (5, 14, 14, 8)
     """
     where = name or "conv_transpose"
-    check_count(where, "features", features)
-    check_count(where, "groups", groups)
+    features = check_count(where, "features", features)
+    groups = check_count(where, "groups", groups)
+    check_sizes(where, window=window, stride=stride, dilation=dilation)
+    check_padding(where, padding)
     check_preset(where, init)
 
     def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
@@ -169,7 +175,9 @@ def depthwise_conv(
     (3, 3, 6, 1)
     """
     where = name or "depthwise_conv"
-    check_count(where, "multiplier", multiplier)
+    multiplier = check_count(where, "multiplier", multiplier)
+    check_sizes(where, window=window, stride=stride, dilation=dilation)
+    check_padding(where, padding, names=("same", "valid", "causal"))
     check_preset(where, init)
 
     def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
@@ -217,6 +225,7 @@ def separable_conv(
     >>> params["depthwise"]["w"].shape, params["pointwise"]["w"].shape
     ((3, 3, 6, 1), (1, 1, 6, 8))
     """
+    check_padding(name or "separable_conv", padding, names=("same", "valid", "causal"))
     how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "precision": precision}
     depthwise = depthwise_conv(window, multiplier=multiplier, bias=False, init=init, **how)
     pointwise = conv(features, 1, bias=bias, init=init, precision=precision)

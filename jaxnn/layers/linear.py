@@ -1,5 +1,7 @@
 """Dense layers and embeddings, and the change of shape between a convolution and them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from string import ascii_lowercase
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
@@ -53,7 +55,7 @@ def dense(
     (2, 3)
     """
     where = name or "dense"
-    check_count(where, "features", features)
+    features = check_count(where, "features", features)
     check_preset(where, init)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
@@ -126,18 +128,18 @@ def embed(
     (1, 3, 4)
     """
     where = name or "embed"
-    check_count(where, "size", size)
-    check_count(where, "features", features)
+    size = check_count(where, "size", size)
+    features = check_count(where, "features", features)
     check_preset(where, init)
 
     if padding is not None:
-        check_count(where, "padding", padding, least=0)
+        padding = check_count(where, "padding", padding, least=0)
         if padding >= size:
             raise invalid(where, f"padding to be an index below {size}", f"{padding}")
 
     def check(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
-            raise wrong_type(where, "x of shape [...] and an integer dtype", x)
+            raise wrong_type(where, "x of shape [...] and an integer dtype", describe(x))
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check(x)

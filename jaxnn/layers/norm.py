@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._inputs import check_count, floating, param_dtype, whole
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layer import Layer, PaddedRule, layer, of_function
 from jaxnn.layers._checks import check_number
@@ -208,7 +208,7 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     >>> params["scale"].shape
     (4,)
     """
-    check_count(name or "group_norm", "groups", groups)
+    groups = check_count(name or "group_norm", "groups", groups)
 
     def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.group_norm(x, groups, scale, bias, eps=eps, where=counts)
@@ -256,7 +256,7 @@ def local_response_norm(
     >>> local_response_norm(3).apply({}, {}, jnp.ones((2, 8, 8, 4)))[0].shape
     (2, 8, 8, 4)
     """
-    check_count(name or "local_response_norm", "size", size)
+    size = check_count(name or "local_response_norm", "size", size)
     op = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
     return of_function(op, "local_response_norm", name, 1)
 
@@ -276,17 +276,17 @@ def _by_example(
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)
 
-    over_space = least > 1
-    rule: PaddedRule = "lengths" if over_space else -axis if isinstance(axis, int) and axis < 0 else "examples"
+    over_space, at = least > 1, whole(axis)
+    rule: PaddedRule = "lengths" if over_space else -at if at is not None and at < 0 else "examples"
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = floating(where, values_of(padded_pair(x)), least=least, shape=shape)
         rank = len(x.shape)
-        if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank:
+        if at is None or not -rank <= at < rank:
             raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
-        fit, dtype = x.shape[axis:], param_dtype(x)
+        fit, dtype = x.shape[at:], param_dtype(x)
         return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:

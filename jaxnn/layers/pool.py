@@ -1,5 +1,7 @@
 """Pooling layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +12,7 @@ from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, of_function
-from jaxnn.ops._window import Padding
+from jaxnn.ops._window import Padding, check_padding, check_sizes
 
 
 @recorded
@@ -28,6 +30,7 @@ def max_pool(
     >>> max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
     """
+    _check_pool(name or "max_pool", window, stride, padding, dilation)
     how = partial(ops.max_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     return of_function(how, "max_pool", name, "examples")
 
@@ -48,6 +51,7 @@ def avg_pool(
     >>> avg_pool(2, stride=1).apply({}, {}, jnp.ones((1, 8, 3)))[0].shape
     (1, 7, 3)
     """
+    _check_pool(name or "avg_pool", window, stride, padding, dilation)
     how = partial(ops.avg_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     return of_function(partial(how, count_include_pad=count_include_pad), "avg_pool", name, "examples")
 
@@ -68,6 +72,7 @@ def lp_pool(
     >>> lp_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
     """
+    _check_pool(name or "lp_pool", window, stride, padding, dilation)
     how = partial(ops.lp_pool, window=window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
     return of_function(partial(how, p=p), "lp_pool", name, "examples")
 
@@ -107,6 +112,7 @@ def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_avg_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
+    check_sizes(name or "adaptive_avg_pool", size=size)
     return of_function(partial(ops.adaptive_avg_pool, size=size), "adaptive_avg_pool", name, "examples")
 
 
@@ -119,7 +125,13 @@ def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> 
     >>> adaptive_max_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
     """
+    check_sizes(name or "adaptive_max_pool", size=size)
     return of_function(partial(ops.adaptive_max_pool, size=size), "adaptive_max_pool", name, "examples")
+
+
+def _check_pool(where: str, window: Any, stride: Any, padding: Any, dilation: Any) -> None:
+    check_sizes(where, window=window, stride=window if stride is None else stride, dilation=dilation)
+    check_padding(where, padding)
 
 
 def _global(op: Callable, x: Any) -> Array:

@@ -57,7 +57,7 @@ def learned_positions(
     (8, 3)
     """
     where = name or "learned_positions"
-    check_count(where, "length", length)
+    length = check_count(where, "length", length)
 
     def init(key: Array, x: Any) -> dict:
         shape, dtype = (length, x.shape[2]), param_dtype(x)

@@ -1,7 +1,9 @@
 """Recurrent layers over [n, t, d]: the params, the stacking and the directions; `ops` has the arithmetic."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, Literal
@@ -18,7 +20,7 @@ from jaxnn._padded import Padded
 from jaxnn._random import fold_in, split
 from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
-from jaxnn.ops._window import per_axis
+from jaxnn.ops._window import check_sizes, per_axis
 
 
 @recorded
@@ -108,7 +110,7 @@ def lstm(
     (2, 16)
     """
     if projection is not None:
-        check_count(name or "lstm", "projection", projection)
+        projection = check_count(name or "lstm", "projection", projection)
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
     run = partial(ops.lstm, precision=precision)
     cell = _Cell("lstm", features, 4, bias, init, given, run, peephole=peephole, projection=projection)
@@ -250,8 +252,10 @@ def _recurrent(
     cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, name: str | None
 ) -> Layer:
     where = name or cell.kind
-    check_count(where, "features", cell.features)
-    check_count(where, "layers", layers)
+    cell = replace(cell, features=check_count(where, "features", cell.features))
+    layers = check_count(where, "layers", layers)
+    if cell.window is not None:
+        check_sizes(where, window=cell.window)
     check_preset(where, cell.init)
     directions = ("forward", "backward") if bidirectional else ("forward",)
     space = "*space, c" if cell.window is not None else "d"
@@ -259,7 +263,7 @@ def _recurrent(
     def parts(x: Any) -> tuple[Any, Any, Any]:
         if isinstance(x, tuple | list):
             if not 1 <= len(x) <= 3:
-                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
+                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", describe(x))
             x, lengths, carry = (*x, None, None)[:3]
             if isinstance(x, Padded):
                 fix = "Pass (s.x, s.lengths, carry)."

@@ -90,7 +90,7 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     (3,)
     """
     child = as_layer(child, "spectral_norm")
-    check_count("spectral_norm", "steps", steps)
+    steps = check_count("spectral_norm", "steps", steps)
 
     vector = f"{param}_u"
 

@@ -1,5 +1,7 @@
 """Layers that change the size of images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -7,6 +9,7 @@ from typing import Literal
 from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn.layer import Layer, of_function
+from jaxnn.ops._window import check_sizes
 from jaxnn.ops.resize import Coordinates, Rounding
 
 
@@ -61,6 +64,7 @@ def depth_to_space(
     >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
     (1, 14, 14, 3)
     """
+    check_sizes(name or "depth_to_space", factor=factor)
     return of_function(partial(ops.depth_to_space, factor=factor, order=order), "depth_to_space", name, "examples")
 
 
@@ -73,4 +77,5 @@ def space_to_depth(
     >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
     (1, 7, 7, 12)
     """
+    check_sizes(name or "space_to_depth", factor=factor)
     return of_function(partial(ops.space_to_depth, factor=factor, order=order), "space_to_depth", name, "examples")

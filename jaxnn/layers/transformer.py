@@ -1,5 +1,7 @@
 """The blocks of transformers, and the patches that make an image a sequence for them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +13,7 @@ from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_count, floating
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn._placement import merged
@@ -22,7 +24,7 @@ from jaxnn.layers.attention import attention
 from jaxnn.layers.linear import dense
 from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
-from jaxnn.ops._window import per_axis
+from jaxnn.ops._window import check_sizes, per_axis
 
 OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
 
@@ -123,7 +125,7 @@ def decoder_block(
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         if not isinstance(x, dict) or "context" not in x:
-            raise wrong_type(where, "a dict with 'x' and 'context'", x)
+            raise wrong_type(where, "a dict with 'x' and 'context'", describe(x))
         run = _Runner(params, state, key, train)
         given = {k: v for k, v in x.items() if k != "x"}
         own = {"positions": given.pop("positions")} if "positions" in given else {}
@@ -181,7 +183,7 @@ def _branches(
     precision: PrecisionLike,
 ) -> _Branches:
     if hidden is not None:
-        check_count(where, "hidden", hidden)
+        hidden = check_count(where, "hidden", hidden)
     dropped = dropout(rate)  # checks the rate
     none = isinstance(rate, int | float) and rate == 0
     return _Branches(hidden, None if none else dropped, activation, norm(), init, precision)
@@ -217,7 +219,8 @@ def patches(
     (2, 49, 32)
     """
     where = name or "patches"
-    check_count(where, "features", features)
+    features = check_count(where, "features", features)
+    check_sizes(where, size=size)
     check_preset(where, init)
     through = dense(features, init=init, precision=precision)
 

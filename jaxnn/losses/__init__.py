@@ -22,6 +22,9 @@ divides by 768. In all of them:
   where that is more. Values stay in the range of the docstring to the last bit.
 """
 
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
 from jaxnn.losses._checks import _costs as _costs
 from jaxnn.losses._checks import _not_ignored as _not_ignored
@@ -72,3 +75,9 @@ __all__ = [
     "triplet_semi_hard",
     "tversky",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

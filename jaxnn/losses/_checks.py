@@ -1,7 +1,6 @@
 """What the losses share: checks of what they are given, weights and masks, vectors that may be zero."""
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of, whole
 from jaxnn._means import counted
 from jaxnn._numbers import known
 
@@ -54,8 +54,8 @@ def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None,
 
 
 def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
-    if not jnp.issubdtype(_kind(where), jnp.bool):
-        raise wrong_type(name, "where of dtype bool", where, "It is a mask: False leaves a residual out.")
+    if not jnp.issubdtype(kind_of(where), jnp.bool):
+        raise wrong_type(name, "where of dtype bool", describe(where), "It is a mask: False leaves a residual out.")
     return _of_shape(name, "where", where, shape, of)
 
 
@@ -69,8 +69,8 @@ def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
 
 def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
     """Raises unless the array or number `x` is of real numbers."""
-    if not jnp.issubdtype(_kind(x), jnp.floating) and not jnp.issubdtype(_kind(x), jnp.integer):
-        raise wrong_type(name, f"{what} of a floating or integer dtype", x, fix)
+    if not jnp.issubdtype(kind_of(x), jnp.floating) and not jnp.issubdtype(kind_of(x), jnp.integer):
+        raise wrong_type(name, f"{what} of a floating or integer dtype", describe(x), fix)
 
 
 def _keep(mask: Array, x: Array) -> Array:
@@ -90,7 +90,7 @@ def _of_shape(name: str, what: str, x: ArrayLike, shape: tuple[int, ...], of: st
 def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays of one shape: the prediction floating, in at least float32, the target real."""
     prediction = _floating(name, p_name, prediction)
-    if not any(jnp.issubdtype(_kind(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
+    if not any(jnp.issubdtype(kind_of(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
         raise wrong_type(name, f"{t_name} of a real dtype", target)
     if prediction.shape != jnp.shape(target):
         got = f"{describe(prediction)} and {describe(target)}"
@@ -111,13 +111,13 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
     if not logits.ndim or not logits.shape[-1]:
         raise invalid(name, f"{what} of shape [..., k] with k >= 1", logits, "The last axis holds the classes.")
     _several(name, what, logits)
-    if jnp.issubdtype(_kind(labels), jnp.integer):
+    if jnp.issubdtype(kind_of(labels), jnp.integer):
         kind, shape = "integer", logits.shape[:-1]
-    elif jnp.issubdtype(_kind(labels), jnp.floating):
+    elif jnp.issubdtype(kind_of(labels), jnp.floating):
         kind, shape = "float", logits.shape
     else:
         fix = "Pass an array of class numbers or of probabilities; cast one-hot booleans."
-        raise wrong_type(name, "integer or float labels", labels, fix)
+        raise wrong_type(name, "integer or float labels", describe(labels), fix)
     if jnp.shape(labels) != shape:
         fix = "Integers are class numbers, floats are probabilities of all k classes."
         raise invalid(name, f"{kind} labels of shape {list(shape)} for {what} {describe(logits)}", labels, fix)
@@ -175,24 +175,25 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
     """Where the labels are to be learned, as booleans; None for no label to be ignored."""
     if ignore_label is None:
         return None
-    if not isinstance(ignore_label, Integral) or isinstance(ignore_label, bool):
-        raise wrong_type(name, "ignore_label to be an int or None", ignore_label)
+    ignored = whole(ignore_label)
+    if ignored is None:
+        raise wrong_type(name, "ignore_label to be an int or None", describe(ignore_label))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise wrong_type(name, "integer labels with ignore_label", labels, "Leave residuals out by where=.")
+        raise wrong_type(name, "integer labels with ignore_label", describe(labels), "Leave residuals out by where=.")
     dtype = jnp.iinfo(labels.dtype)
-    if not dtype.min <= ignore_label <= dtype.max:
+    if not dtype.min <= ignored <= dtype.max:
         return jnp.ones(labels.shape, bool)
-    return labels != int(ignore_label)
+    return labels != ignored
 
 
 def _option(
     name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str, top: float
 ) -> Array:
     """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
-    if isinstance(value, bool) or not any(jnp.issubdtype(_kind(value), t) for t in (jnp.floating, jnp.integer)):
+    if isinstance(value, bool) or not any(jnp.issubdtype(kind_of(value), t) for t in (jnp.floating, jnp.integer)):
         raise wrong_type(name, f"{what} to be a number", describe(value))
     if jnp.shape(value) != ():
-        raise invalid(name, f"{what} to be one number", value, "Use jax.vmap for several.")
+        raise invalid(name, f"{what} to be one number", describe(value), "Use jax.vmap for several.")
     if known(value):
         if not fits(float(value)):  # type: ignore[arg-type]
             raise invalid(name, f"{what} {expected}", _shown(value))
@@ -235,13 +236,9 @@ def _flag(name: str, what: str, value: bool) -> None:
 
 
 def _floating(name: str, what: str, x: ArrayLike) -> Array:
-    if not jnp.issubdtype(_kind(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
+    if not jnp.issubdtype(kind_of(x), jnp.floating):
+        raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
-
-
-def _kind(x: ArrayLike) -> Any:
-    return getattr(x, "dtype", type(x))
 
 
 def _wide(x: Array) -> Array:

@@ -1,11 +1,14 @@
 """Classification beyond cross-entropy: focal losses, Kullback-Leibler divergence, hinge."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of
 from jaxnn.losses._checks import (
     _ROUNDING,
     _at_least_0,
@@ -17,7 +20,6 @@ from jaxnn.losses._checks import (
     _excess,
     _expected,
     _floating,
-    _kind,
     _like,
     _masked,
     _not_ignored,
@@ -167,7 +169,7 @@ def kl_divergence(
     >>> kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0])).item()  # log 2
     0.693...
     """
-    if not jnp.issubdtype(_kind(probabilities), jnp.floating):
+    if not jnp.issubdtype(kind_of(probabilities), jnp.floating):
         raise wrong_type("kl_divergence", "probabilities of a floating dtype", probabilities)
     x = _floating("kl_divergence", "logits", logits)
     if not x.ndim or not x.shape[-1]:

@@ -1,5 +1,7 @@
 """Cross-entropies: from logits in log space, from probabilities clipped."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike

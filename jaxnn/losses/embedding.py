@@ -1,18 +1,20 @@
 """Losses of similarity: embeddings [..., d] of things that belong together, or do not."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of
 from jaxnn.losses._checks import (
     _bits,
     _cost,
     _distance,
     _features,
     _flag,
-    _kind,
     _mask,
     _masked,
     _positive,
@@ -97,7 +99,7 @@ def contrastive(
     x, y = _features("contrastive", ("x", "y"), (x, y))
     if jnp.shape(same) != x.shape[:-1]:
         raise invalid("contrastive", f"same of shape {list(x.shape[:-1])}, one a pair", same, "Nothing is broadcast.")
-    if not any(jnp.issubdtype(_kind(same), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
+    if not any(jnp.issubdtype(kind_of(same), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
         raise wrong_type("contrastive", "same of a real dtype", same)
     margin = _positive("contrastive", "margin", margin, x.dtype)
 
@@ -193,8 +195,8 @@ def triplet_semi_hard(
     (x,) = _features(name, ("embeddings",), (embeddings,))
     if x.ndim != 2:
         raise invalid(name, "embeddings of shape [n, d]", x)
-    if not jnp.issubdtype(_kind(labels), jnp.integer):
-        raise wrong_type(name, "integer labels", labels)
+    if not jnp.issubdtype(kind_of(labels), jnp.integer):
+        raise wrong_type(name, "integer labels", describe(labels))
     if jnp.shape(labels) != x.shape[:1]:
         raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
     margin = _positive(name, "margin", margin, x.dtype)

@@ -1,5 +1,7 @@
 """Losses of regression: of residuals, and the negative log-likelihoods of counts and of normal distributions."""
 
+from __future__ import annotations
+
 import math
 
 import jax

@@ -1,12 +1,15 @@
 """Losses of sequences whose alignment is not known."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.losses._checks import _at_least_0, _costs, _floating, _kind, _masked, _wide
+from jaxnn._inputs import kind_of, whole
+from jaxnn.losses._checks import _at_least_0, _costs, _floating, _masked, _wide
 
 __all__ = ["ctc"]
 
@@ -66,10 +69,12 @@ def ctc(
     labels = _whole("labels", labels, (n, None), x)
     logit_lengths = _whole("logit_lengths", logit_lengths, (n,), x)
     label_lengths = _whole("label_lengths", label_lengths, (n,), x)
-    if isinstance(blank, bool) or not isinstance(blank, int):
-        raise wrong_type("ctc", "blank to be an int", blank)
+    index = whole(blank)
+    if index is None:
+        raise wrong_type("ctc", "blank to be an int", describe(blank))
+    blank = index
     if not 0 <= blank < k:
-        raise invalid("ctc", f"blank from 0 to {k - 1}", blank)
+        raise invalid("ctc", f"blank from 0 to {k - 1}", describe(blank))
 
     def loss(x: Array, y: Array, frames_of: Array, labels_of: Array) -> Array:
         used = jnp.arange(y.shape[1])[None, :] < labels_of[:, None]
@@ -117,7 +122,7 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
 
 def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:
     """Whole numbers of a shape, of which None is any size."""
-    if not jnp.issubdtype(_kind(value), jnp.integer):
+    if not jnp.issubdtype(kind_of(value), jnp.integer):
         raise wrong_type("ctc", f"integer {what}", value)
     got = jnp.shape(value)
     if len(got) != len(shape) or any(a not in (None, b) for a, b in zip(shape, got, strict=True)):

@@ -13,6 +13,9 @@ not: they take the predictions of the whole set at once, and the mean of their v
 Only `confusion_matrix` adds up.
 """
 
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere
 from jaxnn.metrics.classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
 from jaxnn.metrics.counts import confusion_matrix, f1, iou, precision, recall
 from jaxnn.metrics.detection import mean_average_precision
@@ -35,3 +38,9 @@ __all__ = [
     "roc_auc",
     "top_k_accuracy",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

@@ -7,13 +7,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._inputs import kind_of
 from jaxnn._means import Mean, counted
 
 
 def floating(name: str, what: str, x: ArrayLike) -> Array:
     """`x` as an array of a floating dtype."""
-    if not jnp.issubdtype(_kind(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
+    if not jnp.issubdtype(kind_of(x), jnp.floating):
+        raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -24,8 +25,8 @@ def wide(x: Array) -> Array:
 
 def whole(name: str, what: str, x: ArrayLike, fix: str = "") -> Array:
     """`x` as an array of integers of at least 32 bits: class numbers, booleans being 0 and 1."""
-    if not jnp.issubdtype(_kind(x), jnp.integer) and not jnp.issubdtype(_kind(x), jnp.bool):
-        raise wrong_type(name, f"{what} of an integer or boolean dtype", x, fix)
+    if not jnp.issubdtype(kind_of(x), jnp.integer) and not jnp.issubdtype(kind_of(x), jnp.bool):
+        raise wrong_type(name, f"{what} of an integer or boolean dtype", describe(x), fix)
     x = jnp.asarray(x)
     return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
 
@@ -54,8 +55,10 @@ def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: s
     """The examples that count, as booleans."""
     if where is None:
         return jnp.ones(shape, bool)
-    if not jnp.issubdtype(_kind(where), jnp.bool):
-        raise wrong_type(name, f"{argument} of dtype bool", where, "It is a mask: False leaves an example out.")
+    if not jnp.issubdtype(kind_of(where), jnp.bool):
+        raise wrong_type(
+            name, f"{argument} of dtype bool", describe(where), "It is a mask: False leaves an example out."
+        )
     shaped(name, argument, where, shape, ", one for each example")
     return jnp.asarray(where)
 
@@ -65,8 +68,10 @@ def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: A
     kept = mask(name, where, shape)
     if weights is None:
         return kept.astype(jnp.int32)
-    if not jnp.issubdtype(_kind(weights), jnp.floating) and not jnp.issubdtype(_kind(weights), jnp.integer):
-        raise wrong_type(name, "weights of a floating or integer dtype", weights, "A mask is passed as where=.")
+    if not jnp.issubdtype(kind_of(weights), jnp.floating) and not jnp.issubdtype(kind_of(weights), jnp.integer):
+        raise wrong_type(
+            name, "weights of a floating or integer dtype", describe(weights), "A mask is passed as where=."
+        )
     shaped(name, "weights", weights, shape, ", one for each example")
     return jnp.where(kept, jnp.asarray(weights).astype(jnp.float32), 0)
 
@@ -82,7 +87,3 @@ def choice(name: str, argument: str, value: Any, choices: tuple[str | None, ...]
     """Raises unless `value` is one of the choices."""
     if not (value is None or isinstance(value, str)) or value not in choices:
         raise invalid(name, f"{argument} to be one of {', '.join(map(repr, choices))}", describe(value))
-
-
-def _kind(x: Any) -> Any:
-    return getattr(x, "dtype", type(x))

@@ -1,5 +1,7 @@
 """Metrics of logits and labels: how often the right class comes first, and how far confidence can be trusted."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -92,7 +94,7 @@ def binary_accuracy(
     ):
         raise wrong_type(name, "threshold to be a number", describe(threshold))
     if jnp.shape(threshold) != ():
-        raise invalid(name, "threshold to be one number", threshold, "Use jax.vmap for several.")
+        raise invalid(name, "threshold to be one number", describe(threshold), "Use jax.vmap for several.")
     if known(threshold) and not abs(float(threshold)) < jnp.inf:  # type: ignore[arg-type]
         raise invalid(name, "threshold to be finite", repr(float(threshold)))  # type: ignore[arg-type]
     x, y = wide(x), jnp.asarray(labels)
@@ -130,9 +132,9 @@ def top_k_accuracy(
     0.5
     """
     logits, labels = _classes("top_k_accuracy", logits, labels)
-    check_count("top_k_accuracy", "k", k)
+    k = check_count("top_k_accuracy", "k", k)
     if k > logits.shape[-1]:
-        raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", k)
+        raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", describe(k))
     w = _times("top_k_accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     y, known = _of_labels(labels, logits.shape[-1])
     of_label = jnp.take_along_axis(logits, y[..., None], axis=-1)
@@ -176,7 +178,7 @@ def expected_calibration_error(
     0.25
     """
     logits, labels = _classes("expected_calibration_error", logits, labels)
-    check_count("expected_calibration_error", "bins", bins)
+    bins = check_count("expected_calibration_error", "bins", bins)
     w = times("expected_calibration_error", logits.shape[:-1], weights, where).astype(jnp.float32)
     confidence = jax.nn.softmax(wide(logits), axis=-1).max(axis=-1)
     doubt = -jnp.expm1(-_costs(wide(logits)).min(axis=-1))  # 1 - confidence, with the digits of a small one

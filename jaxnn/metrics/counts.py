@@ -4,6 +4,8 @@ They take class numbers, of scores by `jnp.argmax(logits, axis=-1)` or `logits >
 set at once; of single outputs (several labels an example) by `jax.vmap(f1, in_axes=1)`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -200,7 +202,7 @@ def _read(
     where: ArrayLike | None,
 ) -> tuple[Array, Array, Array, Array]:
     """Predictions, labels and weights as flat arrays, and whether all class numbers that count are in range."""
-    check_count(name, "num_classes", num_classes)
+    num_classes = check_count(name, "num_classes", num_classes)
     p, p_known = class_numbers(name, "prediction", prediction, num_classes, _DECIDE)
     y, y_known = class_numbers(name, "labels", labels, num_classes, "One-hot labels are decided by jnp.argmax.")
     one_shape(name, "prediction", prediction, "labels", labels)

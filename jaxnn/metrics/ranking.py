@@ -1,5 +1,7 @@
 """Metrics of order: areas under the curves of a binary score, and what comes first in a search."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -117,7 +119,7 @@ def recall_at_k(similarity: ArrayLike, labels: ArrayLike, k: int, *, where: Arra
         fix = "Of embeddings e, [n, d], it is e @ e.T."
         raise invalid("recall_at_k", "similarity of shape [n, n]", similarity, fix)
     n = s.shape[0]
-    check_count("recall_at_k", "k", k)
+    k = check_count("recall_at_k", "k", k)
     y = whole("recall_at_k", "labels", labels, "They are class numbers.")
     shaped("recall_at_k", "labels", labels, (n,), ", one for each row")
     kept = mask("recall_at_k", where, (n,))

@@ -1,5 +1,7 @@
 """Metrics of regression."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike

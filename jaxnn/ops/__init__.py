@@ -1,5 +1,8 @@
 """The arithmetic on raw arrays, without params and without state."""
 
+from typing import TYPE_CHECKING
+
+from jaxnn import _elsewhere
 from jaxnn.ops.attention import attention, rotary, rotary_tables, sinusoidal
 from jaxnn.ops.boxes import (
     anchors,
@@ -84,3 +87,9 @@ __all__ = [
     "sinusoidal",
     "space_to_depth",
 ]
+
+
+if not TYPE_CHECKING:  # a type checker shall see which names there are
+
+    def __getattr__(name):
+        raise _elsewhere.missing(__name__, name)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, Literal
 
-import numpy as np
 from jax import Array, lax
 from jax.core import max_dim
 from jax.export import is_symbolic_dim
 
 from jaxnn._errors import describe, invalid
+from jaxnn._inputs import whole
 
 Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
@@ -39,6 +39,7 @@ def pads(
     No steps stay none where the padding keeps the size. Sizes may be symbolic, as in `jax.export`: whether the window
     fits in those is not checked, and a window that does not fit is not made.
     """
+    check_padding(where, padding, len(size))
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
     if padding == "valid":
         explicit = [(0, 0)] * len(size)
@@ -47,10 +48,7 @@ def pads(
         explicit = [(p // 2, p - p // 2) for p in total]
     else:
         each = (padding,) * len(size) if _whole(padding, 0) else padding
-        explicit = [_sides(p) for p in each] if isinstance(each, Sequence) else []
-        if len(explicit) != len(size) or any(p is None for p in explicit):
-            expected = f"padding to be 'same', 'valid', a whole number >= 0, or {len(size)} of them or of pairs"
-            raise invalid(where, expected, describe(padding))
+        explicit = [_sides(p) for p in each]  # type: ignore[union-attr]
     for n, k, (before, after) in zip(size, reach, explicit, strict=True):
         if padding != "same" and not is_symbolic_dim(n) and n + before + after < (k if n else k - 1):
             raise invalid(
@@ -60,6 +58,28 @@ def pads(
                 "Use padding='same', a smaller window or a smaller dilation.",
             )
     return tuple(explicit)
+
+
+def check_padding(
+    where: str, padding: Any, rank: int | None = None, names: tuple[str, ...] = ("same", "valid")
+) -> None:
+    """Raises for what is no padding of `rank` space axes, or of any number of them while x is not known."""
+    if padding in names if isinstance(padding, str) else _whole(padding, 0):
+        return
+    pairs = isinstance(padding, Sequence) and not isinstance(padding, str) and all(map(_sides, padding))
+    if not pairs or not padding or (rank is not None and len(padding) != rank):
+        some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
+        expected = f"padding to be {', '.join(map(repr, names))}, a whole number >= 0, or {some}"
+        fix = f"Write padding={padding.lower()!r}." if isinstance(padding, str) and padding.lower() in names else ""
+        raise invalid(where, expected, describe(padding), fix)
+
+
+def check_sizes(where: str, **sizes: Any) -> None:
+    """Raises for a window, a stride and the like that fit no x: each is a whole number >= 1, or 1 to 3 of them."""
+    for argument, value in sizes.items():
+        rank = len(value) if isinstance(value, Sequence) and 1 <= len(value) <= 3 else 0
+        if not (_whole(value, 1) or (rank and not isinstance(value, str) and all(_whole(v, 1) for v in value))):
+            raise invalid(where, f"{argument} to be a whole number >= 1, or one for each space axis", describe(value))
 
 
 def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
@@ -81,4 +101,5 @@ def _sides(p: Any) -> Any:
 
 
 def _whole(v: Any, least: int) -> bool:
-    return isinstance(v, int | np.integer) and not isinstance(v, bool) and int(v) >= least
+    n = whole(v)
+    return n is not None and n >= least

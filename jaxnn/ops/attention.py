@@ -1,5 +1,7 @@
 """Attention over whole sequences or a cache of them, and what tells it of positions."""
 
+from __future__ import annotations
+
 from functools import reduce
 from typing import Any, Literal
 
@@ -191,7 +193,9 @@ def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
     if mask is None:
         return []
     if not hasattr(mask, "dtype") or mask.dtype != bool:
-        raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
+        raise wrong_type(
+            "attention", "mask of booleans, True where a query may see", describe(mask), "Numbers are a bias."
+        )
     return [_over_scores("mask", jnp.asarray(mask), shape)]
 
 
@@ -209,15 +213,14 @@ def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: Arr
     left, right = (None, None) if window is None else window
     for limit, steps in ((left, behind), (right, -behind)):
         if limit is not None:
-            check_count("attention", "window", limit, least=0)
-            rules.append(steps <= limit)
+            rules.append(steps <= check_count("attention", "window", limit, least=0))
     return rules
 
 
 def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:
     fits = x.ndim <= 4 and all(a in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False))
     if not fits:
-        raise invalid("attention", f"{argument} that broadcasts with the scores {list(shape)}", x)
+        raise invalid("attention", f"{argument} that broadcasts with the scores {list(shape)}", describe(x))
     return x.reshape((1,) * (4 - x.ndim) + x.shape)
 
 
@@ -252,7 +255,7 @@ def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) ->
     >>> cos.shape, sin[0].tolist()
     ((3, 2), [0.0, 0.0])
     """
-    check_count("rotary_tables", "size", size, least=2)
+    size = check_count("rotary_tables", "size", size, least=2)
     if size % 2:
         raise invalid("rotary_tables", "an even size", describe(size))
     rate = np.asarray(base ** (-np.arange(0, size, 2) / size), np.float32)
@@ -306,6 +309,6 @@ def sinusoidal(positions: ArrayLike, features: int, *, base: float = 10_000.0) -
     >>> sinusoidal(jnp.arange(2), 2).round(3).tolist()
     [[0.0, 1.0], [0.84..., 0.54...]]
     """
-    check_count("sinusoidal", "features", features, least=2)
+    features = check_count("sinusoidal", "features", features, least=2)
     cos, sin = rotary_tables(positions, features, base=base)
     return jnp.stack([sin, cos], -1).reshape(*cos.shape[:-1], features)

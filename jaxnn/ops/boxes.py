@@ -3,6 +3,8 @@
 A box is (x1, y1, x2, y2), two opposite corners.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Literal
 
@@ -123,7 +125,7 @@ def anchors(
     [[2.0, 2.0, 6.0, 6.0], [10.0, 2.0, 14.0, 6.0]]
     """
     h, w = per_axis("anchors", "size", size, 2)
-    check_count("anchors", "stride", stride)
+    stride = check_count("anchors", "stride", stride)
     for argument, values in (("scales", scales), ("ratios", ratios)):
         if not all(v > 0 for v in values):
             raise invalid("anchors", f"{argument} > 0", describe(values))
@@ -158,7 +160,7 @@ def non_maximum_suppression(
     [1, 2, -1]
     """
     where = "non_maximum_suppression"
-    check_count(where, "size", size)
+    size = check_count(where, "size", size)
     boxes, scores = _boxes(where, boxes), floating(where, scores, rank=1, shape="[n] (scores)")
     if boxes.shape != (scores.shape[0], 4):
         raise invalid(where, "boxes [n, 4] and scores [n]", (boxes, scores))
@@ -210,12 +212,12 @@ def roi_align(
     x = floating("roi_align", x, rank=4, shape="[n, h, w, c]")
     boxes = _boxes("roi_align", boxes)
     if not hasattr(image, "dtype") or not jnp.issubdtype(image.dtype, jnp.integer):
-        raise wrong_type("roi_align", "image to be whole numbers, one for each box", image)
+        raise wrong_type("roi_align", "image to be whole numbers, one for each box", describe(image))
     if boxes.ndim != 2 or image.shape != boxes.shape[:1]:
         raise invalid("roi_align", "boxes [m, 4] and image [m]", (boxes, image))
     if mode not in ("mean", "max"):
         raise invalid("roi_align", "mode to be 'mean' or 'max'", describe(mode))
-    check_count("roi_align", "samples", samples)
+    samples = check_count("roi_align", "samples", samples)
     height, width = per_axis("roi_align", "size", size, 2)
     wide = jnp.promote_types(param_dtype(x), param_dtype(boxes))
     corners = boxes.astype(wide) * scale - (0.5 if aligned else 0.0)

@@ -1,5 +1,7 @@
 """Convolution over one, two or three space axes, channels last."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,7 +10,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import floating
+from jaxnn._inputs import floating, whole
 from jaxnn.ops._bilinear import bilinear_conv
 from jaxnn.ops._window import Padding, pads, per_axis
 
@@ -52,7 +54,8 @@ def conv(
     x, w = _checked("conv", x, w, "[*window, c / groups, features]")
     *window, channels, features = w.shape
     rank = len(window)
-    if not isinstance(groups, int) or groups < 1 or x.shape[-1] != channels * groups or features % groups:
+    groups = whole(groups) or 0
+    if groups < 1 or x.shape[-1] != channels * groups or features % groups:
         expected = f"c / groups = {channels} channels for w, and features in {groups} equal groups"
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
@@ -155,7 +158,8 @@ def conv_transpose(
     x, w = _checked(where, x, w, "[*window, features / groups, c]")
     *window, features, channels = w.shape
     rank = len(window)
-    if not isinstance(groups, int) or groups < 1 or x.shape[-1] != channels or channels % groups:
+    groups = whole(groups) or 0
+    if groups < 1 or x.shape[-1] != channels or channels % groups:
         raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
     stride = per_axis(where, "stride", stride, rank)
     dilation = per_axis(where, "dilation", dilation, rank)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxnn._errors import describe, invalid
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._inputs import check_count, floating, param_dtype, whole
 from jaxnn._placement import fitting
 
 
@@ -165,7 +165,7 @@ def group_norm(
     """
     x = floating("group_norm", x, least=2, shape="[n, *space, c]")
     c = x.shape[-1]
-    check_count("group_norm", "groups", groups)
+    groups = check_count("group_norm", "groups", groups)
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
@@ -228,7 +228,7 @@ def local_response_norm(
     [0.6..., 0.8...]
     """
     x = floating("local_response_norm", x, least=1, shape="[..., c]")
-    check_count("local_response_norm", "size", size)
+    size = check_count("local_response_norm", "size", size)
     wide = x.astype(param_dtype(x))
     alpha, beta, k = (jnp.asarray(v, wide.dtype) for v in (alpha, beta, k))
     around, only = [(0, 0)] * (x.ndim - 1), (1,) * (x.ndim - 1)
@@ -239,9 +239,10 @@ def local_response_norm(
 
 def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple[Array, tuple[int, ...]]:
     x = floating(where, x, least=1, shape="[..., *d]")
-    if not isinstance(axis, int) or isinstance(axis, bool) or not -x.ndim <= axis < x.ndim:
+    at = whole(axis)
+    if at is None or not -x.ndim <= at < x.ndim:
         raise invalid(where, f"axis to be one of the {x.ndim} axes of x", describe(axis))
-    axes = tuple(range(axis % x.ndim, x.ndim))
+    axes = tuple(range(at % x.ndim, x.ndim))
     _check_vectors(where, x.shape[axes[0] :], **vectors)
     return x, axes
 

@@ -1,5 +1,7 @@
 """Learning without a gradient: Rosenblatt's rule."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -46,7 +48,7 @@ def perceptron_update(
     name = "perceptron_update"
     for what, value in (("w", w), ("b", b), ("x", x)):
         if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.floating):
-            raise wrong_type(name, f"{what} of a floating dtype", value)
+            raise wrong_type(name, f"{what} of a floating dtype", describe(value))
     w, b, x = jnp.asarray(w), jnp.asarray(b), jnp.asarray(x)
     if w.ndim != 2 or b.shape != w.shape[1:]:
         raise invalid(name, "w of shape [d, features] and b of shape [features]", f"{describe(w)} and {describe(b)}")

@@ -1,5 +1,7 @@
 """Pooling over one, two or three space axes, channels last."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import reduce
 from math import prod

@@ -3,6 +3,8 @@
 The carry is held in at least float32, whatever the dtype of x: what a step adds is often less than a bfloat16 can show.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -316,7 +318,7 @@ def _pair(where: str, carry: Any) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, tuple | list) or len(carry) != 2:
-        raise wrong_type(where, "carry to be (h, c) or None", carry)
+        raise wrong_type(where, "carry to be (h, c) or None", describe(carry))
     return carry[0], carry[1]
 
 

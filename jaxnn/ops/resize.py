@@ -1,5 +1,7 @@
 """Changing the size of images, and moving their steps between space and channels."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from fractions import Fraction

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import known, number, wide
 from jaxnn._paths import cut, matching, whole_of
@@ -177,7 +177,7 @@ def _masks(name: str, mask: Any, params: Any) -> list[bool]:
     whole = whole_of(params)
     if isinstance(mask, str) or (isinstance(mask, list | tuple) and mask and all(isinstance(m, str) for m in mask)):
         mask = cut(matching(name, whole, mask, argument="the mask of weight decay"), params)
-    mask = True if mask is None else mask(params) if callable(mask) else mask
+    mask = True if mask is None else mask(params) if is_function(mask) else mask
     try:
         leaves = _broadcast(mask, params, whole)
     except ValueError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._numbers import check_decay, check_number, ema, known, number, wide
 
 # ---- dtypes and slots
@@ -143,7 +143,7 @@ def rate(name: str, argument: str, value: Any) -> Callable[[Array], Any]:
 
     `value` is a number of at least 0 or a schedule, called with t - 1, the updates before this one, as optax does.
     """
-    if not callable(value):
+    if not is_function(value):
         check_number(name, argument, value)
         return lambda t: value
 

@@ -1,5 +1,7 @@
 """Adadelta: the gradient in units of past steps over past gradients, so that no rate needs tuning."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Adagrad: the gradient over the root of the sum of all its squares so far."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Adam and what differs from it by an option: decoupled decay, Nesterov's momentum, the largest second moment."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Adamax: Adam with the largest gradient of late in place of the root mean square."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Lion: steps of one size, along the sign of a mean."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

@@ -8,7 +8,7 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import rounded, wide
 
@@ -99,7 +99,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
     inner = _checked("stochastic_rounding", optimizer)
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", key)
+        raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", describe(key))
     implementation, start = jax.random.key_impl(key), jax.random.key_data(key)
 
     def init(params: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
 
 def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs:
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise wrong_type(name, "an optax.GradientTransformation", optimizer)
+        raise wrong_type(name, "an optax.GradientTransformation", describe(optimizer))
     return optax.with_extra_args_support(optimizer)
 
 

@@ -1,5 +1,7 @@
 """RAdam: Adam whose rate waits until the second moment is known well enough."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """RMSProp: the gradient over its root mean square, or over its standard deviation, with or without momentum."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

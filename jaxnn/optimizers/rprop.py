@@ -1,5 +1,7 @@
 """Rprop: a step size for each weight, told by the signs of two gradients; for full batches."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 
@@ -10,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._numbers import check_number, known, number, wide
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import nan_of, real, zeros_f32
@@ -56,7 +58,7 @@ def rprop(
     >>> opt.update(jnp.array([1.0, -1.0]), state)[0].round(4).tolist()
     [-0.75, -0.0]
     """
-    if callable(learning_rate):
+    if is_function(learning_rate):
         fix = "Rprop finds its own steps: pass the first."
         raise wrong_type("rprop", "learning_rate to be a number", describe(learning_rate), fix)
     for argument, value, low, below, ends in (

@@ -1,5 +1,7 @@
 """Gradient descent: plain, with momentum, with Nesterov's."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Any
 

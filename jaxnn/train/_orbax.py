@@ -20,7 +20,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnn._errors import InvalidValue, invalid
-from jaxnn.train._safetensors import CODES, DTYPES, TEMPORARY, Tensor, parse_json, write
+from jaxnn.train._files import TEMPORARY, alone, naming, remove_abandoned
+from jaxnn.train._safetensors import CODES, DTYPES, Tensor, is_possible, parse_json, shown, write
 from jaxnn.train._structure import DAMAGED
 
 TREE = "tree.safetensors"
@@ -54,23 +55,36 @@ def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]
     if os.path.lexists(folder) and not _is_ours(folder):
         raise invalid("save", "a path that is free or was written by `save`", f"{folder}, which is neither", "Move it.")
     large = {name: x for name, x in arrays.items() if _is_for_orbax(x)}
-    current = ""
-    if large:
-        with _checkpointer("save") as checkpointer:
-            os.makedirs(folder, exist_ok=True)
-            current = _next(folder)
-            checkpointer.save(os.path.join(folder, current), large)
-            checkpointer.wait_until_finished()
-        entries = {name: [CODES[x.dtype.name], x.shape] for name, x in large.items()}
-        metadata = {**metadata, "orbax": json.dumps({"folder": current, "arrays": entries}, separators=(",", ":"))}
-    if jax.process_index() == 0:
+    with naming(folder), contextlib.ExitStack() as stack:
+        checkpointer = stack.enter_context(_checkpointer("save")) if large else None
         os.makedirs(folder, exist_ok=True)
-        write(os.path.join(folder, TREE), {name: x for name, x in arrays.items() if name not in large}, metadata)
-        for entry in os.listdir(folder):
-            if _ARRAYS.match(entry) and entry != current:
-                shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
+        if jax.process_index() == 0:
+            stack.enter_context(alone(folder))  # another writer would take the new arrays for old ones
+        current = ""
+        if large:
+            current = _next(folder)
+            _write_arrays(checkpointer, os.path.join(folder, current), large)
+            entries = {name: [CODES[x.dtype.name], x.shape] for name, x in large.items()}
+            metadata = {**metadata, "orbax": json.dumps({"folder": current, "arrays": entries}, separators=(",", ":"))}
+        if jax.process_index() == 0:
+            write(os.path.join(folder, TREE), {name: x for name, x in arrays.items() if name not in large}, metadata)
+            for entry in os.listdir(folder):
+                if _ARRAYS.match(entry) and entry != current:
+                    shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
+            remove_abandoned(folder)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"save {folder}")
+
+
+def _write_arrays(checkpointer: Any, folder: str, arrays: Mapping[str, Any]) -> None:
+    """Writes arrays by orbax, whose errors, as of a full disk, come as an OSError."""
+    try:
+        checkpointer.save(folder, arrays)
+        checkpointer.wait_until_finished()
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"orbax cannot write, {type(error).__name__}: {shown(str(error))}") from error
 
 
 def _is_ours(folder: str) -> bool:
@@ -91,6 +105,8 @@ def _next(folder: str) -> str:
 def tree_file(path: Path, where: str) -> str:
     """The file of ours at a path, which is that or such a folder."""
     if not os.path.isdir(path):
+        if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for its writer
+            raise invalid(where, "a file or a folder written by `save`", "a device or a pipe")
         return os.fspath(path)
     file = os.path.join(path, TREE)
     if not os.path.isfile(file):
@@ -103,10 +119,10 @@ def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> 
     if "orbax" not in metadata:
         return "", {}
 
-    def bad() -> InvalidValue:
+    def bad(_: str = "") -> InvalidValue:
         return invalid(where, "a list of the arrays with orbax, as `save` writes it", "another", DAMAGED)
 
-    match parse_json(metadata["orbax"].encode(errors="replace"), bad()):
+    match parse_json(metadata["orbax"].encode(errors="replace"), bad):
         case {"folder": str(folder), "arrays": dict(entries)} if _ARRAYS.fullmatch(folder):
             pass
         case _:
@@ -115,7 +131,10 @@ def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> 
     for name, entry in entries.items():
         match entry:
             case [str(code), [*shape]] if (
-                name not in others and code in DTYPES and all(type(n) is int and 0 < n < 2**63 for n in shape)
+                name not in others
+                and code in DTYPES
+                and all(type(n) is int and 0 < n < 2**63 for n in shape)
+                and is_possible(shape, DTYPES[code].itemsize)
             ):
                 tensors[name] = Tensor(tuple(shape), DTYPES[code], -1)
             case _:
@@ -146,7 +165,7 @@ def read_folder(folder: str, wanted: Mapping[str, tuple[Tensor, Any]], where: st
             return checkpointer.restore(os.path.abspath(folder), targets)
         except InvalidValue:
             raise
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except Exception as error:  # which ones orbax and tensorstore raise for damaged files is not documented
             raise invalid(where, expected, f"an error of orbax, {type(error).__name__}", DAMAGED) from error
 
 

@@ -5,22 +5,19 @@ and take whole files as bytes, where these read and write each array in place, o
 `write` writes, and `read_header` opens what it writes.
 """
 
-import contextlib
-import errno
 import io
 import json
 import math
 import os
-import re
-import uuid
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxnn._errors import InvalidValue, invalid
+from jaxnn.train._files import replacing
 
 CODES = {
     "bool": "BOOL",
@@ -36,13 +33,15 @@ CODES = {
 }
 DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
 
-HEADER_LIMIT = 100_000_000  # bytes; other readers refuse more
+# What a header may hold: a text that lies takes no more than 2 seconds and 200 MB to be found out.
+HEADER_LIMIT = 10_000_000  # bytes
+VALUES_LIMIT = 200_000  # commas, colons and opening brackets: so many JSON values there are at most
+
+NAME_LIMIT = 256  # characters of a name in an error
 
 # The checksum stands in the header before all else: its place is known, and it is set once the rest is written.
 _NO_SUM = b"00000000"
 _SUM_AT = 8 + len(b'{"__metadata__":{"crc32":"')
-
-TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is being written
 
 
 class Tensor(NamedTuple):
@@ -67,12 +66,14 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
         header[name] = {"dtype": CODES[x.dtype.name], "shape": x.shape, "data_offsets": (begin, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > HEADER_LIMIT:
-        got = f"one of {len(text)}, for {len(arrays)} arrays"
-        raise invalid("save", f"a header of at most {HEADER_LIMIT} bytes", got, "Stack small arrays into large ones.")
+    for count, limit, unit in ((len(text), HEADER_LIMIT, "bytes"), (_values(text), VALUES_LIMIT, "JSON values")):
+        if count > limit:
+            fix = "Stack small arrays into large ones, and make arrays of lists of numbers."
+            got = f"one of {count}, for {len(arrays)} arrays"
+            raise invalid("save", f"a header of at most {limit} {unit}", got, fix)
     start = len(text).to_bytes(8, "little") + text
     checksum = zlib.crc32(start)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(start)
         for x in ordered.values():
             data = _bytes(np.asarray(x))
@@ -80,41 +81,6 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
             file.write(data)
         file.seek(_SUM_AT)
         file.write(b"%08x" % checksum)
-
-
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end, or leaves no trace if anything fails before."""
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise invalid("save", "an existing folder", folder, "Create it by os.makedirs(folder, exist_ok=True).")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise invalid("save", "the path of a file", f"{target}, which is none", "Add a file name.")
-    temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    if os.name != "nt":  # the new name is on disk only after its folder is synced; Windows has no such call
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems refuse folders
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -129,7 +95,7 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, HEADER_LIMIT):
         raise bad(f"one of {size} bytes with a header of {length}")
-    header = parse_json(file.read(length), bad("a header that is not a JSON object"))
+    header = parse_json(file.read(length), lambda got: bad(f"a header {got}"))
     metadata = header.pop("__metadata__", {})
     if type(metadata) is not dict or any(type(text) is not str for text in metadata.values()):
         raise bad("metadata that are not strings")
@@ -141,15 +107,19 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
             ):
                 pass
             case _:
-                raise bad(f"an entry {name!r} without dtype, shape and offsets")
+                raise bad(f"an entry {shown(name)!r} without dtype, shape and offsets")
         if code not in DTYPES:
-            raise invalid(where, f"arrays of {', '.join(DTYPES)}", f"{name!r} of {code}", "Convert it elsewhere first.")
+            raise invalid(
+                where,
+                f"arrays of {', '.join(DTYPES)}",
+                f"{shown(name)!r} of {shown(code)}",
+                "Convert it elsewhere first.",
+            )
         dtype = DTYPES[code]
-        # NumPy refuses more than 64 axes, and sizes past 64 bits even where another axis is empty.
-        if len(shape) > 64 or math.prod(max(n, 1) for n in shape) * dtype.itemsize >= 2**63:
-            raise bad(f"an entry {name!r} of an impossible shape")
+        if not is_possible(shape, dtype.itemsize):
+            raise bad(f"an entry {shown(name)!r} of an impossible shape")
         if stop - begin != math.prod(shape) * dtype.itemsize:
-            raise bad(f"an entry {name!r} whose offsets do not fit its shape")
+            raise bad(f"an entry {shown(name)!r} whose offsets do not fit its shape")
         tensors[name] = Tensor(tuple(shape), dtype, 8 + length + begin)
         spans.append((begin, stop))
     end = 0
@@ -187,21 +157,41 @@ def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarra
     return array
 
 
-def parse_json(text: bytes, error: InvalidValue) -> dict[str, Any]:
-    """The JSON object of a text, or `error`: also for a key given twice and for nesting past Python's recursion."""
+def is_possible(shape: Sequence[int], itemsize: int = 1) -> bool:
+    """Whether NumPy takes a shape: at most 64 axes, and less than 2**63 bytes even where another axis is empty."""
+    return len(shape) <= 64 and math.prod(max(n, 1) for n in shape) * itemsize < 2**63
+
+
+def parse_json(text: bytes, bad: Callable[[str], InvalidValue]) -> dict[str, Any]:
+    """The JSON object of a text; else `bad` makes the error, also for a key given twice and for nesting too deep."""
+    if _values(text) > VALUES_LIMIT:
+        raise bad(f"of more than {VALUES_LIMIT} JSON values")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
             raise ValueError("a key given twice")
         return dict(pairs)
 
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
     try:
-        value = json.loads(text.decode(), object_pairs_hook=unique)
+        value = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse)
     except (ValueError, RecursionError) as cause:
-        raise error from cause
+        raise bad("that is not a JSON object") from cause
     if type(value) is not dict:
-        raise error
+        raise bad("that is not a JSON object")
     return value
+
+
+def _values(text: bytes) -> int:
+    """An upper bound for the values in a JSON text, found before any of them is made."""
+    return sum(map(text.count, (b",", b":", b"{", b"[")))
+
+
+def shown(name: str) -> str:
+    """A name as it stands in an error, cut if it is long."""
+    return name if len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT]}..."
 
 
 def _bytes(x: np.ndarray) -> np.ndarray:

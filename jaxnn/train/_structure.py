@@ -1,10 +1,9 @@
-"""The structure of a tree as JSON and back: None, bool, str and plain numbers as such, all else as one-key objects."""
+"""The structure of a tree as JSON: None, bool, str and plain numbers as such, all else as one-key objects."""
 
+import itertools
 import json
 import math
-import sys
-import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,15 +12,15 @@ import numpy as np
 
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 from jaxnn._flat import Flat, Layout
-from jaxnn.train._safetensors import CODES, Tensor, parse_json
+from jaxnn.train._safetensors import CODES, Tensor, parse_json, shown
 
 Tree = Any
 
 _VERSION = 1
 DAMAGED = "It is damaged, or was not written by `save`."
 
-_DEPTH = 100  # levels of nesting; bounds the recursion over a hostile file and over a list that holds itself
-_LISTED = 8  # differences named in one error, of each kind
+DEPTH = 100  # levels of nesting; bounds the recursion over a hostile file and over a list that holds itself
+LISTED = 8  # differences named in one error, of each kind
 
 
 class Stored(NamedTuple):
@@ -43,16 +42,12 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     """One node as JSON; the arrays in it go into `arrays` by name."""
     name = name_of(path)
     where = at("save", name)
-    if len(path) > _DEPTH:
-        raise invalid("save", f"at most {_DEPTH} levels", f"more at {name[:50]}...", "Does a list or dict hold itself?")
-    if node is None or type(node) in (bool, str):
+    if len(path) > DEPTH:
+        raise invalid("save", f"at most {DEPTH} levels", f"more at {name[:50]}...", "Does a list or dict hold itself?")
+    if is_plain(node):
         return node
-    if type(node) is int:
-        return node if abs(node) < 2**63 else {"int": hex(node)}  # other JSON readers stop at 64 bits
-    if type(node) is float:
-        return node if math.isfinite(node) else {"float": repr(node)}
-    if type(node) is complex:
-        return {"complex": repr(node)}
+    if type(node) in TEXTS:
+        return {type(node).__name__: TEXTS[type(node)](node)}
     if type(node) is dict:
         for key in node:
             _check_key(key, where)
@@ -61,7 +56,8 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         return {type(node).__name__: [_node(child, (*path, str(i)), arrays) for i, child in enumerate(node)]}
     if type(node) is Flat:
         vectors = {key: _node(vector, (*path, key), arrays) for key, vector in node.vectors.items()}
-        return {"flat": [_node(_layout_tree(node.layout), path, arrays), vectors]}
+        leading = next((list(np.shape(vector)[:-1]) for vector in node.vectors.values()), [])
+        return {"flat": [_node(_layout_tree(node.layout), path, arrays), vectors, leading]}
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         fields = {f: _node(child, (*path, f), arrays) for f, child in zip(node._fields, node, strict=True)}
         return {"namedtuple": [type(node).__module__, type(node).__qualname__, fields]}
@@ -86,137 +82,33 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     return {"array": kind}
 
 
+def is_plain(node: Any) -> bool:
+    """Whether JSON has a leaf as such; other readers of it stop at 64 bits."""
+    if type(node) is int:
+        return -(2**63) < node < 2**63
+    return node is None or type(node) in (bool, str) or (type(node) is float and math.isfinite(node))
+
+
+# The text of the numbers that JSON has not, by their types.
+TEXTS: dict[type, Callable[[Any], str]] = {int: hex, float: repr, complex: repr}
+
+
 def parse(text: str, where: str) -> Any:
     """The structure that `encode` wrote, its nodes not looked at yet."""
-    error = invalid(where, "a structure as `save` writes it", "one that is not a JSON object", DAMAGED)
-    structure = parse_json(text.encode(errors="replace"), error)
-    if structure.keys() != {"version", "tree"} or structure["version"] != _VERSION:
+
+    def bad(got: str) -> InvalidValue:
+        return invalid(where, "a structure as `save` writes it", f"one {got}", DAMAGED)
+
+    structure = parse_json(text.encode(errors="replace"), bad)
+    version = structure.get("version")
+    if structure.keys() != {"version", "tree"} or type(version) is not int or version != _VERSION:
         raise invalid(where, f"a structure of version {_VERSION}", "another", "A newer jaxnn may have written it.")
     return structure["tree"]
-
-
-def decode(
-    structure: Any,
-    tensors: dict[str, Tensor],
-    leaf: Callable[[str, Any], Any],
-    instance: Callable[[str, str, dict[str, Any], str], Any],
-    where: str,
-) -> Tree:
-    """The tree of a structure, whose leaves and NamedTuples are made by `leaf` and `instance`."""
-    unused = dict(tensors)
-
-    def bad(got: str, name: str) -> InvalidValue:
-        return invalid(at(where, name), "a structure as `save` writes it", got, DAMAGED)
-
-    def walk(node: Any, path: tuple[str, ...], leaf: Callable[[str, Any], Any] = leaf) -> Any:
-        name = name_of(path)
-        if len(path) > _DEPTH:
-            raise bad(f"more than {_DEPTH} levels", name)
-        if node is None:
-            return None
-        if isinstance(node, bool | int | float | str):
-            return leaf(name, node)
-        tag, body = next(iter(node.items())) if type(node) is dict and len(node) == 1 else ("", "")
-        match tag, body:
-            case "dict", dict():
-                return {key: walk(child, (*path, key), leaf) for key, child in body.items()}
-            case "list", list():
-                return [walk(child, (*path, str(i)), leaf) for i, child in enumerate(body)]
-            case "tuple", list():
-                return tuple([walk(child, (*path, str(i)), leaf) for i, child in enumerate(body)])
-            case "namedtuple", [str(module), str(qualname), dict(fields)]:
-                values = {field: walk(child, (*path, field), leaf) for field, child in fields.items()}
-                return instance(module, qualname, values, at(where, name))
-            case "flat", [layout, dict(vectors)]:
-                sizes = {key: tensors[n].shape[-1:] for key in vectors if (n := name_of((*path, key))) in tensors}
-                layout = _layout(walk(layout, path, lambda _, text: text), sizes)
-                if layout is None:
-                    raise bad("vectors with another layout", name)
-                return Flat({key: walk(child, (*path, key), leaf) for key, child in vectors.items()}, layout)
-            case "int" | "float" | "complex", str():
-                return leaf(name, number(tag, body, name))
-            case ("array", "jax" | "numpy" | "scalar") | ("key", str()):
-                tensor = unused.pop(name, None)
-                if tensor is None:
-                    raise bad("an array that is not in the file", name)
-                return leaf(name, keys(tensor, body, name) if tag == "key" else Stored(tensor, body, spec(tensor)))
-        raise bad("an unknown node", name)
-
-    def number(tag: str, text: str, name: str) -> Any:
-        try:
-            return int(text, 16) if tag == "int" else float(text) if tag == "float" else complex(text)
-        except ValueError as error:
-            raise bad(f"an unreadable {tag}", name) from error
-
-    def keys(tensor: Tensor, impl: str, name: str) -> Stored:
-        try:
-            key = jax.eval_shape(lambda: jax.random.key(0, impl=impl))
-        except ValueError as error:
-            raise bad(f"keys of an unknown implementation {impl!r}", name) from error
-        words = jax.eval_shape(jax.random.key_data, key).shape
-        if tensor.dtype != np.uint32 or tensor.shape[-1:] != words:
-            raise bad(f"keys of {impl} in {spec(tensor)}, which is not uint32[..., {words[0]}]", name)
-        return Stored(tensor, "keys", spec(jax.ShapeDtypeStruct(tensor.shape[:-1], key.dtype)), impl)
-
-    tree = walk(structure, ())
-    if unused:
-        raise invalid(where, "a structure that holds every array", f"one without {some(unused)}", DAMAGED)
-    return tree
 
 
 def _layout_tree(layout: Layout) -> Tree:
     """The tree of a layout, with what a leaf is as text: `float32 3 4`."""
     return jax.tree.unflatten(layout.structure, [" ".join([name, *map(str, shape)]) for name, shape in layout.leaves])
-
-
-def _layout(tree: Tree, sizes: dict[str, tuple[int, ...]]) -> Layout | None:
-    """The layout of such a tree, or None if its leaves do not fill vectors of these sizes."""
-    leaves, structure = jax.tree.flatten(tree)
-    filled = dict.fromkeys(sizes, 0)
-    read = []
-    for text in leaves:
-        name, *numbers = text.split(" ") if isinstance(text, str) else ("",)
-        if name not in filled or not all(n.isdecimal() and n.isascii() for n in numbers):
-            return None
-        shape = tuple(map(int, numbers))
-        filled[name] += math.prod(shape)
-        read.append((name, shape))
-    return Layout(structure, tuple(read)) if all((n,) == sizes[name] for name, n in filled.items()) else None
-
-
-def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> Any:
-    """The NamedTuple of a class that is imported already, found and made without running any of its code."""
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = _static(found, part)
-    expected = f"the NamedTuple {module}.{qualname} with the fields ({', '.join(fields)}) in an imported module"
-    fix = "Import the module that defines it, or pass `like`, a tree of the same paths."
-    if not (issubclass(type(found), type) and issubclass(found, tuple)):
-        raise invalid(where, expected, "no such class", fix)
-    present = next((p for p in (_static(c, "_fields") for c in _class_mro(found)) if p is not None), None)
-    if type(present) is not tuple or any(type(field) is not str for field in present):
-        raise invalid(where, expected, "a tuple that is none", fix)
-    if list(present) != list(fields):
-        raise invalid(where, expected, f"one with ({', '.join(present)})", fix)
-    return tuple.__new__(found, fields.values())
-
-
-def no_instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> None:
-    """For a tree of which only the leaves are wanted."""
-
-
-# Descriptors of the base types, because getattr, and inspect.getattr_static too, may run code of lazy modules and of
-# metaclasses.
-_module_dict = vars(types.ModuleType)["__dict__"].__get__
-_class_dict = vars(type)["__dict__"].__get__
-_class_mro = vars(type)["__mro__"].__get__
-
-
-def _static(holder: Any, name: str) -> Any:
-    """What a module or a class itself has under a name, or None."""
-    if issubclass(type(holder), types.ModuleType):
-        return (_module_dict(holder) or {}).get(name)
-    return _class_dict(holder).get(name) if issubclass(type(holder), type) else None
 
 
 # Checks and names.
@@ -257,16 +149,25 @@ def _check_array(x: jax.Array, where: str) -> None:
 
 def name_of(path: Iterable[str]) -> str:
     """The path as one string, different for different paths."""
-    name = "/".join(key.replace("~", "~0").replace("/", "~1") for key in path)
-    return "~__metadata__" if name == "__metadata__" else name  # the header's own entry has that name
+    return entry("/".join(map(escaped, path)))
+
+
+def escaped(key: str) -> str:
+    """A key as it stands in such a string."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def entry(joined: str) -> str:
+    """The name of a joined path in a header, whose own entry is `__metadata__`."""
+    return "~__metadata__" if joined == "__metadata__" else joined
 
 
 def at(where: str, name: str) -> str:
     """The place of a leaf in an error."""
-    return f"{where} at {name or 'the root'}"
+    return f"{where} at {shown(name) or 'the root'}"
 
 
-def some(names: Iterable[str]) -> str:
+def some(names: Collection[str]) -> str:
     """The first names, and how many more there are."""
-    shown = [name or "the root" for name in names]
-    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+    listed = ", ".join(shown(name) or "the root" for name in itertools.islice(names, LISTED))
+    return listed + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

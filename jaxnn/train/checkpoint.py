@@ -9,23 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import InvalidValue, invalid, wrong_type
+from jaxnn.train._decode import decode, instance, no_instance
 from jaxnn.train._orbax import is_folder, listed, read_folder, tree_file, write_folder
-from jaxnn.train._safetensors import check_sum, read_array, read_header, write
+from jaxnn.train._safetensors import Tensor, check_sum, read_array, read_header, write
 from jaxnn.train._structure import (
+    LISTED,
     Stored,
     at,
     check_concrete,
-    decode,
     encode,
-    instance,
     name_of,
-    no_instance,
     parse,
     some,
     spec,
 )
 
 Tree = Any
+
+_FOREIGN = object()  # the structure of a file of others; that of a saved None is None
 
 
 class Differs(InvalidValue):
@@ -61,8 +62,9 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     own as the first process has them. It too is replaced whole or not at all.
 
     Raises TypeError for another node, leaf, key or dtype, and for traced arrays; ValueError if the folder is missing or
-    `path` is no file, for a deleted (donated) array, and past 100 levels. What is wrong in the tree is named by its
-    path. Unlike `torch.save`, no pickle: the file cannot run code.
+    `path` is no file, for a deleted (donated) array, past 100 levels, and past what a header holds, about 13 000 arrays
+    or 200 000 Python numbers; what is wrong in the tree is named by its path. An OSError, as of a full disk, names
+    `path`. Unlike `torch.save`, no pickle: the file cannot run code.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
@@ -70,9 +72,14 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
     >>> load(path)["w"].dtype, load(path)["epoch"], load(path)["key"].dtype
     (dtype(bfloat16), 3, key<fry>)
     """
+    save_with(path, tree, {})
+
+
+def save_with(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str]) -> None:
+    """`save` with texts of other names in the metadata of the file."""
     _check_path("save", path, "save(path, tree)")
     arrays: dict[str, Any] = {}
-    metadata = {"jaxnn": encode(tree, arrays)}
+    metadata = {"jaxnn": encode(tree, arrays), **metadata}
     (write_folder if is_folder(path, arrays) else write)(path, arrays, metadata)
 
 
@@ -90,7 +97,8 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
         JAX array, with the sharding of a committed array or of a `ShapeDtypeStruct` that has one: from a folder each
         process then reads only its own parts. The names of a safetensors file from elsewhere are taken for paths.
 
-    Raises ValueError, naming the file, if it is cut short, damaged or lies about itself; without `like`, if it has no
+    Raises ValueError, naming the file, if it is cut short, damaged or lies about itself, before much time or memory is
+    spent on it; without `like`, if it has no
     structure of ours or names a class that is not imported or has other fields; with `like`, if paths are missing or
     unexpected or differ, all in one message; and if a 64-bit array is to become a JAX array while `jax_enable_x64` is
     off: nothing is cut to 32 bits. A missing file is a FileNotFoundError. Unlike `torch.load`, no pickle.
@@ -115,40 +123,65 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
         check_sum(file, metadata, where)
         folder, apart = listed(metadata, tensors, where)
         tensors |= apart
-        found: dict[str, Any] = {}
-        if "jaxnn" in metadata:
-            structure = parse(metadata["jaxnn"], where)
-            decode(structure, tensors, found.__setitem__, instance if like is None else no_instance, where)
-        elif like is None:
+        structure = parse(metadata["jaxnn"], where) if "jaxnn" in metadata else _FOREIGN
+        if structure is _FOREIGN and like is None:
             fix = "Pass `like`, a tree whose paths are the names of its arrays."
             raise invalid(where, "a file written by `save`", "a safetensors file without our structure", fix)
-        else:
-            found = {name: Stored(tensor, "jax", spec(tensor)) for name, tensor in tensors.items()}
-        wanted = {} if like is None else _matched(like, found, where)
-        values = _read(file, os.path.join(os.path.dirname(name), folder), found, wanted, where)
-    if like is None:
-        return decode(structure, tensors, lambda name, _: values[name], instance, where)
+        wanted = None if like is None else _wanted(like, where)
+        found = _found(structure, tensors, wanted, where)
+        values = _read(file, os.path.join(os.path.dirname(name), folder), found, wanted or {}, where)
+    if wanted is None:
+        return decode(structure, tensors, lambda name, plain: values.get(name, plain), instance, where)
     return jax.tree.unflatten(jax.tree.structure(like), [values[name] for name in wanted])
 
 
-def _matched(like: Tree, found: dict[str, Any], where: str) -> dict[str, Any]:
-    """The leaves of `like` by name, if they are those of the file."""
+def _wanted(like: Tree, where: str) -> dict[str, Any]:
+    """The leaves of `like` by name."""
     leaves = jax.tree.leaves_with_path(like)
     wanted = {name_of(jax.tree_util.keystr((k,), simple=True) for k in keys): leaf for keys, leaf in leaves}
     if len(wanted) != len(leaves):
         raise invalid(where, "leaves of `like` with different paths", "two with one path", "Convert it to dicts.")
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    different = []
     for name, leaf in wanted.items():
         check_concrete(leaf, at(where, name))
-        if name in found and spec(found[name]) != spec(leaf):
-            different.append(f"{name or 'the root'}: {spec(found[name])}, not {spec(leaf)}")
+    return wanted
+
+
+def _found(structure: Any, tensors: dict[str, Tensor], wanted: dict[str, Any] | None, where: str) -> dict[str, Any]:
+    """The arrays of a file by name; with `wanted` all of its leaves, which must be those."""
+    found: dict[str, Any] = {}
+    unexpected: list[str] = []
+
+    def take(name: str, leaf: Any) -> None:
+        if wanted is None:
+            if isinstance(leaf, Stored):  # other leaves are in the structure, and their paths may be long
+                found[name] = leaf
+        elif name in wanted:
+            found[name] = leaf
+        else:
+            unexpected.append(name if len(unexpected) < LISTED else "")
+
+    if structure is _FOREIGN:
+        for name, tensor in tensors.items():
+            take(name, Stored(tensor, "jax", spec(tensor)))
+    else:
+        decode(structure, tensors, take, instance if wanted is None else no_instance, where)
+    if wanted is not None:
+        _check_leaves(wanted, found, unexpected, where)
+    return found
+
+
+def _check_leaves(wanted: dict[str, Any], found: dict[str, Any], unexpected: list[str], where: str) -> None:
+    """Raises unless the leaves of a file are those of `like`."""
+    missing = [name for name in wanted if name not in found]
+    different = [
+        f"{name or 'the root'}: {spec(found[name])}, not {spec(leaf)}"
+        for name, leaf in wanted.items()
+        if name in found and spec(found[name]) != spec(leaf)
+    ]
     groups = {"missing": missing, "unexpected": unexpected, "that differ": different}
     got = "; ".join(f"{len(names)} {group} ({some(names)})" for group, names in groups.items() if names)
     if got:
         raise Differs(where, got)
-    return wanted
 
 
 def _read(
@@ -160,7 +193,7 @@ def _read(
     apart = {name: (leaf.tensor, kinds[name][1]) for name, leaf in stored.items() if leaf.tensor.position < 0}
     arrays = read_folder(folder, apart, where)
     values = dict(found)
-    for name, leaf in stored.items():
+    for name, leaf in sorted(stored.items(), key=lambda item: item[1].tensor.dtype != np.bool_):  # which may be damaged
         kind, sharding = kinds[name]
         array = arrays.pop(name) if name in apart else read_array(file, leaf.tensor, at(where, name))
         if kind == "numpy":

@@ -1,12 +1,14 @@
 """The run of `fit` driven from outside: compiled here, its progress shown, an interrupt survived."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples
+from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, prolonged, unfinished
@@ -24,8 +26,11 @@ from jaxnn.train.interrupt import Signals
 from jaxnn.train.pieces import Cut, Epochs, Fed, Pieces, epochs_of, position
 from jaxnn.train.plan import Plan, check_data, make_plan, spread
 from jaxnn.train.progress import Look, reporter
+from jaxnn.train.settings import Kept, settings_of
 from jaxnn.train.steps import steps_in
-from jaxnn.train.trainer import Trainer, typed
+from jaxnn.train.trainer import Trainer
+
+Hook = Callable[[Look], bool | None]
 
 
 def drive(
@@ -44,9 +49,10 @@ def drive(
     every: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
     keep: int = 3,
+    changed: str | Sequence[str] = (),
     progress: bool = True,
-    on_epoch: Callable[[Look], bool | None] | None = None,
-    on_steps: tuple[int, Callable[[Look], bool | None]] | None = None,
+    on_epoch: Hook | None = None,
+    on_steps: tuple[int, Hook] | None = None,
     params: Any = None,
     state: Any = None,
 ) -> Run:
@@ -65,15 +71,20 @@ def drive(
       every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
       checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
         `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with
-        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a
-        damaged file is passed over with a warning. `every` may differ; that data, rates and the like are the same is
-        for the caller to see to.
+        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a file
+        that is damaged, or holds another epoch than its name says, is passed over with a warning. The settings that are
+        known are kept in the files and compared: `monitor`, `mode`, `patience`, `batch_size`, `augment`, the numbers of
+        examples, a checksum of the first ones or of the first batch (of a loader that gives the same when asked again),
+        and the arguments of `trainer`: `model`, `loss`, `optimizer/learning_rate` and so on; functions by name, optax's
+        optimizers not at all. `every`, `keep` and `progress` may differ.
       keep: runs kept in the folder, >= 1.
       on_epoch: called with a `Look` at each look that ends an epoch: `look.epoch`, `step`, `metrics`, `elapsed`, `run`.
         It may return True to end the run there. What it raises is raised here, with the run as its attribute `run`.
       on_steps: `(n, f)`: `f` is called so after every n steps of an epoch, and after its last. Arrays then go in pieces
         of n steps; one run, not a row of them.
       params, state: arrays to begin a new run with, as in `trainer.init`.
+      changed: settings that may differ from those of the folder, with all below them: "patience", or
+        ["optimizer", "first_batch"]. The run goes on with the new ones, if its shapes allow it.
       progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
 
     It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
@@ -91,8 +102,8 @@ def drive(
 
     The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
     nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
-    of other arguments, and for a folder of a run with another key or of other paths, shapes or dtypes, which it names,
-    or without an intact run: the folder then stays as it is.
+    of other arguments, and for a folder of a run with another key or of other paths, shapes, dtypes or settings, which
+    it names, or without an intact run: the folder then stays as it is.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -107,16 +118,16 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    check_concrete("drive", (key, arrays, run), "Inside jit, vmap or grad call fit: it is pure.")
+    check_concrete("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_count("drive", "every", every)
-    check_count("drive", "keep", keep)
-    key = typed(key)
+    every = check_count("drive", "every", every)
+    keep = check_count("drive", "keep", keep)
+    key = typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", key)
+        raise invalid("drive", "one key or a row of keys", describe(key))
     hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
     if run is not None and not isinstance(run, Run):
-        raise wrong_type("drive", "run to be a Run", run)
+        raise wrong_type("drive", "run to be a Run", describe(run))
     if run is not None:
         run = prolonged(run, epochs)
         if fed and not unfinished(plan, run).any():
@@ -135,15 +146,19 @@ def drive(
                     fix = "Pass the batches with which it was begun."
                     raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
                 run = jax.tree.map(jnp.copy, run)
+            write = None
             if checkpoint is not None:
-                found = newest(checkpoint, run, partial(pieces.expected, key))
+                first = None if getattr(pieces, "epoch", 0) else pieces.batch
+                kept = Kept(settings_of(pieces.plan, train, valid, first), changed, train)
+                found = newest(checkpoint, run, partial(pieces.expected, key), kept)
+                write = partial(record, checkpoint, keep=keep, kept=kept)
                 if found is not run and isinstance(pieces, Fed):  # to be opened where that one stands
                     if not unfinished(plan, found).any():
                         return found
                     pieces.close()
                     pieces = opened(found)
                 run = found
-            return _go_on(pieces, run, progress, checkpoint, keep, hooks, signals)
+            return _go_on(pieces, run, progress, checkpoint, write, hooks, signals)
         finally:
             pieces.close()
 
@@ -153,18 +168,18 @@ class Hooks:
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
         if on_epoch is not None and not callable(on_epoch):
-            raise wrong_type("drive", "on_epoch to be a function of a Look", on_epoch)
+            raise wrong_type("drive", "on_epoch to be a function of a Look", describe(on_epoch))
         self.on_epoch, self._told = on_epoch, -1
         self.every: Any = None
         self.on_steps: Any = None
         if on_steps is None:
             return
         if not (isinstance(on_steps, tuple) and len(on_steps) == 2 and callable(on_steps[1])):
-            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", on_steps)
-        check_count("drive", "the n of on_steps", on_steps[0])
+            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", describe(on_steps))
+        every = check_count("drive", "the n of on_steps", on_steps[0])
         if many:
             raise invalid("drive", "one key with on_steps", "a row of keys", "Call drive for each, or use on_epoch.")
-        self.every, self.on_steps = on_steps
+        self.every, self.on_steps = every, on_steps[1]
 
     def end(self, look: Look, within: int, ended: bool) -> bool:
         """Calls those that are due, `within` steps into an epoch or at its end; whether one of them ends the run."""
@@ -176,7 +191,7 @@ class Hooks:
             answers.append(self.on_epoch(look))
         for answer in answers:
             if answer is not None and not isinstance(answer, bool | np.bool_):
-                raise wrong_type("drive", "a hook to return True, to end the run, False or None", answer)
+                raise wrong_type("drive", "a hook to return True, to end the run, False or None", describe(answer))
         return any(map(bool, answers))
 
 
@@ -195,7 +210,7 @@ def _pieces(
         check_data("drive", train, None if "valid" in fed else valid, plan.batch_size)
         train = jax.tree.map(jnp.asarray, train)
     elif plan.batch_size is not None:
-        raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
+        raise invalid("drive", "no batch_size where train gives batches", describe(plan.batch_size), "Leave it out.")
     if valid is not None and "valid" not in fed:
         check_examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
@@ -215,7 +230,15 @@ def _pieces(
     return Fed(plan, many, source, first, valid, known, (epoch, done))
 
 
-def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int, hooks: Hooks, signals: Signals) -> Run:
+def _go_on(
+    pieces: Pieces,
+    run: Run,
+    progress: bool,
+    checkpoint: Any,
+    write: Callable | None,
+    hooks: Hooks,
+    signals: Signals,
+) -> Run:
     """The loop over pieces, with its looks at the run."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0
@@ -234,8 +257,8 @@ def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int,
                     report.note(text)
                     texts.append(text)
                 ended = epochs_done(run) > done
-                if checkpoint is not None and ended:
-                    record(checkpoint, run, keep)
+                if write is not None and ended:
+                    write(run)
                     written = int(jnp.max(run.ts.step))
                 done = epochs_done(run)
                 look = _look(pieces, run, clock)
@@ -247,8 +270,12 @@ def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int,
                 raise  # not in the main thread, and between the old run and the new one
             report.note("interrupted: the run is kept as far as it got")
             signals.wait(run.epoch)
-            if signals.terminated:
-                _end(run, checkpoint, keep, written)
+            if signals.terminated and write is not None:
+                if int(jnp.max(run.ts.step)) > written:
+                    write(run)
+                there = f"{os.fspath(checkpoint)}, after {epochs_done(run)} epochs"
+                print(f"drive: SIGTERM. The run is in {there}; the same call goes on.", file=sys.stderr)
+                raise SystemExit(128 + signal.SIGTERM) from None
         except Exception as error:
             if not _taken(run) and int(jnp.max(run.ts.step)) > begun:
                 with contextlib.suppress(AttributeError):  # a class may have no room for it
@@ -258,15 +285,6 @@ def _go_on(pieces: Pieces, run: Run, progress: bool, checkpoint: Any, keep: int,
     for text in texts:
         warnings.warn(f"drive: {text}", RuntimeWarning, stacklevel=3)
     return run
-
-
-def _end(run: Run, checkpoint: Any, keep: int, written: int) -> None:
-    """Writes what is new, says so, and exits as a process does that SIGTERM ended."""
-    if int(jnp.max(run.ts.step)) > written:
-        record(checkpoint, run, keep)
-    folder, epoch = os.fspath(checkpoint), epochs_done(run)
-    print(f"drive: SIGTERM. The run is in {folder}, after {epoch} epochs; the same call goes on.", file=sys.stderr)
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _taken(run: Run) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnn._paths import path_tree
 from jaxnn.compiler import compiler_options
+from jaxnn.train.faults import Seen, fault_of, seen
 from jaxnn.train.fit import Run
 from jaxnn.train.plan import Plan
 from jaxnn.train.programs import Programs
@@ -20,11 +21,12 @@ LISTED = 8  # members of a row whose reasons are told
 
 
 class Step(NamedTuple):
-    """One step: its metrics, and whether each gradient is finite (None: unknown), and each param no longer."""
+    """One step: its metrics, whether each gradient is finite (None: unknown), each param no longer, and its data."""
 
     metrics: Metrics
     finite: dict | None
     lost: dict
+    data: Seen
 
 
 def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) -> tuple[Run, str]:
@@ -48,9 +50,10 @@ def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) ->
     texts = []
     for i in map(tuple, np.argwhere(failed)[:LISTED]):
         one = jax.tree.map(lambda a, i=i: a[i], broken)
-        seen = jax.device_get(examine(one.ts, data, one.epoch, low[i]))
+        step = jax.device_get(examine(one.ts, data, one.epoch, low[i]))
         texts.append(
-            f"{f'run {i[0]} ' if many else ''}stopped at step {at[i]}, in epoch {one.epoch + 1}: {_reason(seen)}"
+            f"{f'run {i[0]} ' if many else ''}stopped at step {at[i]}, in epoch {one.epoch + 1}: "
+            f"{_reason(step)}{f' ({fault})' if (fault := fault_of(step.data)) else ''}"
         )
     if (rest := int(failed.sum()) - LISTED) > 0:
         texts.append(f"{rest} more stopped")
@@ -91,7 +94,8 @@ def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Arr
     after, metrics = take_step(plan, ts, batch)
     gradients = getattr(plan.trainer.step, "gradients", None)  # a Trainer need not be ours
     grads = None if gradients is None else gradients(ts, augmented(plan, ts.key, batch, ts.step))
-    return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params))
+    found = seen(plan, ts, data, epoch, i)
+    return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params), found)
 
 
 def _compiled(key: Callable[[], tuple]) -> tuple[Callable, Callable]:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import invalid
+from jaxnn._errors import describe, invalid
+from jaxnn._inputs import check_key
 from jaxnn._means import Mean
+from jaxnn.train.checks import check_kept
 from jaxnn.train.loop import bounded_while, forward_only
 from jaxnn.train.plan import Plan, check_data, make_plan, spread, taken
 from jaxnn.train.steps import augmented, for_any, steps_in, take_steps
@@ -120,12 +122,13 @@ def fit(
     ((3, 20, 4), True)
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_data("fit", train, valid, batch_size)
+    check_key("fit", key, "fit(trainer, key, train, valid)", one=True)
+    check_data("fit", train, valid, plan.batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)
-    batch = jax.tree.map(lambda a: a[:batch_size], train)
+    batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
     run = start(plan, key, batch, steps_in(plan, train), valid, (params, state))
-    return advance(plan, run, train, valid, jnp.asarray(epochs, jnp.int32))
+    return advance(plan, run, train, valid, jnp.asarray(plan.epochs, jnp.int32))
 
 
 def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given: tuple = (None, None)) -> Run:
@@ -137,13 +140,14 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given:
     batch = augmented(plan, key, batch)
     known = {name: tree for name, tree in zip(("params", "state"), given, strict=True) if tree is not None}
     ts = plan.trainer.init(key, batch, **known)
-    _, measured = jax.eval_shape(plan.trainer.step, ts, batch)
+    after, measured = jax.eval_shape(plan.trainer.step, ts, batch)
+    check_kept(plan.where, ts, after)
     history = {"train": {name: jnp.full((plan.epochs, steps), jnp.nan, m.dtype) for name, m in measured.items()}}
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
     if plan.monitor not in measured:
-        raise invalid("fit", f"monitor to be one of {', '.join(measured)}", plan.monitor)
+        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", describe(plan.monitor))
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)

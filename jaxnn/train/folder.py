@@ -19,62 +19,70 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.train._files import remove_abandoned
 from jaxnn.train._orbax import listed, tree_file
-from jaxnn.train._safetensors import TEMPORARY, read_header
-from jaxnn.train.checkpoint import Differs, load, save
+from jaxnn.train._safetensors import Tensor, read_header
+from jaxnn.train.checkpoint import Differs, load, save_with
 from jaxnn.train.fit import Run, prolonged, shortened
+from jaxnn.train.settings import Kept, Settings, decoded
 
+SETTINGS = "settings"  # their name in the metadata of a file
 BEST = "best.safetensors"
 _RUN = re.compile(r"epoch-(\d{6,})\.safetensors")
 
 Folder = str | os.PathLike[str]
 
 
-def newest(folder: Folder, begun: Run, expected: Callable[[int], Run]) -> Run:
+def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kept | None = None) -> Run:
     """The newest intact run of a folder, which is made if need be; `begun`, the run at hand, if that is further on.
 
     `expected` gives the shapes of a run with so many steps in an epoch, which batches from outside tell only as they
     come.
 
-    A damaged file is passed over with a warning. Raises, and changes nothing, if the folder holds a run of other paths,
-    shapes, dtypes or another key than `begun`, or none that is intact.
+    A damaged file is passed over with a warning, and so is one that holds another epoch than its name says. Raises, and
+    changes nothing, if the folder holds a run of other paths, shapes, dtypes, settings or another key than `begun`, or
+    none that is intact.
     """
     if not isinstance(folder, str | os.PathLike):
-        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", folder)
+        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", describe(folder))
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise invalid("drive", "checkpoint to be a folder", f"the file {os.fspath(folder)}")
     os.makedirs(folder, exist_ok=True)
     names = sorted(_runs(folder), key=_epoch, reverse=True)
-    found = None
+    kept, found = kept or Kept({}, (), None), None
     for name in names:
-        found = _read(folder, name, begun, expected)
+        found = _read(folder, name, begun, expected, kept)
         if found is not None:
             break
     if found is None and names:
         fix = "Remove them to start again, or pass another folder."
         raise invalid("drive", "checkpoint to hold an intact run", f"{os.fspath(folder)}, whose runs are damaged", fix)
+    kept.check_changed()
     best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
-    for name in os.listdir(folder):
-        if TEMPORARY.fullmatch(name) and jax.process_count() == 1:  # a process was killed while it wrote
-            _remove(os.path.join(folder, name))
+    if jax.process_count() == 1:  # of several, on several hosts, not every file system tells who writes
+        remove_abandoned(folder)
     if found is None or epochs_done(found) < epochs_done(begun):
         found = begun
     elif best is None:
-        save(os.path.join(folder, BEST), found.best)
+        save_with(os.path.join(folder, BEST), found.best, {})
     if jax.process_count() > 1:  # none writes before all have read
         multihost_utils.sync_global_devices(f"drive {os.fspath(folder)}")
     return found
 
 
-def record(folder: Folder, run: Run, keep: int) -> None:
-    """Writes a run into its folder, before it `best` if that is new, and removes all but the last `keep` runs."""
+def record(folder: Folder, run: Run, keep: int, kept: Kept | None = None) -> None:
+    """Writes a run into its folder, before it `best` if that is new, and removes all but the last `keep` runs.
+
+    Runs of later epochs, which `newest` passed over, stay.
+    """
     epoch = epochs_done(run)
     earlier = [_epoch(name) for name in _runs(folder) if _epoch(name) < epoch]
     if np.any(np.asarray(run.epoch - run.wait) > max(earlier, default=0)) or not earlier:
-        save(os.path.join(folder, BEST), run.best)
-    save(os.path.join(folder, f"epoch-{epoch:06d}.safetensors"), run)
-    for name in sorted(_runs(folder), key=_epoch)[:-keep]:
+        save_with(os.path.join(folder, BEST), run.best, {})
+    metadata = {} if kept is None else {SETTINGS: kept.text()}
+    save_with(os.path.join(folder, f"epoch-{epoch:06d}.safetensors"), run, metadata)
+    for name in sorted((n for n in _runs(folder) if _epoch(n) <= epoch), key=_epoch)[:-keep]:
         _remove(os.path.join(folder, name))
 
 
@@ -83,45 +91,52 @@ def epochs_done(run: Run) -> int:
     return int(jnp.max(run.epoch))
 
 
-def _read(folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] | None = None) -> Any:
-    """The run of a file, or, without `expected`, its best; None with a warning if it is damaged."""
+def _read(
+    folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] | None = None, kept: Kept | None = None
+) -> Any:
+    """The run of a file, or, without `expected`, its best; None with a warning if it is damaged or has a wrong name."""
     path = os.path.join(folder, name)
+    saved: Settings = {}
     try:
-        found = load(path, like=begun.best if expected is None else _like(path, begun, expected))
+        tensors, saved = _described(path)
+        found = load(path, like=begun.best if expected is None else _like(tensors, begun, expected))
+        if expected is not None and epochs_done(found) != _epoch(name):
+            raise invalid(f"load {path}", "the epochs of its name", f"a run of {epochs_done(found)} epochs")
     except Differs as error:
         fix = "Pass another folder, or the arguments of that run."
         wanted = "checkpoint to have the leaves of a run of the same key shape, trainer, data, epochs and batch_size"
-        raise invalid("drive", wanted, f"{error.differences} in {path}", fix) from error
+        got = [error.differences] if kept is None else [*kept.differences(saved), error.differences]
+        raise invalid("drive", wanted, f"{'; '.join(got)} in {path}", fix) from error
     except (ValueError, OSError) as error:
         warnings.warn(f"drive: {path} is passed over. {error}", stacklevel=4)
         return None
     if expected is not None and not np.array_equal(found.ts.key, begun.ts.key):
         fix = "Pass another folder, or the key of that run."
         raise invalid("drive", "checkpoint to hold the run of this key", f"{path}, which began from another", fix)
+    if kept is not None:
+        kept.check(saved, path)
     return found if expected is None else prolonged(found, next(iter(begun.history["train"].values())).shape[-2])
 
 
-def _like(path: str, begun: Run, expected: Callable[[int], Run]) -> Run:
+def _like(tensors: dict[str, Tensor], begun: Run, expected: Callable[[int], Run]) -> Run:
     """What `load` is to find in a file: `begun`, with its shardings, or the shapes of one with other steps an epoch.
 
-    A file of fewer epochs is one to be prolonged.
+    A file of fewer epochs is one to be prolonged. Steps are 0 if it has no such history, which `load` then says.
     """
-    epochs, steps = _room(path, begun)
+    stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
+    epochs, steps = stored.shape[-2:] if stored is not None and len(stored.shape) > 1 else (0, 0)
     known = next(iter(begun.history["train"].values())).shape
     like = begun if steps == known[-1] else expected(steps)
     return shortened(like, epochs) if 0 < epochs < known[-2] else like
 
 
-def _room(path: str, begun: Run) -> tuple[int, int]:
-    """Epochs and steps of an epoch in the run of a file; 0 if it has no such history, which `load` then says."""
+def _described(path: str) -> tuple[dict[str, Tensor], Settings]:
+    """The arrays of a file by name, not read yet, and the settings in it."""
     where = f"load {path}"
     with open(tree_file(path, where), "rb") as file:
         tensors, metadata = read_header(file, where)
-    tensors |= listed(metadata, tensors, where)[1]
-    stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
-    if stored is None or len(stored.shape) < 2:
-        return 0, 0
-    return stored.shape[-2], stored.shape[-1]
+    settings = decoded(metadata[SETTINGS], where) if SETTINGS in metadata else {}
+    return tensors | listed(metadata, tensors, where)[1], settings
 
 
 def _runs(folder: Folder) -> list[str]:

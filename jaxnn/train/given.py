@@ -26,7 +26,7 @@ def begun_with(role: str, drawn: dict, given: Any) -> dict:
     if given is None:
         return drawn
     if not isinstance(given, dict):
-        raise wrong_type("trainer", f"{role} to be a nested dict of arrays, as init makes them", given)
+        raise wrong_type("trainer", f"{role} to be a nested dict of arrays, as init makes them", describe(given))
     differences: list[str] = []
     whole = _over(drawn, given, "", differences)
     if differences:

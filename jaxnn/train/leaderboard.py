@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.metrics._direction import direction
 
 
@@ -87,7 +87,7 @@ def best_value(points: Any, results: Any) -> tuple[float, str]:
 def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
     """The name of the value, the values, [n], and which of them is better."""
     if mode not in ("min", "max", None):
-        raise invalid("leaderboard", "mode to be 'min' or 'max'", mode)
+        raise invalid("leaderboard", "mode to be 'min' or 'max'", describe(mode))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
     mode = mode or _direction(name, value, results, values)
     if mode is None:
@@ -130,7 +130,7 @@ def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> t
             raise invalid("leaderboard", f"value to name an array [{n}] in results", f"{value}; there are {some}", fix)
         name, found = path.rsplit("/", 1)[-1] or "value", leaves[path]
     if jnp.shape(found) != (n,) or not jnp.issubdtype(jnp.result_type(found), jnp.number):
-        raise wrong_type("leaderboard", f"value to be numbers, one for each member, [{n}]", found)
+        raise wrong_type("leaderboard", f"value to be numbers, one for each member, [{n}]", describe(found))
     return name, np.asarray(found)
 
 

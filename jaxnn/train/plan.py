@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AxisType
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     augment: Callable | None
     train_spread: tuple | None = None  # the shardings of the arrays, where they lie on several devices
     valid_spread: tuple | None = None
+    where: str = "fit"  # what was called, for errors
 
 
 def make_plan(
@@ -38,21 +39,24 @@ def make_plan(
 ) -> Plan:
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
-        raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
-    check_count(where, "epochs", epochs)
-    for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0)):
-        if value is not None:
-            check_count(where, argument, value, least)
+        raise wrong_type(where, "a Trainer", describe(trainer), "nn.trainer(model, loss, optimizer) makes one.")
+    epochs = check_count(where, "epochs", epochs)
+    batch_size, patience = (
+        None if value is None else check_count(where, argument, value, least)
+        for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0))
+    )
     if mode is None:
         mode = direction(monitor)
         if mode is None:
             fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
+            if str(monitor).startswith("val"):
+                fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
             raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", "none", fix)
     if mode not in ("min", "max"):
-        raise invalid(where, "mode to be 'min' or 'max'", mode)
-    if augment is not None and not callable(augment):
-        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
-    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment)
+        raise invalid(where, "mode to be 'min' or 'max'", describe(mode))
+    if augment is not None and not is_function(augment):
+        raise wrong_type(where, "augment to be a function (key, batch) -> batch", describe(augment))
+    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment, where=where)
 
 
 def is_spread(array: Any) -> bool:
@@ -70,7 +74,7 @@ def spread(plan: Plan, train: Any, valid: Any) -> Plan:
             if AxisType.Explicit in getattr(getattr(a.sharding, "mesh", None), "axis_types", ()):
                 got = f"{describe(a)} on a mesh with Explicit axes"
                 fix = "Feed batches to drive, or make the mesh with axis_types=(AxisType.Auto,)."
-                raise invalid("fit", "arrays that may be cut into batches, sharded over Auto axes", got, fix)
+                raise invalid(plan.where, "arrays that may be cut into batches, sharded over Auto axes", got, fix)
         return tuple(a.sharding if is_spread(a) else None for a in leaves) if any(map(is_spread, leaves)) else None
 
     return plan._replace(

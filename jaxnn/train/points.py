@@ -1,5 +1,7 @@
 """Points for `sweep`: dicts of stacked values [n, ...], from a grid or drawn at random."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -8,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._inputs import check_count, check_key, whole
 from jaxnn.layer import fold_name
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
@@ -57,14 +59,15 @@ def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     >>> points["rate"].shape, points["units"].dtype, points["key"].shape
     ((20,), dtype('int32'), (20,))
     """
-    check_count("random", "n", n)
+    check_key("random", key, "random(key, n, name=draw)")
+    n = check_count("random", "n", n)
     if not draws:
         raise invalid("random", "at least one axis", "none", "Name them: random(key, 9, rate=log_uniform(1e-4, 1e-1)).")
     points = {}
     for name, draw in draws.items():
-        if not callable(draw):
+        if not is_function(draw):
             fix = "log_uniform(1e-4, 1e-1) and its like make one."
-            raise wrong_type("random", f"{name} to be a function (key, shape) -> array", draw, fix)
+            raise wrong_type("random", f"{name} to be a function (key, shape) -> array", describe(draw), fix)
         points[name] = draw(fold_name(key, name), (n,))  # type: ignore[arg-type]
         if jnp.shape(points[name])[:1] != (n,):
             raise invalid("random", f"{name} to give {n} values on axis 0", points[name])
@@ -109,8 +112,9 @@ def integers(low: int, high: int) -> Draw:
     [2, 3, 4]
     """
     for value in (low, high):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        if whole(value) is None:
             raise wrong_type("integers", "low and high to be whole numbers", describe(value))
+    low, high = int(low), int(high)
     _check_range("integers", low, high)
     return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
 
@@ -137,10 +141,12 @@ def _row(where: str, name: str, values: Any) -> jax.Array:
     if not (
         jnp.issubdtype(row.dtype, jax.dtypes.prng_key) or jnp.issubdtype(row.dtype, jnp.number) or row.dtype == bool
     ):
-        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", values)
+        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", describe(values))
     row = jnp.asarray(row)
     if row.ndim == 0:
-        raise wrong_type(where, f"{name} to be a row of values", values, f"For one value write {name}=[value].")
+        raise wrong_type(
+            where, f"{name} to be a row of values", describe(values), f"For one value write {name}=[value]."
+        )
     if len(row) == 0:
         raise invalid(where, f"{name} to have at least one value", row)
     return row

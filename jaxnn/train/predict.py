@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._calls import alike
-from jaxnn._errors import wrong_type
+from jaxnn._errors import describe, wrong_type
 from jaxnn._flat import Flat
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.compiler import compiler_options
@@ -52,16 +52,14 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     (1000, 3)
     """
     if not isinstance(model, Layer):
-        raise wrong_type("predict", "model to be a Layer", model)
-    check_count("predict", "batch_size", batch_size)
+        raise wrong_type("predict", "model to be a Layer", describe(model))
+    batch_size = check_count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
     leaves, structure = jax.tree.flatten(x)
+    n = check_examples("predict", "x", x, least=0)
     if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
         x = jax.tree.map(jnp.asarray, x)
         leaves = jax.tree.leaves(x)
-    n = check_examples("predict", "x", x, least=0)
-    if odd := [a for a in leaves if a.dtype.kind in "OSUV" and isinstance(a, np.ndarray)]:
-        raise wrong_type("predict", "x to be arrays of numbers", odd[0])
     if n == 0:
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._flops import contractions
 from jaxnn._inputs import MEMBERS, check_concrete, check_count, check_examples
 from jaxnn.compiler import compiler_options
@@ -159,8 +159,9 @@ def sweep(
     >>> found.results.history["train"]["loss"].shape, round(found.best().point["rate"].item(), 1)
     ((8, 20, 1), 0.1)
     """
-    if not callable(run):
-        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", run)
+    if not is_function(run):
+        fix = "The order is sweep(run, points, *shared)."
+        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", describe(run), fix)
     points, shared = checked("sweep", points, shared, strategy, chunk)
     how: dict[str, Any] = {"strategy": strategy, "chunk": chunk, "progress": progress}
     if resume is None:
@@ -176,14 +177,14 @@ def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | 
     """Points and shared data as JAX's arrays; raises for what no sweep takes."""
     check_concrete(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
     if strategy not in get_args(Strategy):
-        raise invalid(where, f"strategy to be one of {', '.join(get_args(Strategy))}", strategy)
+        raise invalid(where, f"strategy to be one of {', '.join(get_args(Strategy))}", describe(strategy))
     if chunk is not None:
-        check_count(where, "chunk", chunk)
+        chunk = check_count(where, "chunk", chunk)
         if strategy == "map" and chunk > 1:
             fix = "For some members at a time take strategy 'vmap'."
             raise invalid(where, "no chunk with strategy 'map'", f"chunk={chunk}", fix)
-    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     check_examples(where, "points", points)
+    points, shared = jax.tree.map(jnp.asarray, (points, shared))
     return points, shared
 
 

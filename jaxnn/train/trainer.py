@@ -1,5 +1,7 @@
 """One step of training and one evaluation, as pure functions of a state that is the whole of it."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -11,8 +13,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
+from jaxnn._calls import recorded
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
 from jaxnn._flat import Flat, check_elementwise
+from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
 from jaxnn._means import Mean
 from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
 from jaxnn._paths import globs, matching, part_of
@@ -20,6 +24,7 @@ from jaxnn._placement import varying
 from jaxnn._random import split
 from jaxnn.layer import Layer
 from jaxnn.train.accumulate import accumulated, accumulates, begun
+from jaxnn.train.checks import check_numbers, check_optimizer, check_parts, named_metrics, results
 from jaxnn.train.given import begun_with
 from jaxnn.train.weigh import (
     Batch,
@@ -32,6 +37,7 @@ from jaxnn.train.weigh import (
     measured,
     number_of,
     of_mean,
+    unjitted,
 )
 
 Metrics = dict[str, jax.Array]
@@ -89,6 +95,7 @@ class Trainer(NamedTuple):
     evaluate: Callable[..., Metrics]
 
 
+@recorded
 def trainer(
     model: Layer,
     loss: Callable,
@@ -157,21 +164,17 @@ def trainer(
     >>> t.evaluate(ts, (*batch, jnp.array([1.0, 0.0, 2.0, 0.0])), totals=True)["loss"].count.item()
     3.0
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("trainer", "model to be a Layer", model)
-    if not callable(loss):
-        raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", loss)
-    if regularizer is not None and not callable(regularizer):
-        raise wrong_type("trainer", "regularizer to be a function of params", regularizer)
-    measures = dict(metrics or {})
-    for name, metric in measures.items():
-        if name == "loss" or not callable(metric):
-            raise wrong_type(
-                "trainer", "metrics as functions (prediction, target) under names other than 'loss'", {name: metric}
-            )
+    check_parts(model, loss, regularizer)
+    measures = named_metrics(metrics)
 
     def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
-        return model.init(key, divided(batch)[0])
+        try:
+            return model.init(key, divided(batch)[0])
+        except (TypeError, ValueError) as error:
+            if not is_batches(batch):
+                raise
+            expected, got = "a batch (x, y) or (x, y, weights)", f"a list of {len(batch)} batches"
+            raise wrong_type("trainer", expected, got, BATCHES_FIX) from error
 
     def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
         x, y, weights = divided(batch)
@@ -183,9 +186,22 @@ def trainer(
             value = value._replace(value=value.value + regularizer(params))
         return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
-    return objective_trainer(init, objective, optimizer, frozen=frozen, average=average, flat=flat, axis_name=axis_name)
+    def outcome(ts: TrainState, batch: Any) -> tuple:
+        """The predictions of a step, its targets, and the loss of each residual, or its mean."""
+        x, y, weights = divided(batch)
+        params = ts.params.tree() if flat else ts.params
+        key = jax.random.fold_in(typed(ts.key), ts.step)
+        prediction, _ = model.apply(params, ts.state, x, key=key, train=True)
+        seen = Batch.of(prediction, y, weights, examples_in(x))
+        return seen.prediction, seen.target, unjitted(loss)(seen.prediction, seen.target)
+
+    how: dict[str, Any] = {"frozen": frozen, "average": average, "flat": flat, "axis_name": axis_name}
+    made = objective_trainer(init, objective, optimizer, **how)
+    made.step.outcome = outcome  # type: ignore[attr-defined]  # for `drive`, to say what is wrong with the data
+    return made
 
 
+@recorded
 def objective_trainer(
     init: Callable,
     objective: Callable,
@@ -215,16 +231,15 @@ def objective_trainer(
     3.0
     """
     for role, f in (("init", init), ("objective", objective)):
-        if not callable(f):
-            raise wrong_type("trainer", f"a function for {role}", f)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer)
+        if not is_function(f):
+            raise wrong_type("trainer", f"a function for {role}", describe(f))
+    check_optimizer(optimizer)
     multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
-        if callable(average):
-            raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
+        if is_function(average):
+            raise wrong_type("trainer", "average to be a real number", describe(average), "Pass a float, or None.")
         check_decay("trainer", "average", average)
     if flat:
         check_elementwise("trainer", optimizer)
@@ -233,13 +248,13 @@ def objective_trainer(
     whole: Callable = Flat.tree if flat else lambda params: params
 
     def start(key: jax.Array, batch: Any, *, params: Any = None, state: Any = None) -> TrainState:
-        key, known = typed(key), {"params": params, "state": state}
+        key, known = typed(key, order="init(key, batch)"), {"params": params, "state": state}
         if key.shape:
             raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
         init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
-            raise wrong_type("trainer", "init to return params as a nested dict", params)
+            raise wrong_type("trainer", "init to return params as a nested dict", describe(params))
         params, state = begun_with("params", params, known["params"]), begun_with("state", state, known["state"])
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
@@ -253,11 +268,14 @@ def objective_trainer(
 
     def differentiate(ts: TrainState, batch: Any) -> tuple:
         """The trained params and the others, the function of the former that is minimised, its value and gradients."""
+        _check_state("step", ts)
         trained, kept = divided(ts.params)
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
         def value(trained: Any) -> tuple:
-            loss, (state, metrics) = objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
+            loss, (state, metrics) = results(
+                objective(whole(joined(trained, kept)), ts.state, batch, key=key, train=True)
+            )
             here = _measures(loss, metrics, batch)
             measures, (part, count) = _over_shards(here, axis_name), here["loss"]
             if axis_name is not None:  # the gradients of the shards add up to that of the batch
@@ -298,11 +316,21 @@ def objective_trainer(
     step.gradients = gradients  # type: ignore[attr-defined]  # for `drive`, to say which of them were not finite
 
     def evaluate(ts: TrainState, batch: Any, *, totals: bool = False) -> Any:
-        loss, (_, metrics) = objective(whole(averaged(ts)), ts.state, batch, key=None, train=False)
+        _check_state("evaluate", ts)
+        loss, (_, metrics) = results(objective(whole(averaged(ts)), ts.state, batch, key=None, train=False))
         measures = _over_shards(_measures(loss, metrics, batch), axis_name)
         return {name: m.mean if totals else m.value for name, m in measures.items()}
 
+    for name, f in (("init", start), ("step", step), ("evaluate", evaluate)):
+        f.__qualname__ = f"trainer.{name}"  # for Python's errors
     return Trainer(start, step, evaluate)
+
+
+def _check_state(where: str, ts: Any) -> None:
+    """Raises unless `ts` is what the trainer's functions begin with."""
+    if not isinstance(ts, TrainState):
+        fix = f"The order is {where}(ts, batch), with ts = init(key, batch)."
+        raise wrong_type(where, "ts to be a TrainState", describe(ts), fix)
 
 
 def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
@@ -331,15 +359,7 @@ def _transformation(optimizer: Any) -> optax.GradientTransformation:
     return kind(optimizer.init, optimizer.update)
 
 
-def typed(key: jax.Array) -> jax.Array:
-    """A typed key from a typed one or from raw key data, whose width tells the implementation."""
-    dtype, shape = getattr(key, "dtype", None), jnp.shape(key)
-    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return key
-    impl = {2: "threefry2x32", 4: "rbg"}.get(shape[-1] if shape else 0)
-    if dtype != jnp.uint32 or impl is None:
-        raise wrong_type("trainer", "a key, as jax.random.key(0) makes it", key)
-    return jax.random.wrap_key_data(key, impl=impl)
+typed = partial(typed_key, "trainer")
 
 
 def averaged(ts: TrainState) -> Any:
@@ -377,8 +397,9 @@ def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measu
         if isinstance(m, Mean):
             measures[name] = of_mean(m)
         elif not isinstance(m, Measure):
+            check_numbers(name, m)
             if jnp.shape(m) != ():
-                raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
+                raise invalid("trainer", f"{name} to be one number, the mean over examples", describe(m))
             measures[name] = Measure(floating(m), Known(examples_in(batch)))
     return measures
 

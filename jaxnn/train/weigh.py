@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
+from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean, counting
 from jaxnn._numbers import wide
 from jaxnn._padded import Padded, values_of
+from jaxnn.train.checks import check_numbers
 
 
 @jax.tree_util.register_static
@@ -53,7 +55,7 @@ def of_mean(mean: Mean) -> Measure:
     total, count = floating(mean.total), floating(mean.count)
     for name, part in (("total", total), ("count", count)):
         if part.shape != ():
-            raise invalid("trainer", f"the {name} of a Mean to be one number", part, "Sum over the batch.")
+            raise invalid("trainer", f"the {name} of a Mean to be one number", describe(part), "Sum over the batch.")
     return Measure(Mean(total, count).value, jax.lax.stop_gradient(count))
 
 
@@ -65,7 +67,9 @@ def examples_in(batch: Any) -> int:
 def divided(batch: Any) -> tuple[Any, Any, Any]:
     """x, y and weights, None in a batch of two."""
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        fix = "Other batches go through objective_trainer."
+        fix = BATCHES_FIX if is_batches(batch) else "Other batches go through objective_trainer."
+        if hasattr(batch, "shape"):
+            fix = "Pass (x, y) as one argument; other batches go through objective_trainer."
         raise wrong_type("trainer", "a batch (x, y) or (x, y, weights)", describe(batch), fix)
     x, y, weights = (*batch, None)[:3]
     kinds = jnp.floating, jnp.integer, jnp.bool
@@ -147,6 +151,8 @@ def measured(
     f, weights = unjitted(f), batch.weights
     with counting() as counts:
         value = f(batch.prediction, batch.target)
+    if not isinstance(value, Mean):
+        check_numbers(name, value)
     if weights is not None and (isinstance(value, Mean) or jnp.shape(value) == ()):
         with counting() as counts:
             value = _told(name, f, batch, weights, shape)

@@ -286,6 +286,7 @@ STRIDED = {"conv 1-d": "n, _, _", "depthwise_conv": "n, _, _, _"}
 
 
 @every
+@pytest.mark.slow
 def test_its_gradient_is_exported_with_free_sizes(case):
     model, x, params, state = made(case)
     sizes, constraints = (STRIDED[case], ()) if case in STRIDED else free_sizes(case)

@@ -10,7 +10,6 @@ from _layer_cases import ALL
 
 SCRIPT = Path(__file__).parents[1] / "_on_mesh.py"
 COLUMNS = ("explicit", "shards", "members")
-FAST = ("dense", "conv", "layer_norm")
 
 
 def run(column, cases=()):
@@ -20,22 +19,9 @@ def run(column, cases=()):
     return json.loads(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def found():
-    """Column -> what is wrong with which case, each column run once."""
-    return {}
-
-
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.slow
-def test_a_few_are_equal_to_the_same_without_a_mesh(column):
-    assert run(column, FAST) == dict.fromkeys(FAST, "")
-
-
-@pytest.mark.parametrize("case", ALL)
-@pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.slow
-def test_it_is_equal_to_the_same_without_a_mesh(column, case, found):
-    if column not in found:
-        found[column] = run(column)
-    assert found[column][case] == "" or found[column][case].startswith("refused: ")
+def test_every_layer_is_equal_to_the_same_without_a_mesh(column):
+    found = run(column)
+    assert found.keys() == ALL.keys()
+    assert {case: text for case, text in found.items() if text and not text.startswith("refused: ")} == {}

@@ -239,6 +239,7 @@ def test_bfloat16_is_float32_rounded_once(name):
 
 
 @every
+@pytest.mark.slow
 def test_one_trace_for_all_steps_and_rates(name):
     traces = []
 
@@ -308,6 +309,7 @@ def test_a_sweep_of_hyper_parameters_is_one_program(name):
 
 
 @every
+@pytest.mark.slow
 def test_members_with_states_of_their_own(name):
     opt, x = make(name), tree()
     xs, gs = (jax.tree.map(lambda a: jnp.stack([a, 2 * a]), tree(seed=s)) for s in (0, 1))

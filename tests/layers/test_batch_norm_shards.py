@@ -77,6 +77,7 @@ def test_under_shard_map_it_is_the_layer_on_the_whole_batch():
 
 
 @pytest.mark.parametrize("shards", [2, 4])
+@pytest.mark.slow
 def test_under_vmap_it_is_the_layer_on_the_whole_batch(shards):
     x = 3 + jnp.asarray(np.random.default_rng(0).standard_normal((8, 3)), jnp.float32)
     t = jnp.asarray(np.random.default_rng(1).standard_normal((8, 3)), jnp.float32)

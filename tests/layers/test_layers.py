@@ -183,7 +183,7 @@ ERRORS = {
     ),
     "dense list": (
         lambda: used(nn.dense(3), ONES((2, 4)), [1.0]),
-        "dense: expected x to be an array of shape [..., 4], got [1.0].",
+        "dense: expected x to be an array of shape [..., 4], got [1.0]. Convert it: np.asarray(x, np.float32).",
     ),
     "conv features": (lambda: nn.conv(0, 3), "conv: expected features to be a whole number >= 1, got 0."),
     "conv groups": (lambda: nn.conv(4, 3, groups=0), "conv: expected groups to be a whole number >= 1, got 0."),

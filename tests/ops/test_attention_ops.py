@@ -98,6 +98,7 @@ def test_extreme_scores(scale):
     assert all(np.isfinite(g).all() for g in grads)
 
 
+@pytest.mark.slow
 def test_a_query_that_sees_nothing_gives_zero_in_value_and_gradient():
     q, k, v = taken(dtype=jnp.float32)
     for how in (

@@ -344,7 +344,7 @@ ERRORS = {
     "x a list": (
         lambda: ops.conv([1.0], np.zeros((3, 2, 4))),
         TypeError,
-        "conv: expected x to be an array of shape [n, h, c], got [1.0].",
+        "conv: expected x to be an array of shape [n, h, c], got [1.0]. Convert it: np.asarray(x, np.float32).",
     ),
     "x of integers": (
         lambda: ops.conv(np.zeros((1, 5, 5, 2), np.uint8), np.zeros((3, 3, 2, 4))),
@@ -405,7 +405,8 @@ def test_arguments_that_are_no_whole_numbers(argument, value):
         ops.conv(jnp.zeros((1, 5, 5, 1)), jnp.zeros((2, 2, 1, 1)), **{argument: value})
     fix = " x is [n, *space, c] with 2 space axes; images of one channel need its axis, x[..., None]."
     more = argument != "padding" and value == (1, 2, 3)
-    assert str(caught.value) == f"conv: expected {expected}, got {value!r}." + fix * more
+    other = " Write padding='same'." if value == "SAME" else fix * more
+    assert str(caught.value) == f"conv: expected {expected}, got {value!r}.{other}"
 
 
 # What is handed to each platform's compiler.

@@ -104,6 +104,7 @@ def operands(rank, groups=1, w_members=False, x_members=False, dtype=jnp.float32
         *product(["value and gradients", "vmap of grad, both"], ["plain", "stride"], [1, 3]),
     ],
 )
+@pytest.mark.slow
 def test_the_program_for_an_accelerator_is_that_of_lax(program, form, rank, platform):
     w_members, x_members, make = PROGRAMS[program]
     how = FORMS[form]
@@ -183,6 +184,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.slow
 def test_layers_hand_their_precision_to_every_product(name):
     x = jnp.ones((1, 2, 8, 8, 4) if name == "conv_lstm" else (1, 8, 8, 4))
     for precision, word in (("highest", "HIGHEST"), (None, "DEFAULT")):

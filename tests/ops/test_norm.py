@@ -80,7 +80,7 @@ def test_gradients_through_the_statistics():
             "moments: expected x of shape [...] and a floating dtype, got int32[2, 3]. "
             "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes.",
         ),
-        ([1.0], "moments: expected x to be an array of shape [...], got [1.0]."),
+        ([1.0], "moments: expected x to be an array of shape [...], got [1.0]. Convert it: np.asarray(x, np.float32)."),
     ],
 )
 def test_errors(x, text):

@@ -171,7 +171,12 @@ ERRORS = {
         "expected x of shape [n, *space, c] and a floating dtype, got uint8[1, 4, 1]. "
         "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes.",
     ),
-    "a list": (([1.0], 2), {}, TypeError, "expected x to be an array of shape [n, *space, c], got [1.0]."),
+    "a list": (
+        ([1.0], 2),
+        {},
+        TypeError,
+        "expected x to be an array of shape [n, *space, c], got [1.0]. Convert it: np.asarray(x, np.float32).",
+    ),
     "window": (
         (np.zeros((1, 4, 1), np.float32), 0),
         {},
@@ -194,7 +199,8 @@ ERRORS = {
         (np.zeros((1, 4, 1), np.float32), 2),
         {"padding": "SAME"},
         ValueError,
-        "expected padding to be 'same', 'valid', a whole number >= 0, or 1 of them or of pairs, got 'SAME'.",
+        "expected padding to be 'same', 'valid', a whole number >= 0, or 1 of them or of pairs, got 'SAME'. "
+        "Write padding='same'.",
     ),
     "padding alone": (
         (np.zeros((1, 4, 1), np.float32), 2),

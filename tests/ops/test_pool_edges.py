@@ -57,6 +57,7 @@ def test_the_gradient_goes_to_the_first_of_equal_values_on_each_platform(monkeyp
 
 @pytest.mark.parametrize("how", [{"window": 2}, {"window": 3, "stride": 2, "padding": 1}, {"window": 2, "dilation": 2}])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_derivatives_of_both_forms_are_equal_in_all_modes(monkeypatch, how):
     rng = np.random.default_rng(0)
     x, t, s = (jnp.asarray(rng.standard_normal((2, 3, 6, 5, 2))) for _ in range(3))
@@ -79,6 +80,7 @@ def test_the_form_of_max_pool_is_chosen_when_it_is_lowered():
     assert {p: "reduce_window" in t for p, t in texts.items()} == {"cpu": False, "tpu": True, "cuda": True}
 
 
+@pytest.mark.slow
 def test_a_dilated_window_of_many_taps_has_a_gradient():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 12, 12, 1)), jnp.float32)
     got = jax.grad(lambda x: ops.max_pool(x, 6, dilation=2, stride=1).sum())(x)
@@ -152,6 +154,7 @@ def test_gradients_of_constant_inputs_are_finite_and_small(pool, x):
 
 
 @pytest.mark.parametrize("pool", [p for p in POOLS if p != "max_unpool"])
+@pytest.mark.slow
 def test_no_examples_give_none(pool):
     x = jnp.zeros((0, 6, 6, 2))
     assert all(not v.size for v in jax.tree.leaves(POOLS[pool](x)))

@@ -159,6 +159,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", only(["frozen"], OPTIONS))
+@pytest.mark.slow
 def test_a_fit_of_vectors_gives_the_same_params(name):
     options = OPTIONS[name]
     run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)
@@ -178,6 +179,7 @@ def test_seeds_under_vmap_and_driven():
     jax.tree.map(assert_close, runs.best.params.tree(), want.best.params)
 
 
+@pytest.mark.slow
 def test_saved_loaded_and_continued_to_the_bit(tmp_path):
     whole = nn.drive(trainer(True), jax.random.key(0), DATA, progress=False, **HOW)
     nn.save(tmp_path / "run", whole)

@@ -55,6 +55,7 @@ def wide(x):
 
 @few_bits
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.slow
 def test_what_apply_updates_did_not_take_is_kept_to_the_bit(dtype, way):
     opt, p = nn.compensated(optax.identity()), starts(dtype)
 
@@ -81,6 +82,7 @@ def test_what_apply_updates_did_not_take_is_kept_to_the_bit(dtype, way):
 
 
 @few_bits
+@pytest.mark.slow
 def test_updates_too_small_for_a_weight_add_up(dtype):
     def end(opt):
         def step(carry, _):
@@ -322,6 +324,7 @@ def test_a_donated_state_is_nobody_elses(name):
 
 
 @every
+@pytest.mark.slow
 def test_one_trace_for_all_steps_and_rates(make):
     traces = []
 
@@ -415,6 +418,7 @@ def test_map_params_reaches_the_moments(wrap):
         "compensated quantized",
     ],
 )
+@pytest.mark.slow
 def test_least_squares(make, dtype, low, high):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1024, 64)).astype(np.float32)

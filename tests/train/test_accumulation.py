@@ -28,6 +28,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("k", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_k_steps_are_one_step_of_k_batches(k):
     size = 24 // (2 * k)
     small = jax.jit(partial(nn.fit, trainer(k), epochs=3, batch_size=size))(KEY, (X, Y))

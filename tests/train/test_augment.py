@@ -42,6 +42,7 @@ def test_each_batch_is_augmented_by_the_run_and_the_step():
     np.testing.assert_array_equal(run.history["valid"]["loss"], [2.0, 2.0, 2.0])  # never the evaluation
 
 
+@pytest.mark.slow
 def test_members_draw_their_own():
     keys = jax.random.split(KEY, 2)
     runs = jax.vmap(lambda key: nn.fit(TRAINER, key, X, **HOW))(keys)

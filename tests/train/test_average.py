@@ -29,6 +29,7 @@ def path(trainer, steps, batch=(X, Y)):
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("traced", [False, True], ids=["known", "traced"])
+@pytest.mark.slow
 def test_the_mean_is_that_of_a_loop_and_of_optax(decay, traced):
     states = path(make(nn.adam(0.3), average=jnp.float32(decay) if traced else decay), 6)
     ema = optax.ema(decay, debias=True)
@@ -58,6 +59,7 @@ def test_without_it_nothing_is_kept():
     assert jax.tree.structure(ts.average).num_leaves == 0
 
 
+@pytest.mark.slow
 def test_evaluate_goes_by_the_mean():
     plain, averaging = make(nn.adam(0.3)), make(nn.adam(0.3), average=0.9)
     ts = path(averaging, 4)[-1]
@@ -67,6 +69,7 @@ def test_evaluate_goes_by_the_mean():
     assert jax.tree.all(jax.tree.map(np.array_equal, ts.params, path(plain, 4)[-1].params))  # training does not
 
 
+@pytest.mark.slow
 def test_best_is_the_mean():
     trainer = make(nn.adam(0.3), average=0.9)
     run = jax.jit(partial(nn.fit, trainer, epochs=3, batch_size=4))(KEY, (X, Y), (X, Y))

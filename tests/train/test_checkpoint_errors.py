@@ -188,7 +188,7 @@ def test_a_header_past_the_limit(file, monkeypatch):
         save(file, [np.ones(1), np.ones(1)])
     assert str(excinfo.value) == (
         "save: expected a header of at most 100 bytes, got one of 240, for 2 arrays. "
-        "Stack small arrays into large ones."
+        "Stack small arrays into large ones, and make arrays of lists of numbers."
     )
     assert os.listdir(file.parent) == []
 

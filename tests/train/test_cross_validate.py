@@ -39,6 +39,7 @@ def by_class(fold, y, folds):
 
 @pytest.mark.parametrize(("n", "folds"), [(23, 2), (23, 5), (20, 5), (23, 10), (23, 23)])
 @pytest.mark.filterwarnings("ignore:The least populated class")
+@pytest.mark.slow
 def test_folds_are_those_of_scikit_learn_up_to_order(n, folds):
     y = np.arange(n) % 2 if folds == 23 else Y[:n]
     stratified = folds < 23
@@ -153,7 +154,7 @@ ERRORS = {
         (seen, KEY, DATA, "accuracy"),
         {},
         TypeError,
-        "cross_validate: expected a function for score, got accuracy.",
+        "cross_validate: expected a function for score, got 'accuracy'.",
     ),
     "data": (
         (seen, KEY, X, share),
@@ -194,7 +195,12 @@ ERRORS = {
         "cross_validate: expected y to be one array of labels, integers [n], got float32[23]. "
         "For other targets pass stratified=False.",
     ),
-    "key": ((seen, 0, DATA, share), {}, TypeError, "trainer: expected a key, as jax.random.key(0) makes it, got 0."),
+    "key": (
+        (seen, 0, DATA, share),
+        {},
+        TypeError,
+        "cross_validate: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
+    ),
     "predictions": (
         (lambda key, train, x: x[1:], KEY, DATA, share),
         {"folds": 5},
@@ -205,7 +211,7 @@ ERRORS = {
         (seen, KEY, DATA, share),
         {"strategy": "fast"},
         ValueError,
-        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got fast.",
+        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got 'fast'.",
     ),
 }
 

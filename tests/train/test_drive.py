@@ -121,6 +121,7 @@ def test_a_row_of_keys_is_vmap():
     assert_close(runs.history["valid"]["loss"][1], rows(keys[1]).history["valid"]["loss"])
 
 
+@pytest.mark.slow
 def test_early_stopping():
     still = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.0))
     run = nn.drive(still, KEY, TRAIN, VALID, epochs=50, patience=1, every=7, progress=False)
@@ -314,7 +315,7 @@ def test_under_a_trace():
     with pytest.raises(TypeError) as excinfo:
         jax.jit(lambda key: drive(key, TRAIN))(KEY)
     assert str(excinfo.value) == (
-        "drive: expected concrete arrays, got traced ones. Inside jit, vmap or grad call fit: it is pure."
+        "drive: expected concrete arrays, got traced ones. Inside jit, vmap, grad or sweep call fit: it is pure."
     )
 
 
@@ -326,13 +327,17 @@ ERRORS = {
         ValueError,
         "drive: expected one key or a row of keys, got key<fry>[2, 2].",
     ),
-    "seed": ({"key": 0}, TypeError, "trainer: expected a key, as jax.random.key(0) makes it, got 0."),
+    "seed": (
+        {"key": 0},
+        TypeError,
+        "drive: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
+    ),
     "run": ({"run": 3}, TypeError, "drive: expected run to be a Run, got 3."),
     "on_epoch": ({"on_epoch": 3}, TypeError, "drive: expected on_epoch to be a function of a Look, got 3."),
     "an answer": (
         {"on_epoch": lambda look: "stop"},
         TypeError,
-        "drive: expected a hook to return True, to end the run, False or None, got stop.",
+        "drive: expected a hook to return True, to end the run, False or None, got 'stop'.",
     ),
     "on_steps": (
         {"on_steps": print},

@@ -34,6 +34,7 @@ def outputs(params, state, members, model=MODEL):
 
 
 @pytest.mark.parametrize("members", [1, 2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_mean_and_mutual_information(members):
     params, state = stacked(members)
     params["dense_1"]["w"] *= 3.0
@@ -64,6 +65,7 @@ def test_values():
         ([[0.5, 0.5], [1.0, 0.0]], entropy(np.array([0.75, 0.25])) - np.log(2) / 2),
     ],
 )
+@pytest.mark.slow
 def test_certain_members(p, nats):
     """Logits of -inf among them: those classes are ruled out."""
     z = jnp.log(jnp.asarray(p, jnp.float32))
@@ -92,6 +94,7 @@ def test_members_of_a_sweep_predicted_in_batches():
     assert_close(found.mean, whole.mean)
 
 
+@pytest.mark.slow
 def test_init_draws_members_and_each_has_masks_of_its_own():
     model = nn.ensemble(nn.serial(nn.dense(4), nn.dropout(0.5)), 3, of="values")
     params, state = model.init(jax.random.key(0), X)
@@ -135,7 +138,7 @@ ERRORS = {
     "of": (
         lambda: nn.ensemble(MODEL, 2, of="probabilities"),
         ValueError,
-        "ensemble: expected of to be 'logits' or 'values', got probabilities.",
+        "ensemble: expected of to be 'logits' or 'values', got 'probabilities'.",
     ),
     "another number": (
         lambda: nn.ensemble(MODEL, 3).apply(*PAIR, X),

@@ -72,6 +72,7 @@ FOUND = {"loss": 7, "inf": 7, "gradient": 8, "hidden": 8}  # by fit, where step 
 
 
 @kinds
+@pytest.mark.slow
 def test_fit_goes_back_to_the_epochs_start(kind):
     trainer = breaking(7, kind)
     run = jax.jit(partial(nn.fit, trainer, **HOW))(KEY, ROWS)
@@ -109,6 +110,7 @@ def test_drive_has_the_state_before_and_says_why(kind):
     assert identical(run, fed)
 
 
+@pytest.mark.slow
 def test_a_failed_run_stays(tmp_path):
     trainer = breaking(7, "loss")
     run, _ = driven(trainer)
@@ -119,6 +121,7 @@ def test_a_failed_run_stays(tmp_path):
         assert texts == []
 
 
+@pytest.mark.slow
 def test_it_is_said_where_progress_is_shown(capsys):
     with pytest.warns(RuntimeWarning, match=re.escape(REASONS["loss"])):
         nn.drive(breaking(7, "loss"), KEY, ROWS, **HOW)
@@ -174,6 +177,7 @@ def test_of_a_long_row_only_some_are_told(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_an_update_that_overflows():
     run, texts = driven(breaking(-1, "loss", lr=3e38))
     assert texts == [
@@ -190,6 +194,7 @@ def test_a_metric_or_an_evaluation_that_is_not_finite_stops_nothing():
     assert np.isnan(run.history["train"]["odd"][0, 1])
 
 
+@pytest.mark.slow
 def test_params_that_never_were_finite_stop_nothing():
     def objective(params, state, batch, *, key, train):
         return jnp.sum(jnp.where(jnp.isfinite(params["mask"]), params["w"], 0.0) ** 2), (state, {})
@@ -199,3 +204,68 @@ def test_params_that_never_were_finite_stop_nothing():
 
     run = nn.fit(nn.objective_trainer(init, objective, nn.sgd(0.1), frozen="mask"), KEY, ROWS, **HOW)
     assert (int(run.failed), int(run.epoch)) == (-1, 4)
+
+
+# What the data have to do with it.
+
+INPUTS = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+LABELS = np.arange(12, dtype=np.int32) % 3
+CLASSIFIER = nn.trainer(nn.dense(3), nn.losses.softmax_cross_entropy, nn.sgd(0.1))
+IGNORING = nn.trainer(nn.dense(3), partial(nn.losses.softmax_cross_entropy, ignore_label=-1), nn.sgd(0.1), flat=True)
+REGRESSION = nn.trainer(nn.dense(2), nn.losses.squared_error, nn.sgd(0.1))
+
+
+def changed(array, at, value):
+    array = np.array(array)
+    array[at] = value
+    return array
+
+
+def spoiled(key, batch):
+    return jnp.where(batch[0] > 9, jnp.nan, batch[0]), batch[1]
+
+
+WEIGHTS = changed(np.ones(12, np.float32), 2, 0)
+FAULTS = {
+    "a label": (CLASSIFIER, (INPUTS, changed(LABELS, 7, 3)), {}, "label 3 with 3 classes at example 7 of train"),
+    "a negative label": (
+        CLASSIFIER,
+        (INPUTS, changed(LABELS, 7, -1)),
+        {},
+        "label -1 with 3 classes at example 7 of train",
+    ),
+    "beside labels that are ignored": (
+        IGNORING,
+        (INPUTS, changed(changed(LABELS, 2, -1), 7, 5)),
+        {},
+        "label 5 with 3 classes at example 7 of train",
+    ),
+    "x": (CLASSIFIER, (changed(INPUTS, (5, 1), np.nan), LABELS), {}, "x has nan at example 5 of train"),
+    "y": (REGRESSION, (INPUTS, changed(INPUTS, 9, -np.inf)), {}, "y has -inf at example 9 of train"),
+    "beside what has no weight": (
+        REGRESSION,
+        (INPUTS, changed(changed(INPUTS, 2, np.nan), 6, np.nan), WEIGHTS),
+        {},
+        "y has nan at example 6 of train",
+    ),
+    "augment": (
+        CLASSIFIER,
+        (changed(INPUTS, 4, 10.0), LABELS),
+        {"augment": spoiled},
+        "augmented x has nan at example 4 of train",
+    ),
+    "fed": (
+        CLASSIFIER,
+        lambda epoch: [(INPUTS[:6], LABELS[:6]), (INPUTS[6:], changed(LABELS, 8, 4)[6:])],
+        {"batch_size": None},
+        "label 4 with 3 classes at example 2 of the batch",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", only(["a label", "x"], FAULTS))
+def test_a_fault_of_the_data_is_named(case):
+    trainer, train, how, text = FAULTS[case]
+    _, texts = driven(trainer, train=train, **({"epochs": 1, "batch_size": 6} | how))
+    assert len(texts) == 1
+    assert re.search(r"\((.*)\)", texts[0])[1] == text

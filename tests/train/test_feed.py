@@ -74,6 +74,7 @@ def test_the_batches_of_fit_give_the_bits_of_fit(whole, most, monkeypatch):
     assert identical(whole, drive(KEY, feed, VALID))
 
 
+@pytest.mark.slow
 def test_arrays_evaluated_on_a_feed(whole):
     parts = [taken(VALID, slice(0, 5)), taken(VALID, slice(5, 8))]
     run = drive(KEY, TRAIN, lambda epoch: parts, batch_size=4)
@@ -150,6 +151,7 @@ def interrupted(monkeypatch, at, **how):
 
 
 @pytest.mark.parametrize(("at", "width"), [(2, 2), (3, 3), (8, 3)])
+@pytest.mark.slow
 def test_interrupted_saved_loaded_and_continued_gives_the_same_bits(whole, at, width, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "BATCHES", 1)
     part = interrupted(monkeypatch, at)
@@ -177,6 +179,7 @@ def test_a_finished_run_stays_and_reads_nothing(whole):
     assert identical(whole, drive(KEY, never, VALID, run=whole))
 
 
+@pytest.mark.slow
 def test_stopping_early_ends_the_reading():
     still = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.0))
     run = nn.drive(still, KEY, Loader(), VALID, epochs=500, patience=1, progress=False)
@@ -233,7 +236,8 @@ ERRORS = {
     "generator": (
         {"train": (b for b in "ab")},
         TypeError,
-        "expected train to be iterable anew in each epoch, got <generator",
+        "expected train to be iterable anew in each epoch, got the generator <genexpr>. "
+        "Pass a function that makes one: lambda epoch: batches().",
     ),
     "batch size": (
         {"train": Loader(), "batch_size": 4},
@@ -281,11 +285,7 @@ def test_errors(case):
     changes, kind, text = ERRORS[case]
     with pytest.raises(kind) as excinfo:
         nn.drive(TRAINER, KEY, **({"valid": None, "epochs": 2} | changes), progress=False)
-    if case == "generator":  # its address stands between
-        assert str(excinfo.value).startswith(f"drive: {text}")
-        assert str(excinfo.value).endswith(". Pass a function that makes one: lambda epoch: batches().")
-    else:
-        assert str(excinfo.value) == f"drive: {text}"
+    assert str(excinfo.value) == f"drive: {text}"
 
 
 @pytest.mark.slow

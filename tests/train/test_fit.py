@@ -108,6 +108,7 @@ STOPS = {  # values, patience, mode -> epochs done, best epoch, wait
 
 
 @pytest.mark.parametrize("case", STOPS)
+@pytest.mark.slow
 def test_early_stopping_and_best(case):
     values, patience, mode, done, best, wait = STOPS[case]
     run = nn.fit(crafted(values), KEY, X, X, epochs=len(values), patience=patience, mode=mode)
@@ -127,6 +128,7 @@ def test_another_metric_can_be_monitored():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "r2"])
+@pytest.mark.slow
 def test_a_metric_that_is_better_when_larger_needs_no_mode(name):
     """The metric of the best epoch is the largest: 4 of 1, 4, 2 (the doubled losses are named so here)."""
 
@@ -148,6 +150,7 @@ def test_without_valid_the_training_means_are_monitored():
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 600])
+@pytest.mark.slow
 def test_evaluation_is_exact_whatever_the_last_batch(n):
     x = RNG.normal(size=(n, 3)).astype(np.float32)
     y = (x**2).sum(1, keepdims=True)
@@ -156,6 +159,7 @@ def test_evaluation_is_exact_whatever_the_last_batch(n):
     assert_close(run.history["valid"]["loss"][0], ((x @ w + b - y) ** 2).mean())
 
 
+@pytest.mark.slow
 def test_each_epoch_visits_full_batches_of_another_order():
     def objective(params, state, batch, *, key, train):
         return 0.0 * params["p"], (state, {"sum": batch.sum(), "first": batch[0]})
@@ -181,6 +185,7 @@ def test_batch_size_none_is_one_step_on_all_in_order():
     jax.tree.map(partial(assert_close, scale=1.0), run.ts.params, ts.params)
 
 
+@pytest.mark.slow
 def test_data_are_pytrees():
     def objective(params, state, batch, *, key, train):
         error = batch["x"][0] @ params["w"] - batch["y"]
@@ -240,19 +245,19 @@ ERRORS = {
         "expected batch_size to be at most the 14 examples of train, got 15.",
     ),
     "patience": ({"patience": -1}, ValueError, "expected patience to be a whole number >= 0, got -1."),
-    "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got least."),
+    "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got 'least'."),
     "direction": (
         {"monitor": "score"},
         ValueError,
         "expected mode='min' or mode='max' with monitor='score', got none. "
         "It is known for 'loss' and for the names in nn.metrics and nn.losses.",
     ),
-    "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got f1."),
+    "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got 'f1'."),
     "no arrays": ({"train": ()}, TypeError, "expected train to be arrays with examples on axis 0, got ()."),
     "numbers": (
         {"valid": ([1.0], [2.0])},
         TypeError,
-        "expected valid to be arrays with examples on axis 0, got ([1.0], [2.0]).",
+        "expected valid to be arrays with examples on axis 0, got ([1.0], [2.0]). Convert lists: np.asarray(x).",
     ),
     "lengths": (
         {"train": (X, Y[:3])},
@@ -274,5 +279,4 @@ def test_errors(call, case):
     changes, kind, text = ERRORS[case]
     with pytest.raises(kind) as excinfo:
         call(**options(**changes))
-    where = "fit" if case == "monitor" else call.__name__  # found out while the run is traced
-    assert str(excinfo.value) == f"{where}: {text}"
+    assert str(excinfo.value) == f"{call.__name__}: {text}"

@@ -13,6 +13,7 @@ import pytest
 import jaxnn as nn
 from jaxnn.train import Best, Run, progress
 from jaxnn.train import folder as module
+from jaxnn.train._files import replacing
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -107,7 +108,7 @@ def test_how_many_are_kept(tmp_path, whole, every, keep, kept):
 def test_the_best_is_written_when_it_is_new_and_not_else(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
-        module, "save", lambda path, tree: (nn.save(path, tree), written.append(os.path.basename(path)))
+        module, "save_with", lambda path, tree, _: (nn.save(path, tree), written.append(os.path.basename(path)))
     )
     rising = nn.trainer(nn.dense(1), nn.losses.squared_error, optax.scale(0.01))
     nn.drive(rising, KEY, TRAIN, VALID, epochs=4, patience=2, progress=False, checkpoint=tmp_path)
@@ -186,6 +187,7 @@ def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=tmp_path))
 
 
+@pytest.mark.slow
 def test_batches_from_outside_go_on_where_the_folder_stands(tmp_path, monkeypatch):
     def fed(epoch):
         asked.append(epoch)
@@ -220,6 +222,29 @@ def test_what_a_kill_left_is_cleared_and_the_rest_is_not_touched(copied, whole):
     os.unlink(copied / "epoch-000007.safetensors")
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
     assert content(copied).keys() == names(5, 6, 7) | {path.name for path in others}
+
+
+def test_what_others_are_writing_stays(copied, whole):
+    os.unlink(copied / "epoch-000007.safetensors")
+    with replacing(copied / "other.safetensors") as file:
+        file.write(b"half")
+        assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied))
+        file.write(b" and half")
+    assert (copied / "other.safetensors").read_bytes() == b"half and half"
+    assert content(copied).keys() == names(5, 6, 7) | {"other.safetensors"}
+
+
+@pytest.mark.parametrize("keep", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_file_that_holds_another_epoch_is_passed_over(copied, whole, keep):
+    shutil.copy(copied / "epoch-000005.safetensors", copied / "epoch-000099.safetensors")
+    os.unlink(copied / "epoch-000007.safetensors")
+    with pytest.warns(UserWarning, match="epoch-000099") as caught:
+        assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=copied, keep=keep))
+    path = copied / "epoch-000099.safetensors"
+    assert [str(w.message) for w in caught] == [
+        f"drive: {path} is passed over. load {path}: expected the epochs of its name, got a run of 5 epochs."
+    ]
+    assert content(copied).keys() == names(*[5, 6, 7][-keep:], 99)
 
 
 # optax keeps rates and counts of its own, some of them weakly typed, among bfloat16 params.

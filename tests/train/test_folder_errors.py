@@ -65,7 +65,7 @@ OTHERS = {
     ),
     "batch_size": (
         {"batch_size": 7},
-        "1 that differ (history/train/loss: float32[7, 3], not float32[7, 2])",
+        "batch_size 7 (there 4); 1 that differ (history/train/loss: float32[7, 3], not float32[7, 2])",
     ),
     "valid": ({"valid": None}, "1 unexpected (history/valid/loss)"),
     "state": (
@@ -78,7 +78,7 @@ OTHERS = {
                 MODEL, nn.losses.squared_error, nn.adam(0.03), metrics={"mae": lambda p, y: jnp.mean(jnp.abs(p - y))}
             )
         },
-        "2 missing (history/train/mae, history/valid/mae)",
+        "metrics 1 entries (there none); 2 missing (history/train/mae, history/valid/mae)",
     ),
     "a row of keys": (
         {"key": jax.random.split(KEY, 2)},
@@ -90,7 +90,7 @@ OTHERS = {
     ),
     "width": (
         {"trainer": WIDER},
-        "12 that differ ("
+        "model dense: dense(5) (there dense: dense(4)); 12 that differ ("
         "ts/params/dense/b: float32[4], not float32[5], ts/params/dense/w: float32[3, 4], not float32[3, 5], "
         "ts/params/dense_1/w: float32[4, 1], not float32[5, 1], "
         "ts/opt_state/mu/dense/b: float32[4], not float32[5], "
@@ -108,6 +108,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", only(["epochs", "width"], OTHERS))
+@pytest.mark.slow
 def test_a_folder_of_another_run(copied, finished, case):
     changes, differences = OTHERS[case]
     (copied / f".{'0a' * 16}.tmp").write_bytes(b"half")

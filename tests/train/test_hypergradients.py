@@ -96,6 +96,7 @@ def test_steps_computed_again_take_less_memory_and_have_the_gradient():
     np.testing.assert_allclose(*grads, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_patience_forward_mode_is_had_and_reverse_says_so():
     f = partial(outcome, nn.sgd, patience=1, **SMALL)
     x, w = jnp.asarray(X, jnp.float32), jnp.asarray(W, jnp.float32)

@@ -15,6 +15,7 @@ from jaxnn.train.points import choice, grid, integers, log_uniform, random, unif
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_a_grid_is_the_product_of_its_axes():
     axes = {"rate": [0.1, 0.01], "units": [1, 2, 3], "on": [True, False]}
     found = grid(**axes)
@@ -45,6 +46,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.slow
 def test_draws_have_their_distribution(name):
     draw, expected = DRAWS[name]
     values = random(KEY, 4000, value=draw)["value"]
@@ -56,6 +58,7 @@ def test_draws_have_their_distribution(name):
     ("draw", "values"),
     [(integers(-1, 3), [-1, 0, 1, 2]), (choice([16, 64, 256]), [16, 64, 256]), (choice(np.ones((2, 3))), [[1.0] * 3])],
 )
+@pytest.mark.slow
 def test_discrete_draws_are_even(draw, values):
     drawn, counts = np.unique(np.asarray(random(KEY, 3000, value=draw)["value"]), axis=0, return_counts=True)
     assert drawn.tolist() == values

@@ -28,6 +28,7 @@ def test_any_number_of_examples(n):
     assert got.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_a_handful_of_sizes_for_any_number_of_examples(compilations):
     x = np.random.default_rng(0).normal(size=(2100, 3)).astype(np.float32)
     params, state = nn.dense(2).init(jax.random.key(0), x[:1])
@@ -51,6 +52,7 @@ def test_the_pieces_are_the_examples_and_few_copies(n, batch_size):
     assert sum(p.size for p in pieces) <= n * 17 / 16
 
 
+@pytest.mark.slow
 def test_a_run_its_best_and_a_state_in_the_place_of_params():
     data = X, X[:, :1]
     t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(0.1), average=0.9)
@@ -104,6 +106,7 @@ def test_trees_in_and_out():
     assert jax.tree.map(jnp.shape, empty) == {"sum": (0,), "half": ((0,),)}
 
 
+@pytest.mark.slow
 def test_inside_jit_and_vmap():
     assert_close(
         jax.jit(lambda x: nn.predict(MODEL, PARAMS, STATE, x, batch_size=4))(X), nn.predict(MODEL, PARAMS, STATE, X)
@@ -130,12 +133,13 @@ ERRORS = {
     "a number": (
         (MODEL, 1.5, 4),
         TypeError,
-        "predict: expected x to be arrays with examples on axis 0, got float32[].",
+        "predict: expected x to be arrays with examples on axis 0, got 1.5.",
     ),
     "strings": (
         (MODEL, np.array(["a", "b"]), 4),
         TypeError,
-        "predict: expected x to be arrays of numbers, got <U1[2].",
+        "predict: expected x to be arrays with examples on axis 0, "
+        "got <U1[2]. Labels that are strings become integers by nn.data.encode.",
     ),
     "nothing": ((MODEL, (), 4), TypeError, "predict: expected x to be arrays with examples on axis 0, got ()."),
 }

@@ -64,6 +64,7 @@ def alone():
         pytest.param("shard", 1, ("shard", 1), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_members_are_the_runs_alone(alone, strategy, chunk, recorded):
     found = nn.sweep(run, POINTS, X, Y, strategy=strategy, chunk=chunk)
     assert (found.strategy, found.chunk, found.seconds) == (*recorded, {})
@@ -344,12 +345,13 @@ ERRORS = {
     "run": (
         lambda: nn.sweep(3, SMALL),
         TypeError,
-        "sweep: expected run to be a function (point, *shared) -> result, got 3.",
+        "sweep: expected run to be a function (point, *shared) -> result, "
+        "got 3. The order is sweep(run, points, *shared).",
     ),
     "strategy": (
         lambda: nn.sweep(jnp.sin, SMALL, strategy="pmap"),
         ValueError,
-        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got pmap.",
+        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got 'pmap'.",
     ),
     "chunk": (
         lambda: nn.sweep(jnp.sin, SMALL, chunk=0),
@@ -364,7 +366,7 @@ ERRORS = {
     "no rows": (
         lambda: nn.sweep(jnp.sin, 3.0),
         TypeError,
-        "sweep: expected points to be arrays with examples on axis 0, got float32[].",
+        "sweep: expected points to be arrays with examples on axis 0, got 3.0.",
     ),
     "lengths": (
         lambda: nn.sweep(lambda p: p[0], (SMALL, jnp.arange(2))),
@@ -384,7 +386,7 @@ ERRORS = {
     "mode": (
         lambda: BOARD.best("loss", "least"),
         ValueError,
-        "leaderboard: expected mode to be 'min' or 'max', got least.",
+        "leaderboard: expected mode to be 'min' or 'max', got 'least'.",
     ),
     "no such value": (
         lambda: BOARD.leaderboard("accuracy"),

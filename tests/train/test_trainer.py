@@ -81,6 +81,7 @@ def test_metrics_are_those_of_the_predictions():
         assert_close(stepped[name], got[name])
 
 
+@pytest.mark.slow
 def test_frozen_paths_keep_their_params_and_have_no_optimizer_state():
     x, y = data()
     model = nn.serial(nn.serial(nn.dense(4), nn.tanh, name="body"), nn.dense(1, name="head"))
@@ -112,6 +113,7 @@ MASKED = {
 
 
 @pytest.mark.parametrize("case", MASKED)
+@pytest.mark.slow
 def test_a_decay_mask_of_all_params_does_with_frozen_ones(case):
     """What is trained moves as with a mask of these params alone: weights decay, biases do not."""
     x, y = data()
@@ -126,6 +128,7 @@ def test_a_decay_mask_of_all_params_does_with_frozen_ones(case):
     assert jax.tree.all(jax.tree.map(np.array_equal, ts.params["body"], start.params["body"]))
 
 
+@pytest.mark.slow
 def test_a_game_of_two_players():
     """x² / 2 - y² / 2 + x y: one descends in x, the other climbs in y, each at the other's standstill."""
 
@@ -202,6 +205,7 @@ def test_init_owns_what_the_user_hands_out():
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.slow
 def test_typed_and_raw_keys_are_the_same(impl):
     x, y = data()
     t = nn.trainer(nn.serial(nn.dropout(0.5), nn.dense(1)), nn.losses.squared_error, nn.sgd(0.1))
@@ -261,17 +265,19 @@ ERRORS = {
     "factory": (
         lambda: make(model=nn.dense),
         TypeError,
-        "trainer: expected model to be a Layer, got the function dense.",
+        "trainer: expected a Layer, got its factory dense. Call it: dense(...).",
     ),
     "loss": (
         lambda: make(loss="mse"),
         TypeError,
-        "trainer: expected loss to be a function (prediction, target) -> loss, got mse.",
+        "trainer: expected loss to be a function (prediction, target) -> loss, "
+        "got 'mse'. Pass the function, such as nn.losses.squared_error.",
     ),
     "optimizer": (
         lambda: make(optimizer=nn.adam),
         TypeError,
-        "trainer: expected optimizer to be an optax.GradientTransformation, got the function adam.",
+        "trainer: expected optimizer to be an optax.GradientTransformation, "
+        "got the function adam. Call it: adam(learning_rate).",
     ),
     "regularizer": (
         lambda: make(regularizer=0.1),
@@ -281,14 +287,14 @@ ERRORS = {
     "metric": (
         lambda: make(metrics={"accuracy": 1}),
         TypeError,
-        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
+        "trainer: expected metrics to be a dict of names and functions (prediction, target) -> value, "
         "got {'accuracy': 1}.",
     ),
     "metric loss": (
         lambda: make(metrics={"loss": named_loss}),
         TypeError,
-        "trainer: expected metrics as functions (prediction, target) under names other than 'loss', "
-        "got {'loss': the function named_loss}.",
+        "trainer: expected metrics to be a dict of names and functions (prediction, target) -> value, "
+        "got {'loss': the function named_loss}. 'loss' is the name of the loss.",
     ),
     "pattern": (
         lambda: make(frozen=["w", "body/*"]).init(jax.random.key(0), BATCH),
@@ -308,7 +314,7 @@ ERRORS = {
         lambda: make().init(jax.random.key(0), BATCH[0]),
         TypeError,
         "trainer: expected a batch (x, y) or (x, y, weights), got float32[4, 3]. "
-        "Other batches go through objective_trainer.",
+        "Pass (x, y) as one argument; other batches go through objective_trainer.",
     ),
     "triple": (
         lambda: make().init(jax.random.key(0), (*BATCH, 1)),
@@ -319,12 +325,12 @@ ERRORS = {
     "seed": (
         lambda: make().init(0, BATCH),
         TypeError,
-        "trainer: expected a key, as jax.random.key(0) makes it, got 0.",
+        "trainer: expected a key, as jax.random.key(0) makes it, got 0. Pass jax.random.key(0).",
     ),
     "no key": (
         lambda: make().init(jnp.zeros(3, jnp.uint32), BATCH),
         TypeError,
-        "trainer: expected a key, as jax.random.key(0) makes it, got uint32[3].",
+        "trainer: expected a key, as jax.random.key(0) makes it, got uint32[3]. The order is init(key, batch).",
     ),
     "keys": (
         lambda: make().init(jax.random.split(jax.random.key(0), 3), BATCH),

@@ -127,6 +127,7 @@ def test_a_batch_in_which_nothing_counts_changes_nothing(case, how):
     assert float(t.evaluate(ts, cut(data, slice(4, 8)), totals=True)["loss"].count) == 0
 
 
+@pytest.mark.slow
 def test_no_examples_change_nothing():
     t = trainer(nn.losses.squared_error)
     ts, _ = t.step(t.init(KEY, (X, Y)), (X, Y))
@@ -144,6 +145,7 @@ ACCUMULATED = {
 @pytest.mark.parametrize("kind", only(["mean"], ACCUMULATED))
 @pytest.mark.parametrize("case", only(["plain", "both"], ["plain", "weights of examples", "noted by the loss", "both"]))
 @pytest.mark.parametrize("parts", only(["uneven"], ["even", "uneven"]))
+@pytest.mark.slow
 def test_accumulation_over_uneven_parts_is_the_one_big_batch(case, parts, kind):
     data, loss, _ = BATCHES[case]
     factor = 1 if kind == "mean" else 3
@@ -270,6 +272,7 @@ def test_under_vmap_jit_and_bf16():
 # Padded predictions.
 
 
+@pytest.mark.slow
 def test_steps_after_the_end_of_a_sequence_do_not_count():
     lengths = np.array([3, 1, 0, 2])
     x = RNG.normal(size=(4, 3, 3)).astype(np.float32)
@@ -352,6 +355,7 @@ def test_weights_of_examples_reach_a_metric_of_residuals():
     assert_close(t.evaluate(ts, (y, y, w))["accuracy"], (right * w).sum() / 4)
 
 
+@pytest.mark.slow
 def test_a_trainer_without_totals_is_weighed_by_examples():
     t = trainer(nn.losses.squared_error)
     other = nn.Trainer(t.init, t.step, lambda ts, batch: t.evaluate(ts, batch))
@@ -469,7 +473,7 @@ PYTREES = {  # model, loss, target, and the residuals of params that are all 1
 
 
 @pytest.mark.parametrize("weighted", only([True], [False, True]))
-@pytest.mark.parametrize("case", PYTREES)
+@pytest.mark.parametrize("case", only(["named"], PYTREES))
 def test_predictions_and_targets_are_any_pytree(case, weighted):
     model, loss, target, error = PYTREES[case]
     t = nn.trainer(model, loss, nn.sgd(0.1), metrics={"error": loss})
@@ -490,6 +494,7 @@ def test_predictions_and_targets_are_any_pytree(case, weighted):
 @pytest.mark.parametrize(
     "loss", [lambda p, y: (p - y) ** 2, lambda p, y: jnp.mean(jnp.abs(y - p)), jax.jit(lambda p, y: (p - y) ** 2)]
 )
+@pytest.mark.slow
 def test_a_loss_that_broadcasts_columns_with_rows_is_refused(loss, promotion):
     t = nn.trainer(nn.dense(1), loss, nn.sgd(0.1))
     with jax.numpy_rank_promotion(promotion):
@@ -511,6 +516,7 @@ def test_a_loss_that_broadcasts_columns_with_rows_is_refused(loss, promotion):
         lambda p, y: jnp.mean((p - p.T) ** 2 + (y[:, None] - y[None]) ** 2),  # pairs, and meant
     ],
 )
+@pytest.mark.slow
 def test_a_loss_that_reshapes_is_not(loss):
     t = nn.trainer(nn.dense(1), loss, nn.sgd(0.1))
     with jax.numpy_rank_promotion("allow"):

@@ -1,0 +1,269 @@
+"""Names of PyTorch, Keras, flax, optax and scikit-learn, and what they are called here: one table for errors and docs.
+
+`python tools/names.py` writes it as the page docs/names.md.
+"""
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "points")
+
+
+class Row(NamedTuple):
+    """Names from elsewhere, what they are here, and what is done in another way."""
+
+    target: str
+    names: str
+    remark: str = ""
+
+
+TABLE = {
+    "Layers": (
+        Row("dense", "Linear Dense LazyLinear DenseGeneral", "init finds the size of the input."),
+        Row("embed", "Embedding Embed EmbeddingBag"),
+        Row("conv", "Conv1d Conv2d Conv3d Conv2D", "Channels come last; padding='same' is the default."),
+        Row("conv_transpose", "ConvTranspose1d ConvTranspose2d ConvTranspose3d Conv2DTranspose Conv1DTranspose"),
+        Row("depthwise_conv", "DepthwiseConv2D DepthwiseConv1D"),
+        Row("separable_conv", "SeparableConv2D SeparableConv1D"),
+        Row("max_pool", "MaxPool1d MaxPool2d MaxPool3d MaxPooling1D MaxPooling2D MaxPooling3D"),
+        Row("avg_pool", "AvgPool1d AvgPool2d AvgPool3d AveragePooling1D AveragePooling2D AveragePooling3D"),
+        Row("lp_pool", "LPPool1d LPPool2d"),
+        Row("adaptive_avg_pool", "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d"),
+        Row("adaptive_max_pool", "AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d"),
+        Row("global_avg_pool", "GlobalAveragePooling1D GlobalAveragePooling2D GlobalAvgPool2D"),
+        Row("global_max_pool", "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPool2D"),
+        Row("batch_norm", "BatchNorm BatchNorm1d BatchNorm2d BatchNorm3d BatchNormalization SyncBatchNorm"),
+        Row("layer_norm", "LayerNorm LayerNormalization"),
+        Row("group_norm", "GroupNorm GroupNormalization"),
+        Row("instance_norm", "InstanceNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d"),
+        Row("rms_norm", "RMSNorm RMSNormalization"),
+        Row("local_response_norm", "LocalResponseNorm"),
+        Row("weight_norm", "WeightNorm WeightNormalization"),
+        Row("spectral_norm", "SpectralNorm SpectralNormalization"),
+        Row("dropout", "Dropout"),
+        Row("spatial_dropout", "Dropout1d Dropout2d Dropout3d SpatialDropout1D SpatialDropout2D"),
+        Row("alpha_dropout", "AlphaDropout"),
+        Row("stochastic_depth", "StochasticDepth DropPath"),
+        Row("gaussian_noise", "GaussianNoise"),
+        Row("rnn", "RNN RNNCell SimpleRNN SimpleCell"),
+        Row("lstm", "LSTM LSTMCell OptimizedLSTMCell Bidirectional", "For both directions bidirectional=True."),
+        Row("gru", "GRU GRUCell"),
+        Row("conv_lstm", "ConvLSTM2D ConvLSTMCell ConvLSTM"),
+        Row("attention", "MultiheadAttention MultiHeadAttention MultiHeadDotProductAttention SelfAttention"),
+        Row("encoder_block", "TransformerEncoderLayer TransformerEncoder"),
+        Row("decoder_block", "TransformerDecoderLayer TransformerDecoder"),
+        Row("learned_positions", "PositionEmbedding"),
+        Row("sinusoidal_positions", "PositionalEncoding SinePositionEncoding"),
+        Row("patches", "PatchEmbed PatchEmbedding"),
+        Row("flatten", "Flatten"),
+        Row("upsample", "Upsample UpSampling2D UpsamplingNearest2d UpsamplingBilinear2d"),
+        Row("depth_to_space", "PixelShuffle pixel_shuffle"),
+        Row("space_to_depth", "PixelUnshuffle pixel_unshuffle"),
+        Row("prelu", "PReLU"),
+        Row("maxout", "Maxout"),
+    ),
+    "Layers from layers": (
+        Row("serial", "Sequential chain"),
+        Row("parallel", "Add Concatenate Parallel", "join='add' or join='concatenate'."),
+        Row("residual", "Residual SkipConnection"),
+        Row("repeat", "ModuleList scan_layers", "For n copies of one block; others are plain Python lists."),
+        Row("remat", "checkpoint"),
+        Row("time_distributed", "TimeDistributed"),
+        Row("lift", "Lambda Identity Activation", "nn.lift(lambda x: x) is the identity."),
+        Row("layer", "Module Model", "A layer is two functions: nn.layer(init, apply, kind)."),
+        Row("Padded", "Masking PackedSequence pack_padded_sequence pad_sequence"),
+        Row("capture", "register_forward_hook sow"),
+    ),
+    "Activations": (
+        Row("relu", "ReLU"),
+        Row("relu6", "ReLU6"),
+        Row("leaky_relu", "LeakyReLU"),
+        Row("thresholded_relu", "ThresholdedReLU Threshold"),
+        Row("elu", "ELU"),
+        Row("selu", "SELU"),
+        Row("celu", "CELU"),
+        Row("gelu", "GELU"),
+        Row("silu", "SiLU Swish"),
+        Row("mish", "Mish"),
+        Row("glu", "GLU"),
+        Row("hard_swish", "Hardswish hard_silu"),
+        Row("hard_sigmoid", "Hardsigmoid"),
+        Row("hard_tanh", "Hardtanh"),
+        Row("sigmoid", "Sigmoid expit"),
+        Row("tanh", "Tanh"),
+        Row("softplus", "Softplus"),
+        Row("softsign", "Softsign soft_sign"),
+        Row("log_sigmoid", "LogSigmoid"),
+        Row("softmax", "Softmax"),
+        Row("log_softmax", "LogSoftmax"),
+        Row("unit_step", "heaviside step_function"),
+    ),
+    "Losses": (
+        Row("losses.squared_error", "MSELoss mse_loss mse MeanSquaredError mean_squared_error l2_loss", "Not halved."),
+        Row("losses.absolute_error", "L1Loss l1_loss mae MeanAbsoluteError mean_absolute_error"),
+        Row("losses.huber", "HuberLoss huber_loss SmoothL1Loss smooth_l1_loss"),
+        Row("losses.log_cosh", "LogCosh logcosh"),
+        Row("losses.quantile", "quantile_loss pinball pinball_loss"),
+        Row("losses.poisson_nll", "PoissonNLLLoss Poisson poisson_nll_loss"),
+        Row("losses.gaussian_nll", "GaussianNLLLoss gaussian_nll_loss"),
+        Row(
+            "losses.softmax_cross_entropy",
+            "CrossEntropyLoss cross_entropy CategoricalCrossentropy SparseCategoricalCrossentropy "
+            "softmax_cross_entropy_with_integer_labels",
+            "It takes logits, and labels as integers or as probabilities.",
+        ),
+        Row("losses.cross_entropy_on_log_probabilities", "NLLLoss nll_loss"),
+        Row(
+            "losses.binary_cross_entropy",
+            "BCEWithLogitsLoss binary_cross_entropy_with_logits sigmoid_binary_cross_entropy BinaryCrossentropy",
+            "It takes logits.",
+        ),
+        Row("losses.binary_cross_entropy_on_probabilities", "BCELoss"),
+        Row("losses.focal", "sigmoid_focal_loss FocalLoss focal_loss BinaryFocalCrossentropy"),
+        Row("losses.softmax_focal", "CategoricalFocalCrossentropy"),
+        Row("losses.kl_divergence", "KLDivLoss kl_div KLDivergence"),
+        Row("losses.hinge", "Hinge hinge_loss"),
+        Row("losses.cosine_distance", "CosineSimilarity cosine_similarity", "1 - similarity."),
+        Row("losses.triplet", "TripletMarginLoss triplet_margin_loss"),
+        Row("losses.triplet_semi_hard", "TripletSemiHardLoss"),
+        Row("losses.contrastive", "ContrastiveLoss"),
+        Row("losses.nt_xent", "InfoNCE NTXentLoss info_nce_loss ntxent"),
+        Row("losses.dice", "Dice DiceLoss dice_loss"),
+        Row("losses.tversky", "Tversky"),
+        Row("losses.ctc", "CTCLoss ctc_loss CTC"),
+    ),
+    "Metrics": (
+        Row("metrics.accuracy", "Accuracy SparseCategoricalAccuracy CategoricalAccuracy accuracy_score"),
+        Row("metrics.binary_accuracy", "BinaryAccuracy"),
+        Row("metrics.top_k_accuracy", "TopKCategoricalAccuracy SparseTopKCategoricalAccuracy top_k_accuracy_score"),
+        Row("metrics.precision", "Precision precision_score"),
+        Row("metrics.recall", "Recall recall_score"),
+        Row("metrics.f1", "F1Score f1_score FBetaScore"),
+        Row("metrics.iou", "IoU MeanIoU JaccardIndex jaccard_score"),
+        Row("metrics.roc_auc", "AUC AUROC roc_auc_score"),
+        Row("metrics.pr_auc", "average_precision_score AveragePrecision"),
+        Row("metrics.r2", "R2Score r2_score"),
+        Row("metrics.confusion_matrix", "ConfusionMatrix"),
+    ),
+    "Optimizers": (
+        Row("sgd", "SGD Momentum"),
+        Row("adam", "Adam"),
+        Row("adamw", "AdamW"),
+        Row("amsgrad", "AMSGrad"),
+        Row("adamax", "Adamax"),
+        Row("nadam", "NAdam Nadam"),
+        Row("radam", "RAdam"),
+        Row("adagrad", "Adagrad"),
+        Row("adadelta", "Adadelta"),
+        Row("rmsprop", "RMSprop"),
+        Row("rprop", "Rprop"),
+        Row("lion", "Lion"),
+        Row("by_path", "multi_transform partition param_groups"),
+        Row("flat", "flatten_params"),
+    ),
+    "Initializers": (
+        Row("init.he_normal", "kaiming_normal_ HeNormal"),
+        Row("init.he_uniform", "kaiming_uniform_ HeUniform"),
+        Row("init.glorot_normal", "xavier_normal_ GlorotNormal"),
+        Row("init.glorot_uniform", "xavier_uniform_ GlorotUniform"),
+        Row("init.lecun_normal", "LecunNormal"),
+        Row("init.lecun_uniform", "LecunUniform"),
+        Row("init.truncated_normal", "trunc_normal_ TruncatedNormal"),
+        Row("init.normal", "normal_ RandomNormal"),
+        Row("init.uniform", "uniform_ RandomUniform"),
+        Row("init.orthogonal", "orthogonal_ OrthogonalInitializer"),
+        Row("init.constant", "constant_ Constant"),
+        Row("init.zeros", "zeros_ Zeros zeros_init"),
+        Row("init.ones", "ones_ Ones ones_init"),
+        Row("init.variance_scaling", "VarianceScaling"),
+        Row("init.preset", "kernel_initializer reset_parameters", "Layers take it as init='torch', 'keras' or 'flax'."),
+    ),
+    "Training": (
+        Row("trainer", "compile train_step value_and_grad zero_grad backward", "It makes init, step and evaluate."),
+        Row("fit", "EarlyStopping train", "nn.fit(trainer, key, train, valid, epochs=, patience=)."),
+        Row("drive", "ModelCheckpoint", "nn.drive(..., checkpoint=folder)."),
+        Row("TrainState", "train_state create_train_state"),
+        Row("predict", "evaluate_model inference"),
+        Row("save", "save_model state_dict save_weights save_checkpoint dump"),
+        Row("load", "load_model load_state_dict load_weights restore_checkpoint"),
+        Row("summary", "tabulate torchinfo plot_model"),
+        Row("export", "to_onnx export_saved_model"),
+        Row("recalibrate", "update_bn"),
+        Row("ensemble", "VotingClassifier"),
+        Row("cross_validate", "cross_val_score KFold StratifiedKFold"),
+        Row("sweep", "GridSearchCV RandomizedSearchCV Tuner"),
+        Row("points.grid", "ParameterGrid GridSearch"),
+        Row("points.random", "ParameterSampler RandomSearch"),
+        Row("data.batches", "DataLoader TensorDataset BatchSampler"),
+        Row("data.split", "train_test_split random_split"),
+        Row("data.load", "load_dataset load_data"),
+        Row("data.one_hot", "to_categorical OneHotEncoder onehot"),
+        Row("data.encode", "LabelEncoder StringLookup"),
+        Row("regularizers.l1", "L1"),
+        Row("regularizers.l2", "L2 weight_decay"),
+        Row("regularizers.elastic_net", "L1L2"),
+        Row("regularizers.max_norm", "MaxNorm"),
+        Row("regularizers.unit_norm", "UnitNorm"),
+        Row("regularizers.non_negative", "NonNeg"),
+    ),
+    "Arithmetic": (
+        Row("ops.attention", "scaled_dot_product_attention dot_product_attention"),
+        Row("ops.resize", "interpolate Resizing"),
+        Row("ops.max_pool_with_indices", "max_pool2d_with_indices"),
+        Row("ops.max_unpool", "MaxUnpool2d max_unpool2d"),
+        Row("ops.non_maximum_suppression", "nms batched_nms"),
+        Row("ops.roi_align", "RoIAlign"),
+        Row("ops.box_giou", "generalized_box_iou"),
+        Row("ops.lp_normalize", "l2_normalize UnitNormalization", "As PyTorch's and Keras's normalize."),
+        Row("ops.rotary", "RotaryEmbedding apply_rotary_emb"),
+        Row("ops.grid_sample", "GridSample"),
+    ),
+}
+
+
+def here(name: str) -> Row | None:
+    """The row of a name, however it is written; names of our own count, from whatever room.
+
+    >>> here("Linear").target, here("BatchNorm2d").target, here("SquaredError").target, here("nonsense")
+    ('dense', 'batch_norm', 'losses.squared_error', None)
+    """
+    known = {_plain(own): Row(target, own) for target, own in reversed(list(_ours()))}
+    known |= {_plain(other): row for rows in TABLE.values() for row in rows for other in row.names.split()}
+    return known.get(_plain(name))
+
+
+def missing(module: str, name: str) -> AttributeError:
+    """The error for a name that a module does not have: what it is called here, if that is known."""
+    text = f"module {module!r} has no attribute {name!r}"
+    row = None if name.startswith("__") else here(name)
+    if row is not None:
+        asked = f"nn{module.removeprefix('jaxnn')}.{name}"
+        text = f"{asked} is nn.{row.target} here." + (f" {row.remark}" if row.remark else "")
+    return AttributeError(text, name=name, obj=sys.modules[module])
+
+
+def page() -> str:
+    """The table as Markdown."""
+    lines = ["# Names from elsewhere", "", "PyTorch, Keras, flax, optax and scikit-learn to `jaxnn as nn`. `nn.Linear`"]
+    lines[-1] += " and the like raise an error that says the same. Made by `python tools/names.py`."
+    for title, rows in TABLE.items():
+        lines += ["", f"## {title}", "", "| elsewhere | here | |", "|---|---|---|"]
+        for row in rows:
+            names = ", ".join(f"`{name}`" for name in row.names.split())
+            lines.append(f"| {names} | `nn.{row.target}` | {row.remark} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _ours() -> Iterator[tuple[str, str]]:
+    """The public functions and classes, as path and name, those at the top first."""
+    top = sys.modules["jaxnn"]
+    for room, module in [("", top), *((f"{room}.", vars(top).get(room)) for room in ROOMS)]:
+        for name in getattr(module, "__all__", ()):
+            if not isinstance(vars(module)[name], ModuleType):
+                yield room + name, name

@@ -1,0 +1,84 @@
+"""Checks of the functions from which a trainer is made, and of what they return."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxnn import metrics as rooms
+from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._inputs import is_array
+from jaxnn.layer import Layer, as_layer
+
+
+def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
+    """Raises unless a trainer can be made of them."""
+    if not isinstance(model, Layer):
+        fix = ""
+        if is_function(model):
+            as_layer(model, "trainer")  # raises for a factory that was not called
+            fix = "Make a layer of the function: nn.lift(f)."
+        raise wrong_type("trainer", "model to be a Layer", describe(model), fix)
+    if not is_function(loss):
+        fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
+        fix = "Pass the function, such as nn.losses.squared_error." if isinstance(loss, str) else fix
+        raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", describe(loss), fix)
+    if regularizer is not None and not is_function(regularizer):
+        raise wrong_type("trainer", "regularizer to be a function of params", describe(regularizer))
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises unless it has the two functions of an optimizer."""
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        fix = "Make one, for example nn.adam(1e-3)."
+        if is_function(optimizer):
+            fix = f"Call it: {getattr(optimizer, '__name__', 'optimizer')}(learning_rate)."
+        raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", describe(optimizer), fix)
+
+
+def named_metrics(metrics: Any) -> dict[str, Callable]:
+    """Metrics by name, checked."""
+    known = rooms.__all__
+    expected = "metrics to be a dict of names and functions (prediction, target) -> value"
+    if metrics is not None and not isinstance(metrics, Mapping):
+        first = metrics[0] if isinstance(metrics, tuple | list) and metrics else metrics
+        name = first if isinstance(first, str) else getattr(first, "__name__", "")
+        fix = f"Write {{{name!r}: nn.metrics.{name}}}." if name in known else "Write {'name': function}."
+        raise wrong_type("trainer", expected, describe(metrics), fix)
+    for name, metric in (metrics or {}).items():
+        if name == "loss":
+            raise wrong_type("trainer", expected, describe({name: metric}), "'loss' is the name of the loss.")
+        if not (isinstance(name, str) and is_function(metric)):
+            fix = f"Pass the function: nn.metrics.{metric}." if isinstance(metric, str) and metric in known else ""
+            raise wrong_type("trainer", expected, describe({name: metric}), fix)
+    return dict(metrics or {})
+
+
+def results(out: Any) -> tuple[Any, tuple[Any, dict]]:
+    """What an objective returned, checked: `(loss, (state, metrics))`."""
+    good = isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], tuple) and len(out[1]) == 2
+    if not good or not isinstance(out[1][1], Mapping):
+        fix = "Without state and metrics return loss, ({}, {})."
+        raise wrong_type("trainer", "objective to return (loss, (state, metrics))", describe(out), fix)
+    return out
+
+
+def check_numbers(name: str, value: Any) -> None:
+    """Raises unless a loss or a metric is a number or an array of numbers."""
+    if not isinstance(value, bool | int | float | complex) and not is_array(value):
+        fix = "Does the function have a return statement?" if value is None else ""
+        what = "loss" if name == "loss" else f"the metric {name!r}"
+        raise wrong_type("trainer", f"{what} to return an array of numbers or an nn.Mean", describe(value), fix)
+
+
+def check_kept(where: str, before: Any, after: Any) -> None:
+    """Raises unless a step keeps the structure, the shapes and the dtypes of the state of a run, as a loop needs it."""
+    old, new = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in found}
+        for found in map(jax.tree_util.tree_leaves_with_path, (before, after))
+    )
+    for path in sorted(old.keys() | new.keys()):
+        if old.get(path) != new.get(path):
+            expected = f"a step that keeps {old.get(path, 'nothing')} at {path}"
+            fix = "The objective returns (loss, (state, metrics)), with the state as init made it."
+            raise invalid(where, expected, new.get(path, "nothing"), fix if path.startswith("state") else "")
