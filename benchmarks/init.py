@@ -3,6 +3,8 @@
     python benchmarks/init.py            # all models; benchmarks/init.txt has the figures, before and after
     python benchmarks/init.py vae jit    # one of them, in this process
 
+"transformer" has 12 blocks in `serial`, "repeat" the same block 12 times in `repeat`.
+
 Prints seconds, processor seconds (which a busy machine does not lengthen), the programs that were compiled, and a
 checksum of all bits of the params.
 """
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +63,18 @@ def unet() -> tuple[nn.Layer, tuple[int, ...]]:
     return nn.layer(None, apply, "unet"), (2, 64, 64, 3)
 
 
-def transformer() -> tuple[nn.Layer, tuple[int, ...]]:
-    blocks = [nn.encoder_block(4) for _ in range(12)]
+def transformer(*, repeated: bool = False) -> tuple[nn.Layer, tuple[int, ...]]:
+    blocks = [nn.repeat(nn.encoder_block(4), 12)] if repeated else [nn.encoder_block(4) for _ in range(12)]
     return nn.serial(nn.dense(128), nn.learned_positions(64), *blocks, nn.layer_norm(), nn.dense(10)), (2, 64, 16)
 
 
-MODELS = {"mlp": mlp, "vae": vae, "unet": unet, "transformer": transformer}
+MODELS = {
+    "mlp": mlp,
+    "vae": vae,
+    "unet": unet,
+    "transformer": transformer,
+    "repeat": partial(transformer, repeated=True),
+}
 
 
 def measure(name: str, how: str) -> None:
