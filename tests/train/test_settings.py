@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from _tiers import only
 
 import jaxnn as nn
 from jaxnn.train.folder import SETTINGS, _described
@@ -277,7 +276,8 @@ def test_files_without_settings_go_on(finished, tmp_path):
     assert int(nn.drive(TRAINER, KEY, TRAIN, VALID, progress=False, checkpoint=folder, **other).epoch) == EPOCHS
 
 
-@pytest.mark.parametrize("case", only(["later"], ["later", "other", "anew"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["later", "other", "anew"])
 def test_fed_runs(tmp_path, case):
     drive = partial(nn.drive, TRAINER, KEY, epochs=3, progress=False)
     drive(train=feed(), checkpoint=tmp_path)
