@@ -428,7 +428,7 @@ def test_options_of_other_dtypes(name, dtype):
     ("value", "got"),
     [
         (True, "True"),
-        ("1", "1"),
+        ("1", "'1'"),
         (None, "None"),
         (1j, "1j"),
         ([1.0], "[1.0]"),
@@ -501,8 +501,8 @@ def test_the_error_under_a_trace():
 def test_gelu_takes_no_strings(approximate):
     with pytest.raises(TypeError) as caught:
         act.gelu(jnp.zeros(3), approximate=approximate)
-    got = approximate if isinstance(approximate, str) else repr(approximate)
-    assert str(caught.value) == f"gelu: expected approximate to be True or False, got {got}. True is the tanh form."
+    expected = f"gelu: expected approximate to be True or False, got {approximate!r}. True is the tanh form."
+    assert str(caught.value) == expected
 
 
 # ---- rows of the ends of the range
