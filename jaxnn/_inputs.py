@@ -85,11 +85,11 @@ def check_concrete(where: str, tree: Any, fix: str) -> None:
     """Raises under a trace, whether or not something traced is in `tree`."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
         raise wrong_type(where, "concrete arrays", "traced ones", fix)
-    if _under_trace():
+    if under_trace():
         raise wrong_type(where, "a call outside of jit, vmap, grad and scan", "one inside", fix)
 
 
-def _under_trace() -> bool:
+def under_trace() -> bool:
     """Whether a function is being traced, whatever its arguments are."""
     now = get_opaque_trace_state()
     with jax.core.eval_context():

@@ -24,6 +24,22 @@ def path_tree(tree: Any) -> Any:
     )
 
 
+def first_difference(a: Any, b: Any) -> tuple[str, str, str] | None:
+    """The first path at which two trees have other leaves, by dtype and shape, and what each has there; None if none.
+
+    >>> first_difference({"w": np.zeros(2)}, {"w": np.zeros(3), "x": 1})
+    ('w', 'float64[2]', 'float64[3]')
+    """
+    first, second = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (a, b))
+    )
+    for path in sorted(first.keys() | second.keys()):
+        if first.get(path) != second.get(path):
+            return path, first.get(path, "nothing"), second.get(path, "nothing")
+    return None
+
+
 def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str, ...]:
     """One pattern or several as a tuple, or the error that says that they are no patterns.
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
+from jaxnn._paths import first_difference
 from jaxnn.train.interrupt import Signals
 from jaxnn.train.leaderboard import best_value
 from jaxnn.train.progress import Count, Reporter
@@ -86,14 +87,10 @@ def placed(rows: np.ndarray, part: Any, n: int, whole: Any = None) -> Any:
 
 def check_alike(results: Any, known: Any) -> None:
     """Raises unless a sweep that is resumed has the results, by path, that its run gives."""
-    new, old = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in found}
-        for found in map(jax.tree_util.tree_leaves_with_path, (results, known))
-    )
-    for path in sorted(new.keys() | old.keys()):
-        if new.get(path) != old.get(path):
-            expected = f"resume to be a sweep of this run, with {new.get(path, 'nothing')} at {path or 'its results'}"
-            raise invalid("sweep", expected, old.get(path, "nothing"))
+    if (found := first_difference(results, known)) is not None:
+        path, new, old = found
+        expected = f"resume to be a sweep of this run, with {new} at {path or 'its results'}"
+        raise invalid("sweep", expected, old)
 
 
 def _better(best: Best, points: Any, part: Any) -> Best:

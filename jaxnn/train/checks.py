@@ -3,11 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from jaxnn import metrics as rooms
 from jaxnn._errors import describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
+from jaxnn._paths import first_difference
 from jaxnn.layer import Layer, as_layer
 
 
@@ -73,12 +72,7 @@ def check_numbers(name: str, value: Any) -> None:
 
 def check_kept(where: str, before: Any, after: Any) -> None:
     """Raises unless a step keeps the structure, the shapes and the dtypes of the state of a run, as a loop needs it."""
-    old, new = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in found}
-        for found in map(jax.tree_util.tree_leaves_with_path, (before, after))
-    )
-    for path in sorted(old.keys() | new.keys()):
-        if old.get(path) != new.get(path):
-            expected = f"a step that keeps {old.get(path, 'nothing')} at {path}"
-            fix = "The objective returns (loss, (state, metrics)), with the state as init made it."
-            raise invalid(where, expected, new.get(path, "nothing"), fix if path.startswith("state") else "")
+    if (found := first_difference(before, after)) is not None:
+        path, old, new = found
+        fix = "The objective returns (loss, (state, metrics)), with the state as init made it."
+        raise invalid(where, f"a step that keeps {old} at {path}", new, fix if path.startswith("state") else "")

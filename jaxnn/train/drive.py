@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
+from jaxnn._paths import first_difference
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train.fit import Run, prolonged, unfinished
@@ -148,7 +149,7 @@ def drive(
                 run = jax.tree.map(jnp.copy, run)
             write = None
             if checkpoint is not None:
-                first = None if getattr(pieces, "epoch", 0) else pieces.batch
+                first = None if pieces.epoch else pieces.batch
                 kept = Kept(settings_of(pieces.plan, train, valid, first), changed, train)
                 found = newest(checkpoint, run, partial(pieces.expected, key), kept)
                 write = partial(record, checkpoint, keep=keep, kept=kept)
@@ -329,11 +330,7 @@ def _width(run: Run) -> int:
 
 def _check_run(run: Any, expected: Run) -> None:
     """Raises unless `run` has the leaves that a new run would have: a row missing in the history would be dropped."""
-    leaves, known = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): describe(leaf) for path, leaf in found}
-        for found in map(jax.tree_util.tree_leaves_with_path, (run, expected))
-    )
-    for path in sorted(leaves.keys() | known.keys()):
-        if leaves.get(path) != known.get(path):
-            got = f"one with {leaves.get(path, 'nothing')} where {known.get(path, 'nothing')} should be, at {path}"
-            raise invalid("drive", "a run of the same key shape, trainer, data, epochs and batch_size", got)
+    if (found := first_difference(run, expected)) is not None:
+        path, leaf, known = found
+        got = f"one with {leaf} where {known} should be, at {path}"
+        raise invalid("drive", "a run of the same key shape, trainer, data, epochs and batch_size", got)

@@ -26,12 +26,12 @@ class Pieces:
     Attributes:
       data: what the last piece went through.
       steps: those of an epoch, None while they are not known.
-      done: how many steps of the epoch at hand are.
+      epoch, done: where a feed was opened: the epoch at hand, and how many of its steps are done.
       given: params and state to begin with, in the place of those that are drawn.
       donates: whether `advance` takes the memory of the run that it is given.
     """
 
-    donates, done = False, 0
+    donates, epoch, done = False, 0, 0
 
     def __init__(self, plan: Plan, many: bool, batch: Any, valid: Any, steps: int | None):
         self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps

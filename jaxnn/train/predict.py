@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._calls import alike
 from jaxnn._errors import describe, wrong_type
 from jaxnn._flat import Flat
-from jaxnn._inputs import check_count, check_examples
+from jaxnn._inputs import check_count, check_examples, under_trace
 from jaxnn.compiler import compiler_options
 from jaxnn.layer import Layer
 from jaxnn.train.fit import Best, Run
@@ -64,7 +63,7 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
         one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
         shape = jax.eval_shape(partial(_apply, model), params, state, one)
         return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
-    if _traced((leaves, params, state)):
+    if under_trace():
         parts = [jax.tree.map(lambda a, i=i: a[i : i + batch_size], x) for i in range(0, n, batch_size)]
         return jax.tree.map(lambda *ys: jnp.concatenate(ys), *(_apply(model, params, state, part) for part in parts))
     apply = _program(model)
@@ -172,13 +171,3 @@ def _beside(x: jax.Array, params: Any) -> Any:
     whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
     there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set  # noqa: E731
     return jax.tree.map(lambda a: a if there(a) else jax.device_put(a, whole), params)
-
-
-def _traced(tree: Any) -> bool:
-    """Whether any leaf is traced, or all that is computed now, as within `jit`."""
-    if get_opaque_trace_state() == _OUTSIDE:  # the usual case, and faster to ask than each leaf
-        return False
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in (*jax.tree.leaves(tree), jnp.zeros(())))
-
-
-_OUTSIDE = get_opaque_trace_state()  # as a module is imported

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._calls import call_of
-from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
+from jaxnn._errors import InvalidValue, describe, invalid, is_layer, wrong_type
 from jaxnn.train._safetensors import parse_json
 from jaxnn.train.feed import batches_of, is_feed
 from jaxnn.train.plan import Plan, is_spread
@@ -184,7 +184,7 @@ def _arguments(prefix: str, call: Any) -> Settings:
 def _told(name: str, value: Any) -> Settings:
     """What is known of an argument: numbers and names, the call of an optimizer and its arguments, a model as text."""
     call = call_of(value) if isinstance(value, tuple) else None
-    if _is_layer(value):
+    if is_layer(value):
         return {name: _steady(str(value))}
     if call is not None:
         return {name: call.function.__name__} | _arguments(f"{name}/", call)
@@ -221,7 +221,3 @@ def _leaf(value: Any) -> Any:
 def _steady(text: str) -> str:
     """A text without what differs from process to process."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _is_layer(value: Any) -> bool:
-    return getattr(value, "_fields", ()) == ("init", "apply", "name")
