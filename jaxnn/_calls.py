@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-from jaxnn._errors import describe, is_function, is_layer
+from jaxnn._elsewhere import unexpected
+from jaxnn._errors import describe, is_function, is_layer, wrong_type
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,9 +46,18 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
     'descent(0.1)'
     """
     signature = inspect.signature(make)
+    kinds = {p.kind: name for name, p in signature.parameters.items()}
+    row = kinds.get(inspect.Parameter.VAR_POSITIONAL)
+    named = [name for name in signature.parameters if name != row]
 
     @functools.wraps(make)
     def made(*args_: P.args, **kwargs_: P.kwargs) -> R:
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            for name in kwargs_:
+                if name not in named:
+                    among = f"arguments by name among {', '.join(named)}"
+                    fix = f"They are written one after the other: {make.__name__}(a, b)." if name == row else ""
+                    raise wrong_type(make.__name__, among, f"{name}=", fix or unexpected(name, named))
         out = make(*args_, **kwargs_)
         args: list = []
         kwargs = {}

@@ -3,8 +3,9 @@
 `python tools/names.py` writes it as the page docs/names.md.
 """
 
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -223,6 +224,72 @@ TABLE = {
 }
 
 
+ARGUMENTS = {
+    "features": "out_features out_channels units filters num_features embed_dim hidden_size d_model embedding_dim",
+    "size": "num_embeddings input_dim output_size patch_size",
+    "window": "kernel_size pool_size kernel_shape window_shape",
+    "stride": "strides window_strides",
+    "dilation": "dilation_rate kernel_dilation rhs_dilation",
+    "groups": "feature_group_count num_groups",
+    "multiplier": "depth_multiplier",
+    "bias": "use_bias",
+    "w_init": "kernel_initializer kernel_init embeddings_initializer embedding_init weight_init",
+    "b_init": "bias_initializer bias_init",
+    "w_h_init": "recurrent_initializer",
+    "init": "initializer",
+    "heads": "num_heads nhead n_heads",
+    "kv_heads": "num_kv_heads num_key_value_heads",
+    "causal": "is_causal",
+    "hidden": "dim_feedforward mlp_dim",
+    "layers": "num_layers",
+    "rate": "p prob drop_rate dropout_rate",
+    "stddev": "std",
+    "return_carry": "return_state",
+    "method": "mode interpolation",
+    "scale": "scale_factor",
+    "factor": "upscale_factor downscale_factor block_size",
+    "learning_rate": "lr step_size",
+    "b1": "beta_1 beta1",
+    "b2": "beta_2 beta2",
+    "eps": "epsilon",
+    "decay": "alpha",
+    "mask": "weight_decay_mask",
+    "optimizer": "tx",
+    "loss": "loss_fn criterion",
+    "members": "num_models",
+}
+
+DRAWN = "init finds it from the input."
+NOT_HERE = {
+    **dict.fromkeys(("in_features", "in_channels", "input_size", "input_shape", "num_input"), DRAWN),
+    "activation": "An activation is a layer of its own: nn.serial(nn.dense(3), nn.relu).",
+    "batch_first": "The axes are [batch, time, features].",
+    "return_sequences": "All steps are returned; last=True returns the last one only.",
+    "data_format": "Channels come last.",
+    "params": "Its init takes the params: optimizer.init(params).",
+    "betas": "They are two arguments, b1 and b2.",
+    "rngs": "Keys are given to init and apply.",
+    "device": "jax.device_put moves the params.",
+    "dtype": "Params have the dtype of init's x, at least float32; nn.cast computes in another.",
+    "param_dtype": "Params have the dtype of init's x, at least float32.",
+}
+
+
+def unexpected(name: str, parameters: Collection[str]) -> str:
+    """What to write in place of an argument that a function does not have; empty where that is not known.
+
+    >>> unexpected("lr", ["learning_rate", "b1", "b2"])
+    'lr is learning_rate here.'
+    """
+    for own, others in ARGUMENTS.items():
+        if own in parameters and name in others.split():
+            return f"{name} is {own} here."
+    if name in NOT_HERE:
+        return NOT_HERE[name]
+    close = difflib.get_close_matches(name, parameters, 1)
+    return f"Did you mean {close[0]}?" if close else ""
+
+
 def here(name: str) -> Row | None:
     """The row of a name, however it is written; names of our own count, from whatever room.
 
@@ -253,6 +320,10 @@ def page() -> str:
         for row in rows:
             names = ", ".join(f"`{name}`" for name in row.names.split())
             lines.append(f"| {names} | `nn.{row.target}` | {row.remark} |")
+    lines += ["", "## Arguments", "", "| elsewhere | here |", "|---|---|"]
+    for own, others in ARGUMENTS.items():
+        lines.append(f"| {', '.join(f'`{other}`' for other in others.split())} | `{own}` |")
+    lines += [f"| `{name}` | {text} |" for name, text in NOT_HERE.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,7 @@ import pytest
 from _wrong_calls import CALLS, KEY, MODEL, PAIR, TRAINER, X
 
 import jaxnn as nn
-from jaxnn._elsewhere import TABLE, here, page
+from jaxnn._elsewhere import ARGUMENTS, NOT_HERE, TABLE, here, page
 from jaxnn._errors import describe
 
 FILE = Path(__file__).with_name("wrong_calls.txt")
@@ -188,3 +188,15 @@ def test_a_signature_fits_on_a_screen(name):
 
 if __name__ == "__main__":
     FILE.write_text("\n".join(f"{name}\n    {text_of(name)}\n" for name in CALLS))
+
+
+def test_arguments_from_elsewhere_are_arguments_here():
+    parameters = set()
+    for name in nn.__all__:
+        function = getattr(nn, name)
+        if inspect.isfunction(function):
+            parameters |= inspect.signature(function).parameters.keys()
+    assert ARGUMENTS.keys() <= parameters
+    others = [other for row in ARGUMENTS.values() for other in row.split()]
+    assert len(others) == len(set(others))
+    assert not set(others) & NOT_HERE.keys()

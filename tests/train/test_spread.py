@@ -85,7 +85,7 @@ close(new._replace(step=ts.step), ts)
 """
 
 EXPLICIT = (
-    "fit: expected arrays that may be cut into batches, sharded over Auto axes, got float32[64, 3] on a mesh with "
+    "drive: expected arrays that may be cut into batches, sharded over Auto axes, got float32[64, 3] on a mesh with "
     "Explicit axes. Feed batches to drive, or make the mesh with axis_types=(AxisType.Auto,).\n"
 )
 
