@@ -89,11 +89,13 @@ def check_concrete(where: str, tree: Any, fix: str) -> None:
         raise wrong_type(where, "a call outside of jit, vmap, grad and scan", "one inside", fix)
 
 
+with jax.core.eval_context():
+    _EAGER = get_opaque_trace_state()
+
+
 def under_trace() -> bool:
     """Whether a function is being traced, whatever its arguments are."""
-    now = get_opaque_trace_state()
-    with jax.core.eval_context():
-        return now != get_opaque_trace_state()
+    return get_opaque_trace_state() != _EAGER
 
 
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
