@@ -145,7 +145,7 @@ def _box_iou(a: Array, b: Array) -> Array:
 
 
 def _matches(iou: Array, thresholds: Array) -> Array:
-    """Mask of detections that match a free box, best first, [n, d, g], [t] -> bool [n, d, t]; IoU -1 excludes a pair."""
+    """Mask of detections that match a free box, best first, [n, d, g], [t] -> bool [n, d, t]; IoU -1: no pair."""
     n, d, g = iou.shape
     if not g:
         return jnp.zeros((n, d, thresholds.size), bool)
