@@ -34,7 +34,7 @@ def option(
     expected: str = "to be finite",
     fits: Callable[[Any], bool] = math.isfinite,
 ) -> Array:
-    """Numeric option as a scalar in the dtype of the arithmetic on `x`; only Python and NumPy numbers are range-checked."""
+    """Numeric option as a scalar in the dtype of the arithmetic on `x`; Python and NumPy numbers are range-checked."""
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)) or np.shape(value) != ():
         raise wrong_type(where, f"{name} to be a real scalar", describe(value), "Map over several by vmap.")
