@@ -79,9 +79,7 @@ def flops_of(eqn: Any) -> int:
         return 2 * made * prod(shapes[0][i] for i in contracted)
     if name in ("conv_general_dilated", "jaxnn_conv"):
         out, into = eqn.params["dimension_numbers"].rhs_spec[:2]
-        if (
-            prod(eqn.params["lhs_dilation"]) > 1
-        ):  # count per input element: the zeros inserted between them need no work
+        if prod(eqn.params["lhs_dilation"]) > 1:  # counted per input element: inserted zeros need no work
             return 2 * prod(shapes[0]) * prod(shapes[1]) // (shapes[1][into] * eqn.params["feature_group_count"])
         return 2 * made * prod(shapes[1]) // shapes[1][out]
     if name.startswith("reduce_window"):

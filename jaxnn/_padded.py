@@ -22,11 +22,11 @@ class Padded(NamedTuple):
       Inside `time_distributed` each step is an example, and `lengths` is a boolean mask [t · n] of the steps that
       count.
 
-    All other layers, and functions that are not layers, raise an error: pass them `s.x` and `s.lengths`, and build the
-    next input yourself. A layer of your own declares its handling by `nn.layer(..., padded=)`. Layers of the library
-    treat a plain pair (x [n, t, ...], integers [n]) as a `Padded`; only a recurrent layer called directly on a pair
-    returns an array. For attention, restrictions other than lengths are passed as a `mask` in a dict, which attention
-    blocks pass on.
+    All other layers, and functions other than the library's activations, raise an error: pass them `s.x` and
+    `s.lengths`, and build the next input yourself. A layer of your own declares its handling by `nn.layer(...,
+    padded=)`. Layers of the library treat a plain pair (x [n, t, ...], integers [n]) as a `Padded`; only a recurrent
+    layer called directly on a pair returns an array. For attention, restrictions other than lengths are passed as a
+    `mask` in a dict, which attention blocks pass on.
 
     Attributes:
       x: [n, t, ...]; inside `time_distributed` [m, ...].

@@ -90,7 +90,7 @@ _WHOLE: ContextVar[Any] = ContextVar("jaxnn_whole_params", default=None)
 
 @contextmanager
 def part_of(whole: Any) -> Iterator[None]:
-    """Tells optimizers called inside that their params are part of `whole`, a nested dict; the other params are frozen."""
+    """Tells optimizers called inside that their params are part of `whole`, a nested dict; the rest is frozen."""
     token = _WHOLE.set(whole)
     try:
         yield

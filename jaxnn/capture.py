@@ -39,7 +39,7 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
       unknown.
 
     Raises:
-      TypeError: if `model` is not a layer or `paths` has another type.
+      TypeError: if `model` is neither a layer nor a function, or `paths` has another type.
 
     Differences: PyTorch registers forward hooks; Keras builds a second model on the inner outputs.
 

@@ -81,7 +81,7 @@ def summary(model: Layer, x: Any) -> Summary:
       `Summary`, a named tuple of rows that prints as a table.
 
     Raises:
-      TypeError: if `model` is not a layer or x contains leaves that are not arrays.
+      TypeError: if `model` is neither a layer nor a function, or x contains leaves that are not arrays.
 
     >>> import jax.numpy as jnp, jaxnn as nn
     >>> nn.summary(nn.serial(nn.dense(16), nn.relu, nn.dense(2)), jax.ShapeDtypeStruct((8, 4), jnp.float32))
