@@ -243,7 +243,9 @@ def _mish_slope(z: Array) -> Array:
 
 
 _mish = elementwise(
-    lambda z: jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0],  # exp(-800) is 0; 1 + exp(-20)² rounds to 1
+    lambda z: (
+        jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0]
+    ),  # exp(-800) is 0, exp(-20)² negligible against 1
     _mish_slope,
 )
 

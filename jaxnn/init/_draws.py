@@ -21,14 +21,10 @@ Distribution = Literal["truncated_normal", "normal", "uniform"]
 
 
 def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Zeros, for biases.
-
-    Hidden weights must not be 0: every unit would get the same gradient.
+    """Zeros, for biases. Hidden weights must not be 0: every unit would get the same gradient.
 
     Args:
-      key: ignored; may be None.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -44,9 +40,7 @@ def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     """Ones, for the scales of norms.
 
     Args:
-      key: ignored; may be None.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -59,14 +53,10 @@ def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32
 
 
 def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
-    """Constant `value`, broadcast to `shape` or copied.
-
-    For example 1 for an LSTM's forget gate, or the log-odds of the classes for the last bias.
+    """Constant `value`, such as 1 for an LSTM's forget gate, or the log-odds of the classes for the last bias.
 
     Args:
-      key: ignored; may be None.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
       value: scalar, or array of exactly `shape`. Nothing else is broadcast.
 
     Raises:
@@ -85,13 +75,9 @@ def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.flo
 def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
     """Normal distribution N(0, stddev²).
 
-    GPT-2 and BERT use 0.02.
-
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
-      stddev: standard deviation, >= 0.
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
+      stddev: standard deviation, >= 0; GPT-2 and BERT use 0.02.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -118,13 +104,10 @@ def truncated_normal(
 ) -> Array:
     """Normal distribution N(0, stddev²) conditioned on [lower · stddev, upper · stddev]: tails are cut, not clipped.
 
-    With the default bounds the standard deviation of the result is 0.8796 stddev.
-
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
-      stddev: standard deviation before truncation, >= 0, as in Keras and jax.nn.
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
+      stddev: standard deviation before truncation, >= 0, as in Keras and jax.nn; 0.8796 stddev after it for the default
+        bounds.
       lower: lower bound in standard deviations, < upper.
       upper: upper bound in standard deviations.
 
@@ -150,9 +133,7 @@ def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *,
     """Uniform distribution U[-scale, scale), with mean 0 and standard deviation scale / √3.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
       scale: half the width of the interval, >= 0.
 
     Raises:
@@ -186,9 +167,7 @@ def variance_scaling(
         uniform            U[-r, r), r = √(3 scale / n)
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
       scale: squared gain, >= 0; 2 for relu. PyTorch's `calculate_gain` gives the gain.
       mode: n is "fan_in", "fan_out", their mean ("fan_avg") or their geometric mean ("fan_geo_avg").
       distribution: "truncated_normal", "normal" or "uniform".
@@ -209,14 +188,10 @@ def variance_scaling(
 
 
 def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Truncated normal distribution of variance 1 / fan_in.
-
-    It preserves the variance through linear layers and selu networks.
+    """Truncated normal distribution of variance 1 / fan_in, which preserves variance through linear and selu layers.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -234,9 +209,7 @@ def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
     """Uniform distribution U[-r, r), r = √(3 / fan_in), of variance 1 / fan_in.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -254,14 +227,10 @@ def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 
 
 def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Truncated normal distribution of variance 2 / fan_in.
-
-    It preserves the mean square through relu layers.
+    """Truncated normal distribution of variance 2 / fan_in, which preserves the mean square through relu layers.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -278,14 +247,10 @@ def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) 
 
 
 def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Uniform distribution U[-r, r), r = √(6 / fan_in), of variance 2 / fan_in.
-
-    It preserves the mean square through relu layers, as `he_normal`.
+    """Uniform distribution U[-r, r), r = √(6 / fan_in), of variance 2 / fan_in, as `he_normal`.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -307,9 +272,7 @@ def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
     A compromise between preserving the variance of activations (forward) and of gradients (backward).
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -326,14 +289,10 @@ def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 
 
 def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Uniform distribution U[-r, r), r = √(6 / (fan_in + fan_out)).
-
-    The form of the paper, and Keras's default for Dense and Conv.
+    """Uniform distribution U[-r, r), r = √(6 / (fan_in + fan_out)): the paper's form, and Keras's default.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
     Raises:
       TypeError: if shape is not a tuple of ints or dtype is not floating.
@@ -358,9 +317,7 @@ def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32,
     n × n.
 
     Args:
-      key: JAX PRNG key, typed or raw.
-      shape: sizes `[*space, in, out]`, at least two, >= 0.
-      dtype: floating dtype of the result.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
       scale: gain, >= 0: √2 for relu.
 
     Raises:

@@ -49,7 +49,7 @@ def r2(
 
     mean = (w * t).sum(axis=0, keepdims=True) / w.sum(axis=0, keepdims=True)
     spread = (w * (t - mean) ** 2).sum(axis=0)
-    least = jnp.where(w != 0, t, jnp.inf).min(axis=0, initial=jnp.inf)  # constants: their mean has a rounding error
+    least = jnp.where(w != 0, t, jnp.inf).min(axis=0, initial=jnp.inf)  # finds constants: their mean is rounded
     most = jnp.where(w != 0, t, -jnp.inf).max(axis=0, initial=-jnp.inf)
     value = jnp.where(least == most, jnp.nan, 1 - (w * (t - p) ** 2).sum(axis=0) / spread)
     return value.mean().astype(jnp.float32)
