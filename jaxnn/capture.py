@@ -12,7 +12,7 @@ from jaxnn.layer import TAP, WATCH, Layer, as_layer, wrap
 
 
 class Tap(NamedTuple):
-    """Place in a model at which the output is recorded, and to which an array may be added.
+    """Tap on an output inside a model: records the output, and may add an array to it.
 
     Attributes:
       add: array of the output's shape that is added to it; its gradient is the gradient at that output. None adds

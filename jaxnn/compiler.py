@@ -13,8 +13,8 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     By default XLA's CPU compiler delegates two-dimensional float32 convolutions of more than 16 channels to a library
     that uses one core, and that takes many times as long for the gradient of the weights. With these options XLA
     compiles them itself; matrix products and reductions are compiled as before. `drive` and `predict` use the options
-    automatically. Functions that you jit need them to be as fast, and to give the bits of `drive`. Only the options of
-    the outermost `jit` count.
+    automatically. Pass them to your own `jax.jit` for the same speed, and for results equal to those of `drive` to the
+    bit. Only the options of the outermost `jit` count.
 
     Args:
       quick: True sets LLVM's optimization level to 1 instead of 3: a whole run compiles in half to two thirds of the

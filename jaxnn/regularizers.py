@@ -98,7 +98,9 @@ def l2(strength: Scalar, *, where: Where = None) -> Regularizer:
 
 
 def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
-    """Elastic net penalty, params -> []: l1 Σ |w| + l2 Σ w². Sparse like `l1`, but correlated weights stay together.
+    """Elastic net penalty, params -> []: l1 Σ |w| + l2 Σ w². Sparse, with similar values for correlated weights.
+
+    Unlike `l1`, it does not select one of several correlated weights and drop the others.
 
     Args:
       l1: strength of Σ |w|, >= 0; may be traced.

@@ -2,8 +2,8 @@
 
 x must be floating (float64, float32, bfloat16 or float16). Otherwise TypeError is raised, because an integer input is
 usually an image that was not scaled. Arithmetic is done in at least float32 and rounded once. Derivatives are finite
-for every finite x and take their limits at ±inf; at a kink they are those of the flat side. Numeric options are
-scalars. They may be traced and are differentiable, so they can be swept and learned.
+for every finite x and take their limits at ±inf; at a kink they are one-sided, usually those of the flat side (see each
+function). Numeric options are scalars. They may be traced and are differentiable, so they can be swept and learned.
 """
 
 from jaxnn.activations._along_axes import log_softmax, softmax, standardize

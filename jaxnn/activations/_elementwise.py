@@ -16,8 +16,8 @@ def elementwise(value: Callable[..., Array], *slopes: Callable[..., Array]) -> C
     """Function `value(x, *options)` in x's dtype, with `slopes` as its derivatives with respect to each argument.
 
     Everything is computed in at least float32 and rounded once. The backward pass stores one array for each
-    differentiated argument, for x in x's dtype. Arguments that are not differentiated cost nothing and cannot turn 0 ·
-    inf into NaN.
+    differentiated argument, for x in x's dtype. Arguments that are not differentiated cost nothing and cannot cause NaN
+    by 0 · inf.
 
     Args:
       value: function of x and the options.

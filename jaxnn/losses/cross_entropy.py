@@ -62,8 +62,8 @@ def softmax_cross_entropy(
     -inf, or one +inf) gives NaN or inf, and NaN in its gradient.
 
     A constant added to all logits of a row changes neither loss nor gradient. The relative error is a few roundings,
-    times the distance of a logit from the largest where the loss consists of that distance: a loss of exp(-d) has a
-    relative error of d roundings, 1e-6 for d = 15 in float32.
+    times the distance d of a logit from the largest where d determines the loss: a loss of exp(-d) has a relative error
+    of d roundings, 1e-6 for d = 15 in float32.
 
     Args:
       logits: unnormalised log-probabilities over the last axis, not probabilities; floating; k >= 2.
@@ -207,7 +207,7 @@ def binary_cross_entropy_on_probabilities(
 
     Args:
       probabilities: floating, from 0 to 1. Values more than 0.01 outside (logits passed by mistake) give NaN; smaller
-        excess is taken for rounding.
+        excess counts as rounding.
       labels: array of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities, used as
         given.
       eps: lower bound ε of p and 1 - p, 0 < ε < 1; may be traced.

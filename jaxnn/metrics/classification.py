@@ -27,8 +27,8 @@ def accuracy(
         argmax(logits) = label
 
     Float labels of the logits' shape (one-hot or soft) count by their argmax. On ties the first maximum is the
-    prediction. An example with NaN among its logits or labels counts as wrong, and so does one with a label out of
-    range. Without examples the result is NaN.
+    prediction. An example with NaN among its logits or labels, or with a label out of range, counts as wrong. Without
+    examples the result is NaN.
 
     Args:
       logits: scores over the last axis, floating, of at least 2 classes. Only their order matters, so probabilities may
