@@ -26,7 +26,7 @@ def export(
 ) -> jax.export.Exported:
     """Model in inference mode, x [n, ...] -> y [n, ...], as StableHLO for batches of any size.
 
-    `exported.serialize()` gives its bytes. Running them requires only jax:
+    `data = exported.serialize()` gives its bytes. Running them requires only jax:
 
         y = jax.export.deserialize(data).call(x)
 

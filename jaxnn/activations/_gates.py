@@ -243,9 +243,8 @@ def _mish_slope(z: Array) -> Array:
 
 
 _mish = elementwise(
-    lambda z: (
-        jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0]
-    ),  # exp(-800) is 0, exp(-20)² negligible against 1
+    # exp(-800) is 0, and exp(-20)² is negligible against 1.
+    lambda z: jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0],
     _mish_slope,
 )
 

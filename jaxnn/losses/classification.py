@@ -164,8 +164,8 @@ def kl_divergence(
     and s are close.
 
     Args:
-      logits: unnormalised log-probabilities, floating. Log-probabilities that sum to 1 may be passed, too: they are
-        their own log softmax.
+      logits: unnormalised log-probabilities, floating. Normalised log-probabilities may be passed as well: their log
+        softmax is equal to them.
       probabilities: target probabilities p of the logits' shape, floating; negative ones give NaN.
       weights: scalar or array of the loss's shape; multiplies the loss.
       where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.

@@ -49,8 +49,8 @@ def ctc(
       where: boolean mask [n]; False sets loss and gradient of a sequence to exactly 0.
 
     Returns:
-      [n] losses. With fewer frames than the labels need, the loss is inf and its gradient 0. Labels or lengths out of
-      range give NaN.
+      [n] losses. If there are too few frames for the labels, the loss is inf and its gradient 0. Labels or lengths out
+      of range give NaN.
 
     Raises:
       TypeError: if logits are not floating, or labels, lengths or `blank` are not integers.
