@@ -163,8 +163,8 @@ def max_norm(limit: Scalar, *, axis: Axis = None, where: Where = None) -> optax.
     Returns:
       Optimizer whose `update` needs params. It raises ValueError without params, for an axis that a param lacks, if
       there are no weights or a pattern matches no path, and TypeError for a param that is not real floating. The update
-      is rounded to its dtype, so the norm may exceed the limit by one ε of the dtype, relative to the size of the
-      update if params start far outside the limit.
+      is rounded to its dtype, so the norm may exceed the limit by one ε of the dtype, relative to the limit or, if it
+      is larger, to the update.
 
     Raises:
       TypeError: if `limit` is not a real number or `where` is not a pattern or a sequence of patterns.

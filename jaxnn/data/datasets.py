@@ -51,7 +51,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `randhie` | [20190, 9] | doctor visits per year |
 
     Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
-    text reshape views: `x[: n * t].reshape(n, t)`, and y likewise. A disparity d is 7.19 to 59.9 pixels, or inf where
+    text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
     unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. Everything
     else is as published, in the same order: scikit-learn's sets equal those of its loaders, MNIST-1D that of its
     authors' program, both rounded to float32.

@@ -18,8 +18,8 @@ def roc_auc(
     """Area under the ROC curve, [n], [n] -> []: P(a positive scores higher than a negative) + P(they tie) / 2.
 
     1/2 for uninformative scores, 1 if all positives rank before all negatives. It does not depend on the fraction of
-    positives, so it looks good for rare positives: see `pr_auc`. It needs the predictions of the whole data set, which
-    are sorted once.
+    positives, so it is misleadingly high for rare positives: see `pr_auc`. It needs the predictions of the whole data
+    set, which are sorted once.
 
     Args:
       scores: logits or probabilities, floating [n]; only their order matters. A NaN makes the result NaN.
