@@ -1,4 +1,4 @@
-"""What a traced program computes, in FLOPs."""
+"""FLOPs of a traced program."""
 
 from math import prod
 from typing import Any
@@ -7,9 +7,9 @@ CONTRACTIONS = frozenset(["dot_general", "conv_general_dilated", "jaxnn_conv"])
 
 
 def contractions(program: Any, times: int = 1) -> tuple[int, int]:
-    """FLOPs and number of a program's matrix products and convolutions, those in a scan as often as it runs them.
+    """FLOPs and number of a program's matrix products and convolutions; those in a scan count once per iteration.
 
-    How often a `while` goes round is not known: once.
+    The body of a `while` counts once, because its number of iterations is unknown.
     """
     flops = number = 0
     for eqn in program.eqns:
@@ -23,13 +23,13 @@ def contractions(program: Any, times: int = 1) -> tuple[int, int]:
 
 
 def programs_in(value: Any) -> list[Any]:
-    """The programs inside an operation's parameters, open ones; closed ones have theirs as `jaxpr`."""
+    """Open jaxprs inside an operation's parameters; a closed jaxpr holds one as `jaxpr`."""
     if hasattr(value, "eqns"):
         return [getattr(value, "jaxpr", value)]
     return [p for v in value for p in programs_in(v)] if isinstance(value, tuple | list) else []
 
 
-# Operations that move, choose, convert or make values, and compute none.
+# Operations that move, select, convert or create values without arithmetic.
 _FREE = frozenset(
     [
         "broadcast_in_dim",
@@ -68,7 +68,7 @@ _FREE = frozenset(
 
 
 def flops_of(eqn: Any) -> int:
-    """The FLOPs of one operation: 2 for each multiply-add, 1 for each element of any other arithmetic."""
+    """FLOPs of one operation: 2 for each multiply-add, 1 for each element of any other arithmetic."""
     name = eqn.primitive.name
     if name in _FREE:
         return 0
@@ -79,7 +79,7 @@ def flops_of(eqn: Any) -> int:
         return 2 * made * prod(shapes[0][i] for i in contracted)
     if name in ("conv_general_dilated", "jaxnn_conv"):
         out, into = eqn.params["dimension_numbers"].rhs_spec[:2]
-        if prod(eqn.params["lhs_dilation"]) > 1:  # from x's side, since the zeros between are no work
+        if prod(eqn.params["lhs_dilation"]) > 1:  # counted per input element: inserted zeros need no work
             return 2 * prod(shapes[0]) * prod(shapes[1]) // (shapes[1][into] * eqn.params["feature_group_count"])
         return 2 * made * prod(shapes[1]) // shapes[1][out]
     if name.startswith("reduce_window"):

@@ -1,4 +1,4 @@
-"""Means as a total and a count: what a loss or a metric of one batch adds to those of others."""
+"""Means as total and count, so that losses and metrics of several batches combine exactly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from jax import Array
 
 
 class Mean(NamedTuple):
-    """A mean as its two parts, so that the means of several batches combine exactly: add totals, add counts.
+    """Mean as total and count. The means of several batches combine exactly: add totals, add counts.
 
-    A loss, an objective or a metric of a trainer may return one where each residual does not count 1.
+    A loss, an objective or a metric of a trainer may return one if residuals have weights other than 1.
 
     Attributes:
-      total: the weighted sum of the values, [].
-      count: the sum of their weights, [], >= 0.
+      total: weighted sum of the values, [].
+      count: sum of their weights, [], >= 0.
 
     >>> Mean(jnp.array(6.0), jnp.array(3.0)).value.item()
     2.0
@@ -27,7 +27,7 @@ class Mean(NamedTuple):
 
     @property
     def value(self) -> Array:
-        """total / count, and 0 where nothing counts, in value and gradient."""
+        """total / count, and 0 in value and gradient if the count is 0."""
         some = self.count != 0
         return jnp.where(some, self.total / jnp.where(some, self.count, 1).astype(self.total.dtype), 0)
 
@@ -36,13 +36,13 @@ class Mean(NamedTuple):
 
 
 class Counts:
-    """The losses and metrics that were computed inside `counting`, each with what its elements weigh."""
+    """Losses and metrics that were computed inside `counting`, each with the weights of its elements."""
 
     def __init__(self) -> None:
         self.found: list[tuple[Any, Any]] = []
 
     def of(self, result: Any) -> Any:
-        """The note for this very object: weights of a loss's elements, the `Mean` of a metric, or None."""
+        """Record of this very object: weights of a loss's elements, the `Mean` of a metric, or None."""
         return next((weights for value, weights in self.found if value is result), None)
 
 
@@ -51,10 +51,10 @@ _ACTIVE: ContextVar[Counts | None] = ContextVar("jaxnn_counts", default=None)
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Collects what `counted` notes, so that the mean of what a user's function returns goes by what counts in it.
+    """Collects the records of `counted`, so that the mean of a user's loss is taken over the elements that count.
 
-    A function such as `lambda p, y: softmax_cross_entropy(p, y, ignore_label=-1)` returns one number per residual;
-    which of them count is known inside the loss alone.
+    A function such as `lambda p, y: softmax_cross_entropy(p, y, ignore_label=-1)` returns one number per residual; only
+    the loss knows which of them count.
     """
     counts = Counts()
     token = _ACTIVE.set(counts)
@@ -65,7 +65,7 @@ def counting() -> Iterator[Counts]:
 
 
 def counted(result: Array, weights: Any) -> Array:
-    """`result`, noted with its weights (an array of its shape, or a `Mean`) for a `counting` around it."""
+    """`result`, recorded with its weights (an array of its shape, or a `Mean`) for an enclosing `counting`."""
     active = _ACTIVE.get()
     if active is not None:
         active.found.append((result, weights))

@@ -1,4 +1,4 @@
-"""Sequences of different lengths in one array, and how they travel through layers."""
+"""Padded sequences of different lengths in one array, and their passage through layers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -10,28 +10,29 @@ from jax import Array
 class Padded(NamedTuple):
     """Sequences of different lengths in one array: x [n, t, ...] with lengths [n].
 
-    The steps after a sequence's length are padding: they may hold anything, NaN included, and change no output, no
-    gradient and no running statistic. Every layer takes a `Padded` in one of three ways, or raises an error:
+    Steps after a sequence's length are padding: their values, even NaN, change no output, no gradient and no running
+    statistic. Every layer handles a `Padded` in one of three ways, or raises an error:
 
-    * Layers that treat each step alone (dense, embed, activations, dropout, layer_norm, ...) give a `Padded` of the
-      same lengths.
-    * Layers that combine steps and know about lengths (recurrent layers, attention and its blocks, batch_norm,
-      group_norm, instance_norm, convolutions, global pools) leave the padding out. The result is a `Padded`, or an
-      array where time is gone.
-    * Containers and wrappers (serial, parallel, residual, repeat, remat, cast, time_distributed, capture) hand it on.
-      Inside `time_distributed` each step is an example, and `lengths` says which of them count, as booleans [t · n].
+    * Layers that act on each step independently (dense, embed, activations, dropout, layer_norm, ...) return a `Padded`
+      of the same lengths.
+    * Layers that combine steps and use lengths (recurrent layers, attention and its blocks, batch_norm, group_norm,
+      instance_norm, convolutions, global pools) ignore the padding. They return a `Padded`, or an array if the time
+      axis is reduced.
+    * Containers and wrappers (serial, parallel, residual, repeat, remat, cast, time_distributed, capture) pass it on.
+      Inside `time_distributed` each step is an example, and `lengths` is a boolean mask [t · n] of the steps that
+      count.
 
-    All other layers, and functions of which nothing is known, refuse it: take `s.x` and `s.lengths`, and put together
-    what comes next. A layer of your own says how it takes one by `nn.layer(..., padded=)`. Layers of the library take
-    a plain pair (x [n, t, ...], integers [n]) for a `Padded`; only a recurrent layer that is called by itself on a pair
-    gives an array. What attention may see beyond lengths, a `mask`, is given to it in a dict, and its blocks hand the
-    dict on.
+    All other layers, and functions other than the library's activations, raise an error: pass them `s.x` and
+    `s.lengths`, and build the next input yourself. A layer of your own declares its handling by `nn.layer(...,
+    padded=)`. Layers of the library treat a plain pair (x [n, t, ...], integers [n]) as a `Padded`; only a recurrent
+    layer called directly on a pair returns an array. For attention, restrictions other than lengths are passed as a
+    `mask` in a dict, which attention blocks pass on.
 
     Attributes:
       x: [n, t, ...]; inside `time_distributed` [m, ...].
-      lengths: integers [n], from 0 to t: how many first steps count; or booleans [m]: which examples count.
+      lengths: integers [n] from 0 to t, the number of valid steps; or booleans [m], True for valid examples.
 
-    Differences: PyTorch packs sequences (`PackedSequence`) for recurrent layers; Keras attaches a mask to arrays.
+    Differences: PyTorch packs sequences (`PackedSequence`) for recurrent layers. Keras attaches a mask to arrays.
 
     >>> import jaxnn as nn
     >>> s = nn.Padded(jnp.ones((2, 3, 4)), jnp.array([3, 1]))
@@ -48,7 +49,7 @@ class Padded(NamedTuple):
 
     @property
     def mask(self) -> Array:
-        """The steps that count, booleans [n, t], or the examples, [m]."""
+        """Boolean mask of the valid steps, [n, t], or of the valid examples, [m]."""
         lengths = jnp.asarray(self.lengths)
         if lengths.dtype == bool:
             return lengths
@@ -56,7 +57,7 @@ class Padded(NamedTuple):
         return steps < lengths.astype(jnp.int32)[:, None]
 
     def mask_over(self, x: Any) -> Array:
-        """The mask with 1 for each further axis of x, so that it broadcasts."""
+        """Mask with an axis of size 1 for each further axis of x, so that it broadcasts."""
         mask = self.mask
         return mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
 
@@ -73,13 +74,13 @@ class Padded(NamedTuple):
 
 
 class Given(Padded):
-    """A plain pair as the caller gave it: layers that know lengths take it for a `Padded`, all others get the pair."""
+    """Plain pair as passed by the caller: layers that use lengths treat it as a `Padded`, all others get the pair."""
 
     __slots__ = ()
 
 
 def padded_pair(x: Any) -> Any:
-    """A plain pair (x [n, t, ...], integers [n]) as a `Padded`; anything else as it is."""
+    """`Padded` of a plain pair (x [n, t, ...], integers [n]); anything else unchanged."""
     if type(x) not in (tuple, list) or len(x) != 2:
         return x
     values, lengths = x
@@ -89,12 +90,12 @@ def padded_pair(x: Any) -> Any:
 
 
 def values_of(x: Any) -> Any:
-    """The array of a `Padded`; anything else as it is."""
+    """Array of a `Padded`; anything else unchanged."""
     return x.x if isinstance(x, Padded) else x
 
 
 def on_values(f: Callable[..., Any], *xs: Any) -> Any:
-    """`f` of arrays, or of the arrays of several `Padded` of the same lengths, which the result keeps."""
+    """`f` of arrays, or of the arrays of several `Padded` with equal lengths, which the result keeps."""
     padded = [x for x in xs if isinstance(x, Padded)]
     if not padded:
         return f(*xs)

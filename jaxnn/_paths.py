@@ -1,4 +1,4 @@
-"""Leaves of a tree by the glob patterns of their paths, `stem/conv/w`."""
+"""Selection of a tree's leaves by glob patterns of their paths, such as `stem/conv/w`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ import jax
 
 from jaxnn._errors import describe, invalid, wrong_type
 
-LISTED = 12  # paths that an error names
+LISTED = 12  # number of paths listed in an error
 
 
 def path_tree(tree: Any) -> Any:
-    """The tree with each leaf's path in its place. Nodes without leaves, such as optax.MaskedNode, stay as they are.
+    """Tree with each leaf replaced by its path. Nodes without leaves, such as optax.MaskedNode, are kept.
 
     >>> path_tree({"stem": {"w": 1.0, "b": 2.0}})
     {'stem': {'b': 'stem/b', 'w': 'stem/w'}}
@@ -25,7 +25,7 @@ def path_tree(tree: Any) -> Any:
 
 
 def first_difference(a: Any, b: Any) -> tuple[str, str, str] | None:
-    """The first path at which two trees have other leaves, by dtype and shape, and what each has there; None if none.
+    """First path at which two trees differ in dtype or shape, and the leaf of each tree there; None if there is none.
 
     >>> first_difference({"w": np.zeros(2)}, {"w": np.zeros(3), "x": 1})
     ('w', 'float64[2]', 'float64[3]')
@@ -41,7 +41,7 @@ def first_difference(a: Any, b: Any) -> tuple[str, str, str] | None:
 
 
 def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """One pattern or several as a tuple, or the error that says that they are no patterns.
+    """Pattern or patterns as a tuple. Raises TypeError if they are not strings.
 
     >>> globs("trainer", "frozen", "stem/*")
     ('stem/*',)
@@ -55,15 +55,20 @@ def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str
 
 
 def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: str = "where") -> Any:
-    """A tree of bools shaped like `tree`: whether the path of a leaf matches some pattern, as `fnmatchcase` has it.
+    """Tree of bools shaped like `tree`: True for leaves whose path matches a pattern, as in `fnmatchcase`.
 
-    In a pattern `*` is any run of characters, `/` among them, `?` is one, `[ab]` one of these; case counts.
+    In a pattern `*` matches any characters, including `/`; `?` matches one character; `[ab]` matches one of these.
+    Matching is case-sensitive.
 
     Args:
-      where, argument: the function and the argument that the patterns were passed to, for errors.
+      where: function that the patterns were passed to, for errors.
+      tree: pytree, usually of params.
+      patterns: glob pattern or patterns.
+      argument: argument that the patterns were passed to, for errors.
 
-    Raises ValueError for a pattern that matches no path, unless the tree has no leaves; TypeError for what is no
-    pattern.
+    Raises:
+      TypeError: if a pattern is not a string.
+      ValueError: if a pattern matches no path, unless the tree has no leaves.
 
     >>> matching("l2", {"stem": {"w": 1.0, "b": 2.0}, "head": {"w": 3.0}}, "stem/*")
     {'head': {'w': False}, 'stem': {'b': True, 'w': True}}
@@ -85,7 +90,7 @@ _WHOLE: ContextVar[Any] = ContextVar("jaxnn_whole_params", default=None)
 
 @contextmanager
 def part_of(whole: Any) -> Iterator[None]:
-    """Tells the optimizers called inside that their params are a part of `whole`, a nested dict: others are frozen."""
+    """Tells optimizers called inside that their params are part of `whole`, a nested dict; the rest is frozen."""
     token = _WHOLE.set(whole)
     try:
         yield
@@ -94,13 +99,13 @@ def part_of(whole: Any) -> Iterator[None]:
 
 
 def whole_of(params: Any) -> Any:
-    """The params that `params` are a part of, or themselves."""
+    """The params that `params` are a part of (see `part_of`), or `params`."""
     whole = _WHOLE.get()
     return params if whole is None else whole
 
 
 def cut(tree: Any, part: Any) -> Any:
-    """`tree`, a nested dict or a prefix of one, without the keys that `part` does not have.
+    """`tree`, a nested dict or a prefix of one, without the keys that `part` lacks.
 
     >>> cut({"stem": False, "head": {"w": True, "b": False}}, {"head": {"w": 1.0}})
     {'head': {'w': True}}

@@ -1,4 +1,4 @@
-"""Inner outputs as results: taps that travel in the state, and so through scan, vmap, remat and shared weights."""
+"""Capture of inner outputs, by taps in the state: they pass through scan, vmap, remat and shared weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from jaxnn.layer import TAP, WATCH, Layer, as_layer, wrap
 
 
 class Tap(NamedTuple):
-    """A place in a model where the output is read, and may be added to.
+    """Tap on an output inside a model: records the output, and may add an array to it.
 
     Attributes:
-      add: an array of the output's shape to add to it; its gradient is the gradient at that output. None: nothing.
-      outputs: filled by `call`, one entry for each time the layer ran.
+      add: array of the output's shape that is added to it; its gradient is the gradient at that output. None adds
+        nothing.
+      outputs: recorded outputs, one for each time the layer ran; filled by `call`.
     """
 
     add: jax.Array | None = None
@@ -24,15 +25,23 @@ class Tap(NamedTuple):
 
 
 def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Layer:
-    """The model with inner outputs beside its own: apply gives `((y, {path: output}), state)`.
+    """Model that also returns inner outputs: its apply gives `((y, {path: output}), state)`.
 
-    Inside `repeat` an output is stacked, `[n, ...]`; a layer that runs several times (shared weights) gives a tuple.
-    Differentiating with respect to `Tap(add=zeros)` gives the gradient at the inner output, as Grad-CAM needs it.
+    Inside `repeat` outputs are stacked, `[n, ...]`. A layer that runs several times (shared weights) gives a tuple. The
+    derivative with respect to `Tap(add=zeros)` is the gradient at the inner output, as needed for Grad-CAM.
 
     Args:
-      paths: where, as `stem/conv`; a mapping gives each path its own `Tap`.
+      model: layer or model.
+      paths: path or paths of layers, such as `stem/conv`, or a mapping from path to `Tap`.
 
-    Raises ValueError from apply, with the paths that there are, for one that is not among them.
+    Returns:
+      Layer with the params and state of `model`. Its apply raises ValueError, with a list of the paths, if a path is
+      unknown.
+
+    Raises:
+      TypeError: if `model` is neither a layer nor a function, or `paths` has another type.
+
+    Differences: PyTorch registers forward hooks; Keras builds a second model on the inner outputs.
 
     >>> import jax.numpy as jnp, jaxnn as nn
     >>> model = nn.serial(nn.dense(3), nn.relu, nn.dense(2))
@@ -78,25 +87,25 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
 
 @jax.tree_util.register_static
 class Watch:
-    """A leafless guest of the state that notes every `call` while a model is traced, in the order of the calls."""
+    """Record of every `call` of a traced model, in order. Passed in the state as a pytree without leaves."""
 
     def __init__(self, seen: dict[str, Any] | None = None, path: tuple[str, ...] = ()):
         self.seen: dict[str, Any] = {} if seen is None else seen
         self.path = path
 
     def enter(self, name: str) -> Watch:
-        """The watch of a child; its row is made now, so that parents come before children."""
+        """Watch of a child layer. Its entry is created now, so that parents precede children."""
         inner = Watch(self.seen, (*self.path, name))
         self.seen.setdefault("/".join(inner.path), None)
         return inner
 
     def leave(self, y: Any) -> None:
-        """Notes the output of the layer at this path."""
+        """Records the output of the layer at this path."""
         self.seen["/".join(self.path)] = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), y)
 
 
 def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, Any]:
-    """Every path of a model with the shapes of its output, in the order of the calls; nothing is computed."""
+    """Path -> shapes of the output for every layer, in the order of the calls. Only shapes are computed."""
     watch = Watch()
     jax.eval_shape(lambda p, s, x: model.apply(p, {**s, WATCH: watch}, x)[0], params, state, x)
     return watch.seen
@@ -105,7 +114,7 @@ def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, An
 def _with(state: dict, path: list[str], tap: Tap) -> dict:
     head, *rest = path
     inner = state.get(head, {})
-    if not isinstance(inner, dict):  # a path through an array: the tap is not put, and so it is not found
+    if not isinstance(inner, dict):  # the path leads through an array: without a tap, it is reported as unknown
         return state
     return {**state, head: _with(inner, rest, tap) if rest else {**inner, TAP: tap}}
 
@@ -117,7 +126,7 @@ def _at(state: dict, path: list[str]) -> tuple:
 
 
 def _without(state: dict, path: list[str]) -> dict:
-    """The state without the tap at a path, and without the nodes that this leaves empty."""
+    """State without the tap at a path, and without nodes that are empty afterwards."""
     head, *rest = path
     inner = state.get(head)
     if not isinstance(inner, dict):

@@ -1,25 +1,27 @@
-"""What XLA must be told to compile a network well."""
+"""XLA compiler options for neural networks."""
 
 import jax
 import jaxlib
 
-# The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
+# First version of jaxlib that delegates convolutions, and last minor version in which the options are known to work.
 KNOWN = (0, 10, 1), (0, 12)
 
 
 def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
-    """The options under which convolutions use all cores of a CPU, for `jax.jit(f, compiler_options=...)`.
+    """Compiler options with which convolutions use all cores of a CPU, for `jax.jit(f, compiler_options=...)`.
 
-    XLA's CPU compiler hands two-dimensional float32 convolutions of more than 16 channels to a library that takes one
-    core, and many times as long for the gradient of the weights. With these options they stay with XLA, while matrix
-    products and reductions go on as they were. `drive` and `predict` compile so by themselves; what you jit needs
-    them to be as fast, and to give the bits of `drive`. Only the outermost `jit` counts.
+    By default XLA's CPU compiler delegates two-dimensional float32 convolutions of more than 16 channels to a library
+    that uses one core, and that takes many times as long for the gradient of the weights. With these options XLA
+    compiles them itself; matrix products and reductions are compiled as before. `drive` and `predict` use the options
+    automatically. Pass them to your own `jax.jit` for the same speed, and for results equal to those of `drive` to the
+    bit. Only the options of the outermost `jit` count.
 
     Args:
-      quick: LLVM optimizes at level 1 of 3: a whole run compiles in half to two thirds of the time and goes as fast,
-        with other roundings. `sweep` compiles so.
+      quick: True sets LLVM's optimization level to 1 instead of 3: a whole run compiles in half to two thirds of the
+        time and runs at the same speed, with different rounding. `sweep` uses it.
 
-    Empty where there is nothing to say: on TPU and GPU, and for a jaxlib in which it was not measured.
+    Returns:
+      Options, or {} where none are needed: on TPU and GPU, and for versions of jaxlib that were not measured.
 
     >>> step = jax.jit(lambda x: x + 1, compiler_options=compiler_options())
     >>> step(1.0).item()

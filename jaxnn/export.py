@@ -1,4 +1,4 @@
-"""A trained network as a program of its own, to be served where neither the library nor its Python code is."""
+"""Export of a trained network as a StableHLO program that runs without this library and without its Python code."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,34 +24,38 @@ def export(
     platforms: Sequence[str] | None = None,
     baked: bool = True,
 ) -> jax.export.Exported:
-    """The model in inference, x [n, ...] -> y [n, ...], as StableHLO for batches of any size: a `jax.export.Exported`.
+    """Model in inference mode, x [n, ...] -> y [n, ...], as StableHLO for batches of any size.
 
-    `exported.serialize()` gives its bytes; whoever has them needs jax alone:
+    `data = exported.serialize()` gives its bytes. Running them requires only jax:
 
         y = jax.export.deserialize(data).call(x)
 
     Args:
       model: any layer.
-      params, state: of the model; where they are not baked, shapes do.
-      x: an example of the input, an array or its shape, or a pytree of them. Named tuples become tuples: a program has
-        no classes. So a `Padded` is called as (x, lengths), and what a model returns as one is a tuple as well.
-      sizes: which axes of x are free, as `jax.export.symbolic_shape` has it: a name is a free size, equal to those of
-        the same name, a number is fixed, "_" is as in x, and "..." so are all others. "n, t, ..." is for sequences of
-        any length, None for the shape of x alone; a tree of strings for a tree of inputs.
-      constraints: of the free sizes, such as ("t >= 2", "t <= 512"), for programs that are not the same for all.
-      platforms: where it is to run, out of cpu, cuda, rocm and tpu; by default on the platform of this process.
-      baked: True puts params and state into the program, `call(x) -> y`. False leaves them outside, to be saved by
-        `nn.save` and exchanged without exporting again: `call(params, state, x) -> (y, state)`; also for a model whose
-        state moves in inference, such as a key/value cache, and for gradients with respect to params.
+      params: params of the model; shapes suffice with baked=False.
+      state: state of the model; shapes suffice with baked=False.
+      x: example input: an array or its shape, or a pytree of them. Named tuples become tuples, because a program has no
+        classes: a `Padded` is passed as (x, lengths), and a `Padded` that the model returns is a tuple.
+      sizes: free axes of x, in the syntax of `jax.export.symbolic_shape`: a name is a free size, equal wherever the
+        name recurs; a number is fixed; "_" takes the size from x; "..." stands for "_" on all other axes. "n, t, ..."
+        is for sequences of any length, None for exactly the shape of x. For a tree of inputs pass a tree of strings.
+      constraints: bounds on free sizes, such as ("t >= 2", "t <= 512"), for models whose program depends on them.
+      platforms: platforms to compile for: cpu, cuda, rocm, tpu. None takes the platform of this process.
+      baked: True stores params and state in the program, `call(x) -> y`. False takes them as arguments, `call(params,
+        state, x) -> (y, state)`: they are saved by `nn.save` and can be replaced without another export. Use it also
+        for models whose state changes in inference, such as a key/value cache, and for gradients with respect to
+        params.
 
-    Returns a `jax.export.Exported`. Serialisation needs the package flatbuffers. Runs of later versions of jax read it
-    as jax.export promises, for six months. For gradients serialise with vjp_order=1.
+    Returns:
+      `jax.export.Exported`. Serialisation needs the package flatbuffers; later versions of jax can read the bytes for
+      six months, as jax.export promises. For gradients, serialise with vjp_order=1.
 
-    Raises ValueError for an unknown platform, an x without the free axes, and for shapes as params that are to be
-    baked; TypeError for what is no model or no array. What a model cannot do with a free size raises jax's error, with
-    the layer's path.
+    Raises:
+      TypeError: if `model` is not a layer, `baked` is not a bool, or x contains leaves that are not arrays.
+      ValueError: if a platform is unknown, x lacks the axes of `sizes`, or params are shapes with baked=True. An
+        operation that does not support a free size raises jax's error, with the path of the layer.
 
-    Differences: as `torch.export` with dynamic shapes; ONNX is another format, which jax does not write.
+    Differences: like `torch.export` with dynamic shapes. jax does not write ONNX, which is another format.
 
     >>> import jaxnn as nn
     >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(3))
@@ -90,12 +94,12 @@ def export(
     for v in jax.tree.leaves((params, state)):
         if isinstance(v, jax.ShapeDtypeStruct):
             raise invalid("export", "arrays as params and state", v, "baked=False leaves them outside the program.")
-    held = jax.device_get((params, state))  # the program's constants lie on no device
+    held = jax.device_get((params, state))  # constants of a program must not be tied to a device
     return jax.export.export(jax.jit(served), platforms=to)(given)
 
 
 def _plain(tree: Any) -> Any:
-    """The tree with tuples in place of named tuples."""
+    """Tree with tuples in place of named tuples."""
     if isinstance(tree, tuple):
         return tuple(map(_plain, tree))
     if isinstance(tree, list):

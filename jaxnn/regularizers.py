@@ -1,13 +1,13 @@
-"""Regularizers, `params -> number` for the loss, and constraints, which follow the optimizer in a chain.
+"""Regularizers, `params -> number` added to the loss, and constraints, which follow the optimizer in a chain.
 
     nn.trainer(model, loss, optimizer, regularizer=l2(1e-4))
     optax.chain(nn.adam(1e-3), max_norm(3.0))
 
-Both act on weights: the params named `w` or `w_...`, those of `embed` among them, and not on biases `b` and the `scale`
-and `bias` of norms. `where` takes other params instead, by glob patterns of their paths: `where=("stem/*", "*/w")`. In
-`nn.trainer` a regularizer sees frozen params too, a constraint does not.
+Both apply to weights: the params named `w` or `w_...`, including those of `embed`, but not to biases `b` or to the
+`scale` and `bias` of norms. `where` selects other params by glob patterns of their paths: `where=("stem/*", "*/w")`. In
+`nn.trainer` a regularizer includes frozen params, a constraint does not.
 
-Sums and norms are taken in at least float32. Strengths and limits may be traced.
+Sums and norms are computed in at least float32. Strengths and limits may be traced.
 """
 
 import math
@@ -32,28 +32,33 @@ Scalar = float | Array
 Where = str | Sequence[str] | None
 Axis = int | Sequence[int] | None
 Regularizer = Callable[[Any], Array]
-Landing = Callable[
-    [str, Array, Array], Array
-]  # its path, a param and its update, in float32 at least -> the new update
+Landing = Callable[[str, Array, Array], Array]  # (path, param, update) -> new update, all in at least float32
 
 
 # ---- regularizers
 
 
 def l1(strength: Scalar, *, where: Where = None) -> Regularizer:
-    """params -> strength Σ |w|, a number: drives weights to zero, and the more so the less the loss needs them.
+    """L1 penalty (lasso), params -> []: strength Σ |w|. It drives weights that the loss needs little to zero.
 
-    The gradient is strength · sign(w), and 0 at w = 0. A gradient step crosses zero rather than ending there, so
-    weights come to within about a learning rate of 0, not to it. As Keras's L1.
+    The gradient is strength · sign(w), and 0 at w = 0. Gradient steps overshoot zero: weights end within about one
+    learning rate of 0, not exactly at 0.
 
     Args:
-      strength: λ >= 0.
-      where: glob patterns of params paths in place of the weights.
+      strength: λ >= 0; may be traced.
+      where: glob patterns of the paths of the params to penalise; None selects the weights.
 
-    Calling it raises ValueError if there are no weights or a pattern matches no path, TypeError for a param that is not
-    of real floats.
+    Returns:
+      Function params -> scalar. It raises ValueError if there are no weights or a pattern matches no path, and
+      TypeError for a param that is not real floating.
 
-    Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996.
+    Raises:
+      TypeError: if `strength` is not a real number or `where` is not a pattern or a sequence of patterns.
+      ValueError: if `strength` is out of range.
+
+    Differences: same as Keras's L1.
+
+    Reference: Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996.
 
     >>> l1(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.3000...
@@ -63,20 +68,27 @@ def l1(strength: Scalar, *, where: Where = None) -> Regularizer:
 
 
 def l2(strength: Scalar, *, where: Where = None) -> Regularizer:
-    """params -> strength Σ w², a number: pulls weights to zero in proportion to their size (ridge, weight decay).
+    """L2 penalty (ridge), params -> []: strength Σ w². It shrinks weights in proportion to their size.
 
-    Without a factor ½, as Keras's L2: the gradient is 2 · strength · w. PyTorch's `weight_decay=λ` and
-    `optax.add_decayed_weights(λ)` before sgd add λ w to the gradient, so λ is twice this strength. Adam and its kin
-    divide the pull by the size of the gradients, weakest where they are large; `weight_decay` of an `adamw` does not
-    (Loshchilov & Hutter 2019).
+    The gradient is 2 · strength · w. Adam and related optimizers divide it by the size of the gradients, so it is
+    weakest where gradients are large; the decoupled `weight_decay` of `adamw` is not divided (Loshchilov & Hutter
+    2019).
 
     Args:
-      strength: λ >= 0.
-      where: glob patterns of params paths in place of the weights.
+      strength: λ >= 0; may be traced.
+      where: glob patterns of the paths of the params to penalise; None selects the weights.
 
-    Raises as `l1`.
+    Returns:
+      Function params -> scalar. It raises the same errors as that of `l1`.
 
-    Krogh & Hertz, A Simple Weight Decay Can Improve Generalization, 1992.
+    Raises:
+      TypeError: if `strength` is not a real number or `where` is not a pattern or a sequence of patterns.
+      ValueError: if `strength` is out of range.
+
+    Differences: without a factor 1/2, as Keras's L2. PyTorch's `weight_decay=λ` and `optax.add_decayed_weights(λ)`
+    before sgd add λ w to the gradient, so their λ is twice this strength.
+
+    Reference: Krogh & Hertz, A Simple Weight Decay Can Improve Generalization, 1992.
 
     >>> l2(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.5
@@ -86,18 +98,26 @@ def l2(strength: Scalar, *, where: Where = None) -> Regularizer:
 
 
 def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
-    """params -> l1 Σ |w| + l2 Σ w², a number: as sparse as `l1`, and correlated weights share instead of one winning.
+    """Elastic net penalty, params -> []: l1 Σ |w| + l2 Σ w². Sparse, with similar values for correlated weights.
 
-    As Keras's L1L2. scikit-learn's ElasticNet(alpha, l1_ratio) has l1 = alpha · l1_ratio, l2 = alpha (1 - l1_ratio)/2,
-    beside half the mean squared error.
+    Unlike `l1`, it does not select one of several correlated weights and drop the others.
 
     Args:
-      l1, l2: the two strengths, >= 0.
-      where: glob patterns of params paths in place of the weights.
+      l1: strength of Σ |w|, >= 0; may be traced.
+      l2: strength of Σ w², >= 0; may be traced.
+      where: glob patterns of the paths of the params to penalise; None selects the weights.
 
-    Raises as `l1`.
+    Returns:
+      Function params -> scalar. It raises the same errors as that of `l1`.
 
-    Zou & Hastie, Regularization and Variable Selection via the Elastic Net, 2005.
+    Raises:
+      TypeError: if a strength is not a real number or `where` is not a pattern or a sequence of patterns.
+      ValueError: if a strength is out of range.
+
+    Differences: same as Keras's L1L2. scikit-learn's ElasticNet(alpha, l1_ratio) has l1 = alpha · l1_ratio and l2 =
+    alpha (1 - l1_ratio)/2, added to half the mean squared error.
+
+    Reference: Zou & Hastie, Regularization and Variable Selection via the Elastic Net, 2005.
 
     >>> elastic_net(0.5, 0.25)({"w": jnp.array([1.0, -2.0])}).item()
     2.75
@@ -108,14 +128,14 @@ def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
 
 
 def _penalty(name: str, a: Scalar | None, b: Scalar | None, patterns: tuple[str, ...] | None, params: Any) -> Array:
-    """a Σ |w| + b Σ w² over the leaves of `params` that are meant; None leaves a term out."""
+    """a Σ |w| + b Σ w² over the selected leaves of `params`; None omits a term."""
     paths, chosen = jax.tree.leaves(path_tree(params)), jax.tree.leaves(_chosen(name, params, patterns))
     ws = [_wide(name, path, w) for path, w, yes in zip(paths, jax.tree.leaves(params), chosen, strict=True) if yes]
     dtype = np.result_type(np.float32, *(w.dtype for w in ws))
     total = jnp.zeros((), dtype)
     for w in ws:
         if a is not None:
-            size = w * jax.lax.stop_gradient(jnp.sign(w))  # |w|, whose gradient at 0 is 1 in jax
+            size = w * jax.lax.stop_gradient(jnp.sign(w))  # |w| with gradient 0 at 0; that of jnp.abs is 1
             total = total + _number(a, dtype) * jnp.sum(size).astype(dtype)
         if b is not None:
             total = total + _number(b, dtype) * jnp.sum(jnp.square(w)).astype(dtype)
@@ -126,26 +146,34 @@ def _penalty(name: str, a: Scalar | None, b: Scalar | None, patterns: tuple[str,
 
 
 def max_norm(limit: Scalar, *, axis: Axis = None, where: Where = None) -> optax.GradientTransformation:
-    """Updates after which no output unit's weights, w [..., out], are longer than `limit`: ‖w‖₂ <= limit.
+    """Max-norm constraint on the weights of each output unit, w [..., out]: ‖w‖₂ <= limit after the update.
 
         v = w + update;   update <- v · limit / ‖v‖ - w   where ‖v‖ > limit
 
-    and unchanged elsewhere, to the bit. The last link of a chain: what comes after it could leave the ball again. With
-    dropout it lets rates be large without weights growing for good (Srivastava et al. 2014, limit 3 to 4). Moments of
-    the optimizer do not see it.
+    Updates elsewhere are unchanged to the bit. Put it last in a chain: later transformations could exceed the limit
+    again. With dropout it allows large learning rates without unbounded growth of the weights (Srivastava et al. 2014,
+    limit 3 to 4). The optimizer's moments are not changed.
 
     Args:
-      limit: > 0.
-      axis: the axes of one norm; by default all but the last, which is one unit of `[*space, in, out]`. For weights
-        stacked by `repeat` count from the end and leave the first out: axis=-2 for dense. Keras's MaxNorm has axis 0,
-        which leaves the axes of a convolution's window apart; torch.renorm names the axis that is kept.
-      where: glob patterns of params paths in place of the weights.
+      limit: largest norm, > 0; may be traced.
+      axis: axes over which one norm is taken; None takes all but the last, one unit of `[*space, in, out]`. For weights
+        stacked by `repeat`, count from the end and omit the first axis: axis=-2 for dense.
+      where: glob patterns of the paths of the params to constrain; None selects the weights.
 
-    `update` raises ValueError without params, for an axis that a param lacks, if there are no weights or a pattern
-    matches no path, TypeError for a param that is not of real floats. The update is rounded to its dtype: the norm may
-    pass the limit by an ε of the dtype, of the move rather than of the limit if the params come from far outside.
+    Returns:
+      Optimizer whose `update` needs params. It raises ValueError without params, for an axis that a param lacks, if
+      there are no weights or a pattern matches no path, and TypeError for a param that is not real floating. The update
+      is rounded to its dtype, so the norm may exceed the limit by one ε of the dtype, relative to the limit or, if it
+      is larger, to the update.
 
-    Srebro & Shraibman, Rank, Trace-Norm and Max-Norm, 2005; Srivastava et al., Dropout, 2014.
+    Raises:
+      TypeError: if `limit` is not a real number or `where` is not a pattern or a sequence of patterns.
+      ValueError: if `limit` is out of range.
+
+    Differences: Keras's MaxNorm has axis 0, which treats the kernel positions of a convolution separately. torch.renorm
+    takes the axis that is kept.
+
+    Reference: Srebro & Shraibman, Rank, Trace-Norm and Max-Norm, 2005; Srivastava et al., Dropout, 2014.
 
     >>> optimizer = optax.chain(optax.sgd(1.0), max_norm(5.0))
     >>> params, grads = {"w": jnp.array([[3.0], [4.0]])}, {"w": jnp.array([[-3.0], [-4.0]])}
@@ -165,18 +193,24 @@ def max_norm(limit: Scalar, *, axis: Axis = None, where: Where = None) -> optax.
 
 
 def unit_norm(*, axis: Axis = None, where: Where = None) -> optax.GradientTransformation:
-    """Updates after which every output unit's weights, w [..., out], have length 1: ‖w‖₂ = 1.
+    """Unit-norm constraint on the weights of each output unit, w [..., out]: ‖w‖₂ = 1 after the update.
 
         v = w + update;   update <- v / ‖v‖ - w
 
-    For directions: the rows of a classifier on the sphere, dictionaries, weights before a norm that ignores their
-    length. A v of all zeros has no direction and stays 0. The last link of a chain.
+    Use it where only the direction matters: the rows of a classifier on the sphere, dictionaries, weights before a norm
+    that ignores their length. If v is all zeros it stays 0. Put it last in a chain.
 
     Args:
-      axis: the axes of one norm, as in `max_norm`. Keras's UnitNorm has axis 0, and divides by 1e-7 + ‖v‖.
-      where: glob patterns of params paths in place of the weights.
+      axis: axes over which one norm is taken, as in `max_norm`; None takes all but the last.
+      where: glob patterns of the paths of the params to constrain; None selects the weights.
 
-    Raises as `max_norm`.
+    Returns:
+      Optimizer whose `update` needs params, with the same errors as that of `max_norm`.
+
+    Raises:
+      TypeError: if `where` is not a pattern or a sequence of patterns.
+
+    Differences: Keras's UnitNorm has axis 0, and divides by 1e-7 + ‖v‖.
 
     >>> updates, _ = unit_norm().update({"w": jnp.zeros((2, 1))}, optax.EmptyState(), {"w": jnp.array([[3.0], [4.0]])})
     >>> (jnp.array([[3.0], [4.0]]) + updates["w"]).round(5).tolist()
@@ -193,16 +227,21 @@ def unit_norm(*, axis: Axis = None, where: Where = None) -> optax.GradientTransf
 
 
 def non_negative(*, where: Where = None) -> optax.GradientTransformation:
-    """Updates after which no weight is negative: update <- max(update, -w), so that w + update >= 0 exactly.
+    """Non-negativity constraint on weights: update <- max(update, -w), so that w + update >= 0 exactly.
 
-    For parts that only add, as in non-negative matrix factorization, and for monotone networks. A weight at 0 moves
-    again as soon as its update is positive. The last link of a chain. As Keras's NonNeg, and as
-    optax.keep_params_nonnegative, which takes biases too.
+    Use it for non-negative matrix factorization and for monotone networks. A weight at 0 grows again as soon as its
+    update is positive. Put it last in a chain.
 
     Args:
-      where: glob patterns of params paths in place of the weights.
+      where: glob patterns of the paths of the params to constrain; None selects the weights.
 
-    Raises as `max_norm`.
+    Returns:
+      Optimizer whose `update` needs params, with the same errors as that of `max_norm`.
+
+    Raises:
+      TypeError: if `where` is not a pattern or a sequence of patterns.
+
+    Differences: same as Keras's NonNeg, and as optax.keep_params_nonnegative, which constrains biases as well.
 
     >>> non_negative().update({"w": jnp.array([-2.0, 0.5])}, optax.EmptyState(), {"w": jnp.ones(2)})[0]["w"].tolist()
     [-1.0, 0.5]
@@ -214,7 +253,7 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
     patterns = _patterns(name, where)
 
     def init(params: Any) -> optax.EmptyState:
-        if jax.tree.leaves(params):  # optax.tree.map_params asks for the state of a tree without leaves
+        if jax.tree.leaves(params):  # optax.tree.map_params calls init on a tree without leaves
             _chosen(name, params, patterns)
         return optax.EmptyState()
 
@@ -235,7 +274,7 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
 
 
 def _norm(v: Array, axes: tuple[int, ...]) -> Array:
-    """‖v‖₂ over `axes`, kept as axes of 1: scaled by the largest, so that no square leaves float32; gradient 0 at 0."""
+    """‖v‖₂ over `axes`, with axes of size 1 kept. Scaled by the largest entry against overflow; gradient 0 at 0."""
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(v), axis=axes, keepdims=True, initial=0))
     top = jnp.where((top > 0) & (top < jnp.inf), top, 1)
     total = jnp.sum(jnp.square(v / top), axis=axes, keepdims=True)
@@ -243,7 +282,7 @@ def _norm(v: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
-    """The axes of one norm, checked against the rank of a param."""
+    """Axes of one norm, checked against the rank of a param."""
     if axis is None:
         return tuple(range(rank - 1))
     axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
@@ -255,7 +294,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     return axes
 
 
-# ---- which params, and of what dtype
+# ---- selection of params
 
 
 def _patterns(name: str, where: Where) -> tuple[str, ...] | None:
@@ -266,7 +305,7 @@ def _patterns(name: str, where: Where) -> tuple[str, ...] | None:
 
 
 def _chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
-    """A tree of bools: the leaves whose path matches, by default those named `w` or `w_...`."""
+    """Tree of bools: True for leaves whose path matches, by default those named `w` or `w_...`."""
     if patterns is not None:
         return matching(name, params, patterns)
     paths = path_tree(params)
@@ -278,7 +317,7 @@ def _chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
 
 
 def _wide(name: str, path: str, w: Any) -> Array:
-    """A param in at least float32, or the error that names the one that is not of real floats."""
+    """Param in at least float32; raises TypeError, with its path, if it is not real floating."""
     if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
         fix = "Leave it out by where=patterns."
         raise wrong_type(f"{name} at {path}", "a param of a real floating dtype", describe(w), fix)
@@ -287,7 +326,7 @@ def _wide(name: str, path: str, w: Any) -> Array:
 
 
 def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) -> None:
-    """Raises unless `value` is a number >= 0, or > 0 if `above`, or a scalar array of real numbers."""
+    """Raises unless `value` is a real number >= 0 (> 0 if `above`), or a real scalar array."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating):
         if not (0 < value < math.inf if above else 0 <= value < math.inf):
             raise invalid(name, f"{argument} {'>' if above else '>='} 0 and finite", str(value))
@@ -298,11 +337,11 @@ def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) 
 
 
 def _number(x: Any, dtype: Any) -> float | Array:
-    """A scalar to be combined with arrays of `dtype`: a Python float, or an array of it, so that nothing promotes."""
+    """Scalar as a Python float, or an array of `dtype`: neither promotes the arrays that it is combined with."""
     return float(x) if isinstance(x, int | float | np.number) else jnp.asarray(x, dtype)
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # lets type checkers report names that do not exist
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

@@ -1,4 +1,4 @@
-"""A model as a table, from shapes alone: what each layer gives, holds and costs."""
+"""Table of a model's layers, from shapes alone: output, params, bytes and FLOPs."""
 
 import html
 from math import prod
@@ -15,7 +15,15 @@ HEADER = ("layer", "output", "params", "bytes", "FLOPs")
 
 
 class Row(NamedTuple):
-    """One layer: its path, output, and the params, bytes (params and state) and FLOPs of all that is inside it."""
+    """One layer of a `Summary`.
+
+    Attributes:
+      path: path of the layer.
+      output: dtype and shape of its output.
+      params: number of params in it and in its sublayers.
+      bytes: bytes of params and state in it and in its sublayers.
+      flops: FLOPs of it and of its sublayers.
+    """
 
     path: str
     output: str
@@ -25,7 +33,12 @@ class Row(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The layers of a model in the order in which they run, and the whole; prints as a table."""
+    """Layers of a model in the order in which they run, and the total. Prints as a table.
+
+    Attributes:
+      rows: one `Row` per layer.
+      total: `Row` of the whole model.
+    """
 
     rows: tuple[Row, ...]
     total: Row
@@ -54,13 +67,21 @@ class Summary(NamedTuple):
 
 
 def summary(model: Layer, x: Any) -> Summary:
-    """A table of the model on an input like `x`: path, output, params, bytes, FLOPs; nothing is computed.
+    """Table of a model for an input like `x`: path, output, params, bytes and FLOPs of each layer.
 
-    FLOPs are those of one forward pass with `train=False`, counted on the traced program: 2 for each multiply-add of a
-    matrix product or convolution, 1 for each element of any other arithmetic; every copy of a `repeat` counts.
+    Only shapes are computed. FLOPs are those of one forward pass with `train=False`, counted on the traced program: 2
+    for each multiply-add of a matrix product or convolution, 1 for each element of any other arithmetic. Every copy in
+    a `repeat` counts.
 
     Args:
-      x: an array or a `ShapeDtypeStruct` of the input's shape, batch included (or a pytree of them).
+      model: layer to describe.
+      x: array or `ShapeDtypeStruct` of the input's shape, batch axis included, or a pytree of them.
+
+    Returns:
+      `Summary`, a named tuple of rows that prints as a table.
+
+    Raises:
+      TypeError: if `model` is neither a layer nor a function, or x contains leaves that are not arrays.
 
     >>> import jax.numpy as jnp, jaxnn as nn
     >>> nn.summary(nn.serial(nn.dense(16), nn.relu, nn.dense(2)), jax.ShapeDtypeStruct((8, 4), jnp.float32))
@@ -108,11 +129,11 @@ def _at(tree: dict, path: str) -> Any:
 
 
 def _count(jaxpr: Any, scope: str, times: int, flops: dict[str, int]) -> None:
-    """Adds the FLOPs of a program to those of the scopes (layer paths) in which its operations stand."""
+    """Adds the FLOPs of a program to `flops`, by the scope (layer path) of each operation."""
     for eqn in jaxpr.eqns:
         inner = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
         programs = [p for v in eqn.params.values() for p in programs_in(v)]
-        if eqn.primitive.name == "cond":  # one branch runs: count the dearest
+        if eqn.primitive.name == "cond":  # one branch runs: count the most expensive
             branches: list[dict[str, int]] = [{} for _ in programs]
             for program, counted in zip(programs, branches, strict=True):
                 _count(program, inner, times, counted)

@@ -1,9 +1,9 @@
-"""Activation functions: array -> array of the same dtype and, but for `glu`, the same shape; `(x)` plus options.
+"""Activation functions: array -> array of equal dtype and, except for `glu`, equal shape; options are keywords.
 
-x is floating (float64, float32, bfloat16 or float16); anything else is a TypeError, since an integer input is nearly
-always an image that was not scaled. What needs arithmetic is computed in at least float32 and rounded once. Derivatives
-are finite wherever x is, and take their limits at ±inf; at a bend they are those of its flat side. Numeric options are
-scalars, may be traced, and are differentiated too, so they can be swept and learned.
+x must be floating (float64, float32, bfloat16 or float16). Otherwise TypeError is raised, because an integer input is
+usually an image that was not scaled. Arithmetic is done in at least float32 and rounded once. Derivatives are finite
+for every finite x and take their limits at ±inf; at a kink they are one-sided, usually those of the flat side (see each
+function). Numeric options are scalars. They may be traced and are differentiable, so they can be swept and learned.
 """
 
 from jaxnn.activations._along_axes import log_softmax, softmax, standardize

@@ -1,4 +1,4 @@
-"""Over one or several axes: softmax, its logarithm, and standardisation."""
+"""Functions along axes: softmax, log-softmax, standardisation."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from jaxnn.activations._checks import axes_of, floating, option, wide
 def softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
     """Softmax along `axis`, [...] -> [...]: s_i = exp(x_i) / Σ_j exp(x_j), in [0, 1], summing to 1.
 
-    Computed in at least float32 from x - max(x), so it does not overflow: adding a constant to x leaves it unchanged.
-    Its Jacobian is ∂s_i/∂x_j = s_i (δ_ij - s_j). An entry of -inf gets probability and gradient 0, which is how entries
-    are masked. A row of nothing but -inf, or one that holds +inf, is 0/0 and gives NaN, as in jax.nn and PyTorch.
+    Computed in at least float32 from x - max(x), so it does not overflow. A constant added to x does not change the
+    result. The Jacobian is ∂s_i/∂x_j = s_i (δ_ij - s_j). An entry of -inf gets probability 0 and gradient 0: use it for
+    masking. A row that is all -inf, or contains +inf, gives NaN (0/0), as in jax.nn and PyTorch.
 
-    Good for probabilities of exclusive classes, and for attention. It hurts inside a loss: take the logits to
-    `losses.softmax_cross_entropy`, since log(softmax(x)) is -inf where softmax underflows.
+    Use it for probabilities of exclusive classes and for attention. Do not use it before a loss: log(softmax(x)) is
+    -inf where softmax underflows. Pass the logits to `losses.softmax_cross_entropy`.
 
     Args:
-      axis: the axis or axes over which the result sums to 1; the last by default, as in Keras (PyTorch asks for it).
+      x: floating array.
+      axis: axis or axes over which the result sums to 1; the last by default.
 
-    Raises TypeError if x is not floating, ValueError if it has no such axis.
+    Raises:
+      TypeError: if x is not floating.
+      ValueError: if x has no such axis.
 
-    Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, 1990.
+    Differences: PyTorch requires the axis. The default is Keras's and jax.nn's.
+
+    Reference: Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, 1990.
 
     >>> softmax(jnp.array([[0.0, 0.0], [1e4, -1e4]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
@@ -39,17 +44,22 @@ def softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
 def log_softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
     """Logarithm of softmax along `axis`, [...] -> [...]: x_i - log Σ_j exp(x_j), in (-inf, 0].
 
-    Computed in at least float32 from x - max(x): it is finite where softmax underflows. Its Jacobian is
-    δ_ij - softmax(x)_j. An entry of -inf stays -inf and takes no part in the sum; a row of nothing but -inf, or
-    one that holds +inf, gives NaN, as in jax.nn and PyTorch.
+    Computed in at least float32 from x - max(x), so it is finite where softmax underflows. The Jacobian is δ_ij -
+    softmax(x)_j. An entry of -inf stays -inf and does not enter the sum. A row that is all -inf, or contains +inf,
+    gives NaN, as in jax.nn and PyTorch.
 
-    Good for log-probabilities of exclusive classes: sampling, beam search, policies. It hurts inside a loss, where only
-    the label's entry is needed: `losses.softmax_cross_entropy` takes the logits and does not make the rest.
+    Use it for log-probabilities of exclusive classes: sampling, beam search, policies. For a loss,
+    `losses.softmax_cross_entropy` of the logits is cheaper: it computes only the entry of the label.
 
     Args:
-      axis: the axis or axes over which exp of the result sums to 1; the last by default, as in Keras.
+      x: floating array.
+      axis: axis or axes over which exp of the result sums to 1; the last by default, as in Keras.
 
-    Raises TypeError if x is not floating, ValueError if it has no such axis. As jax.nn.log_softmax and PyTorch.
+    Raises:
+      TypeError: if x is not floating.
+      ValueError: if x has no such axis.
+
+    Differences: same values as jax.nn.log_softmax and PyTorch.
 
     >>> log_softmax(jnp.array([[0.0, 0.0], [1e4, -1e4]])).tolist()
     [[-0.693..., -0.693...], [0.0, -20000.0]]
@@ -59,24 +69,31 @@ def log_softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
 
 
 def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike = 1e-5) -> Array:
-    """Mean 0 and variance 1 along `axis`, [...] -> [...]: (x - mean) / √(var + eps), var = mean of (x - mean)².
+    """Standardisation along `axis` to mean 0 and variance 1, [...] -> [...]: (x - mean) / √(var + eps).
 
-    Computed in at least float32 and in two passes, so a large mean costs no digits; jax.nn.standardize takes
-    E[x²] - E[x]² by default, which has none left at a mean of 1000 and a deviation of 0.01. Rows near the largest
-    number are scaled first, so that no square overflows. A constant row gives 0, also with an eps of 0, and a gradient
-    of sane size. A row that holds ±inf or NaN gives NaN.
+        var = mean of (x - mean)²
 
-    Good for inputs of different units (over the examples, `axis=0`, with the training set's own numbers kept) and, with
-    a learned scale, as layer norm. It hurts where the size of x itself says something, and on rows of noise around a
-    constant: with a variance far above eps, they too are brought to variance 1.
+    Computed in at least float32 and in two passes, so a large mean costs no precision. Rows close to the largest finite
+    number are scaled first, so that squares do not overflow. A constant row gives 0, also with eps=0, with a gradient
+    of ordinary size. A row that contains ±inf or NaN gives NaN.
+
+    Use it for inputs of different units (over the examples with `axis=0`, keeping the mean and variance of the training
+    set) and, with a learned scale, as layer norm. It discards the scale of x. Rows of noise around a constant are also
+    scaled to variance 1 if their variance is far above eps.
 
     Args:
-      axis: the axis or axes over which mean and variance are taken.
-      eps: added to the variance, >= 0, as in norm layers; with 0 a constant row is divided by 1, as scikit-learn's
-        StandardScaler does, which adds none; TensorFlow's per_image_standardization divides by max(std, 1/√n). The
-        variance is the biased one, as in all three; PyTorch's `std` is not.
+      x: floating array.
+      axis: axis or axes over which mean and variance are taken; the last by default.
+      eps: added to the variance, >= 0, as in norm layers; may be traced. With eps=0 a constant row is divided by 1.
 
-    Raises TypeError if x is not floating or eps no scalar, ValueError if x has no such axis or eps < 0.
+    Raises:
+      TypeError: if x is not floating or eps is not a real scalar.
+      ValueError: if x has no such axis or eps < 0.
+
+    Differences: jax.nn.standardize computes E[x²] - E[x]² by default, which has no correct digits at mean 1000 and
+    standard deviation 0.01. scikit-learn's StandardScaler adds no eps and divides constant columns by 1. TensorFlow's
+    per_image_standardization divides by max(std, 1/√n). All three use the biased variance, as here; PyTorch's `std` is
+    unbiased.
 
     >>> standardize(jnp.array([1000.0, 1001.0, 1002.0])).tolist()
     [-1.22..., 0.0, 1.22...]
@@ -86,7 +103,7 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
     eps = option("standardize", "eps", eps, x, ">= 0", lambda eps: 0 <= eps < float("inf"))
     z = wide(x)
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(z), axes, keepdims=True, initial=0))
-    scale = jnp.where(top > 2.0**50, 2.0**-100, 1).astype(z.dtype)  # exact, as all powers of two
+    scale = jnp.where(top > 2.0**50, 2.0**-100, 1).astype(z.dtype)  # a power of two, so scaling is exact
     z = z * scale
     centred = z - jnp.mean(z, axes, keepdims=True)
     var = jnp.mean(jnp.square(centred), axes, keepdims=True) + eps * jnp.square(scale)

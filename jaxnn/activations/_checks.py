@@ -1,4 +1,4 @@
-"""What every activation checks of its input and options, and the dtype in which it computes."""
+"""Checks of the activations' inputs and options, and the dtype of their arithmetic."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jaxnn._inputs import kind_of
 
 
 def floating(where: str, x: ArrayLike) -> Array:
-    """`x` as an array, if it is floating."""
+    """`x` as an array of a floating dtype."""
     if not jnp.issubdtype(kind_of(x), jnp.floating):
         raise wrong_type(where, "x of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
@@ -34,7 +34,7 @@ def option(
     expected: str = "to be finite",
     fits: Callable[[Any], bool] = math.isfinite,
 ) -> Array:
-    """A numeric option as a scalar, in the dtype in which `x` is computed; only the range of a number is checked."""
+    """Numeric option as a scalar in the dtype of the arithmetic on `x`; Python and NumPy numbers are range-checked."""
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)) or np.shape(value) != ():
         raise wrong_type(where, f"{name} to be a real scalar", describe(value), "Map over several by vmap.")
@@ -44,7 +44,7 @@ def option(
 
 
 def axes_of(where: str, x: Array, axis: int | Sequence[int]) -> tuple[int, ...]:
-    """`axis` as a tuple of axes that `x` has."""
+    """`axis` as a tuple of axes of `x`."""
     axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
     if not axes or not all(is_axis(x, a) for a in axes):
         raise invalid(where, "an axis of x", f"axis={axis!r} for {describe(x)}", "Axes count from 0.")
@@ -54,5 +54,5 @@ def axes_of(where: str, x: Array, axis: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def is_axis(x: Array, axis: Any) -> bool:
-    """Whether `axis` is one that x has: an integer, and no bool."""
+    """True if `axis` is an axis of `x`: an integer in range, not a bool."""
     return isinstance(axis, SupportsIndex) and not isinstance(axis, bool) and -x.ndim <= index(axis) < x.ndim

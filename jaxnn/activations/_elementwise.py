@@ -1,4 +1,4 @@
-"""Elementwise functions whose derivatives are designed, not inherited."""
+"""Elementwise functions with explicitly defined derivatives."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -13,10 +13,15 @@ from jaxnn.activations._checks import wide
 
 
 def elementwise(value: Callable[..., Array], *slopes: Callable[..., Array]) -> Callable[..., Array]:
-    """`value(x, *options)` in x's dtype, with one slope for each argument as its derivative.
+    """Function `value(x, *options)` in x's dtype, with `slopes` as its derivatives with respect to each argument.
 
-    All are computed in at least float32 and rounded once. The backward pass keeps one array for each argument that is
-    differentiated, for x in x's dtype. What is not differentiated costs nothing, and cannot turn 0 · inf into NaN.
+    Everything is computed in at least float32 and rounded once. The backward pass stores one array for each
+    differentiated argument, for x in x's dtype. Arguments that are not differentiated cost nothing and cannot cause NaN
+    by 0 · inf.
+
+    Args:
+      value: function of x and the options.
+      slopes: derivatives of `value`, one for each argument.
 
     >>> cube = elementwise(lambda z: z**3, lambda z: 3 * z**2)
     >>> [v.item() for v in jax.value_and_grad(cube)(jnp.float32(2))]

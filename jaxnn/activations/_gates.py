@@ -1,4 +1,4 @@
-"""x times a gate: gelu, silu, mish, their piecewise relative, and gated linear units."""
+"""Gated activations, x times a gate: GELU, SiLU, Mish, hard swish, gated linear units."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ from jaxnn.activations._elementwise import elementwise
 
 
 def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
-    """Gaussian error linear unit, [...] -> [...]: x Φ(x), Φ the normal distribution function, in [-0.17, inf).
+    """Gaussian error linear unit (GELU), [...] -> [...]: x Φ(x), in [-0.17, inf), Φ the standard normal CDF.
 
         exact:        x erfc(-x / √2) / 2
         approximate:  x σ(2u) = x (1 + tanh u) / 2,    u = √(2/π) (x + 0.044715 x³)
 
-    Both are computed in at least float32, with derivatives of their own, so that bfloat16 keeps its digits in the left
-    tail and float16 does not overflow in x³. gelu(-inf) is its limit 0 and the derivatives at ±inf are 1 and 0; jax.nn
-    and PyTorch give NaN.
+    Both forms are computed in at least float32 with explicitly defined derivatives: bfloat16 stays accurate in the left
+    tail, and x³ does not overflow in float16. At ±inf, value and derivative are their limits: gelu(-inf) = 0, with
+    derivative 0 at -inf and 1 at inf.
 
-    Good for transformers: smooth, and close to relu far from 0. It hurts where time counts (an erf or a tanh per
-    element); it is not monotonic, with its minimum -0.17 at x = -0.75.
+    Use it for transformers: smooth, and close to relu far from 0. It needs an erf or a tanh per element. It is not
+    monotonic: its minimum is -0.17 at x = -0.75.
 
     Args:
-      approximate: the tanh form, at most 5e-4 from the exact one; weights trained with one want the same one.
-        Exact is the default here, in PyTorch and in Keras; jax.nn.gelu's default is the tanh form.
+      x: floating array.
+      approximate: True uses the tanh form, at most 5e-4 from the exact one. Use the form that pretrained weights were
+        trained with.
 
-    Raises TypeError if x is not floating or `approximate` is not a bool (PyTorch's "none" and "tanh" are strings).
+    Raises:
+      TypeError: if x is not floating or `approximate` is not a bool.
 
-    Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
+    Differences: the exact form is the default here, in PyTorch and in Keras; the tanh form is jax.nn.gelu's. PyTorch's
+    `approximate` is a string, "none" or "tanh". jax.nn and PyTorch give NaN in place of the limits at ±inf.
+
+    Reference: Hendrycks & Gimpel, Gaussian Error Linear Units, 2016.
 
     >>> gelu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.158..., 0.0, 0.841...]
@@ -44,22 +49,28 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
 
 
 def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> Array:
-    """Sigmoid linear unit, [...] -> [...]: x σ(beta x), in [-0.278 / beta, inf); `swish` is the same function.
+    """Sigmoid linear unit (SiLU, Swish), [...] -> [...]: x σ(beta x), in [-0.278 / beta, inf). Alias: `swish`.
 
-    The derivative is σ(u) (1 + u σ(-u)) with u = beta x. silu(-inf) is its limit 0, and the derivatives at ±inf are 1
-    and 0; jax.nn and PyTorch give NaN.
+    The derivative is σ(u) (1 + u σ(-u)) with u = beta x. At ±inf, value and derivative are their limits: silu(-inf) =
+    0, with derivative 0 at -inf and 1 at inf.
 
-    Good for deep networks, convolutional ones above all (EfficientNet): smooth, and close to relu far from 0. It hurts
-    where time counts (an exp per element); it is not monotonic, with its minimum -0.278 / beta at x = -1.278 / beta.
+    Use it for deep networks, above all convolutional ones (EfficientNet): smooth, and close to relu far from 0. It
+    needs an exp per element. It is not monotonic: its minimum is -0.278 / beta at x = -1.278 / beta.
 
     Args:
-      beta: 1 in jax.nn, PyTorch and Keras, which have no such option, and as ONNX's alpha. It may be learned: 0 is x/2,
-        large ones approach relu, negative ones give -silu(-x) with |beta|.
+      x: floating array.
+      beta: finite scalar; may be learned. 0 gives x/2, large values approach relu, negative ones give -silu(-x) with
+        |beta|.
 
-    Raises TypeError if x is not floating or beta no scalar, ValueError if beta is not finite.
+    Raises:
+      TypeError: if x is not floating or beta is not a real scalar.
+      ValueError: if beta is not finite.
 
-    Elfwing, Uchibe & Doya, Sigmoid-Weighted Linear Units, 2017; Ramachandran, Zoph & Le, Searching for Activation
-    Functions, 2017 (Swish).
+    Differences: jax.nn, PyTorch and Keras have no beta (1); ONNX calls it alpha. jax.nn and PyTorch give NaN in place
+    of the limits at ±inf.
+
+    Reference: Elfwing, Uchibe & Doya, Sigmoid-Weighted Linear Units, 2017; Ramachandran, Zoph & Le, Searching for
+    Activation Functions, 2017 (Swish).
 
     >>> silu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.268..., 0.0, 0.731...]
@@ -76,14 +87,21 @@ def mish(x: ArrayLike) -> Array:
 
         tanh(log(1 + e)) = n / (n + 2),    e = exp(x),  n = e (e + 2)
 
-    mish(-inf) is its limit 0 and the derivatives at ±inf are 1 and 0; jax.nn and PyTorch give NaN.
+    At ±inf, value and derivative are their limits: mish(-inf) = 0, with derivative 0 at -inf and 1 at inf.
 
-    Good where silu is, such as for detectors (YOLOv4); smooth. It hurts where time counts (an exp and a division per
-    element); it is not monotonic, with its minimum -0.309 at x = -1.192.
+    Use it in place of silu, for example in detectors (YOLOv4); smooth. It needs an exp and a division per element. It
+    is not monotonic: its minimum is -0.309 at x = -1.192.
 
-    Raises TypeError if x is not floating. As jax.nn.mish, PyTorch and Keras.
+    Args:
+      x: floating array.
 
-    Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.mish, PyTorch and Keras, except that jax.nn and PyTorch give NaN in place of the limits
+    at ±inf.
+
+    Reference: Misra, Mish: A Self Regularized Non-Monotonic Activation Function, 2019.
 
     >>> mish(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.303..., 0.0, 0.865...]
@@ -92,17 +110,24 @@ def mish(x: ArrayLike) -> Array:
 
 
 def hard_swish(x: ArrayLike) -> Array:
-    """silu with `hard_sigmoid` for its gate, [...] -> [...]: x min(max(x/6 + 1/2, 0), 1), in [-3/8, inf).
+    """Hard swish, SiLU with the gate `hard_sigmoid`, [...] -> [...]: x min(max(x/6 + 1/2, 0), 1), in [-3/8, inf).
 
-    The derivative is x/3 + 1/2 for |x| < 3, and that of the outer side, 0 or 1, at -3 and 3, where the inner ones are
-    -1/2 and 3/2. hard_swish(-inf) is its limit 0; jax.nn gives NaN.
+    The derivative is x/3 + 1/2 for |x| < 3. At -3 and 3 it is that of the outer side, 0 or 1 (the inner ones are -1/2
+    and 3/2). hard_swish(-inf) is its limit 0.
 
-    Good for small networks on small machines (MobileNetV3): no exp. It hurts by its bends; it is not monotonic, with
-    its minimum -3/8 at x = -3/2.
+    Use it for small networks on weak hardware (MobileNetV3): it needs no exp. Its derivative has jumps. It is not
+    monotonic: its minimum is -3/8 at x = -3/2.
 
-    Raises TypeError if x is not floating. As jax.nn.hard_swish, PyTorch's Hardswish and Keras's hard_swish.
+    Args:
+      x: floating array.
 
-    Howard et al., Searching for MobileNetV3, 2019.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.hard_swish, PyTorch's Hardswish and Keras's hard_swish, except that jax.nn gives NaN at
+    -inf.
+
+    Reference: Howard et al., Searching for MobileNetV3, 2019.
 
     >>> hard_swish(jnp.array([-4.0, -1.5, 1.0, 5.0])).tolist()
     [0.0, -0.375, 0.666..., 5.0]
@@ -111,20 +136,24 @@ def hard_swish(x: ArrayLike) -> Array:
 
 
 def glu(x: ArrayLike, *, axis: int = -1) -> Array:
-    """Gated linear unit, [..., 2d] -> [..., d]: a σ(b), where a and b are the first and the second half of x.
+    """Gated linear unit (GLU), [..., 2d] -> [..., d]: a σ(b), where a and b are the first and the second half of x.
 
-    Good for hidden layers of transformers and of convolutions over time, after a map to twice the width: the linear
-    half lets the gradient through. It hurts by that width: twice the weights for the same number of outputs.
-
-    Where the gate is 0 the output is 0 also for an infinite a, and an infinite a gives the gate no gradient; jax.nn and
-    PyTorch give NaN.
+    Use it for hidden layers of transformers and of temporal convolutions, after a layer with twice the features: the
+    linear half passes the gradient on. It needs twice the weights for the same number of outputs. Where the gate is 0
+    the output is 0 even for infinite a, and an infinite a gives the gate no gradient.
 
     Args:
-      axis: the axis that is halved; the last by default, as in jax.nn, PyTorch and Keras.
+      x: floating array with an even size along `axis`.
+      axis: axis that is split in halves; the last by default.
 
-    Raises TypeError if x is not floating, ValueError if it has no such axis or an odd number of entries along it.
+    Raises:
+      TypeError: if x is not floating.
+      ValueError: if x has no such axis or its size is odd.
 
-    Dauphin et al., Language Modeling with Gated Convolutional Networks, 2017.
+    Differences: same default axis as jax.nn, PyTorch and Keras. jax.nn and PyTorch give NaN for an infinite a at a gate
+    of 0.
+
+    Reference: Dauphin et al., Language Modeling with Gated Convolutional Networks, 2017.
 
     >>> glu(jnp.array([1.0, 2.0, 0.0, 1e4])).tolist()
     [0.5, 2.0]
@@ -138,7 +167,7 @@ def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     return _gated(*jnp.split(x, 2, axis))
 
 
-_FAR = 40.0  # Φ(-40) is 0 and Φ(40) is 1 in float64, and 40³ is harmless
+_FAR = 40.0  # Φ(-40) is 0 and Φ(40) is 1 in float64, and 40³ does not overflow
 
 
 def _gaussian(z: Array) -> tuple[Array, Array]:
@@ -147,7 +176,7 @@ def _gaussian(z: Array) -> tuple[Array, Array]:
 
 
 def _nearly_gaussian(z: Array) -> tuple[Array, Array]:
-    """σ(2u(z)) and its derivative."""
+    """σ(2u(z)), the tanh approximation of Φ, and its derivative."""
     slope = (2 / jnp.pi) ** 0.5
     u, du = slope * (z + 0.044715 * z**3), slope * (1 + 3 * 0.044715 * z**2)
     distribution = jax.nn.sigmoid(2 * u)
@@ -159,11 +188,11 @@ def _gelu_slope(z: Array, distribution: Array, density: Array) -> Array:
 
 
 def _bounded(z: Array) -> Array:
-    """Gates are constant beyond ±_FAR: clipping there makes every derivative finite."""
+    """`z` clipped to ±_FAR. Gates are constant beyond, and clipping keeps every derivative finite."""
     return jnp.clip(z, -_FAR, _FAR)
 
 
-# Value and slope take their gate from the same expression, so that a compiler computes it once for both.
+# Value and slope use the same expression for the gate, so that the compiler computes it once for both.
 _gelu = elementwise(
     lambda z: jnp.maximum(z, -_FAR) * _gaussian(_bounded(z))[0],
     lambda z: _gelu_slope(_bounded(z), *_gaussian(_bounded(z))),
@@ -175,7 +204,7 @@ _gelu_tanh = elementwise(
 
 
 def _logit(z: Array, beta: Array) -> Array:
-    """beta z, but 0 for beta = 0 and z = ±inf, within ±800: there σ is 0 or 1, and u σ(-u) not yet NaN."""
+    """beta z clipped to ±800, and 0 for beta = 0, z = ±inf. At ±800 σ is 0 or 1, and u σ(-u) is not yet NaN."""
     largest = jnp.finfo(z.dtype).max.item()
     return jnp.clip(beta * jnp.clip(z, -largest, largest), -800, 800)
 
@@ -201,7 +230,7 @@ _silu = elementwise(_silu_value, _silu_slope, _silu_slope_in_beta)
 
 
 def _mish_gate(z: Array) -> tuple[Array, Array]:
-    """tanh(softplus(z)) and what it lacks to 1, for z <= 20."""
+    """tanh(softplus(z)) and one minus it, for z <= 20."""
     e = jnp.exp(z)
     n = e * (e + 2)
     return n / (n + 2), 2 / (n + 2)
@@ -214,7 +243,8 @@ def _mish_slope(z: Array) -> Array:
 
 
 _mish = elementwise(
-    lambda z: jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0],  # exp(-800) is 0, and exp(-20)² nothing to 1
+    # exp(-800) is 0, and exp(-20)² is negligible against 1.
+    lambda z: jnp.maximum(z, -800) * _mish_gate(jnp.clip(z, -800, 20))[0],
     _mish_slope,
 )
 
@@ -225,7 +255,7 @@ _hard_swish = elementwise(
 
 
 def _let_through(a: Array, gate: Array) -> Array:
-    """a · gate, and 0 where an infinite a meets a closed gate."""
+    """a · gate, and 0 for an infinite `a` at a gate of 0."""
     return jnp.where((gate == 0) & jnp.isinf(a), 0, a) * gate
 
 

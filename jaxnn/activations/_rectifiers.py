@@ -1,4 +1,4 @@
-"""Rectifiers: close to x on the right, bounded or slow on the left."""
+"""Rectifiers: close to x for positive x, bounded or flatter for negative x."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from jaxnn.activations._elementwise import elementwise
 
 
 def relu(x: ArrayLike) -> Array:
-    """Rectified linear unit, [...] -> [...]: max(x, 0), in [0, inf).
+    """Rectified linear unit (ReLU), [...] -> [...]: max(x, 0), in [0, inf).
 
-    The derivative is 1 for x > 0, else 0, at 0 too: among the choices there, plain SGD did best with 0 (Bertoin et al.,
+    The derivative is 1 for x > 0, else 0. At 0 it is 0, the choice with the best results for plain SGD (Bertoin et al.,
     Numerical Influence of ReLU'(0) on Backpropagation, 2021). NaN stays NaN; its derivative is 0.
 
-    Good for hidden layers: cheap, and it does not saturate for x > 0. It hurts where a unit is negative on all inputs:
-    no gradient reaches it and it stays dead; its outputs are not zero-centred. Start from `init.he_normal`.
+    Use it for hidden layers: cheap, and it does not saturate for x > 0. A unit that is negative for all inputs gets no
+    gradient and stays dead. Outputs are not zero-centred. Initialise with `init.he_normal`.
 
-    Raises TypeError if x is not floating. As jax.nn.relu, PyTorch and Keras.
+    Args:
+      x: floating array.
 
-    Nair & Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.relu, PyTorch and Keras.
+
+    Reference: Nair & Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010.
 
     >>> relu(jnp.array([-2.0, 0.0, 3.0])).tolist()
     [0.0, 0.0, 3.0]
@@ -31,16 +37,22 @@ def relu(x: ArrayLike) -> Array:
 
 
 def relu6(x: ArrayLike) -> Array:
-    """Rectifier that ends at 6, [...] -> [...]: min(max(x, 0), 6), in [0, 6].
+    """ReLU clipped at 6, [...] -> [...]: min(max(x, 0), 6), in [0, 6].
 
-    The derivative is 1 for 0 < x < 6, else 0, at both bends too.
+    The derivative is 1 for 0 < x < 6, else 0, also at 0 and 6.
 
-    Good for networks that run in few bits, whose activations it keeps in a known range (MobileNet, EfficientNet-Lite).
-    It hurts as relu does, and on the right as well: a unit above 6 on all inputs is as dead as one below 0.
+    Use it for low-precision networks, whose activations it keeps in a known range (MobileNet, EfficientNet-Lite). Units
+    die as with relu, and also if they are above 6 for all inputs.
 
-    Raises TypeError if x is not floating. As jax.nn.relu6 and PyTorch.
+    Args:
+      x: floating array.
 
-    Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.relu6 and PyTorch.
+
+    Reference: Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010.
 
     >>> relu6(jnp.array([-2.0, 3.0, 8.0])).tolist()
     [0.0, 3.0, 6.0]
@@ -49,22 +61,27 @@ def relu6(x: ArrayLike) -> Array:
 
 
 def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
-    """Leaky rectifier, [...] -> [...]: x for x > 0, else negative_slope · x; in (-inf, inf).
+    """Leaky ReLU, [...] -> [...]: x for x > 0, else negative_slope · x; in (-inf, inf).
 
-    The derivative at 0 is negative_slope, as in PyTorch, so that a slope of 0 is relu; jax.nn.leaky_relu has 1 there.
-    With a slope of 0, -inf gives 0, and the slope no gradient.
+    The derivative at 0 is negative_slope, so that slope 0 is relu. With slope 0, x = -inf gives 0 and the slope gets no
+    gradient there.
 
-    Good where relu's units die: there is a gradient on both sides, and the outputs are nearer to zero mean. It hurts
-    little; what it gains over relu is often small. `prelu` learns the slope.
+    Use it where relu units die: both sides have a gradient, and outputs are closer to zero mean. The gain over relu is
+    often small. `prelu` learns the slope.
 
     Args:
-      negative_slope: usually in [0, 1). 1 is the identity; a negative one is allowed, but the function then has its
-        least value at 0 and two inputs for each output, as |x| at -1. The default is that of PyTorch, jax.nn and ONNX;
-        Keras has 0.3 in its layer and 0.2 in its function, TensorFlow 0.2.
+      x: floating array.
+      negative_slope: finite scalar, usually in [0, 1); may be traced. 1 is the identity. A negative slope is allowed,
+        but makes the function non-monotonic with its minimum at 0, as |x| for -1.
 
-    Raises TypeError if x is not floating or the slope no scalar, ValueError if the slope is not finite.
+    Raises:
+      TypeError: if x is not floating or negative_slope is not a real scalar.
+      ValueError: if negative_slope is not finite.
 
-    Maas, Hannun & Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
+    Differences: the default slope is that of PyTorch, jax.nn and ONNX; Keras has 0.3 in its layer and 0.2 in its
+    function, TensorFlow 0.2. The derivative at 0 is PyTorch's; that of jax.nn.leaky_relu is 1.
+
+    Reference: Maas, Hannun & Ng, Rectifier Nonlinearities Improve Neural Network Acoustic Models, 2013.
 
     >>> leaky_relu(jnp.array([-2.0, 0.0, 3.0]), negative_slope=0.25).tolist()
     [-0.5, 0.0, 3.0]
@@ -74,19 +91,24 @@ def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
 
 
 def thresholded_relu(x: ArrayLike, *, threshold: ArrayLike = 1.0) -> Array:
-    """Rectifier that starts at a threshold, [...] -> [...]: x for x > threshold, else 0.
+    """Thresholded ReLU, [...] -> [...]: x for x > threshold, else 0.
 
-    The derivative is 1 above the threshold, else 0, at it too; there the function jumps, so `threshold` gets no
-    gradient. NaN stays NaN; its derivative is 0.
+    The derivative is 1 above the threshold, else 0, also at the threshold. The function jumps there, so `threshold`
+    gets no gradient. NaN stays NaN; its derivative is 0.
 
-    Good for sparse codes, whose small entries are noise. It hurts where a unit has to start learning below it.
+    Use it for sparse codes, in which small entries are noise. A unit below the threshold for all inputs cannot learn.
 
     Args:
-      threshold: usually >= 0; 0 is relu. 1 as in Keras 2 and ONNX.
+      x: floating array.
+      threshold: finite scalar, usually >= 0; may be traced. 0 is relu.
 
-    Raises TypeError if x is not floating or the threshold no scalar, ValueError if it is not finite.
+    Raises:
+      TypeError: if x is not floating or threshold is not a real scalar.
+      ValueError: if threshold is not finite.
 
-    Konda, Memisevic & Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, 2014.
+    Differences: the default threshold 1 is that of Keras 2 and ONNX.
+
+    Reference: Konda, Memisevic & Krueger, Zero-bias Autoencoders and the Benefits of Co-adapting Features, 2014.
 
     >>> thresholded_relu(jnp.array([-2.0, 0.5, 1.0, 3.0])).tolist()
     [0.0, 0.0, 0.0, 3.0]
@@ -96,22 +118,27 @@ def thresholded_relu(x: ArrayLike, *, threshold: ArrayLike = 1.0) -> Array:
 
 
 def elu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
-    """Exponential linear unit, [...] -> [...]: x for x > 0, else alpha (exp(x) - 1); in (-alpha, inf).
+    """Exponential linear unit (ELU), [...] -> [...]: x for x > 0, else alpha (exp(x) - 1); in (-alpha, inf).
 
-    The derivative on the left is alpha exp(x), kept to its last digit where exp(x) - 1 rounds to -1; at 0 it is alpha,
-    as in PyTorch and jax.nn, so only alpha = 1 has no bend.
+    The derivative for x <= 0 is alpha exp(x), accurate where exp(x) - 1 rounds to -1. At 0 it is alpha, so only alpha =
+    1 has no kink.
 
-    Good for hidden layers without normalisation: the outputs are near zero mean, and the left side saturates at a
-    noise-robust -alpha. It hurts where time counts (an exp per element).
+    Use it for hidden layers without normalisation: outputs are close to zero mean, and the negative side saturates at
+    -alpha, which is robust to noise. It needs an exp per element.
 
     Args:
-      alpha: >= 0, 0 being relu. A negative one is allowed, but lifts the left side to -alpha > 0: the function falls,
-        then rises, and is not invertible.
+      x: floating array.
+      alpha: finite scalar, >= 0; may be traced. 0 is relu. A negative alpha is allowed, but makes the function
+        non-monotonic and not invertible: it approaches -alpha > 0 on the left.
 
-    Raises TypeError if x is not floating or alpha no scalar, ValueError if alpha is not finite. As jax.nn.elu, PyTorch
-    and Keras, all with alpha = 1.
+    Raises:
+      TypeError: if x is not floating or alpha is not a real scalar.
+      ValueError: if alpha is not finite.
 
-    Clevert, Unterthiner & Hochreiter, Fast and Accurate Deep Network Learning by Exponential Linear Units, 2015.
+    Differences: same as jax.nn.elu, PyTorch and Keras, all with alpha = 1.
+
+    Reference: Clevert, Unterthiner & Hochreiter, Fast and Accurate Deep Network Learning by Exponential Linear Units,
+    2015.
 
     >>> elu(jnp.array([-1.0, 0.0, 3.0])).tolist()
     [-0.632..., 0.0, 3.0]
@@ -121,19 +148,25 @@ def elu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
 
 
 def selu(x: ArrayLike) -> Array:
-    """Scaled exponential linear unit, [...] -> [...]: λ elu(x, alpha=α), in (-1.7581, inf).
+    """Scaled exponential linear unit (SELU), [...] -> [...]: λ elu(x, alpha=α), in (-1.7581, inf).
 
         λ = 1.0507009873554805,    α = 1.6732632423543773
 
-    With these two, a layer whose weights have mean 0 and variance 1/fan_in draws the mean and the variance of its
-    units to 0 and 1. The derivative at 0 is the left one, λα = 1.758; on the right it is λ.
+    With these constants, layers whose weights have mean 0 and variance 1/fan_in drive the mean and variance of their
+    units to 0 and 1. The derivative for x > 0 is λ. At 0 it is that of the negative side, λα = 1.758.
 
-    Good for deep fully connected networks without normalisation. It hurts outside of its assumptions: start from
-    `init.lecun_normal`, standardise the inputs, and use no plain dropout, which shifts mean and variance.
+    Use it for deep fully connected networks without normalisation. Its assumptions must hold: initialise with
+    `init.lecun_normal`, standardise the inputs, and do not use plain dropout, which changes mean and variance.
 
-    Raises TypeError if x is not floating. As jax.nn.selu, PyTorch and Keras.
+    Args:
+      x: floating array.
 
-    Klambauer et al., Self-Normalizing Neural Networks, 2017.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.selu, PyTorch and Keras.
+
+    Reference: Klambauer et al., Self-Normalizing Neural Networks, 2017.
 
     >>> selu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-1.111..., 0.0, 1.050...]
@@ -142,20 +175,26 @@ def selu(x: ArrayLike) -> Array:
 
 
 def celu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
-    """Differentiable elu, [...] -> [...]: max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1), in (-alpha, inf).
+    """Continuously differentiable ELU (CELU), [...] -> [...], in (-alpha, inf).
 
-    The derivative is exp(min(x, 0) / alpha), 1 at 0 for every alpha, at most 1 everywhere.
+        max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)
 
-    Good where elu with alpha other than 1 is wanted without its bend at 0; at alpha = 1 it is elu, at alpha -> 0 relu,
-    at alpha -> inf the identity. It hurts where time counts (an exp per element).
+    The derivative is exp(min(x, 0) / alpha): 1 at 0 for every alpha, and at most 1 everywhere.
+
+    Use it in place of elu with alpha other than 1, which has a kink at 0. alpha = 1 is elu, alpha -> 0 approaches relu,
+    alpha -> inf the identity. It needs an exp per element.
 
     Args:
-      alpha: > 0.
+      x: floating array.
+      alpha: finite scalar, > 0; may be traced.
 
-    Raises TypeError if x is not floating or alpha no scalar, ValueError unless alpha > 0. As jax.nn.celu, PyTorch and
-    Keras, all with alpha = 1.
+    Raises:
+      TypeError: if x is not floating or alpha is not a real scalar.
+      ValueError: if alpha is not finite or not > 0.
 
-    Barron, Continuously Differentiable Exponential Linear Units, 2017.
+    Differences: same as jax.nn.celu, PyTorch and Keras, all with alpha = 1.
+
+    Reference: Barron, Continuously Differentiable Exponential Linear Units, 2017.
 
     >>> celu(jnp.array([-1.0, 0.0, 3.0]), alpha=0.5).tolist()
     [-0.432..., 0.0, 3.0]
@@ -167,15 +206,21 @@ def celu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
 def softplus(x: ArrayLike) -> Array:
     """Softplus, [...] -> [...]: log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), in (0, inf).
 
-    The derivative is σ(x). All digits are kept in the left tail, where it is exp(x).
+    The derivative is σ(x). The left tail, exp(x), keeps its full relative precision.
 
-    Good for outputs that have to be positive: variances, rates, scales. It hurts as a hidden layer: relu is cheaper and
-    does as well, and the outputs are not zero-centred (softplus(0) = log 2).
+    Use it for positive outputs: variances, rates, scales. In hidden layers relu is cheaper and works as well; outputs
+    are not zero-centred (softplus(0) = log 2).
 
-    Raises TypeError if x is not floating. As jax.nn.softplus and Keras. PyTorch returns x above a threshold of 20,
-    which is off by up to 2e-9; here there is none. Its beta is `softplus(beta * x) / beta`.
+    Args:
+      x: floating array.
 
-    Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing, 2000.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.softplus and Keras. PyTorch returns x above a threshold of 20, an error of up to 2e-9;
+    its beta is `softplus(beta * x) / beta` here.
+
+    Reference: Dugas et al., Incorporating Second-Order Functional Knowledge for Better Option Pricing, 2000.
 
     >>> softplus(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [0.0, 0.693..., 10000.0]
@@ -186,13 +231,19 @@ def softplus(x: ArrayLike) -> Array:
 def log_sigmoid(x: ArrayLike) -> Array:
     """Logarithm of the logistic function, [...] -> [...]: log σ(x) = -log(1 + exp(-x)) = -softplus(-x), in (-inf, 0).
 
-    The derivative is σ(-x). All digits are kept in the right tail, where it is -exp(-x), and on the left, where σ
-    underflows and its logarithm would be -inf.
+    The derivative is σ(-x). The right tail, -exp(-x), keeps its full relative precision, and the left side is finite
+    where σ underflows.
 
-    Good for log-probabilities of yes and no: log(1 - σ(x)) is log_sigmoid(-x). It hurts as a hidden layer: it has no
-    bound on the left, and a full slope there.
+    Use it for log-probabilities of binary outcomes: log(1 - σ(x)) is log_sigmoid(-x). It is unsuited to hidden layers:
+    it is unbounded on the left, with slope 1.
 
-    Raises TypeError if x is not floating. As jax.nn.log_sigmoid, PyTorch and Keras.
+    Args:
+      x: floating array.
+
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.log_sigmoid, PyTorch and Keras.
 
     >>> log_sigmoid(jnp.array([-1e4, 0.0, jnp.inf])).tolist()
     [-10000.0, -0.693..., 0.0]
@@ -204,7 +255,7 @@ def _left(z: Array) -> Array:
     return jnp.where(z > 0, 0, z)
 
 
-leaky = elementwise(  # the slope may be an array of x's rank, as that of prelu
+leaky = elementwise(  # the slope may be an array of x's rank, as in prelu
     lambda z, a: jnp.where(z > 0, z, jnp.where((a == 0) & (z == -jnp.inf), 0, a * z)),
     lambda z, a: jnp.where(z > 0, 1, a),
     lambda z, a: jnp.where((a == 0) & (z == -jnp.inf), 0, _left(z)),
@@ -231,7 +282,7 @@ _selu = elementwise(
 
 
 def _celu_slope_in_alpha(z: Array, a: Array) -> Array:
-    u = jnp.maximum(_left(z) / a, -800)  # where exp(u) is 0 and u exp(u) not yet NaN
+    u = jnp.maximum(_left(z) / a, -800)  # at -800 exp(u) is 0 and u exp(u) is not yet NaN
     return jnp.expm1(u) - u * jnp.exp(u)
 
 

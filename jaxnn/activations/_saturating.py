@@ -1,4 +1,4 @@
-"""Bounded on both sides: steps, sigmoids and what approximates them."""
+"""Saturating activations, bounded on both sides: step, sigmoids, tanh and their piecewise linear approximations."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from jaxnn.activations._elementwise import elementwise
 def unit_step(x: ArrayLike, *, at_zero: ArrayLike = 1.0) -> Array:
     """Unit step, [...] -> [...]: H(x) = 1 for x > 0, 0 for x < 0, `at_zero` for x = 0, in x's dtype. NaN stays NaN.
 
-    The derivative is 0 everywhere, at 0 too: nothing before it learns by gradients. `ops.perceptron_update` needs none.
+    The derivative is 0 everywhere, also at 0, so layers before it cannot be trained by gradients.
+    `ops.perceptron_update` needs no gradient.
 
-    Good for yes-or-no outputs, and for the perceptron. It hurts as a hidden layer, for that reason; the slope of
-    `hard_tanh` or `sigmoid` is put in its place where such layers are trained.
+    Use it for binary outputs and for the perceptron. To train hidden layers of steps, replace its gradient by that of
+    `hard_tanh` or `sigmoid` (surrogate gradient).
 
     Args:
-      at_zero: H(0), usually 0, 1/2 or 1; with 1, a unit fires when it reaches its threshold. np.heaviside and
-        torch.heaviside ask for it.
+      x: floating array.
+      at_zero: H(0), a finite scalar, usually 0, 1/2 or 1; may be traced. With 1, a unit fires when it reaches its
+        threshold.
 
-    Raises TypeError if x is not floating or at_zero no scalar, ValueError if at_zero is not finite.
+    Raises:
+      TypeError: if x is not floating or at_zero is not a real scalar.
+      ValueError: if at_zero is not finite.
 
-    McCulloch & Pitts, A Logical Calculus of the Ideas Immanent in Nervous Activity, 1943.
+    Differences: np.heaviside and torch.heaviside require H(0) as an argument.
+
+    Reference: McCulloch & Pitts, A Logical Calculus of the Ideas Immanent in Nervous Activity, 1943.
 
     >>> unit_step(jnp.array([-2.0, 0.0, 3.0])).tolist()
     [0.0, 1.0, 1.0]
@@ -40,14 +46,21 @@ def unit_step(x: ArrayLike, *, at_zero: ArrayLike = 1.0) -> Array:
 def sigmoid(x: ArrayLike) -> Array:
     """Logistic function, [...] -> [...]: σ(x) = 1 / (1 + exp(-x)), in (0, 1); in floating point 0 and 1 are reached.
 
-    The derivative is σ (1 - σ), at most 1/4, taken from the rounded σ: in float32 exactly 0 above x = 17, where σ is 1.
-    Half precision is computed in float32: XLA's own float16 is 0 below -11, where exp(-x) overflows.
+    The derivative is σ (1 - σ), at most 1/4. It is computed from the rounded σ: in float32 it is exactly 0 above x =
+    17, where σ is 1. Half precision is computed in float32: XLA's float16 version is 0 below -11, where exp(-x)
+    overflows.
 
-    Good for gates, and for probabilities of independent classes. It hurts as a hidden layer: it saturates on both
-    sides, every layer divides the gradient by four or more, and its outputs are not zero-centred. A loss wants the
-    logits: `losses.binary_cross_entropy` does better than a sigmoid followed by a logarithm.
+    Use it for gates and for probabilities of independent classes. As a hidden layer it saturates on both sides, divides
+    the gradient by four or more per layer, and is not zero-centred. Before a loss use the logits:
+    `losses.binary_cross_entropy` is more accurate than the logarithm of a sigmoid.
 
-    Raises TypeError if x is not floating. As jax.nn.sigmoid, PyTorch and Keras.
+    Args:
+      x: floating array.
+
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.sigmoid, PyTorch and Keras.
 
     >>> sigmoid(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [0.0, 0.5, 1.0]
@@ -59,13 +72,20 @@ def sigmoid(x: ArrayLike) -> Array:
 def tanh(x: ArrayLike) -> Array:
     """Hyperbolic tangent, [...] -> [...]: (exp(x) - exp(-x)) / (exp(x) + exp(-x)) = 2σ(2x) - 1, in (-1, 1).
 
-    It is odd and so zero-centred: negative inputs give negative outputs (some lecture notes call it non-negative, which
-    is wrong). The derivative is 1 - tanh², at most 1, taken from the rounded tanh. In floating point ±1 are reached.
+    It is odd, and so zero-centred: negative inputs give negative outputs (some lecture notes call it non-negative,
+    which is wrong). The derivative is 1 - tanh², at most 1, computed from the rounded tanh. In floating point ±1 are
+    reached.
 
-    Good for recurrent states and for bounded outputs; being zero-centred, it trains faster than the sigmoid
-    (LeCun et al., Efficient BackProp, 1998). It hurts in deep stacks: it saturates on both sides.
+    Use it for recurrent states and bounded outputs. Being zero-centred, it trains faster than the sigmoid (LeCun et
+    al., Efficient BackProp, 1998). In deep networks it saturates on both sides.
 
-    Raises TypeError if x is not floating. As jnp.tanh, PyTorch and Keras.
+    Args:
+      x: floating array.
+
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jnp.tanh, PyTorch and Keras.
 
     >>> tanh(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [-1.0, 0.0, 1.0]
@@ -74,22 +94,27 @@ def tanh(x: ArrayLike) -> Array:
 
 
 def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 0.5) -> Array:
-    """The sigmoid in three straight pieces, [...] -> [...]: min(max(slope · x + offset, 0), 1), in [0, 1].
+    """Hard sigmoid, piecewise linear, [...] -> [...]: min(max(slope · x + offset, 0), 1), in [0, 1].
 
-    The derivative is `slope` on the slope (|x| < 3), else 0, at its ends too, as in PyTorch and jax.nn. NaN stays NaN;
-    its derivative is 0.
+    The derivative is `slope` on the linear part (|x| < 3 by default), else 0, also at its ends, as in PyTorch and
+    jax.nn. NaN stays NaN; its derivative is 0.
 
-    Good for gates where an exp is dear, and in few bits. It hurts as the sigmoid does, and its tails have no gradient
-    at all.
+    Use it for gates where an exp is too expensive, and in low precision. It has the drawbacks of the sigmoid, and
+    exactly no gradient in the tails.
 
     Args:
-      slope: > 0. That of PyTorch, jax.nn and Keras 3; Keras 2 and ONNX's HardSigmoid have 0.2 by default, which ends at
-        ±2.5: weights trained with one want the same one.
-      offset: the value at 0.
+      x: floating array.
+      slope: finite scalar, > 0; may be traced. Use the value that pretrained weights were trained with.
+      offset: value at 0, a finite scalar; may be traced.
 
-    Raises TypeError if x is not floating or an option no scalar, ValueError for a slope that is not > 0.
+    Raises:
+      TypeError: if x is not floating or an option is not a real scalar.
+      ValueError: if slope is not finite or not > 0, or offset is not finite.
 
-    Courbariaux, Bengio & David, BinaryConnect, 2015, with a line of its own, (x + 1)/2.
+    Differences: the default slope is that of PyTorch, jax.nn and Keras 3. Keras 2 and ONNX's HardSigmoid have 0.2,
+    which is linear for |x| < 2.5. The paper has (x + 1)/2.
+
+    Reference: Courbariaux, Bengio & David, BinaryConnect, 2015.
 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 1.5, 3.0])).tolist()
     [0.0, 0.5, 0.75, 1.0]
@@ -100,17 +125,22 @@ def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 
 
 
 def hard_tanh(x: ArrayLike) -> Array:
-    """The hyperbolic tangent in three straight pieces, [...] -> [...]: min(max(x, -1), 1), in [-1, 1].
+    """Hard tanh, piecewise linear, [...] -> [...]: min(max(x, -1), 1), in [-1, 1].
 
-    The derivative is 1 for |x| < 1, else 0, at ±1 too, as in PyTorch and as relu's at its bend; jax.nn.hard_tanh has 1
-    at ±1. NaN stays NaN; its derivative is 0.
+    The derivative is 1 for |x| < 1, else 0, also at ±1. NaN stays NaN; its derivative is 0.
 
-    Good for bounded outputs, and as the slope put in the place of a step's in binarised networks. It hurts as tanh
-    does, and its tails have no gradient at all.
+    Use it for bounded outputs, and as a surrogate for the gradient of a step function in binarised networks. It has the
+    drawbacks of tanh, and exactly no gradient in the tails.
 
-    Raises TypeError if x is not floating.
+    Args:
+      x: floating array.
 
-    Collobert, Large Scale Machine Learning, 2004.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as PyTorch. jax.nn.hard_tanh has derivative 1 at ±1.
+
+    Reference: Collobert, Large Scale Machine Learning, 2004.
 
     >>> hard_tanh(jnp.array([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
@@ -121,14 +151,20 @@ def hard_tanh(x: ArrayLike) -> Array:
 def softsign(x: ArrayLike) -> Array:
     """Softsign, [...] -> [...]: x / (1 + |x|), in (-1, 1); in floating point ±1 are reached.
 
-    The derivative is 1 / (1 + |x|)². At ±inf the values are their limits ±1; jax.nn.soft_sign and PyTorch give NaN.
+    The derivative is 1 / (1 + |x|)². At ±inf the values are their limits ±1.
 
-    Good where tanh saturates too fast: its tails fall as 1/x² and not as an exponential, so some gradient is left. It
-    hurts by the same tails: outputs near ±1 need large inputs.
+    Use it where tanh saturates too fast: its derivative falls as 1/x², not exponentially, so some gradient remains. For
+    the same reason, outputs close to ±1 need large inputs.
 
-    Raises TypeError if x is not floating. As jax.nn.soft_sign, PyTorch and Keras.
+    Args:
+      x: floating array.
 
-    Bergstra et al., Quadratic Polynomials Learn Better Image Features, 2009.
+    Raises:
+      TypeError: if x is not floating.
+
+    Differences: same as jax.nn.soft_sign, PyTorch and Keras, except that jax.nn and PyTorch give NaN at ±inf.
+
+    Reference: Bergstra et al., Quadratic Polynomials Learn Better Image Features, 2009.
 
     >>> softsign(jnp.array([-jnp.inf, -1.0, 3.0])).tolist()
     [-1.0, -0.5, 0.75]

@@ -1,4 +1,4 @@
-"""Real data sets by name, random parts, batches and labels, on the host."""
+"""Data on the host: data sets by name, random splits, batches, label encodings."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from jaxnn.data.labels import decode, encode, one_hot
 __all__ = ["Dataset", "Unavailable", "batches", "decode", "encode", "load", "names", "one_hot", "split"]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # lets type checkers report names that do not exist
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

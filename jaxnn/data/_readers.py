@@ -1,4 +1,4 @@
-"""Bytes of the published files -> NumPy arrays: CSV, IDX, .ts, PNG, text, and the generator of MNIST-1D."""
+"""Readers: bytes of the published files -> NumPy arrays. CSV, IDX, .ts, PNG, text, and the generator of MNIST-1D."""
 
 import gzip
 import io
@@ -11,19 +11,19 @@ from jaxnn._errors import invalid
 
 
 def table(data: bytes, delimiter: str | None = ",") -> tuple[list[str], np.ndarray]:
-    """A table of numbers with a header row -> its header and float64 [rows, columns]; no delimiter is white space."""
+    """Table of numbers with a header row -> header and float64 [rows, columns]; delimiter None means white space."""
     header, _, rows = data.decode().partition("\n")
     return header.split(delimiter), np.loadtxt(io.StringIO(rows), delimiter=delimiter, ndmin=2)
 
 
 def pixels(data: bytes, side: int, white: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of side² pixels and a label, gzipped CSV -> float32 [n, side, side, 1] in [0, 1] and int32 [n]."""
+    """Gzipped CSV with side² pixels and a label per row -> float32 [n, side, side, 1] in [0, 1] and int32 [n]."""
     rows = np.loadtxt(io.BytesIO(gzip.decompress(data)), delimiter=",", dtype=np.float32)
     return rows[:, :-1].reshape(-1, side, side, 1) / white, rows[:, -1].astype(np.int32)
 
 
 def idx(data: bytes) -> np.ndarray:
-    """A gzipped IDX file of bytes -> uint8 of the shape its header gives (big-endian sizes after a 4-byte magic)."""
+    """Gzipped IDX file -> uint8 array of the shape in its header (big-endian sizes after a 4-byte magic number)."""
     data = gzip.decompress(data)
     rank = data[3]
     shape = np.frombuffer(data, ">i4", rank, offset=4)
@@ -31,7 +31,7 @@ def idx(data: bytes) -> np.ndarray:
 
 
 def photo(data: bytes) -> np.ndarray:
-    """A coloured picture, PNG -> float32 [height, width, 3] in [0, 1]; asks for Pillow, a ValueError without it."""
+    """RGB image, PNG -> float32 [height, width, 3] in [0, 1]. Raises ValueError without Pillow."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -41,9 +41,9 @@ def photo(data: bytes) -> np.ndarray:
 
 
 def ragged(data: bytes, length: int) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:
-    """A .ts file, a series a line -> (float32 [n, length, d] padded with 0, int32 [n] lengths) and the labels.
+    """A .ts file with one series per line -> (float32 [n, length, d] padded with 0, int32 [n] lengths) and the labels.
 
-    A line holds the channels one after the other, divided by colons, and the label after the last.
+    A line contains the channels, separated by colons, followed by the label.
     """
     lines = [line.split(":") for line in data.decode().partition("@data\n")[2].splitlines()]
     series = [np.array([channel.split(",") for channel in channels], np.float32).T for *channels, _ in lines]
@@ -54,7 +54,7 @@ def ragged(data: bytes, length: int) -> tuple[tuple[np.ndarray, np.ndarray], lis
 
 
 def characters(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
-    """An ASCII text -> int32 codes [n] and the symbols they stand for, in order of their code points."""
+    """ASCII text -> int32 codes [n] and their symbols, sorted by code point."""
     symbols, codes = np.unique(np.frombuffer(data, np.uint8), return_inverse=True)
     return codes.astype(np.int32), tuple(map(chr, symbols))
 
@@ -62,21 +62,21 @@ def characters(data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
 def mnist1d(source: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The 5000 examples of MNIST-1D -> float32 [5000, 40] and int32 [5000], from the templates in the authors' source.
 
-    The templates are read, not run. A template is padded, stretched to 72 points, scaled and rolled by random amounts;
-    its zeros become correlated noise, and white noise and a slope are added; 40 points of it are kept.
-    The order of the draws, from NumPy's frozen legacy generator with seed 42, is the authors' own.
+    The templates are parsed; the source is not run. Each template is padded, stretched to 72 points, scaled and rolled
+    by random amounts. Its zeros are replaced by correlated noise, white noise and a linear slope are added, and 40
+    points are sampled. The order of the draws, from NumPy's legacy generator with seed 42, is that of the authors.
 
-    Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439.
+    Reference: Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439.
     """
     rows = re.findall(r"d\d = np\.asarray\((\[.*?\])\)", source.decode())
     digits = np.array([json.loads(row) for row in rows])
     digits = (digits - digits.mean(1, keepdims=True)) / digits.std(1, keepdims=True)
-    digits = (digits - digits[:, :1]) / 6 + 1e-8  # from 0 to 0; not quite, so that only the padding is 0
+    digits = (digits - digits[:, :1]) / 6 + 1e-8  # starts at 1e-8, not 0, so that exact zeros mark the padding
 
     random = np.random.RandomState(42)
     dense, kept = np.linspace(0, 1, 72), np.linspace(0, 1, 40)
     slope = np.linspace(-0.5, 0.5, 72)
-    blur = np.exp(-((np.arange(-8, 9) / 2) ** 2) / 2)  # a Gaussian of σ = 2, cut at 4σ
+    blur = np.exp(-((np.arange(-8, 9) / 2) ** 2) / 2)  # Gaussian kernel of σ = 2, truncated at 4σ
     blur /= blur.sum()
     labels = np.repeat(np.arange(10, dtype=np.int32), 500)
     examples = []

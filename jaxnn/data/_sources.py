@@ -1,4 +1,4 @@
-"""Which package carries which data set, and the SHA-256 of its files."""
+"""Packages that contain the data sets, with the SHA-256 of their files."""
 
 from jaxnn.data._fetch import Archive
 

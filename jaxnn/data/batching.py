@@ -1,4 +1,4 @@
-"""Parts and batches of a pytree of arrays, on the host."""
+"""Random splits and batches of a pytree of arrays, on the host."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,20 +12,28 @@ from jaxnn.data.datasets import Dataset
 
 
 def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
-    """Two random parts of a pytree of arrays [n, ...]: the rest, and the part with `fraction` of the examples.
+    """Random split of a pytree of arrays [n, ...] into two: the rest, and a part with `fraction` of the examples.
 
-    The part has round(fraction·n) examples, half up. With labels, class c gives fraction·n_c of them, rounded so that
-    the sum is kept: each is rounded down, and the largest remainders (the first class, on a tie) take one more.
-    Both parts come shuffled, as NumPy arrays, and depend on the seed alone, whatever the version of NumPy.
+    The part has round(fraction·n) examples, halves rounded up. With `stratify`, class c contributes fraction·n_c
+    examples, rounded so that the total is the same: all are rounded down, and the classes with the largest remainders
+    (on ties the first) get one more. Both parts are shuffled NumPy arrays that depend only on the seed, not on the
+    version of NumPy.
 
     Args:
-      key: an int or a JAX key.
-      fraction: in (0, 1).
-      stratify: labels [n], integers or strings, whose shares both parts keep. As scikit-learn's `train_test_split`,
-        which breaks ties at random and rounds the test part up.
+      key: int seed >= 0 or a JAX key.
+      data: pytree of arrays with equal sizes of axis 0.
+      fraction: size of the second part, in (0, 1).
+      stratify: labels [n], integers or strings; both parts keep the class proportions. None ignores classes.
 
-    Raises ValueError if leaves differ in length, a part or a class's share of one would be empty, or `fraction` is out
-    of range; TypeError for a key or labels of another kind.
+    Returns:
+      (rest, part), pytrees like `data`.
+
+    Raises:
+      TypeError: if `key`, `fraction` or the labels have the wrong type, or a leaf is not an array.
+      ValueError: if leaves differ in length, a part or the examples of a class in a part would be empty, or `fraction`
+        is out of range.
+
+    Differences: scikit-learn's `train_test_split` breaks ties at random and rounds the test part up.
 
     >>> rest, part = split(0, {"x": np.arange(8.0), "y": np.arange(8) % 2}, 0.5, stratify=np.arange(8) % 2)
     >>> np.bincount(part["y"]).tolist()
@@ -63,18 +71,25 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
 
 
 def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool = False) -> Iterator[Any]:
-    """Batches [batch_size, ...] of a pytree of arrays [n, ...], one after the other, as NumPy arrays.
+    """Iterator over batches [batch_size, ...] of a pytree of arrays [n, ...], as NumPy arrays.
 
-    Once through the data; the last batch holds what is left, unless `drop_remainder`. Without a key they are views, in
-    order: of a memory-mapped array a batch is read at a time, so five billion examples need the memory of one batch
-    (some lecture notes call them infeasible). For a run of many epochs in one program see `fit`, which takes its
-    batches on the device.
+    One pass over the data. The last batch holds the remaining examples, unless `drop_remainder`. Without a key, batches
+    are views in order: a memory-mapped array is read one batch at a time, so five billion examples need the memory of
+    one batch (some lecture notes call them infeasible). For training over many epochs see `fit`, which takes batches on
+    the device.
 
     Args:
-      key: an int or a JAX key to shuffle by; another one for each epoch.
+      data: pytree of arrays with equal sizes of axis 0.
+      batch_size: examples per batch, >= 1.
+      key: int seed >= 0 or a JAX key for shuffling; pass a different one for each epoch. None keeps the order.
+      drop_remainder: True drops a last batch smaller than `batch_size`.
 
-    Raises ValueError if leaves differ in length or no batch would come of any data; TypeError for a key of another
-    kind or a batch size that is no integer.
+    Returns:
+      Iterator of pytrees like `data`.
+
+    Raises:
+      TypeError: if `key` or `batch_size` has the wrong type, or a leaf is not an array.
+      ValueError: if leaves differ in length, `batch_size` < 1, or `drop_remainder` would drop all examples.
 
     >>> [batch.tolist() for batch in batches(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
@@ -97,7 +112,7 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
 
 
 def _rows(where: str, data: Any) -> int:
-    """The common length of the leaves' first axis."""
+    """Common size of axis 0 of all leaves."""
     if isinstance(data, Dataset):
         raise wrong_type(where, "data to be arrays", describe(data), to_arrays(data))
     leaves = jax.tree_util.tree_leaves_with_path(data)
@@ -120,7 +135,7 @@ def _rows(where: str, data: Any) -> int:
 
 
 def _quota(fraction: float, count: Any) -> Any:
-    return np.round(float(fraction) * count, 9)  # 0.7 · 45 is 31.5, and not a little less
+    return np.round(float(fraction) * count, 9)  # makes 0.7 · 45 exactly 31.5
 
 
 def _labels(labels: Any, rows: int) -> np.ndarray:
@@ -133,7 +148,7 @@ def _labels(labels: Any, rows: int) -> np.ndarray:
 
 
 def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
-    """A random order. NumPy keeps the bits of a bit generator for ever, but not what `permutation` makes of them."""
+    """Random permutation. NumPy keeps the output of its bit generators across versions, but not of `permutation`."""
     return np.argsort(np.random.PCG64(_entropy(where, key)).random_raw(rows), kind="stable")
 
 

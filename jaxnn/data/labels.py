@@ -1,4 +1,4 @@
-"""Labels: strings, integer codes and one-hot rows."""
+"""Label encodings: strings, integer codes and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from jaxnn._inputs import whole
 def one_hot(
     labels: ArrayLike, classes: int, dtype: DTypeLike = jnp.float32, *, axis: int = -1, unknown: float = math.nan
 ) -> Array:
-    """Integers to rows with a single one, [...] -> [..., classes].
+    """One-hot encoding of integer labels, [...] -> [..., classes].
 
-    A label outside 0 ... classes - 1 gives a row of NaN, never another class or none (`jax.nn.one_hot` gives zeros,
-    PyTorch raises, Keras gives zeros).
+    A label out of range 0 ... classes - 1 gives a vector of NaN.
 
     Args:
-      classes: how many, >= 1.
-      dtype: floating, as NaN asks for it.
-      axis: of the classes in the result.
-      unknown: what fills the row of a label out of range, such as 0 for one that is to be ignored.
+      labels: integer array.
+      classes: number of classes, >= 1.
+      dtype: floating dtype of the result, as NaN requires.
+      axis: axis of the classes in the result.
+      unknown: value that fills the vector of a label out of range, such as 0 for labels to be ignored.
 
-    Raises TypeError for labels that are no integers and a dtype that is not floating; ValueError for `classes` < 1.
+    Raises:
+      TypeError: if the labels are not integers, `classes` is not an int or dtype is not floating.
+      ValueError: if `classes` < 1 or `axis` is out of range.
+
+    Differences: for labels out of range `jax.nn.one_hot` and Keras give zeros; PyTorch raises.
 
     >>> one_hot(np.array([2, 0]), 3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
@@ -46,9 +50,9 @@ def one_hot(
         raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", describe(axis))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
-    if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
+    if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to class 1
         labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
-    elif labels.dtype.itemsize < 4:  # int8 cannot count to 200
+    elif labels.dtype.itemsize < 4:  # int8 cannot represent class 200
         labels = labels.astype(jnp.int32)
     labels = labels.reshape(*labels.shape, 1)
     hot = labels == lax.broadcasted_iota(labels.dtype, (*labels.shape[:-1], k), labels.ndim - 1)
@@ -57,13 +61,18 @@ def one_hot(
 
 
 def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Strings to codes, [...] -> int32 [...], and the classes the codes stand for; `decode` goes back.
+    """Integer codes of string labels, [...] -> int32 [...], and the classes of the codes. `decode` is the inverse.
 
     Args:
-      labels: a string array, or strings in nested lists of one length.
-      classes: the strings of codes 0, 1, ...; else those that occur, sorted by code point.
+      labels: string array, or nested lists of strings.
+      classes: strings of the codes 0, 1, ...; None takes the labels that occur, sorted by code point.
 
-    Raises ValueError for a label that is in no class and for a class named twice, TypeError for what is no string.
+    Returns:
+      (codes, classes).
+
+    Raises:
+      TypeError: if a label or class is not a string.
+      ValueError: if a label is not among the classes or a class occurs twice.
 
     >>> encode(["dog", "cat", "dog"])
     (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
@@ -82,15 +91,19 @@ def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarra
 
 
 def decode(codes: Any, classes: Sequence[str]) -> np.ndarray:
-    """Codes to NumPy strings, [...] -> [...]; one-hot rows of a floating dtype or bool too, [..., k] -> [...].
-
-    A row must be one-hot: of scores take `argmax(-1)` first.
+    """Strings of integer codes, [...] -> [...], or of one-hot vectors (floating or bool), [..., k] -> [...].
 
     Args:
-      classes: the strings of codes 0, 1, ...
+      codes: integer codes, or one-hot vectors. For scores take `argmax(-1)` first.
+      classes: strings of the codes 0, 1, ...
 
-    Raises ValueError for a code that stands for no class, a row that is not one-hot or of another length than
-    `classes`, and a class named twice; TypeError for another dtype.
+    Returns:
+      NumPy array of strings.
+
+    Raises:
+      TypeError: if `codes` has another dtype or a class is not a string.
+      ValueError: if a code is out of range, a vector is not one-hot or not of length `len(classes)`, or a class occurs
+        twice.
 
     >>> decode(np.array([1, 0]), ("cat", "dog")).tolist(), decode(np.eye(2), ("cat", "dog")).tolist()
     (['dog', 'cat'], ['cat', 'dog'])

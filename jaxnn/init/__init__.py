@@ -1,20 +1,20 @@
-"""Initializers: plain functions `(key, shape, dtype=float32) -> array` with their options as keyword-only arguments.
+"""Initializers: functions `(key, shape, dtype=float32) -> array` with options as keyword-only arguments.
 
-One uniform rule: an initializer is called, never built, and its options are bound by `functools.partial`, as in
-`partial(normal, stddev=0.02)`. In jax.nn.initializers `zeros` and `ones` are initializers, but `normal()` and
-`he_normal()` are factories, to be called first; given the same key, the numbers are the same (`uniform` excepted).
+An initializer is called directly; bind its options by `functools.partial`, as in `partial(normal, stddev=0.02)`. In
+jax.nn.initializers, `zeros` and `ones` are initializers, but `normal()` and `he_normal()` are factories that must be
+called first. For the same key the numbers are equal, except for `uniform`.
 
-Weights are `[*space, in, out]`: `[in, out]` for a map, HWIO for a convolution. Those scaled by fans count
+Weights have shape `[*space, in, out]`: `[in, out]` for dense layers, HWIO for convolutions. The fans are
 
     fan_in = prod(space) in,    fan_out = prod(space) out
 
-with every leading axis as space, so draw stacked weights by `vmap` over keys. Their normal distributions are cut at two
-standard deviations and widened again to the variance they state, as in Keras, flax and jax.nn; the papers and PyTorch
-do not cut: `partial(variance_scaling, scale=2.0, mode="fan_in", distribution="normal")`.
+Every leading axis counts as space, so draw stacked weights by `vmap` over keys. Fan-scaled normal distributions are
+truncated at two standard deviations and rescaled to the stated variance, as in Keras, flax and jax.nn. The papers and
+PyTorch do not truncate: `partial(variance_scaling, scale=2.0, mode="fan_in", distribution="normal")`.
 
-Numbers are drawn in at least float32 and then cast: a bfloat16 weight is its float32 weight, rounded. All raise
-ValueError for a shape or a Python number out of range and TypeError for a dtype that is not floating; `dtype=None` is
-such a one. `key` may be typed or raw. Options may be traced, and are scalars.
+Numbers are drawn in at least float32 and then cast: a bfloat16 weight is the float32 weight of the same key, rounded.
+All initializers raise ValueError for a shape or a Python number out of range, and TypeError for a dtype that is not
+floating, including `dtype=None`. `key` may be typed or raw. Options are scalars and may be traced.
 
 `preset` gives the default initialization of a layer in another library.
 """
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # lets type checkers report names that do not exist
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

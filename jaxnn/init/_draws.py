@@ -1,4 +1,4 @@
-"""The initializers: what is drawn, from which shape, in which dtype."""
+"""Initializers: constant, normal, uniform, fan-scaled and orthogonal distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ Distribution = Literal["truncated_normal", "normal", "uniform"]
 
 
 def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """All 0, for biases: hidden weights of 0 would give every unit the same gradient. `key` is not used.
+    """Zeros, for biases. Hidden weights must not be 0: every unit would get the same gradient.
+
+    Args:
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative.
 
     >>> zeros(None, (2,)).tolist()
     [0.0, 0.0]
@@ -30,7 +37,14 @@ def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float3
 
 
 def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """All 1, for the scales of norms. `key` is not used.
+    """Ones, for the scales of norms.
+
+    Args:
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative.
 
     >>> ones(None, (2,)).tolist()
     [1.0, 1.0]
@@ -39,11 +53,15 @@ def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32
 
 
 def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
-    """All `value`, or a copy of it: 1 for an LSTM's forget gate, the classes' log-odds for the last bias.
+    """Constant `value`, such as 1 for an LSTM's forget gate, or the log-odds of the classes for the last bias.
 
     Args:
-      key: not used.
-      value: a scalar, or an array of exactly `shape`; nothing else is broadcast.
+      key, shape, dtype: ignored, may be None; sizes, >= 0; floating dtype of the result.
+      value: scalar, or array of exactly `shape`. Nothing else is broadcast.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, or `value` is neither a scalar nor of `shape`.
 
     >>> constant(None, (2,), value=-4.6).tolist()
     [-4.59..., -4.59...]
@@ -55,10 +73,17 @@ def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.flo
 
 
 def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
-    """N(0, stddev²). GPT-2 and BERT take 0.02; PyTorch's `normal_` has 1 as default, Keras's RandomNormal 0.05.
+    """Normal distribution N(0, stddev²).
 
     Args:
-      stddev: standard deviation, >= 0.
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
+      stddev: standard deviation, >= 0; GPT-2 and BERT use 0.02.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, or `stddev` is negative or not finite.
+
+    Differences: the default of PyTorch's `normal_` is 1, that of Keras's RandomNormal 0.05.
 
     >>> normal(jax.random.key(0), (2, 3), stddev=0.02).shape
     (2, 3)
@@ -77,13 +102,20 @@ def truncated_normal(
     lower: Scalar = -2.0,
     upper: Scalar = 2.0,
 ) -> Array:
-    """N(0, stddev²) conditioned on [lower stddev, upper stddev]: the tails are left out, not clipped to the bounds.
-
-    With the default bounds the standard deviation left over is 0.8796 stddev.
+    """Normal distribution N(0, stddev²) conditioned on [lower · stddev, upper · stddev]: tails are cut, not clipped.
 
     Args:
-      stddev: standard deviation before the cut, >= 0, as in Keras and jax.nn.
-      lower, upper: bounds in standard deviations, lower < upper; those of PyTorch's `trunc_normal_` are absolute.
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
+      stddev: standard deviation before truncation, >= 0, as in Keras and jax.nn; 0.8796 stddev after it for the default
+        bounds.
+      lower: lower bound in standard deviations, < upper.
+      upper: upper bound in standard deviations.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, `stddev` is out of range or lower >= upper.
+
+    Differences: the bounds of PyTorch's `trunc_normal_` are absolute.
 
     >>> bool(jnp.all(jnp.abs(truncated_normal(jax.random.key(0), (1000,), stddev=1.0)) <= 2))
     True
@@ -98,12 +130,18 @@ def truncated_normal(
 
 
 def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1e-2) -> Array:
-    """U[-scale, scale), of mean 0 and standard deviation scale / √3.
-
-    jax.nn.initializers.uniform is U[0, scale), whose mean is not 0. Keras's RandomUniform has 0.05 as default.
+    """Uniform distribution U[-scale, scale), with mean 0 and standard deviation scale / √3.
 
     Args:
+      key, shape, dtype: PRNG key; sizes, >= 0; floating dtype of the result.
       scale: half the width of the interval, >= 0.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, or `scale` is negative or not finite.
+
+    Differences: jax.nn.initializers.uniform is U[0, scale), whose mean is not 0. The default of Keras's RandomUniform
+    is 0.05.
 
     >>> bool(jnp.all(jnp.abs(uniform(jax.random.key(0), (1000,), scale=0.5)) <= 0.5))
     True
@@ -122,19 +160,26 @@ def variance_scaling(
     mode: Mode = "fan_in",
     distribution: Distribution = "truncated_normal",
 ) -> Array:
-    """Mean 0 and variance scale / n, n a fan of the weights: `[*space, in, out]`, drawn from `distribution`.
+    """Fan-scaled distribution of mean 0 and variance scale / n, n a fan of the weights `[*space, in, out]`.
 
-        truncated_normal   N(0, s²) cut at ±2s, s = √(scale / n) / 0.8796
+        truncated_normal   N(0, s²) truncated at ±2s, s = √(scale / n) / 0.8796
         normal             N(0, scale / n)
         uniform            U[-r, r), r = √(3 scale / n)
 
     Args:
-      scale: >= 0; the gain squared (PyTorch's `calculate_gain` gives the gain): 2 for relu.
-      mode: n is fan_in, fan_out, their mean ("fan_avg") or their geometric mean ("fan_geo_avg").
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+      scale: squared gain, >= 0; 2 for relu. PyTorch's `calculate_gain` gives the gain.
+      mode: n is "fan_in", "fan_out", their mean ("fan_avg") or their geometric mean ("fan_geo_avg").
+      distribution: "truncated_normal", "normal" or "uniform".
 
-    Raises ValueError for a shape of less than two axes, which has no fans. Defaults as Keras's VarianceScaling.
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, `scale`, `mode` or `distribution` is out of range or there are fewer than two
+        axes, which leaves the fans undefined.
 
-    He et al., Delving Deep into Rectifiers, 2015, for the principle.
+    Differences: same defaults as Keras's VarianceScaling.
+
+    Reference: He et al., Delving Deep into Rectifiers, 2015.
 
     >>> variance_scaling(jax.random.key(0), (3, 3, 16, 32), mode="fan_out", distribution="uniform").shape
     (3, 3, 16, 32)
@@ -143,9 +188,16 @@ def variance_scaling(
 
 
 def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Truncated normal of variance 1 / fan_in: keeps the variance of linear layers, and of selu networks.
+    """Truncated normal distribution of variance 1 / fan_in, which preserves variance through linear and selu layers.
 
-    LeCun et al., Efficient BackProp, 1998; Klambauer et al., Self-Normalizing Neural Networks, 2017.
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Reference: LeCun et al., Efficient BackProp, 1998; Klambauer et al., Self-Normalizing Neural Networks, 2017.
 
     >>> lecun_normal(jax.random.key(0), (4, 2)).shape
     (4, 2)
@@ -154,11 +206,19 @@ def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float3
 
 
 def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """U[-r, r), r = √(3 / fan_in): variance 1 / fan_in.
+    """Uniform distribution U[-r, r), r = √(3 / fan_in), of variance 1 / fan_in.
 
-    PyTorch's Linear and Conv start from r = √(1 / fan_in), a third of that variance: `scale=1/3`.
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
 
-    LeCun et al., Efficient BackProp, 1998.
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Differences: PyTorch's Linear and Conv use r = √(1 / fan_in), a third of that variance: `variance_scaling` with
+    scale=1/3.
+
+    Reference: LeCun et al., Efficient BackProp, 1998.
 
     >>> lecun_uniform(jax.random.key(0), (4, 2)).shape
     (4, 2)
@@ -167,9 +227,18 @@ def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 
 
 def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Truncated normal of variance 2 / fan_in: keeps the mean square through relu layers.
+    """Truncated normal distribution of variance 2 / fan_in, which preserves the mean square through relu layers.
 
-    He et al., Delving Deep into Rectifiers, 2015. PyTorch calls it `kaiming_normal_` (not truncated).
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Differences: PyTorch's `kaiming_normal_` is not truncated.
+
+    Reference: He et al., Delving Deep into Rectifiers, 2015.
 
     >>> he_normal(jax.random.key(0), (3, 3, 8, 16)).shape
     (3, 3, 8, 16)
@@ -178,9 +247,18 @@ def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) 
 
 
 def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """U[-r, r), r = √(6 / fan_in): variance 2 / fan_in, as `he_normal`.
+    """Uniform distribution U[-r, r), r = √(6 / fan_in), of variance 2 / fan_in, as `he_normal`.
 
-    He et al., Delving Deep into Rectifiers, 2015. PyTorch's `kaiming_uniform_` with nonlinearity="relu".
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Differences: same as PyTorch's `kaiming_uniform_` with nonlinearity="relu".
+
+    Reference: He et al., Delving Deep into Rectifiers, 2015.
 
     >>> he_uniform(jax.random.key(0), (4, 2)).shape
     (4, 2)
@@ -189,10 +267,20 @@ def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32)
 
 
 def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Truncated normal of variance 2 / (fan_in + fan_out): between the forward and the backward balance, for tanh.
+    """Truncated normal distribution of variance 2 / (fan_in + fan_out), for tanh.
 
-    Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010. PyTorch calls it
-    `xavier_normal_` (not truncated).
+    A compromise between preserving the variance of activations (forward) and of gradients (backward).
+
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Differences: PyTorch's `xavier_normal_` is not truncated.
+
+    Reference: Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010.
 
     >>> glorot_normal(jax.random.key(0), (4, 2)).shape
     (4, 2)
@@ -201,10 +289,18 @@ def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 
 
 def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """U[-r, r), r = √(6 / (fan_in + fan_out)): the paper's form, and Keras's default for Dense and Conv.
+    """Uniform distribution U[-r, r), r = √(6 / (fan_in + fan_out)): the paper's form, and Keras's default.
 
-    Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010. PyTorch calls it
-    `xavier_uniform_`.
+    Args:
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative or there are fewer than two axes, which leaves the fans undefined.
+
+    Differences: same as PyTorch's `xavier_uniform_`.
+
+    Reference: Glorot & Bengio, Understanding the Difficulty of Training Deep Feedforward Neural Networks, 2010.
 
     >>> glorot_uniform(jax.random.key(0), (4, 2)).shape
     (4, 2)
@@ -213,17 +309,25 @@ def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.floa
 
 
 def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1.0) -> Array:
-    """scale Q, Q drawn uniformly (Haar) from the matrices [prod(space) in, out] with orthonormal rows or columns.
+    """Orthogonal matrix times `scale`: Haar-distributed orthonormal rows or columns, W as [prod(space) in, out].
 
-    WᵀW = scale² I if there are at least as many rows as columns, else W Wᵀ = scale² I. For recurrent weights and deep
-    stacks: all singular values are `scale`. A QR decomposition: O(n³) for n × n.
+        WᵀW = scale² I with at least as many rows as columns, else W Wᵀ = scale² I
+
+    For recurrent weights and deep networks: all singular values are `scale`. Computed by a QR decomposition, O(n³) for
+    n × n.
 
     Args:
-      scale: the gain, >= 0: √2 for relu.
+      key, shape, dtype: PRNG key; sizes [*space, in, out], >= 0; floating dtype of the result.
+      scale: gain, >= 0: √2 for relu.
 
-    Raises ValueError for a shape of less than two axes. As jax.nn, Keras and PyTorch, which flatten the same way.
+    Raises:
+      TypeError: if shape is not a tuple of ints or dtype is not floating.
+      ValueError: if a size is negative, `scale` is out of range or there are fewer than two axes.
 
-    Saxe, McClelland & Ganguli, Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear Networks, 2014.
+    Differences: same as jax.nn, Keras and PyTorch, which flatten the same way.
+
+    Reference: Saxe, McClelland & Ganguli, Exact Solutions to the Nonlinear Dynamics of Learning in Deep Linear
+    Networks, 2014.
 
     >>> w = orthogonal(jax.random.key(0), (3, 2))
     >>> bool(jnp.allclose(w.T @ w, jnp.eye(2), atol=1e-6))
@@ -263,14 +367,14 @@ def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[i
     if len(shape) < rank:
         raise invalid(where, "a shape [*space, in, out]", shape, "A vector has no fans: use zeros, ones or normal.")
     with suppress(TypeError):
-        dtype = dtype if dtype is None else jnp.dtype(dtype)  # jnp.dtype(None) is float64
+        dtype = dtype if dtype is None else jnp.dtype(dtype)  # jnp.dtype(None) would be float64
     if not (isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.floating)):
         raise wrong_type(where, "a floating dtype", str(dtype), "Pass jnp.float32, jnp.bfloat16 or one of their kind.")
     return shape, dtype, dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
-    """`value` as a number, or as a scalar of `dtype` if it is an array: only the value of a number is known."""
+    """`value` as a Python number, or as a scalar array of `dtype`. Only the range of a Python number is checked."""
     if _is_number(value):
         if not value >= 0:
             raise invalid(where, f"{name} >= 0", str(value))
@@ -283,7 +387,7 @@ def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
 
 
 def _bound(name: str, value: Any, dtype: np.dtype) -> Any:
-    """A bound of `truncated_normal`, which may be infinite."""
+    """Bound of `truncated_normal`; may be infinite."""
     if _is_number(value) and np.isnan(value):
         raise invalid("truncated_normal", f"{name} to be a number of standard deviations", str(value))
     return float(value) if _is_number(value) else _scalar("truncated_normal", name, value, dtype)

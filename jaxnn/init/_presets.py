@@ -1,4 +1,4 @@
-"""The default initialization of every layer, here and in other libraries."""
+"""Presets: the default initialization of every layer in jaxnn, PyTorch, Keras and flax."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,46 +24,48 @@ from jaxnn.init._draws import (
 )
 
 Initializer = Callable[..., Array]  # (key, shape, dtype=float32) -> array
-Kinds = dict[str, dict[str, Initializer]]  # the kind of a layer -> the name of a param -> its initializer
+Kinds = dict[str, dict[str, Initializer]]  # kind of layer -> param name -> initializer
 
 NORM: dict[str, Initializer] = {"scale": ones, "bias": zeros}
 ATTENTION_BIASES: dict[str, Initializer] = {"b_q": zeros, "b_k": zeros, "b_v": zeros, "b_o": zeros}
 
 
 def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, Initializer]:
-    """The default initialization of a layer in a library: param name -> initializer `(key, shape, dtype) -> array`.
+    """Default initialization of a layer in a library: param name -> initializer `(key, shape, dtype) -> array`.
 
         kind                params              torch                   keras                   flax
-        dense, conv         w, b                U(±1/√fan_in), the same glorot_uniform, zeros   lecun_normal, zeros
-        conv_transpose      w, b                U(±1/√fan_in), the same glorot_uniform, zeros   lecun_normal, zeros
+        dense, conv         w, b                U(±1/√fan_in), both     glorot_uniform, zeros   lecun_normal, zeros
+        conv_transpose      w, b                U(±1/√fan_in), both     glorot_uniform, zeros   lecun_normal, zeros
         embed               w                   N(0, 1)                 U(±0.05)                N(0, 1/features)
         norm                scale, bias         ones, zeros             ones, zeros             ones, zeros
         rnn, lstm, gru      w_x                 U(±1/√h)                glorot_uniform          lecun_normal
                             w_h                 U(±1/√h)                orthogonal              orthogonal, each gate
-                            b                   U(±1/√h) twice, added   zeros; lstm's forget 1  zeros
+                            b                   sum of two U(±1/√h)     zeros; lstm's forget 1  zeros
         gru                 b_h                 U(±1/√h)                zeros                   zeros
         attention           w_q, w_k, w_v       U(±√(1.5/d))            glorot_uniform, heads   lecun_normal
                             w_o                 U(±1/√d)                glorot_uniform, heads   lecun_normal
                             b_q, b_k, b_v, b_o  zeros                   zeros                   zeros
         prelu               slope               0.25                    zeros                   0.01
 
-    "jaxnn" is flax's table with 1 for the bias of lstm's forget gate (Jozefowicz et al. 2015) and 0.25 for prelu.
+    "jaxnn" is flax's column, with 1 for the bias of the lstm's forget gate (Jozefowicz et al. 2015) and 0.25 for prelu.
 
-    Weights are `[*space, in, out]`; `w_h` is [h, gates h] and an lstm's `b` [4 h] in the order input, forget, cell,
-    output. What a layer keeps in other shapes comes out with the other library's distribution: PyTorch's two biases of
-    a recurrent layer are drawn as their sum, but for the candidate of a gru, the last third of `b`, whose second one is
-    `b_h`; and the bound of its packed [3 d, d] projection is that of `w_q`, `w_k` and `w_v` of size [d, d].
+    Weights are `[*space, in, out]`. `w_h` is [h, gates h]; an lstm's `b` is [4 h] in the order input, forget, cell,
+    output. Where the libraries store params in other shapes, the distribution is that of the other library. PyTorch's
+    recurrent layers have two biases: `b` is drawn as their sum, except for the candidate gate of a gru (the last third
+    of `b`), whose second bias is `b_h`. PyTorch's attention draws one packed [3 d, d] projection: its bound applies to
+    `w_q`, `w_k` and `w_v` of size [d, d].
 
     Args:
       name: "jaxnn", "torch", "keras" or "flax" (linen).
-      kind: the kind of layer, as in the table.
-      fan_in: what bounds PyTorch's uniform distributions; the others take their fans from the shape. For dense the
-        inputs d; for conv prod(window) channels / groups; for conv_transpose prod(window) features / groups, as
-        PyTorch reads its transposed weight; for recurrent layers the hidden size h; for attention the width d. Of 0
-        inputs, the bound is 0. Not used by the other kinds.
-      heads: heads of an attention, which Keras counts into its fans: w_q as [d, heads, size], w_o as [heads, size, d].
+      kind: kind of layer, as in the table.
+      fan_in: integer >= 0 that bounds PyTorch's uniform distributions: the inputs d of dense; prod(kernel_size)
+        channels / groups of conv; prod(kernel_size) features / groups of conv_transpose, as PyTorch counts for its
+        transposed weight; the hidden size h of recurrent layers; the width d of attention. For 0 the bound is 0. Other
+        kinds and libraries ignore it and take their fans from the shape.
+      heads: heads of attention, >= 1, which enter Keras's fans: w_q is [d, heads, size], w_o is [heads, size, d].
 
-    Raises ValueError for an unknown name or kind.
+    Raises:
+      ValueError: if `name` or `kind` is unknown, or `fan_in` or `heads` is not an integer in range.
 
     >>> draw = preset("torch", "dense", fan_in=4)
     >>> sorted(draw), bool(jnp.all(jnp.abs(draw["b"](jax.random.key(0), (100,))) <= 0.5))
@@ -151,14 +153,14 @@ def _unit_vectors(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
 
 
 def _sum_of_two(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
-    """The sum of two draws of U[-scale, scale)."""
+    """Sum of two independent draws from U[-scale, scale)."""
     shape, dtype, wide = _checked("bias", shape, dtype)
     first, second = split(key)
     return (uniform(first, shape, wide, scale=scale) + uniform(second, shape, wide, scale=scale)).astype(dtype)
 
 
 def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
-    """The bias [3 h] of a GRU's gates reset, update and candidate: the last third is a single draw."""
+    """Bias [3 h] of a GRU's reset, update and candidate gates: sums of two draws, single draws in the last third."""
     shape, dtype, wide = _checked("bias", shape, dtype)
     gates, candidate = split(key)
     both = _sum_of_two(gates, shape, wide, scale=scale)
@@ -168,7 +170,7 @@ def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jn
 
 
 def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """Zeros, and ones in the second quarter: the bias [4 h] of an LSTM's gates input, forget, cell, output."""
+    """Bias [4 h] of an LSTM's input, forget, cell and output gates: zeros, with ones in the second quarter."""
     shape, dtype, _ = _checked("bias", shape, dtype)
     if len(shape) != 1 or shape[0] % 4:
         raise invalid("bias", "a shape [4 h], h for each gate", shape)
@@ -177,7 +179,10 @@ def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLik
 
 
 def _orthogonal_by_gate(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
-    """w_h [h, gates h] of one orthogonal [h, h] for each gate, where `orthogonal` makes its rows orthonormal."""
+    """Recurrent weights w_h [h, gates h] with an independent orthogonal [h, h] for each gate.
+
+    `orthogonal` on the whole shape would make its rows orthonormal instead.
+    """
     shape, dtype, wide = _checked("w_h", shape, dtype, rank=2)
     h = shape[0]
     if len(shape) != 2 or h == 0 or shape[1] % h:
@@ -189,7 +194,7 @@ def _orthogonal_by_gate(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp
 def _glorot_by_heads(
     key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, heads: int, out: bool = False
 ) -> Array:
-    """w [d, heads size] drawn as [d, heads, size], or [heads size, d] as [heads, size, d]: the first axis is space."""
+    """w [d, heads size] drawn as [d, heads, size], or [heads size, d] as [heads, size, d]; the first axis is space."""
     shape = _checked("attention", shape, dtype, rank=2)[0]
     split = shape[0] if out else shape[1]
     if len(shape) != 2 or split % heads:

@@ -1,25 +1,26 @@
-"""Losses: (prediction, target) -> one loss per residual; the mean is the caller's, and there is no `reduction`.
+"""Losses: (prediction, target) -> one loss per residual. There is no `reduction` argument: the caller takes the mean.
 
-Elementwise losses are `[...], [...] -> [...]`, classification is `[..., k] -> [...]`, losses of embeddings are
-`[..., d] -> [...]`. `jnp.mean(loss)` is the mean over residuals, so the mean squared error of a 4 × 3 × 8 × 8 batch
-divides by 768. In all of them:
+Shapes: elementwise losses are `[...], [...] -> [...]`, classification losses `[..., k] -> [...]`, losses of embeddings
+`[..., d] -> [...]`. `jnp.mean(loss)` is the mean over residuals: the mean squared error of a 4 × 3 × 8 × 8 batch
+divides by 768. These rules hold for all losses:
 
-* Shapes are equal, integer labels one rank less: `(n, 1)` against `(n,)` raises ValueError, nothing is broadcast.
-* The prediction is floating, else TypeError. Losses are computed and returned in its dtype, but at least in float32;
-  the target is cast to that.
-* `weights` multiplies: an array of the loss's shape or a scalar.
-* `where`, a boolean mask of the loss's shape, makes loss and gradient exactly 0 where it is False, even if the inputs
-  are nan or inf there.
-* A mean is a total and a count. `jnp.mean(loss)` divides by n, whatever counts. `nn.trainer` takes the mean over what
-  counts: Σ loss / Σ w, where w of a residual is its `where` (0 or 1), times its entry of an array of `weights`, times
-  0 if its label is the `ignore_label`, times the class weight of an integer label, as PyTorch's mean. Scalar `weights`
-  and `positive_weight` scale the loss and do not count. By hand, the mean over a mask is
-  `jnp.mean(loss, where=where)`.
-* An integer label out of range gives NaN, in value and gradient, and never counts as another class.
-* Softmax losses take at least 2 classes: one logit for two classes is for `binary_cross_entropy`.
-* Hyper-parameters may be traced; those given as Python or NumPy numbers are checked against their range.
-* The relative error in float32 is at most 2e-6, or one rounding of the inputs times the loss's own sensitivity to them
-  where that is more. Values stay in the range of the docstring to the last bit.
+* Nothing is broadcast. Prediction and target have equal shapes; integer labels have one axis less than the logits. `(n,
+  1)` against `(n,)` raises ValueError.
+* The prediction must be floating, otherwise TypeError is raised. Losses are computed and returned in its dtype, but at
+  least in float32. The target is cast to that dtype.
+* `weights` multiplies the loss: a scalar or an array of the loss's shape.
+* `where` is a boolean mask of the loss's shape. Where it is False, loss and gradient are exactly 0, even if the inputs
+  are NaN or inf.
+* `jnp.mean(loss)` divides by n, masked residuals included. `nn.trainer` divides by the total weight: Σ loss / Σ w. The
+  weight w of a residual is the product of its `where` (0 or 1), its entry of an array `weights`, 0 if its label is the
+  `ignore_label`, and the class weight of its integer label. This is PyTorch's mean. Scalar `weights` and
+  `positive_weight` scale the loss and do not enter w. Without a trainer, `jnp.mean(loss, where=where)` is the mean over
+  a mask.
+* An integer label out of range gives NaN, in value and gradient. It is never treated as another class.
+* Softmax losses need at least 2 classes. For one logit and two classes use `binary_cross_entropy`.
+* Hyper-parameters may be traced. Python and NumPy numbers are checked against the documented range.
+* The relative error in float32 is at most 2e-6, or one rounding of the inputs times the condition number of the loss
+  where that is larger. Values stay within the documented range to the last bit.
 """
 
 from typing import TYPE_CHECKING
@@ -77,7 +78,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # lets type checkers report names that do not exist
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

@@ -1,4 +1,4 @@
-"""What the losses share: checks of what they are given, weights and masks, vectors that may be zero."""
+"""Shared parts of the losses: checks of arguments, weights and masks, stable softmax, vectors that may be zero."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,13 +27,19 @@ def _masked(
     live: Array | None = None,
     share: Array | None = None,
 ) -> Array:
-    """The loss, weighted and masked, and noted with what its residuals weigh in a mean.
+    """Weighted and masked loss, recorded together with the weight of each residual in a mean.
 
-    The inputs are masked too, since 0 · nan in the gradient would be nan.
+    The inputs are masked as well as the loss: otherwise 0 · NaN in the gradient would be NaN.
 
     Args:
-      live: a second mask, of the labels that are not ignored.
-      share: what each residual weighs by its class.
+      name: name of the loss, for errors.
+      loss: function of the arrays that returns one loss per residual.
+      arrays: inputs of the loss, with its shape as leading axes.
+      shape: shape of the loss.
+      weights: scalar or array of the loss's shape, or None.
+      where: mask given by the caller, or None.
+      live: second mask, False where a label is ignored.
+      share: weight of each residual by its class.
     """
     mask = None if where is None else _mask(name, where, shape)
     mask = live if mask is None else mask if live is None else mask & live
@@ -43,7 +49,7 @@ def _masked(
 
 
 def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None, share: Array | None = None) -> Array:
-    """`value`, noted with the weight of each residual in a mean; a scalar in `weights` scales and weighs nothing."""
+    """`value`, recorded with the weight of each residual in a mean. Scalar `weights` scale the loss only."""
     each = None if share is None else share.astype(value.dtype)
     if weights is not None and jnp.shape(weights) != ():
         w = jnp.asarray(weights).astype(value.dtype)
@@ -68,13 +74,13 @@ def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
 
 
 def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
-    """Raises unless the array or number `x` is of real numbers."""
+    """Raises TypeError unless `x` is a real array or number."""
     if not jnp.issubdtype(kind_of(x), jnp.floating) and not jnp.issubdtype(kind_of(x), jnp.integer):
         raise wrong_type(name, f"{what} of a floating or integer dtype", describe(x), fix)
 
 
 def _keep(mask: Array, x: Array) -> Array:
-    """`x`, with 0 where the mask is False; the mask may lack the last axes, those of classes or features."""
+    """`x` with 0 where the mask is False. The mask may lack the last axes of `x` (classes or features)."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
 
 
@@ -88,7 +94,7 @@ def _of_shape(name: str, what: str, x: ArrayLike, shape: tuple[int, ...], of: st
 
 
 def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays of one shape: the prediction floating, in at least float32, the target real."""
+    """Prediction and target as arrays of equal shape: a floating prediction, at least float32, and a real target."""
     prediction = _floating(name, p_name, prediction)
     if not any(jnp.issubdtype(kind_of(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
         raise wrong_type(name, f"{t_name} of a real dtype", target)
@@ -99,14 +105,14 @@ def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: Ar
 
 
 def _bits(y: Array, dtype: Any) -> Array:
-    """Labels of two classes in the dtype of the loss: integers other than 0 and 1 become NaN."""
+    """Binary labels in the dtype of the loss. Integers other than 0 and 1 become NaN."""
     if jnp.issubdtype(y.dtype, jnp.integer):
         return jnp.where((y == 0) | (y == 1), y.astype(dtype), jnp.nan)
     return y.astype(dtype)
 
 
 def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logits") -> tuple[Array, Array]:
-    """Both as arrays: logits [..., k] floating, labels integer [...] or floating [..., k]."""
+    """Logits and labels as arrays: floating logits [..., k], labels integer [...] or floating [..., k]."""
     logits = _floating(name, what, logits)
     if not logits.ndim or not logits.shape[-1]:
         raise invalid(name, f"{what} of shape [..., k] with k >= 1", logits, "The last axis holds the classes.")
@@ -125,7 +131,7 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
 
 
 def _several(name: str, what: str, x: Array) -> None:
-    """Raises for a single class, whose softmax is always 1: a binary classifier with one logit has another loss."""
+    """Raises ValueError for a single class, whose softmax is always 1, and points to the binary loss."""
     if x.shape[-1] == 1:
         fix = (
             "With one class softmax is always 1. One logit for two classes is for losses.binary_cross_entropy and "
@@ -135,14 +141,14 @@ def _several(name: str, what: str, x: Array) -> None:
 
 
 def _number(y: Array, k: int) -> tuple[Array, Array]:
-    """Class numbers in an integer dtype that holds k, 0 for those out of range, and which of them are in range."""
+    """Class numbers in an integer dtype that can hold k, 0 for those out of range; and a mask of those in range."""
     y = y if y.dtype.itemsize >= 4 else y.astype(jnp.int32)
     known = (y >= 0) & (y < k)
     return jnp.where(known, y, 0), known
 
 
 def _distribution(y: Array, k: int, dtype: Any) -> Array:
-    """Labels as [..., k] probabilities in the dtype of the loss: NaN for class numbers out of range."""
+    """Labels as probabilities [..., k] in the dtype of the loss. Class numbers out of range give NaN."""
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y.astype(dtype)
     y, known = _number(y, k)
@@ -155,12 +161,12 @@ def _expected(p: Array, cost: Array) -> Array:
 
 
 def _like(w: Array, p: Array) -> Array:
-    """`w` [k] with the rank of `p` [..., k]."""
+    """`w` [k], reshaped to the rank of `p` [..., k]."""
     return w.reshape((1,) * (p.ndim - 1) + w.shape)
 
 
 def _of_class(w: Array, labels: Array) -> Array | None:
-    """What a residual weighs in a mean by class weights, [k], integer [...] -> [...]; nothing of float labels."""
+    """Weight of each residual in a mean by class weights, [k], integer [...] -> [...]; None for float labels."""
     return None if jnp.issubdtype(labels.dtype, jnp.floating) else w[_number(labels, len(w))[0]]
 
 
@@ -172,7 +178,7 @@ def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: Any) -> A
 
 
 def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | None:
-    """Where the labels are to be learned, as booleans; None for no label to be ignored."""
+    """Mask of the labels that are not `ignore_label`, or None if `ignore_label` is None."""
     if ignore_label is None:
         return None
     ignored = whole(ignore_label)
@@ -189,7 +195,7 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
 def _option(
     name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str, top: float
 ) -> Array:
-    """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
+    """Scalar hyper-parameter in the loss's dtype. The range of a Python or NumPy number is checked."""
     if isinstance(value, bool) or not any(jnp.issubdtype(kind_of(value), t) for t in (jnp.floating, jnp.integer)):
         raise wrong_type(name, f"{what} to be a number", describe(value))
     if jnp.shape(value) != ():
@@ -226,7 +232,7 @@ def _small(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
 
 
 def _rest(value: ArrayLike, dtype: Any) -> Array:
-    """1 - value; of a Python number in Python floats, since float32 has few digits of 1 - 0.9999999."""
+    """1 - value; Python floats for a Python number, since 1 - 0.9999999 has few correct digits in float32."""
     return jnp.asarray(1 - float(value) if known(value) else 1 - jnp.asarray(value).astype(dtype), dtype)  # type: ignore[arg-type]
 
 
@@ -246,19 +252,19 @@ def _wide(x: Array) -> Array:
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
-# Softmax, with every digit that the differences of the logits have.
+# Softmax, accurate to the rounding of the differences of the logits.
 
 
 @jax.custom_jvp
 def _costs(x: Array) -> Array:
     """-log softmax(x) along the last axis, [..., k] -> [..., k]: log(1 + r) - (x - max x), both terms >= 0.
 
-    The maximum goes before anything is added, so that nothing cancels, at any offset of x. r is the sum of the
-    exponentials without the 1 of the maximum: log(1 + r) has the digits of r however small it is.
+    The maximum is subtracted first, so nothing cancels at any offset of x. r is the sum of the exponentials without the
+    maximum's 1, so log(1 + r) keeps the digits of a small r.
     """
     d, e = _from_largest(x)
     whole = e.sum(axis=-1, keepdims=True)
-    below = jnp.minimum(e, d * -(2.0**100)).sum(axis=-1, keepdims=True)  # without maxima; faster than where()
+    below = jnp.minimum(e, d * -(2.0**100)).sum(axis=-1, keepdims=True)  # without maxima (d = 0); faster than where()
     return jnp.log1p(jnp.where(whole < 1.5, below, whole - 1)) - d
 
 
@@ -271,13 +277,13 @@ def _costs_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
 
 @jax.custom_jvp
 def _cost(x: Array, y: Array) -> Array:
-    """`_costs` of one class each, [..., k], integer [...] -> [...], without making the others."""
+    """`_costs` at one class only, [..., k], integer [...] -> [...]."""
     return _against_others(x, y)[0]
 
 
 @_cost.defjvp
 def _cost_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
-    """The derivative is softmax(x) - p, at y minus the sum of the others."""
+    """Derivative softmax(x) - p; at y it is minus the sum of the other probabilities."""
     x, y = primals
     value, e, others, total = _against_others(x, y)
     at_y = jax.lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1) == y[..., None]
@@ -286,12 +292,12 @@ def _cost_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
 
 
 def _against_others(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-    """The cost of class y; exp(x - max x), its sum over the other classes, and its sum over all classes less 1."""
+    """The cost of class y; exp(x - max x); its sum over the other classes; its sum over all classes minus 1."""
     largest = _largest(x)
     e = jnp.exp(x - largest)
     d_y = jnp.take_along_axis(x, y[..., None], axis=-1, mode="promise_in_bounds") - largest
     place = jax.lax.broadcasted_iota(x.dtype, x.shape, x.ndim - 1) - y[..., None].astype(x.dtype)
-    others = jnp.minimum(e, 4 * place * place).sum(axis=-1, keepdims=True)  # e <= 1, but 0 at y; faster than where()
+    others = jnp.minimum(e, 4 * place * place).sum(axis=-1, keepdims=True)  # 0 at y, else e <= 1; faster than where()
     total = others + jnp.expm1(d_y)
     return (jnp.log1p(total) - d_y).squeeze(-1), e, others, total
 
@@ -306,19 +312,19 @@ def _largest(x: Array) -> Array:
     return jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=-jnp.inf))
 
 
-# Probabilities, taken as such.
+# Probabilities.
 
-_ROUNDING = 1e-2  # a probability may lie this far beyond [0, 1], as those of low precision do; beyond that it is none
+_ROUNDING = 1e-2  # tolerance outside [0, 1], for the rounding of low precision; beyond it p is not a probability
 
 
 def _probability(p: Array) -> Array:
-    """`p`, but NaN, in the gradient too, where it is no probability (a logit passed by mistake)."""
+    """`p`, or NaN in value and gradient where it is not a probability (a logit passed by mistake)."""
     return p * jnp.where((p >= -_ROUNDING) & (p <= 1 + _ROUNDING), 1.0, jnp.nan).astype(p.dtype)
 
 
 @jax.custom_jvp
 def _floor(p: Array, eps: Array) -> Array:
-    """`p` within [eps, 1], with the derivative 1 everywhere: the gradient of a clipped p still points back."""
+    """`p` clipped to [eps, 1], with derivative 1 everywhere: the gradient of a clipped p points back into the range."""
     return jnp.clip(p, eps, 1)
 
 
@@ -329,7 +335,7 @@ def _floor_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
 
 @jax.custom_jvp
 def _excess(r: Array) -> Array:
-    """r - 1 + e^-r for |r| <= 1, which is at least 0, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
+    """r - 1 + e^-r >= 0 for |r| <= 1, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""
     tail = jnp.ones_like(r)
     for n in range(20, 2, -1):
         tail = 1 - r * tail / n
@@ -340,7 +346,7 @@ _excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
 
 
 def _at_least_0(x: Array) -> Array:
-    """`x`, but 0 where rounding made it negative, with the derivatives of `x`: a loss at its minimum has a Hessian."""
+    """`x`, or 0 where rounding made it negative, with the derivatives of `x`: the Hessian at the minimum is kept."""
     return x + jax.lax.stop_gradient(jnp.where(x < 0, -x, 0))
 
 
@@ -348,7 +354,7 @@ def _at_least_0(x: Array) -> Array:
 
 
 def _features(name: str, names: Sequence[str], vectors: Sequence[ArrayLike]) -> list[Array]:
-    """Arrays [..., d] of one shape, all floating; in the widest of their dtypes and at least float32."""
+    """Floating arrays [..., d] of equal shape, in at least float32."""
     arrays = [_floating(name, what, x) for what, x in zip(names, vectors, strict=True)]
     first = arrays[0]
     if not first.ndim or not first.shape[-1]:
@@ -362,7 +368,7 @@ def _features(name: str, names: Sequence[str], vectors: Sequence[ArrayLike]) -> 
 
 
 def _unit(x: Array) -> Array:
-    """x / |x| along the last axis, and 0 in value and gradient where x is 0. No square over- or underflows."""
+    """x / |x| along the last axis, and 0 in value and gradient where x is 0. No square overflows or underflows."""
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
     zero = largest == 0
     scaled = jnp.where(zero, 1, x) / jnp.where(zero, 1, largest)
@@ -371,7 +377,7 @@ def _unit(x: Array) -> Array:
 
 
 def _distance(x: Array, y: Array, squared: bool = False) -> Array:
-    """|x - y| along the last axis, or its square; the gradient is 0 where they meet. No square over- or underflows."""
+    """|x - y| along the last axis, or its square; gradient 0 where x = y. No square overflows or underflows."""
     r = x - y
     if squared:
         return jnp.sum(r**2, axis=-1)

@@ -1,4 +1,4 @@
-"""Classification beyond cross-entropy: focal losses, Kullback-Leibler divergence, hinge."""
+"""Classification losses other than cross-entropy: focal losses, Kullback-Leibler divergence, hinge."""
 
 from __future__ import annotations
 
@@ -46,25 +46,29 @@ def focal(
 ) -> Array:
     """Focal loss of σ(logits) against labels, elementwise [...], [...] -> [...], with s = σ(x):
 
-        -α y (1 - s)^γ log s - (1 - α) (1 - y) s^γ log(1 - s)        (both without their factor α, 1 - α for None)
+        -α y (1 - s)^γ log s - (1 - α) (1 - y) s^γ log(1 - s)        (alpha=None: without the factors α and 1 - α)
 
-    In [0, inf). The factor takes weight from what is already right, so that a flood of easy negatives does not drown
-    the rare positives: good for dense detection. It hurts calibration, and it slows the start: begin with a bias of
-    -log((1 - π) / π), π a small prior. Logits of ±inf are certainty, as in `binary_cross_entropy`, which γ = 0 is.
+    Range [0, inf). The factors (1 - s)^γ and s^γ reduce the loss of examples that are already classified correctly, so
+    that many easy negatives do not outweigh few positives. Use it for dense detection. It worsens calibration and slows
+    the start of training: initialise the last bias to -log((1 - π) / π), with π a small prior probability of a
+    positive. γ = 0 gives `binary_cross_entropy`, and as there logits of ±inf mean certainty.
 
     Args:
-      gamma: how strongly easy examples fade, >= 0; may be traced.
-      alpha: weight of the positives, 1 - alpha that of the negatives, from 0 to 1; the paper takes 0.25 with gamma 2.
-      logits: log-odds, not probabilities.
-      labels: booleans, the integers 0 and 1 (others give NaN), or probabilities, which weigh the two terms.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      logits: log-odds, not probabilities; floating.
+      labels: array of the logits' shape: booleans, the integers 0 and 1 (others give NaN), or probabilities, which
+        weight the two terms.
+      gamma: focusing parameter γ >= 0: the larger, the less easy examples count; may be traced.
+      alpha: weight α of positives, 0 <= α <= 1; negatives have weight 1 - α. None uses no weights. The paper uses 0.25
+        with gamma=2. May be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer logits; ValueError if the shapes differ or for options out of range.
+      TypeError: if the logits are not floating.
+      ValueError: if the shapes differ, or `gamma` or `alpha` is out of range.
 
-    Differences: optax and Keras mix soft labels in the factor instead: the same for labels 0 and 1. Keras's
-    BinaryFocalCrossentropy takes probabilities and no alpha by default.
+    Differences: optax and Keras interpolate soft labels inside the factor; for labels 0 and 1 the result is the same.
+    Keras's BinaryFocalCrossentropy takes probabilities and by default uses no alpha.
 
     Reference: Lin et al., Focal Loss for Dense Object Detection, 2017.
 
@@ -97,18 +101,22 @@ def softmax_focal(
 
         -Σ_i w_i p_i (1 - s_i)^γ log s_i
 
-    In [0, inf). `focal` for k exclusive classes, and `softmax_cross_entropy` at γ = 0; labels, rows with infinite
-    logits and precision are as there.
+    Range [0, inf). `focal` for k exclusive classes; γ = 0 gives `softmax_cross_entropy`. Labels, rows with infinite
+    logits and numerical precision are treated as there.
 
     Args:
-      logits: unnormalised log-probabilities over the last axis; k >= 2.
-      gamma: how strongly easy examples fade, >= 0; may be traced.
-      class_weights: [k], the α of the paper; what they mean for a mean is said at `softmax_cross_entropy`.
-      labels, ignore_label, weights, where: as of `softmax_cross_entropy`.
+      logits: unnormalised log-probabilities over the last axis, floating; k >= 2.
+      labels: integers 0 to k - 1 of shape [...], or probabilities [..., k], as in `softmax_cross_entropy`.
+      gamma: focusing parameter γ >= 0: the larger, the less easy examples count; may be traced.
+      class_weights: [k], the α of the paper. They enter a trainer's mean as in `softmax_cross_entropy`.
+      ignore_label: class number at which loss and gradient are exactly 0; for integer labels only.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer logits, boolean labels and an `ignore_label` that is not an int or comes with float labels;
-      ValueError where the shapes do not fit, for a single class or for gamma < 0.
+      TypeError: if the logits are not floating, the labels are boolean, or `ignore_label` is not an int or is used with
+        float labels.
+      ValueError: if the shapes do not fit, there is a single class, or `gamma` < 0.
 
     Differences: Keras's CategoricalFocalCrossentropy has a constant factor `alpha`, 0.25 by default.
 
@@ -133,7 +141,7 @@ def softmax_focal(
 
 
 def _faded(cost: Array, gamma: Array) -> Array:
-    """-(1 - s)^γ log s, of -log s; the factor's derivative is left out at s = 0 and 1, where it comes to nothing."""
+    """-(1 - s)^γ log s from -log s. At s = 0 and 1 the factor's derivative is omitted: its contribution is 0."""
     inside = (cost > 0) & (cost < jnp.inf)
     factor = (-jnp.expm1(-jnp.where(inside, cost, 1))) ** gamma
     return cost * jnp.where(inside, factor, jnp.where(cost > 0, 1, jnp.zeros_like(cost)) ** gamma)
@@ -146,24 +154,27 @@ def kl_divergence(
 
         KL(p ‖ softmax(x)) = Σ_i p_i (log p_i - log softmax(x)_i),    0 log 0 = 0
 
-    In [0, inf) if p sums to 1, to 1 %; it is `softmax_cross_entropy` less the entropy of p, so the gradient is the
-    same: softmax(x) - p. Good for distillation and for posteriors over classes, since 0 is a perfect fit. It hurts
-    where p has to cover less than it: it is inf where softmax(x) is 0 and p is not, and blind where p is 0. A teacher's
-    logits are passed as `softmax(teacher)`. The gradient by p is finite: at p_i = 0 the infinite slope of p log p is 0.
+    Range [0, inf) if p sums to 1 within 1 %. It equals `softmax_cross_entropy` minus the entropy of p, so it has the
+    same gradient, softmax(x) - p, and is 0 for a perfect fit. Use it for distillation, with `softmax(teacher_logits)`
+    as p, and for posteriors over classes. It is inf where softmax(x) is 0 and p is not, and ignores softmax(x) where p
+    is 0. The gradient with respect to p is finite: at p_i = 0 the infinite slope of p log p is replaced by 0.
 
-    Summed as Σ_i s_i h(log(p_i / s_i)) + Σ_i p_i - 1, s = softmax(x) and h(r) = 1 + e^r (r - 1) >= 0: no term cancels
-    another. What remains is the rounding of the sum of p, and that of the logarithms where p and s are close.
+    Computed as Σ_i s_i h(log(p_i / s_i)) + Σ_i p_i - 1, with s = softmax(x) and h(r) = 1 + e^r (r - 1) >= 0, which has
+    no cancellation between terms. The remaining errors are the rounding of Σ_i p_i, and that of the logarithms where p
+    and s are close.
 
     Args:
-      logits: unnormalised log-probabilities; log-probabilities that sum to 1 do as well, being their own log softmax.
-      probabilities: of the logits' shape, floating; negative ones give NaN.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      logits: unnormalised log-probabilities, floating. Normalised log-probabilities may be passed as well: their log
+        softmax is equal to them.
+      probabilities: target probabilities p of the logits' shape, floating; negative ones give NaN.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer logits or probabilities; ValueError where the shapes do not fit and for a single class.
+      TypeError: if the logits or the probabilities are not floating.
+      ValueError: if the shapes differ or there is a single class.
 
-    Differences: PyTorch's KLDivLoss and optax take log-probabilities for the prediction; Keras takes probabilities and
+    Differences: PyTorch's KLDivLoss and optax take log-probabilities for the prediction. Keras takes probabilities and
     clips them.
 
     >>> kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0])).item()  # log 2
@@ -197,23 +208,25 @@ def kl_divergence(
 def hinge(
     scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Hinge loss of a linear separation, elementwise [...], [...] -> [...]: max(0, 1 - y x) with y = ±1.
+    """Hinge loss, elementwise [...], [...] -> [...]: max(0, 1 - y x) with y = ±1; range [0, inf).
 
-    In [0, inf). Its gradient is -y short of the margin and exactly 0 beyond (and at y x = 1, where the subgradients are
-    [-y, 0]): good for support vector machines, since what is safely right no longer counts. It hurts where
-    probabilities are wanted, which the scores are not.
+    The gradient is -y inside the margin (y x < 1) and exactly 0 outside; at y x = 1, where the subgradients are [-y,
+    0], it is 0. Use it for support vector machines: examples beyond the margin do not count. The scores are not
+    calibrated probabilities.
 
     Args:
-      scores: signed distances, not probabilities.
-      labels: booleans, or 1 against 0 or -1, in integers or floats; others give NaN.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      scores: signed distances from the decision boundary, not probabilities; floating.
+      labels: array of the scores' shape: booleans, or 1 for positives and 0 or -1 for negatives, integer or floating.
+        Other values give NaN.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer scores; ValueError if the shapes differ.
+      TypeError: if the scores are not floating.
+      ValueError: if the shapes differ.
 
-    Differences: scikit-learn's `hinge_loss`, before its mean, and Keras's Hinge, which reads its labels as 0 and 1 if
-    no other is among them, are the same. optax takes ±1 alone.
+    Differences: same as scikit-learn's `hinge_loss` before the mean, and as Keras's Hinge, which converts labels 0 and
+    1 to ±1 if there are no others. optax accepts ±1 only.
 
     >>> hinge(jnp.array([0.25, -3.0, 2.0]), jnp.array([1, 0, 1])).tolist()
     [0.75, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Cross-entropies: from logits in log space, from probabilities clipped."""
+"""Cross-entropy losses: of logits, computed in log space, and of probabilities, clipped."""
 
 from __future__ import annotations
 
@@ -52,41 +52,42 @@ def softmax_cross_entropy(
 ) -> Array:
     """Cross-entropy of softmax(logits) against labels, [..., k], [..., k] or integer [...] -> [...].
 
-        integer labels:  -log softmax(x)_y      = log Σ_j exp(x_j) - x_y
+        integer labels:  -log softmax(x)_y         = log Σ_j exp(x_j) - x_y
         float labels:    -Σ_i p_i log softmax(x)_i = log Σ_j exp(x_j) · Σ_i p_i - Σ_i p_i x_i
-        class weights w and label smoothing a:  the same with w_i ((1 - a) p_i + a / k) for p_i
+        class weights w and label smoothing a:  as above with w_i ((1 - a) p_i + a / k) in place of p_i
 
-    In [0, inf), in nats; log k for equal logits. The gradient is softmax(x) - p. A logit of -inf rules its class out:
-    it adds nothing where its label is 0 (0 · inf is 0 here), and the loss is inf where it is the label, or where label
-    smoothing gives it a share. A row without a softmax (all of it -inf, or one +inf) gives NaN or inf, and NaN in its
-    gradient.
+    Range [0, inf), in nats; log k for equal logits. The gradient is softmax(x) - p. A logit of -inf gives its class
+    probability 0: it contributes nothing where its label is 0 (0 · inf counts as 0), and the loss is inf where its
+    label is not 0, which includes labels smoothed by `label_smoothing`. A row whose softmax is undefined (all logits
+    -inf, or one +inf) gives NaN or inf, and NaN in its gradient.
 
-    Only differences of logits count: adding a number to all of a row changes neither loss nor gradient. The relative
-    error is a few roundings, times the distance of a logit from the largest where that is what the loss is made of:
-    a loss of exp(-d) has an error of d roundings, 1e-6 for d = 15 in float32.
+    A constant added to all logits of a row changes neither loss nor gradient. The relative error is a few roundings,
+    times the distance d of a logit from the largest where d determines the loss: a loss of exp(-d) has a relative error
+    of d roundings, 1e-6 for d = 15 in float32.
 
     Args:
-      logits: unnormalised log-probabilities over the last axis, not probabilities; k >= 2.
-      labels: class numbers 0 to k - 1, one rank less than the logits; or probabilities of their shape (one-hot or
-        soft), taken as they are: nothing checks that they sum to 1.
-      class_weights: [k], for classes of unequal number or cost. `jnp.mean` of the loss divides by n. The mean of a
-        trainer divides by Σ_n w_y for integer labels, as PyTorch's does, and by n for float labels, as PyTorch's does.
-      label_smoothing: the fraction a of the label spread evenly over the k classes, from 0 to 1; may be traced. None is
-        off. Good against overconfidence; it hurts where the network is distilled from later (Müller et al., When Does
-        Label Smoothing Help?, 2019).
-      ignore_label: a class number at which loss and gradient are exactly 0, as by `where=labels != ignore_label`, such
-        as -100 or 255; integer labels only. The mean of a trainer is over the other residuals, as PyTorch's; by hand
-        that is `jnp.mean(loss, where=labels != ignore_label)`, since `jnp.mean` alone counts them all.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      logits: unnormalised log-probabilities over the last axis, not probabilities; floating; k >= 2.
+      labels: class numbers 0 to k - 1 of shape [...], or probabilities [..., k] (one-hot or soft). Probabilities are
+        used as given: their sum is not checked.
+      class_weights: [k], for imbalanced classes or unequal costs. A trainer's mean divides by Σ_n w_y for integer
+        labels and by n for float labels, as PyTorch's does. `jnp.mean` always divides by n.
+      label_smoothing: fraction a of the label that is distributed evenly over the k classes, 0 <= a <= 1; may be
+        traced. None disables it. It reduces overconfidence, but makes the network a worse teacher for distillation
+        (Müller et al., When Does Label Smoothing Help?, 2019).
+      ignore_label: class number, such as -100 or 255, at which loss and gradient are exactly 0, equivalent to
+        `where=labels != ignore_label`; for integer labels only. A trainer's mean leaves these residuals out, as
+        PyTorch's does. `jnp.mean` counts them: use `jnp.mean(loss, where=labels != ignore_label)`.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer logits, boolean labels and an `ignore_label` that is not an int or comes with float labels;
-      ValueError where the shapes do not fit, for a single class and for a smoothing out of range.
+      TypeError: if the logits are not floating, the labels are boolean, or `ignore_label` is not an int or is used with
+        float labels.
+      ValueError: if the shapes do not fit, there is a single class, or `label_smoothing` is out of range.
 
-    Differences: class numbers out of range give NaN: optax counts negative ones from the end, PyTorch raises, except at
-    its `ignore_index`, which is -100 by default. Keras takes probabilities unless `from_logits=True`. optax splits the
-    two kinds of labels over two functions.
+    Differences: class numbers out of range give NaN. optax counts negative ones from the end; PyTorch raises, except
+    for its `ignore_index`, -100 by default. Keras takes probabilities unless `from_logits=True`. optax has separate
+    functions for the two kinds of labels.
 
     Reference: Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016 (label smoothing).
 
@@ -131,25 +132,29 @@ def binary_cross_entropy(
     """Cross-entropy of σ(logits) against labels, elementwise [...], [...] -> [...]:
 
         -w y log σ(x) - (1 - y) log(1 - σ(x))
-        = log(1 + exp(-|x|)) (w y + 1 - y) + |x| (1 - y if x > 0 else w y)      (w is the positive weight, 1 for None)
+        = log(1 + exp(-|x|)) (w y + 1 - y) + |x| (1 - y if x > 0 else w y)      (w = positive_weight, 1 for None)
 
-    In [0, inf), in nats; log 2 for logits of 0. The gradient is σ(x) - y, with w (1 - y) σ(x) - w y (1 - σ(x)). Logits
-    of ±inf are certainty: loss 0 if the label agrees (0 · inf is 0 here), inf if it does not.
+    Range [0, inf), in nats; log 2 for logits of 0. The gradient is (1 - y) σ(x) - w y (1 - σ(x)), which is σ(x) - y for
+    w = 1. Logits of ±inf mean certainty: the loss is 0 if the label agrees (0 · inf counts as 0), otherwise inf.
 
     Args:
-      logits: log-odds, not probabilities. For several labels an example, [n, labels]; sum or average the last axis.
-      labels: booleans, the integers 0 and 1 (others give NaN), or probabilities, taken as they are.
-      positive_weight: w >= 0, for rare positives: negatives over positives balances them. A number, or [labels] for the
-        last axis; may be traced. It changes the loss of a residual and not what the residual weighs in a mean.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      logits: log-odds, not probabilities; floating. For multi-label classification [n, labels]: sum or average the loss
+        over the last axis.
+      labels: array of the logits' shape: booleans, the integers 0 and 1 (others give NaN), or probabilities, used as
+        given.
+      positive_weight: weight w of positives, for imbalanced classes: the ratio of negatives to positives balances them.
+        A number >= 0, or an array [labels] for the last axis; may be traced. It scales the loss of a residual, not its
+        weight in a trainer's mean.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer logits; ValueError if the shapes differ or for a positive weight out of range.
+      TypeError: if the logits are not floating.
+      ValueError: if the shapes differ or `positive_weight` is out of range.
 
-    Differences: PyTorch's BCEWithLogitsLoss with its `pos_weight`, and optax's `sigmoid_binary_cross_entropy`, without
-    their broadcasting. TensorFlow's `weighted_cross_entropy_with_logits` is the same with w. Keras takes probabilities
-    unless `from_logits=True`, and averages over the last axis.
+    Differences: same as PyTorch's BCEWithLogitsLoss with its `pos_weight` and as optax's
+    `sigmoid_binary_cross_entropy`, but nothing is broadcast. TensorFlow's `weighted_cross_entropy_with_logits` is the
+    same with w. Keras takes probabilities unless `from_logits=True`, and averages over the last axis.
 
     >>> binary_cross_entropy(jnp.array([0.0, -50.0, 1e4]), jnp.array([1, 1, 1])).tolist()
     [0.693..., 50.0, 0.0]
@@ -163,7 +168,7 @@ def binary_cross_entropy(
     def loss(x: Array, y: Array) -> Array:
         yes, no = y if w is None else w * y, 1 - y
         side = x > 0
-        size = jnp.where(side, x, -x)  # |x|, but at 0 with the slope of the side that `wrong` takes: σ(x) - y holds
+        size = jnp.where(side, x, -x)  # |x|; at 0 the same branch as `wrong`, so that the gradient is σ(x) - y
         wrong = jnp.where(side, no, yes)
         both = jnp.log1p(jnp.exp(-size))
         both = both if w is None else both * (yes + no)
@@ -173,7 +178,7 @@ def binary_cross_entropy(
 
 
 def _positive_weight(name: str, w: ArrayLike, x: Array) -> Array:
-    """A scalar, or an array with the rank of `x` for its last axis."""
+    """The weight as a scalar, or as an array that broadcasts along the last axis of `x`."""
     _check_real(name, "positive_weight", w)
     if jnp.shape(w) == ():
         return _not_negative(name, "positive_weight", w, x.dtype)
@@ -195,23 +200,26 @@ def binary_cross_entropy_on_probabilities(
 
         -y log max(p, ε) - (1 - y) log max(1 - p, ε)
 
-    In [0, -log ε], in nats. For a network that ends in a sigmoid already; else `binary_cross_entropy` from logits is
-    the better one: a sigmoid rounds to 1 in float32 beyond 17, and the logit behind it is lost. The gradient is
-    (1 - y) / max(1 - p, ε) - y / max(p, ε), clipped but not cut off: a confident mistake still points back, with 1/ε.
+    Range [0, -log ε], in nats. For networks that already end in a sigmoid. Otherwise use `binary_cross_entropy`, which
+    is more accurate: in float32 a sigmoid rounds to 1 for logits over 17. The gradient is (1 - y) / max(1 - p, ε) - y /
+    max(p, ε): clipping bounds it, but does not set it to 0, so a confident mistake has a gradient of magnitude 1/ε
+    towards the label.
 
     Args:
-      probabilities: from 0 to 1; numbers that are none (logits by mistake) give NaN. 1 % beyond is forgiven as
-        rounding.
-      labels: booleans, the integers 0 and 1 (others give NaN), or probabilities, taken as they are.
-      eps: the smallest probability that counts, between 0 and 1.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      probabilities: floating, from 0 to 1. Values more than 0.01 outside (logits passed by mistake) give NaN; smaller
+        excess counts as rounding.
+      labels: array of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities, used as
+        given.
+      eps: lower bound ε of p and 1 - p, 0 < ε < 1; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer probabilities; ValueError if the shapes differ or for an `eps` out of range.
+      TypeError: if the probabilities are not floating.
+      ValueError: if the shapes differ or `eps` is out of range.
 
-    Differences: PyTorch's BCELoss clips the logarithms at -100. Keras clips p itself to [ε, 1 - ε], with ε = 1e-7 and
-    no gradient where it does.
+    Differences: PyTorch's BCELoss clips the logarithms at -100. Keras clips p to [ε, 1 - ε] with ε = 1e-7, and has
+    gradient 0 where it clips.
 
     >>> binary_cross_entropy_on_probabilities(jnp.array([0.5, 0.0]), jnp.array([1, 1])).tolist()
     [0.693..., 16.11...]
@@ -228,7 +236,7 @@ def binary_cross_entropy_on_probabilities(
 
 
 def _log_complement(p: Array, eps: Array) -> Array:
-    """log max(1 - p, ε), with the digits of a small p, which 1 - p has not."""
+    """log max(1 - p, ε), accurate for small p, where 1 - p would lose digits."""
     small = 1 - p > jnp.maximum(eps, 0.5)
     near = jnp.log1p(-_floor(jnp.where(small, p, 0), jnp.zeros_like(eps)))
     return jnp.where(small, near, jnp.log(_floor(jnp.where(small, 1, 1 - p), eps)))
@@ -248,24 +256,29 @@ def cross_entropy_on_probabilities(
 
         integer labels:  -log max(p_y, ε)
         float labels:    -Σ_i y_i log max(p_i, ε)
-        class weights w: the same with w_i y_i for y_i
+        class weights w: as above with w_i y_i in place of y_i
 
-    In [0, -log ε], in nats. For a network that ends in a softmax already; else `softmax_cross_entropy` from logits is
-    the better one, exact where a softmax rounds to 0. The gradient is -y_i / max(p_i, ε): clipped, but not cut off.
+    Range [0, -log ε], in nats. For networks that already end in a softmax. Otherwise use `softmax_cross_entropy`, which
+    is accurate where a softmax rounds to 0. The gradient is -y_i / max(p_i, ε): clipping bounds it, but does not set it
+    to 0.
 
     Args:
-      probabilities: from 0 to 1, over the last axis; numbers that are none (logits by mistake) give NaN. They are taken
-        as they are: a row is not divided by its sum, as Keras does.
-      labels: class numbers 0 to k - 1 (others give NaN), one rank less; or probabilities of the same shape.
-      class_weights, ignore_label, weights, where: as of `softmax_cross_entropy`.
-      eps: the smallest probability that counts, between 0 and 1.
+      probabilities: floating, from 0 to 1, over the last axis. Values more than 0.01 outside (logits passed by mistake)
+        give NaN. Rows are not normalised.
+      labels: class numbers 0 to k - 1 of shape [...] (others give NaN), or probabilities [..., k].
+      class_weights: [k], for imbalanced classes or unequal costs, as in `softmax_cross_entropy`.
+      ignore_label: class number at which loss and gradient are exactly 0; for integer labels only.
+      eps: lower bound ε of the probabilities, 0 < ε < 1; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer probabilities, boolean labels and an `ignore_label` that is not an int or comes with float
-      labels; ValueError where the shapes do not fit, for a single class or for an `eps` out of range.
+      TypeError: if the probabilities are not floating, the labels are boolean, or `ignore_label` is not an int or is
+        used with float labels.
+      ValueError: if the shapes do not fit, there is a single class, or `eps` is out of range.
 
-    Differences: Keras divides a row by its sum and clips p to [ε, 1 - ε], with ε = 1e-7 and no gradient where it does.
-    PyTorch's NLLLoss takes log-probabilities.
+    Differences: Keras divides each row by its sum and clips p to [ε, 1 - ε] with ε = 1e-7, with gradient 0 where it
+    clips. PyTorch's NLLLoss takes log-probabilities.
 
     >>> cross_entropy_on_probabilities(jnp.array([[0.25, 0.75], [1.0, 0.0]]), jnp.array([0, 1])).tolist()
     [1.386..., 16.11...]
@@ -299,20 +312,24 @@ def cross_entropy_on_log_probabilities(
 
         integer labels:  -x_y
         float labels:    -Σ_i p_i x_i
-        class weights w: the same with w_i p_i for p_i
+        class weights w: as above with w_i p_i in place of p_i
 
-    The negative log-likelihood of a model that gives log-probabilities itself, such as a mixture or `log_softmax`; from
-    logits `softmax_cross_entropy` is the same and faster. Nothing checks that the exponentials sum to 1. The gradient
-    is -p.
+    Negative log-likelihood for models that output log-probabilities, such as a mixture or `log_softmax`. For logits,
+    `softmax_cross_entropy` computes the same faster. The gradient is -p.
 
     Args:
-      log_probabilities: over the last axis; -inf adds nothing where its label is 0.
-      labels: class numbers 0 to k - 1 (others give NaN), one rank less; or probabilities of the same shape.
-      class_weights, ignore_label, weights, where: as of `softmax_cross_entropy`.
+      log_probabilities: floating, over the last axis; -inf contributes nothing where its label is 0. The sum of the
+        exponentials is not checked.
+      labels: class numbers 0 to k - 1 of shape [...] (others give NaN), or probabilities [..., k].
+      class_weights: [k], for imbalanced classes or unequal costs, as in `softmax_cross_entropy`.
+      ignore_label: class number at which loss and gradient are exactly 0; for integer labels only.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for integer log-probabilities, boolean labels and an `ignore_label` that is not an int or comes with
-      float labels; ValueError where the shapes do not fit and for a single class.
+      TypeError: if the log-probabilities are not floating, the labels are boolean, or `ignore_label` is not an int or
+        is used with float labels.
+      ValueError: if the shapes do not fit or there is a single class.
 
     Differences: PyTorch's NLLLoss has the classes on axis 1.
 

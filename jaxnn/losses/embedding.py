@@ -1,4 +1,4 @@
-"""Losses of similarity: embeddings [..., d] of things that belong together, or do not."""
+"""Losses on embeddings [..., d]: cosine distance, contrastive, triplet and NT-Xent losses."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ __all__ = ["contrastive", "cosine_distance", "nt_xent", "triplet", "triplet_semi
 def cosine_distance(
     x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """1 - cos of the angle between two vectors, [..., d], [..., d] -> [...]: 1 - x·y / (|x| |y|).
+    """Cosine distance, [..., d], [..., d] -> [...]: 1 - x·y / (|x| |y|); range [0, 2].
 
-    In [0, 2]: 0 for one direction, 1 for a right angle, 2 for opposite ones. Good where length carries no meaning, as
-    with embeddings; it hurts where it does. A zero vector has no direction: distance 1, gradient 0. No length over- or
-    underflows. Computed as |u - v|²/2 of the unit vectors, or 2 - |u + v|²/2 beyond a right angle, so that a small
-    angle keeps its digits: the angle is off by a rounding, 6e-8 in float32.
+    0 for equal directions, 1 for orthogonal vectors, 2 for opposite ones. Use it where the length of a vector carries
+    no information, as in most embeddings. A zero vector has distance 1 and gradient 0. Lengths do not overflow or
+    underflow. Computed from unit vectors as |u - v|²/2 for acute angles and 2 - |u + v|²/2 for obtuse ones, so that
+    small angles stay accurate: the error of the angle is one rounding, 6e-8 in float32.
 
     Args:
-      x, y: the vectors, floating.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a pair out.
+      x: floating array.
+      y: floating array of the shape of x.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient of a pair to exactly 0.
 
     Raises:
-      TypeError for integer vectors; ValueError if the shapes differ.
+      TypeError: if a vector is not floating.
+      ValueError: if the shapes differ.
 
-    Differences: optax's `cosine_distance` has the gradient NaN at a zero vector unless given an epsilon. Keras's
-    CosineSimilarity is this less 1. PyTorch's CosineEmbeddingLoss is this for pairs that belong together.
+    Differences: optax's `cosine_distance` has a NaN gradient at a zero vector unless epsilon is given. Keras's
+    CosineSimilarity is this minus 1. PyTorch's CosineEmbeddingLoss is this for similar pairs.
 
     >>> cosine_distance(jnp.array([[3.0, 0.0], [1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 2.0]])).tolist()
     [0.0, 1.0]
@@ -70,25 +72,26 @@ def contrastive(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Contrastive loss of pairs, [..., d], [..., d], [...] -> [...], with the distance D = |x - y|:
+    """Contrastive loss of pairs, [..., d], [..., d], [...] -> [...], with the distance D = |x - y|; range [0, inf):
 
         same D²/2 + (1 - same) max(0, margin - D)²/2
 
-    Draws together what is the same and pushes the rest a margin apart: good for Siamese networks on pairs. It hurts
-    where likeness is a matter of degree, since every same pair is drawn to a single point; see `triplet`. Where a pair
-    that differs meets exactly there is no direction to part in: its gradient is 0.
-
-    In [0, inf).
+    Pulls similar pairs together and pushes dissimilar pairs apart up to the margin. Use it for Siamese networks trained
+    on pairs. It pulls every similar pair to a single point, so for graded similarity see `triplet`. For dissimilar
+    pairs at distance 0 the direction is undefined and the gradient 0.
 
     Args:
-      x, y: the vectors of the pairs, floating.
-      same: booleans, the integers 0 and 1 (others give NaN), or probabilities. In the paper, 0 marks the same.
-      margin: > 0, in units of distance; may be traced.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a pair out.
+      x: floating array.
+      y: floating array of the shape of x.
+      same: array [...]: booleans, the integers 0 and 1 (others give NaN), or probabilities that the pair is similar.
+        The paper marks similar pairs by 0.
+      margin: distance up to which dissimilar pairs are pushed apart, > 0; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient of a pair to exactly 0.
 
     Raises:
-      TypeError for integer vectors; ValueError where the shapes do not fit or for a margin out of range.
+      TypeError: if a vector is not floating or `same` is not real.
+      ValueError: if the shapes do not fit or `margin` is out of range.
 
     Reference: Hadsell, Chopra and LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006.
 
@@ -123,21 +126,25 @@ def triplet(
 ) -> Array:
     """Triplet loss, [..., d], [..., d], [..., d] -> [...]: max(0, D(a, p) - D(a, n) + margin) with D = |a - ·|.
 
-    Only the order of distances counts, so a class need not shrink to a point: good for retrieval and faces. Most
-    triplets soon give 0: `triplet_semi_hard` picks those that still teach. Where two of the vectors meet the gradient
-    of their distance is 0; so is that of the loss once the margin is reached. In [0, inf).
+    Range [0, inf). Only the order of distances matters, so a class need not collapse to a point. Use it for retrieval
+    and face recognition. During training most triplets soon have loss 0: `triplet_semi_hard` selects informative ones.
+    The gradient of a distance is 0 where the two vectors are equal, and the gradient of the loss is 0 where the margin
+    is met.
 
     Args:
-      anchor, positive, negative: the vectors, floating.
-      margin: > 0, in units of D; may be traced.
-      squared: D is the squared distance, as in FaceNet (margin 0.2 there, on vectors of length 1).
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a triplet out.
+      anchor: floating array.
+      positive: embedding of the anchor's class, floating, of the anchor's shape.
+      negative: embedding of another class, floating, of the anchor's shape.
+      margin: required difference of the distances, > 0, in units of D; may be traced.
+      squared: if True, D is the squared distance, as in FaceNet (which uses margin 0.2 on unit vectors).
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient of a triplet to exactly 0.
 
     Raises:
-      TypeError for integer vectors; ValueError if the shapes differ or for a margin out of range.
+      TypeError: if a vector is not floating or `squared` is not a bool.
+      ValueError: if the shapes differ or `margin` is out of range.
 
-    Differences: PyTorch's TripletMarginLoss and optax's `triplet_margin_loss` add 1e-6 within the distance.
+    Differences: PyTorch's TripletMarginLoss and optax's `triplet_margin_loss` add 1e-6 inside the distance.
 
     Reference: Schroff, Kalenichenko and Philbin, FaceNet, 2015.
 
@@ -163,27 +170,28 @@ def triplet_semi_hard(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Triplet loss with semi-hard negatives from within the batch, [n, d], integer [n] -> [n].
+    """Triplet loss with semi-hard negatives mined within the batch, [n, d], integer [n] -> [n]; range [0, inf).
 
-    For an anchor a and each positive p (another example of its class), the negative is the nearest one that lies
-    further than p; without such, the furthest. The loss of an anchor is the mean of `triplet` over its positives, and 0
-    without a positive or a negative. The hardest negatives would make training collapse, the easy ones teach nothing.
-    The batch has to hold several examples of several classes. The choice has no gradient. In [0, inf).
+    For an anchor a and each positive p (another example of its class), the negative is the nearest one that is further
+    from a than p; if there is none, the furthest. The loss of an anchor is the mean of `triplet` over its positives,
+    and 0 without positives or negatives. Mining the hardest negatives can make training collapse, and easy negatives
+    give no gradient. The batch must contain several examples of several classes. No gradient flows through the
+    selection.
 
     Args:
-      embeddings: floating.
-      labels: whole numbers that are equal within a class; no number is out of range.
-      margin: > 0, in units of the (squared) distance; may be traced.
-      squared: distances are squared, as in the paper; False is the distance itself.
-      weights: [n], or a scalar; multiplies the loss.
-      where: False takes an example out altogether, as anchor, positive and negative.
+      embeddings: floating array [n, d].
+      labels: integer class labels [n]; any integer is a valid label.
+      margin: required difference of the distances, > 0, in units of the (squared) distance; may be traced.
+      squared: True uses squared distances, as in the paper; False uses distances.
+      weights: scalar or [n]; multiplies the loss.
+      where: boolean mask [n]; False excludes an example as anchor, positive and negative.
 
     Raises:
-      TypeError for embeddings that are not floating or labels that are not integers; ValueError where the shapes do not
-      fit or for a margin out of range.
+      TypeError: if the embeddings are not floating, the labels are not integers or `squared` is not a bool.
+      ValueError: if the shapes do not fit or `margin` is out of range.
 
-    Differences: TensorFlow Addons' TripletSemiHardLoss is the mean over all pairs of anchor and positive: the same as
-    the mean over anchors if all classes have the same number of examples.
+    Differences: TensorFlow Addons' TripletSemiHardLoss is the mean over all pairs of anchor and positive. It equals the
+    mean over anchors if all classes have the same number of examples.
 
     Reference: Schroff, Kalenichenko and Philbin, FaceNet, 2015.
 
@@ -220,7 +228,7 @@ def triplet_semi_hard(
 
 
 def _semi_hard(d: Array, negative: Array) -> Array:
-    """For each anchor and positive, the number of the nearest negative beyond the positive, or of the furthest."""
+    """Index of the semi-hard negative per anchor and positive: the nearest beyond the positive, or the furthest."""
     order = jnp.argsort(jnp.where(negative, d, jnp.inf), axis=1)
     ranked = jnp.take_along_axis(jnp.where(negative, d, jnp.inf), order, axis=1)
     first_beyond = jax.vmap(lambda row, p: jnp.searchsorted(row, p, side="right"))(ranked, d)
@@ -241,27 +249,29 @@ def nt_xent(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Normalised, temperature-scaled cross-entropy of two views of each example, [n, d], [n, d] -> [n]:
+    """Normalised temperature-scaled cross-entropy (SimCLR) of two views of each example, [n, d], [n, d] -> [n]:
 
         ℓ(i, j) = -log (exp(cos(z_i, z_j) / τ) / Σ_k≠i exp(cos(z_i, z_k) / τ)),    z = x and y, 2n vectors
 
-    and the loss of example i is the mean of ℓ from x_i to y_i and from y_i to x_i. The 2n - 2 other vectors are its
-    negatives: good for learning from unlabelled examples in large batches; it hurts where a batch holds many examples
-    of one thing, which it drives apart. In [0, inf): log(2n - 1) if nothing is told apart, 0 without negatives. A zero
-    vector has the cosine 0 to all. Cosines are exact to a rounding, 6e-8 in float32, so the scores cos / τ are to
-    6e-8 / τ, and so is the loss.
+    The loss of example i is the mean of ℓ from x_i to y_i and from y_i to x_i. The other 2n - 2 vectors are its
+    negatives. Use it for self-supervised learning in large batches. It pushes apart similar examples of the same batch.
+    Range [0, inf): log(2n - 1) if all vectors are equal, 0 without negatives. A zero vector has cosine 0 with all
+    others. Cosines are exact to one rounding, 6e-8 in float32, so the scores cos / τ and the loss are exact to 6e-8 /
+    τ.
 
     Args:
-      x, y: the two views, floating; row i of x belongs with row i of y.
-      temperature: τ > 0; lower weighs the hardest negatives more. SimCLR's is 0.1 to 0.5. May be traced.
-      weights: [n], or a scalar; multiplies the loss.
-      where: False takes a pair out altogether, as example and as negative.
+      x: first views [n, d], floating.
+      y: second views [n, d], floating; x[i] and y[i] are views of the same example.
+      temperature: τ > 0; a lower τ gives hard negatives more weight. SimCLR uses 0.1 to 0.5. May be traced.
+      weights: scalar or [n]; multiplies the loss.
+      where: boolean mask [n]; False excludes a pair as example and as negatives.
 
     Raises:
-      TypeError for vectors that are not floating; ValueError where the shapes do not fit or for a temperature out of
-      range.
+      TypeError: if a view is not floating.
+      ValueError: if the shapes do not fit or `temperature` is out of range.
 
-    Differences: optax's `ntxent` takes one array with labels, 0.07, and returns the mean over pairs.
+    Differences: optax's `ntxent` takes one array with labels, has temperature 0.07 by default, and returns the mean
+    over pairs.
 
     Reference: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020.
 

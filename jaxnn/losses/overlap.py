@@ -1,4 +1,4 @@
-"""Losses of overlap between a segmentation and its mask."""
+"""Segmentation losses on the overlap of regions: Dice and Tversky."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ def dice(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Dice loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (2 Σ p y + s) / (Σ p + Σ y + s).
+    """Dice loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (2 Σ p y + s) / (Σ p + Σ y + s); range [0, 1].
 
-    In [0, 1]; 1 less the F1 of soft masks. A region counts by its share, not by its pixels: good where the object is
-    small against the background. It hurts small objects, whose loss jumps with a pixel, and calibration; often
-    added to a cross-entropy.
+    One minus the F1 score of soft masks. The overlap is relative to the size of the region, so small objects count as
+    much as large ones: use it where the object is small compared to the background. The loss of a very small object
+    changes abruptly with single pixels, and probabilities are badly calibrated; often combined with a cross-entropy.
 
     Args:
-      probabilities: of the mask, from 0 to 1, such as `nn.sigmoid(logits)`; numbers that are none give NaN.
-      labels: of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities. Class numbers are
-        made one-hot first.
-      axis: the axes of one region, summed over; None is all but the first. `axis=(1, 2)` of [n, h, w, classes] gives a
-        loss for each class, [n, classes].
-      smooth: s >= 0, in pixels; with 0 an empty mask and prediction give NaN, else 0. May be traced.
-      weights: of the loss's shape.
-      where: of the labels' shape: False leaves a pixel out.
+      probabilities: floating, from 0 to 1, such as `nn.sigmoid(logits)`. Values more than 0.01 outside give NaN.
+      labels: array of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities. Convert class
+        numbers to one-hot first.
+      axis: axis or axes of one region, which are summed over; None sums over all but the first. `axis=(1, 2)` for [n,
+        h, w, classes] gives one loss per class, [n, classes].
+      smooth: s >= 0, in pixels; may be traced. If mask and prediction are both empty, the loss is 0 for s > 0 and NaN
+        for s = 0.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the labels' shape; False excludes a pixel.
 
     Raises:
-      TypeError for integer probabilities; ValueError if the shapes differ or for an axis or `smooth` out of range.
+      TypeError: if the probabilities are not floating.
+      ValueError: if the shapes differ, or `axis` or `smooth` is out of range.
 
-    Differences: optax's `dice_loss` takes logits, and its `smooth` is half of this one. Some square p and y in the
-    denominator (V-Net, 2016). Keras's Dice sums over the batch too unless given an axis, and adds 1e-7 to the numerator
-    and the denominator.
+    Differences: optax's `dice_loss` takes logits, and its `smooth` is half of this one. Some implementations square p
+    and y in the denominator (V-Net, 2016). Keras's Dice also sums over the batch unless axis is given, and adds 1e-7 to
+    numerator and denominator.
 
     Reference: Milletari, Navab and Ahmadi, V-Net, 2016.
 
@@ -77,23 +79,31 @@ def tversky(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Tversky loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (TP + s) / (TP + α FP + β FN + s).
+    """Tversky loss of a segmentation, [n, ...], [n, ...] -> [n]: 1 - (TP + s) / (TP + α FP + β FN + s); range [0, 1].
 
-    With TP = Σ p y, FP = Σ p (1 - y), FN = Σ (1 - p) y. In [0, 1]. `dice` that may weigh misses against false alarms:
-    β > α finds more of a small lesion at the price of false alarms. α = β = 1/2 is `dice` with twice the `smooth`,
-    α = β = 1 the Jaccard loss, 1 - IoU.
+        TP = Σ p y,    FP = Σ p (1 - y),    FN = Σ (1 - p) y
+
+    Generalises `dice` by weighting false positives and false negatives: β > α finds more of a small lesion at the cost
+    of more false positives. α = β = 1/2 is `dice` with twice the `smooth`; α = β = 1 is the Jaccard loss, 1 - IoU.
 
     Args:
+      probabilities: floating, from 0 to 1, such as `nn.sigmoid(logits)`. Values more than 0.01 outside give NaN.
+      labels: array of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities.
       alpha: weight of false positives, >= 0; may be traced.
       beta: weight of false negatives, >= 0; may be traced.
-      probabilities, labels, axis, smooth, weights, where: as for `dice`.
+      axis: axis or axes of one region, which are summed over; None sums over all but the first.
+      smooth: s >= 0, in pixels; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the labels' shape; False excludes a pixel.
 
     Raises:
-      as `dice`, and ValueError for `alpha` or `beta` out of range.
+      TypeError: if the probabilities are not floating.
+      ValueError: if the shapes differ, or `axis`, `alpha`, `beta` or `smooth` is out of range.
 
-    Differences: Keras's Tversky exchanges the names: there `alpha` weighs false negatives and `beta` false positives.
-    `tversky(alpha=a, beta=b)` is keras.losses.Tversky(alpha=b, beta=a), which also sums over the batch unless given an
-    axis. The paper, and Tversky's index with the prediction first, have alpha with false positives, as here.
+    Differences: Keras's Tversky exchanges the names: its `alpha` weights false negatives and its `beta` false
+    positives, so `tversky(alpha=a, beta=b)` is keras.losses.Tversky(alpha=b, beta=a). Keras also sums over the batch
+    unless axis is given. The paper, and Tversky's index with the prediction first, have alpha with false positives, as
+    here.
 
     Reference: Salehi, Erdogmus and Gholipour, Tversky Loss Function for Image Segmentation, 2017.
 

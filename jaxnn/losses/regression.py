@@ -1,4 +1,4 @@
-"""Losses of regression: of residuals, and the negative log-likelihoods of counts and of normal distributions."""
+"""Regression losses: functions of the residual, and negative log-likelihoods of Poisson and normal distributions."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ __all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll",
 def squared_error(
     prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Squared error, elementwise [...], [...] -> [...]: r² with r = prediction - target; its gradient is 2r.
+    """Squared error, elementwise [...], [...] -> [...]: r² with r = prediction - target; gradient 2r; range [0, inf).
 
-    In [0, inf). Its mean is least at the mean of the targets: good for errors that are normal, and it hurts where some
-    targets are wrong, since outliers weigh by their square. On logits or probabilities it is no loss of classification:
-    logits over 1000 give gradients over 1000.
+    The mean of the targets minimises its average. Use it for normally distributed errors. Avoid it for targets with
+    outliers, which count by their square, and for classification: on logits or probabilities it is not a classification
+    loss, and logits over 1000 give gradients over 1000.
 
     Args:
-      prediction, target: of one shape; the prediction floating, the target real.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer prediction; ValueError if the shapes differ.
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ.
 
-    Differences: optax's `squared_error` is the same, its `l2_loss` half of it. PyTorch's MSELoss and Keras take a mean
-    at once, Keras over the last axis.
+    Differences: same as optax's `squared_error`; optax's `l2_loss` is half of it. PyTorch's MSELoss and Keras's
+    MeanSquaredError also take the mean, Keras over the last axis.
 
     >>> squared_error(jnp.array([1.0, 5.0]), jnp.array([1.0, 2.0])).tolist()
     [0.0, 9.0]
@@ -45,21 +47,23 @@ def squared_error(
 def absolute_error(
     prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Absolute error, elementwise [...], [...] -> [...]: |r| with r = prediction - target.
+    """Absolute error, elementwise [...], [...] -> [...]: |r| with r = prediction - target; range [0, inf).
 
-    In [0, inf). Its gradient is sign(r), and 0 at r = 0, the middle of the subgradients [-1, 1] (jnp.abs has 1 there).
-    Its mean is least at the median of the targets: good where some of them are wrong, and it hurts near the optimum,
-    where steps do not shrink with the error.
+    The gradient is sign(r), and 0 at r = 0, the middle of the subgradients [-1, 1]; that of jnp.abs is 1 there. The
+    median of the targets minimises its average. Use it for targets with outliers. Near the optimum it converges slowly,
+    because the gradient does not shrink with the error.
 
     Args:
-      prediction, target: of one shape; the prediction floating, the target real.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer prediction; ValueError if the shapes differ.
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ.
 
-    Differences: PyTorch's L1Loss and Keras's MeanAbsoluteError, before their means.
+    Differences: same as PyTorch's L1Loss and Keras's MeanAbsoluteError before the mean.
 
     >>> absolute_error(jnp.array([1.0, 5.0]), jnp.array([1.0, 8.0])).tolist()
     [0.0, 3.0]
@@ -81,25 +85,28 @@ def huber(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Huber loss, elementwise [...], [...] -> [...], with r = prediction - target:
+    """Huber loss, elementwise [...], [...] -> [...], with r = prediction - target; range [0, inf):
 
         r²/2 if |r| <= δ, else δ (|r| - δ/2)
 
-    Half the squared error within δ and a multiple of the absolute error beyond; its gradient is r clipped to ±δ. Good
-    for regression with outliers, as bounded as the absolute error and smooth at 0; δ has to suit the targets' scale. In
-    [0, inf).
+    Half the squared error for |r| <= δ, linear with slope δ beyond. The gradient is r clipped to [-δ, δ]. Use it for
+    regression with outliers: its gradient is bounded like that of the absolute error, and it is smooth at 0. Choose δ
+    to suit the scale of the targets.
 
     Args:
-      prediction, target: of one shape; the prediction floating, the target real.
-      delta: where the square ends, > 0, in units of the target; may be traced. math.inf is half the squared error.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      delta: residual at which the loss turns linear, > 0, in units of the target; may be traced. math.inf gives half
+        the squared error.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer prediction; ValueError if the shapes differ or for δ <= 0.
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ or `delta` <= 0.
 
-    Differences: optax, Keras and PyTorch's HuberLoss agree; PyTorch's SmoothL1Loss is this divided by its `beta`, the δ
-    here.
+    Differences: same as optax's, Keras's and PyTorch's Huber loss. PyTorch's SmoothL1Loss divides it by its `beta`, the
+    δ here.
 
     Reference: Huber, Robust Estimation of a Location Parameter, 1964.
 
@@ -120,21 +127,24 @@ def huber(
 def log_cosh(
     prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Log of the hyperbolic cosine, elementwise [...], [...] -> [...]: log cosh r with r = prediction - target.
+    """Log-cosh loss, elementwise [...], [...] -> [...]: log cosh r with r = prediction - target; range [0, inf).
 
-    r²/2 for small r and |r| - log 2 for large; its gradient is tanh r. A Huber loss without a corner and without a δ:
-    the scale of the targets decides where it turns, so bring them to a deviation of about 1. In [0, inf).
+    About r²/2 for small r and |r| - log 2 for large r. The gradient is tanh r. It resembles the Huber loss, but is
+    smooth everywhere and has no δ: the scale of the targets sets the transition, so scale them to a standard deviation
+    of about 1.
 
     Args:
-      prediction, target: of one shape; the prediction floating, the target real.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer prediction; ValueError if the shapes differ.
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ.
 
-    Differences: small residuals keep their relative precision, where optax's and Keras's differences of large terms end
-    in the rounding of log 2.
+    Differences: small residuals keep their relative precision. optax and Keras subtract log 2 from a term of similar
+    size, which leaves the rounding error of log 2.
 
     >>> log_cosh(jnp.array([0.002, 1e4]), jnp.array([0.0, 0.0])).tolist()
     [1.99999...e-06, 9999.30...]
@@ -164,20 +174,23 @@ def quantile(
 ) -> Array:
     """Pinball loss, elementwise [...], [...] -> [...], with r = target - prediction: q r if r > 0, else (q - 1) r.
 
-    Its mean is least at the q-quantile of the targets: good for intervals (q = 0.05 and 0.95) and for costs that differ
-    by side; q = 0.5 is half the absolute error. The gradient is -q below the target and 1 - q above, and at r = 0 it is
-    0, one of the subgradients [-q, 1 - q]. Quantiles fitted apart may cross. In [0, inf).
+    Range [0, inf). The q-quantile of the targets minimises its average. Use it for prediction intervals (q = 0.05 and
+    0.95) and for costs that differ between over- and underestimates; q = 0.5 is half the absolute error. The gradient
+    with respect to the prediction is -q below the target, 1 - q above it, and 0 at r = 0, one of the subgradients [-q,
+    1 - q]. Quantiles predicted independently may cross.
 
     Args:
-      prediction, target: of one shape; the prediction floating, the target real.
-      q: which quantile, between 0 and 1; may be traced. Several at once are several heads, or a `jax.vmap` over q.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      q: quantile, 0 < q < 1; may be traced. For several quantiles use several heads, or `jax.vmap` over q.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer prediction; ValueError if the shapes differ or for a q out of range.
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ or `q` is out of range.
 
-    Differences: scikit-learn's `mean_pinball_loss`, before its mean.
+    Differences: same as scikit-learn's `mean_pinball_loss` before the mean.
 
     Reference: Koenker and Bassett, Regression Quantiles, 1978.
 
@@ -206,21 +219,23 @@ def poisson_nll(
 
         e^x - y x        (+ log y! with `full`)
 
-    From the log of the rate, so that any output is a rate; the gradient is e^x - y. Good for counts, whose spread grows
-    with their mean; it hurts where they spread more than that. A rate of 0 (x = -inf) is certain of a count of 0.
+    The input is the log of the rate, so any network output is a valid rate. The gradient is e^x - y. Use it for counts
+    whose variance equals their mean; it fits badly where the variance is larger. A rate of 0 (x = -inf) predicts a
+    count of 0 with certainty.
 
     Args:
-      log_rate: log of the expected count. Of rates, pass their logarithm.
-      counts: >= 0, of any real dtype; negative ones give NaN.
-      full: adds the term that does not depend on the prediction, exactly: the loss is at least 0 for whole counts, and
-        keeps its digits where the rate is near a large count.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      log_rate: log of the expected count, floating. For rates pass their logarithm.
+      counts: array of log_rate's shape, >= 0, of any real dtype; negative counts give NaN.
+      full: adds log y!, which does not depend on the prediction, without approximation. The loss is then >= 0 for
+        integer counts, and it stays accurate where the rate is close to a large count.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer log rate; ValueError if the shapes differ.
+      TypeError: if `log_rate` is not floating or `full` is not a bool.
+      ValueError: if the shapes differ.
 
-    Differences: PyTorch's PoissonNLLLoss has Stirling's approximation with `full`. Keras's Poisson takes rates.
+    Differences: with `full`, PyTorch's PoissonNLLLoss uses Stirling's approximation. Keras's Poisson takes rates.
 
     >>> poisson_nll(jnp.log(jnp.array([2.0, 4.0])), jnp.array([0, 4])).tolist()
     [2.0, -1.545...]
@@ -230,7 +245,7 @@ def poisson_nll(
 
     def loss(x: Array, y: Array) -> Array:
         y = jnp.where(y < 0, jnp.nan, y)
-        settled = (x == jnp.inf) | ((x == -jnp.inf) & (y == 0))  # e^x outgrows y x, and 0 · inf is 0
+        settled = (x == jnp.inf) | ((x == -jnp.inf) & (y == 0))  # avoids inf - inf (e^x dominates y x) and 0 · inf
         value = jnp.exp(x) - y * jnp.where(settled, 0, x)
         return _poisson(x, y, value) if full else value
 
@@ -238,10 +253,10 @@ def poisson_nll(
 
 
 def _poisson(x: Array, y: Array, value: Array) -> Array:
-    """e^x - y x + log y!; where e^x is near y as y (e^u - 1 - u) plus Stirling's remainder, with u = x - log y.
+    """e^x - y x + log y!, computed for small u = x - log y as y (e^u - 1 - u) plus the rest of Stirling's series.
 
-    Neither of those cancels, where e^x - y x and log y! are both of the order of y log y (Loader, Fast and Accurate
-    Computation of Binomial Probabilities, 2000).
+    e^x - y x and log y! are both of order y log y and cancel there; the rewritten terms do not (Loader, Fast and
+    Accurate Computation of Binomial Probabilities, 2000).
     """
     log_y = jnp.log(jnp.where(y > 0, y, 1))
     near = (y > 0) & (jnp.abs(x - log_y) < 1)
@@ -266,20 +281,22 @@ def gaussian_nll(
 
         (s + (target - mean)² e^-s) / 2        with s = log σ²        (+ log(2π) / 2 with `full`)
 
-    For a network that tells how sure it is, by a second output. From the log of the variance, so that any output is a
-    variance and none is 0. Large errors count less where the variance is large, so a network may buy off what it
-    finds hard; starting with a constant variance helps (Seitzer et al., On the Pitfalls of Heteroscedastic Uncertainty
-    Estimation, 2022).
+    For networks that predict their own uncertainty with a second output. The input is the log of the variance, so any
+    network output is a valid variance and none is 0. Large errors count less where the predicted variance is large, so
+    a network may raise the variance instead of fitting difficult examples. Starting with a constant variance helps
+    (Seitzer et al., On the Pitfalls of Heteroscedastic Uncertainty Estimation, 2022).
 
     Args:
-      mean, target: of one shape; the mean floating, the target real.
-      log_variance: of the mean's shape; `jnp.log(variance)` of a variance.
-      full: adds the constant.
-      weights: of the loss's shape, or a scalar; multiplies the loss.
-      where: of the loss's shape: False leaves a residual out.
+      mean: predicted mean, floating.
+      target: real array of the mean's shape.
+      log_variance: floating array of the mean's shape; for variances pass `jnp.log(variance)`.
+      full: adds the constant log(2π) / 2.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
-      TypeError for an integer mean or log variance; ValueError if the shapes differ.
+      TypeError: if `mean` or `log_variance` is not floating, or `full` is not a bool.
+      ValueError: if the shapes differ.
 
     Differences: PyTorch's GaussianNLLLoss takes the variance and clips it at 1e-6.
 
@@ -298,7 +315,7 @@ def gaussian_nll(
     def loss(p: Array, t: Array, s: Array) -> Array:
         r = t - p
         precision = jnp.exp(-s / 2)
-        certain = (r == 0) & (precision == jnp.inf)  # 0 · inf is 0
+        certain = (r == 0) & (precision == jnp.inf)  # avoids 0 · inf
         z = r * jnp.where(certain, 0, precision)
         return (s + z**2 + (jnp.log(2 * jnp.pi).astype(s.dtype) if full else 0)) / 2
 

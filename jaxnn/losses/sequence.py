@@ -1,4 +1,4 @@
-"""Losses of sequences whose alignment is not known."""
+"""Sequence losses: connectionist temporal classification."""
 
 from __future__ import annotations
 
@@ -24,42 +24,46 @@ def ctc(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Connectionist temporal classification, [n, t, k], integer [n, l], [n], [n] -> [n]:
+    """Connectionist temporal classification (CTC) loss, [n, t, k], integer [n, l], [n], [n] -> [n]:
 
         -log Σ_π Π_t softmax(x_t)_π(t)
 
-    The sum runs over all ways π to spread the labels over the frames: each label on one or more frames in a row, blanks
-    anywhere between, and at least one between two equal labels. In [0, inf), in nats. Good for speech and handwriting,
-    where nobody marked which frame is which letter; it takes the frames to be independent, and tends to answers of
-    blanks with narrow spikes. Adding a number to all logits of a frame changes neither loss nor gradient.
+    The sum runs over all alignments π of the labels with the frames: each label covers one or more consecutive frames,
+    blanks may stand anywhere between labels, and at least one blank separates two equal labels. Range [0, inf), in
+    nats.
 
-    By the forward recursion in logarithms. Its rounding is relative to -log of the likeliest way: more than that of the
-    loss where very many ways share the probability.
+    Use it for speech and handwriting recognition, where the alignment of labels with frames is unknown. CTC assumes
+    that frames are conditionally independent, and tends to predict blanks with narrow spikes. A constant added to all
+    logits of a frame changes neither loss nor gradient.
+
+    Computed by the forward recursion in log space. The rounding error is relative to -log of the most likely alignment,
+    which is larger than the loss where very many alignments share the probability.
 
     Args:
-      logits: unnormalised log-probabilities of k - 1 labels and the blank, a row for each frame.
-      labels: from 0 to k - 1 without the blank; those beyond the length are padding of any value.
-      logit_lengths: how many frames count, from 0 to t. Frames beyond influence nothing and get no gradient.
-      label_lengths: how many labels count, from 0 to l.
-      blank: the number of the blank.
-      weights: [n], or a scalar; multiplies the loss.
-      where: [n]: False leaves a sequence out.
+      logits: unnormalised log-probabilities of k classes (k - 1 labels and the blank) for each frame, floating.
+      labels: integers from 0 to k - 1, without the blank. Entries beyond the label length are padding of any value.
+      logit_lengths: number of valid frames, integers from 0 to t. Later frames affect nothing and get no gradient.
+      label_lengths: number of valid labels, integers from 0 to l.
+      blank: class number of the blank, 0 <= blank < k.
+      weights: scalar or [n]; multiplies the loss.
+      where: boolean mask [n]; False sets loss and gradient of a sequence to exactly 0.
 
-    Where the frames are too few for the labels the loss is inf and its gradient 0. A label or a length out of range
-    gives NaN.
+    Returns:
+      [n] losses. If there are too few frames for the labels, the loss is inf and its gradient 0. Labels or lengths out
+      of range give NaN.
 
     Raises:
-      TypeError for integer logits and for labels or lengths that are not integers; ValueError where the shapes do not
-      fit or for a blank out of range.
+      TypeError: if logits are not floating, or labels, lengths or `blank` are not integers.
+      ValueError: if the shapes do not fit or `blank` is out of range.
 
-    Differences: PyTorch's CTCLoss takes log-probabilities [t, n, k]; its mean divides by the label lengths; its
-    gradient is 0 where the loss is inf with `zero_infinity` alone. optax gives about 1e5 there. Keras's CTC masks by
-    the blank.
+    Differences: PyTorch's CTCLoss takes log-probabilities [t, n, k], its mean divides by the label lengths, and its
+    gradient is 0 at an infinite loss only with `zero_infinity`. optax gives about 1e5 instead of inf. Keras's CTC masks
+    by the blank.
 
     Reference: Graves et al., Connectionist Temporal Classification, 2006.
 
     >>> x, frames, length = jnp.zeros((1, 2, 2)), jnp.array([2]), jnp.array([1])
-    >>> ctc(x, jnp.array([[1]]), frames, length).tolist()  # -log(3/4): of 4 ways, 1 1, 0 1 and 1 0 read 1
+    >>> ctc(x, jnp.array([[1]]), frames, length).tolist()  # -log(3/4): 3 of 4 alignments give label 1
     [0.287...]
     """
     x = _floating("ctc", "logits", logits)
@@ -89,14 +93,14 @@ def ctc(
     return _masked("ctc", loss, [_wide(x), labels, logit_lengths, label_lengths], (n,), weights, where)
 
 
-_NEVER = -1e30  # the logarithm of 0: finite, since 0 · inf would be NaN, and far below what any frames add up to
+_NEVER = -1e30  # stands for log 0: finite, because 0 · inf is NaN, and far below any sum of log-probabilities
 
 
 def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: int) -> Array:
-    """-log of the probability of all alignments, by the forward recursion over frames.
+    """-log of the total probability of all alignments, by the forward recursion over frames.
 
-    After each frame, `blanks[:, i]` and `labels[:, i]` are the logarithms of the probability of all ways through the
-    frames so far that read as the first i labels, and end in a blank or in the i-th label.
+    After each frame, `blanks[:, i]` and `labels[:, i]` hold the log-probability of all alignments of the frames so far
+    with the first i labels that end in a blank or in label i, respectively.
     """
     live = jnp.arange(x.shape[1])[None, :] < frames_of[:, None]
     logs = -_costs(jnp.where(live[:, :, None], jnp.maximum(x, _NEVER), 0))
@@ -108,7 +112,7 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
     def step(carry: tuple[Array, Array], frame: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
         blanks, labels = carry
         blank_log, label_log, counts = frame
-        entered = jnp.logaddexp(blanks[:, :-1], labels[:, :-1] + leap)  # from a blank, or from another label
+        entered = jnp.logaddexp(blanks[:, :-1], labels[:, :-1] + leap)  # from a blank, or from a different label
         new_labels = jnp.concatenate([never, jnp.logaddexp(entered, labels[:, 1:]) + label_log], axis=1)
         new_blanks = jnp.logaddexp(blanks, labels) + blank_log
         return (jnp.where(counts, new_blanks, blanks), jnp.where(counts, new_labels, labels)), None
@@ -121,7 +125,7 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
 
 
 def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:
-    """Whole numbers of a shape, of which None is any size."""
+    """Integer array `value` of the given shape, in which None matches any size."""
     if not jnp.issubdtype(kind_of(value), jnp.integer):
         raise wrong_type("ctc", f"integer {what}", value)
     got = jnp.shape(value)

@@ -1,16 +1,17 @@
-"""Metrics: (prediction, target) -> number, for reading and not for training: their gradients are 0 or undefined.
+"""Metrics: (prediction, target) -> number, for evaluation, not for training: their gradients are 0 or undefined.
 
-All are pure functions of fixed shapes, for `jit`, `vmap` and `scan`, and their results are float32. In all of them:
+All are pure functions of fixed shapes that work under `jit`, `vmap` and `scan` and return float32. These rules hold for
+all metrics:
 
-* Shapes and dtypes are checked as in `jaxnn.losses`: nothing is broadcast.
-* `where`, a boolean mask of the examples, leaves out those where it is False, whatever they hold: padding. `weights`
-  counts an example that many times (scikit-learn's `sample_weight`), and 0 times leaves it out too.
-* Of no examples the result is NaN, and so it is where a ratio has no meaning, unless a docstring says otherwise.
+* Shapes and dtypes are checked as in `jaxnn.losses`; nothing is broadcast.
+* `where` is a boolean mask of the examples: those where it is False are excluded, whatever their values (padding).
+  `weights` counts an example that many times (scikit-learn's `sample_weight`); weight 0 excludes it.
+* Without examples the result is NaN. A ratio 0 / 0 is NaN, too, unless the docstring says otherwise.
 
-`accuracy`, `binary_accuracy` and `top_k_accuracy` are means over examples: a total and a count, which a trainer adds up
-over batches of any size, whatever counts in them. So is `recall_at_k`, over the batch that it searches. The others are
-not: they take the predictions of the whole set at once, and the mean of their values over batches is another number.
-Only `confusion_matrix` adds up.
+`accuracy`, `binary_accuracy` and `top_k_accuracy` are means over examples: a trainer adds up their totals and counts
+over batches of any size and mask. `recall_at_k` is added up the same way, but each batch is searched separately. All
+other metrics need the predictions of the whole data set: the mean of their values over batches is a different number.
+Of these, only the `confusion_matrix` of batches can be added up.
 """
 
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # lets type checkers report names that do not exist
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

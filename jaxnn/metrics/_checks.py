@@ -1,4 +1,4 @@
-"""What the metrics do to what they are given: dtypes and shapes, class numbers, and weights and mask made one."""
+"""Checks of the metrics' arguments: dtypes, shapes, class numbers; weights and mask combined."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def wide(x: Array) -> Array:
 
 
 def whole(name: str, what: str, x: ArrayLike, fix: str = "") -> Array:
-    """`x` as an array of integers of at least 32 bits: class numbers, booleans being 0 and 1."""
+    """`x` as an array of integers of at least 32 bits (class numbers); booleans become 0 and 1."""
     if not jnp.issubdtype(kind_of(x), jnp.integer) and not jnp.issubdtype(kind_of(x), jnp.bool):
         raise wrong_type(name, f"{what} of an integer or boolean dtype", describe(x), fix)
     x = jnp.asarray(x)
@@ -32,27 +32,27 @@ def whole(name: str, what: str, x: ArrayLike, fix: str = "") -> Array:
 
 
 def class_numbers(name: str, what: str, x: ArrayLike, k: int, fix: str = "") -> tuple[Array, Array]:
-    """`x` as int32, and where it is a class number, 0 to k - 1; elsewhere it is 0."""
+    """`x` as int32, with 0 in place of invalid class numbers, and a mask of the valid ones, 0 to k - 1."""
     x = whole(name, what, x, fix)
     known = (x >= 0) & (x < k)
     return jnp.where(known, x, 0).astype(jnp.int32), known
 
 
 def shaped(name: str, what: str, x: Any, shape: tuple[int, ...], of: str = "") -> None:
-    """Raises unless `x` is of the shape."""
+    """Raises ValueError unless `x` has the shape."""
     if jnp.shape(x) != shape:
         raise invalid(name, f"{what} of shape {list(shape)}{of}", x, "Nothing is broadcast.")
 
 
 def one_shape(name: str, a_name: str, a: ArrayLike, b_name: str, b: ArrayLike) -> None:
-    """Raises unless `a` and `b` are of one shape."""
+    """Raises ValueError unless `a` and `b` have equal shapes."""
     if jnp.shape(a) != jnp.shape(b):
         got = f"{describe(a)} and {describe(b)}"
         raise invalid(name, f"{a_name} and {b_name} of one shape", got, "Nothing is broadcast: reshape one of them.")
 
 
 def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: str = "where") -> Array:
-    """The examples that count, as booleans."""
+    """Boolean mask of the examples that count."""
     if where is None:
         return jnp.ones(shape, bool)
     if not jnp.issubdtype(kind_of(where), jnp.bool):
@@ -64,7 +64,7 @@ def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: s
 
 
 def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: ArrayLike | None) -> Array:
-    """How often each example counts: float32 weights or, for exact sums, int32 ones; 0 where it is masked."""
+    """Weight of each example, 0 where masked: float32 weights, or int32 ones without weights, for exact sums."""
     kept = mask(name, where, shape)
     if weights is None:
         return kept.astype(jnp.int32)
@@ -77,13 +77,13 @@ def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: A
 
 
 def mean(x: Array, w: Array) -> Array:
-    """Σ w x / Σ w in float32, NaN of nothing; what `x` is where w = 0 does not matter. Noted as a total and a count."""
+    """Σ w x / Σ w in float32, NaN without examples; `x` where w = 0 is ignored. Recorded as total and count."""
     w = w.astype(jnp.float32)
     total, count = jnp.sum(jnp.where(w != 0, w * x.astype(jnp.float32), 0)), jnp.sum(w)
     return counted(total / count, Mean(total, count))
 
 
 def choice(name: str, argument: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    """Raises unless `value` is one of the choices."""
+    """Raises ValueError unless `value` is one of the choices."""
     if not (value is None or isinstance(value, str)) or value not in choices:
         raise invalid(name, f"{argument} to be one of {', '.join(map(repr, choices))}", describe(value))

@@ -1,4 +1,4 @@
-"""Which direction of a metric or a loss is better."""
+"""Direction in which each metric or loss improves."""
 
 from jaxnn import losses
 
@@ -23,7 +23,7 @@ _DIRECTIONS: dict[str, str | None] = {
 
 
 def direction(name: str) -> str | None:
-    """ "min" or "max", whichever is better, for the name of a public metric or loss; None where it is not known.
+    """ "max" or "min", the direction in which a public metric or loss improves; None for an unknown name.
 
     >>> direction("accuracy"), direction("loss"), direction("my_metric")
     ('max', 'min', None)

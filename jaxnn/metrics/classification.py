@@ -1,4 +1,4 @@
-"""Metrics of logits and labels: how often the right class comes first, and how far confidence can be trusted."""
+"""Classification metrics of logits and labels: accuracy, top-k accuracy, calibration error."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ def accuracy(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Share of examples with the largest logit at their label, [..., k], integer [...] or float [..., k] -> [].
+    """Accuracy: the fraction of correct predictions, logits [..., k], labels integer [...] or float [..., k] -> [].
 
-    Float labels of the logits' shape (one-hot or soft) count by their own argmax. Ties go to the first maximum. An
-    example with a NaN among its logits or labels is wrong, and so is one whose label is out of range. Of no
-    examples it is NaN; of one, as under `vmap`, it is 1 or 0. The result is float32.
+        argmax(logits) = label
+
+    Float labels of the logits' shape (one-hot or soft) count by their argmax. On ties the first maximum is the
+    prediction. An example with NaN among its logits or labels, or with a label out of range, counts as wrong. Without
+    examples the result is NaN.
 
     Args:
-      logits: scores over the last axis, of at least 2 classes; only their order matters, so probabilities do as well.
-        One logit for two classes is for `binary_accuracy`.
-      labels: class numbers, or float labels of the logits' shape.
-      ignore_label: a class number that leaves its example out, such as -100 or 255; integer labels only.
-      weights, where: [...], one for each example.
+      logits: scores over the last axis, floating, of at least 2 classes. Only their order matters, so probabilities may
+        be passed as well. For one logit and two classes use `binary_accuracy`.
+      labels: class numbers 0 to k - 1 of shape [...], or float labels [..., k].
+      ignore_label: class number, such as -100 or 255, whose examples are excluded; for integer labels only.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
     Raises:
-      TypeError for integer logits, boolean labels and an `ignore_label` that is not an int or comes with float labels;
-      ValueError where the shapes do not fit and for a single class.
+      TypeError: if the logits are not floating, the labels are boolean, or `ignore_label` is not an int or is used with
+        float labels.
+      ValueError: if the shapes do not fit or there is a single class.
 
-    Differences: scikit-learn's `accuracy_score` takes the argmax. Keras has this as SparseCategoricalAccuracy and
-    CategoricalAccuracy.
+    Differences: scikit-learn's `accuracy_score` takes class numbers, the argmax of the logits. Keras calls this
+    SparseCategoricalAccuracy and CategoricalAccuracy.
 
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])).item()
     0.5
@@ -58,24 +62,26 @@ def binary_accuracy(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Fraction of elements on the right side of a threshold, [...], [...] -> []: logit > threshold where label > 1/2.
+    """Fraction of elements on the correct side of a threshold, [...], [...] -> []: logit > threshold iff label > 1/2.
 
-    For one logit per element: a binary classifier, or several labels an example, [n, labels]. A logit at the threshold
-    is a negative. A NaN among logits or labels is wrong, and so is a label out of range. Of no elements it is NaN. The
-    result is float32.
+    For one logit per element: binary classification, or multi-label classification [n, labels]. A logit equal to the
+    threshold is a negative. An element with a NaN logit or label, or a label outside [0, 1], counts as wrong. Without
+    elements the result is NaN.
 
     Args:
-      logits: log-odds, of which 0 is the probability 1/2. Of probabilities pass `threshold=0.5`.
-      labels: booleans, the integers 0 and 1, or probabilities, positive above 1/2.
-      threshold: in units of the logits: log(p / (1 - p)) for a probability p; may be traced.
-      weights, where: [...], one for each element.
+      logits: log-odds, floating; 0 corresponds to probability 1/2. For probabilities pass `threshold=0.5`.
+      labels: array of the logits' shape: booleans, the integers 0 and 1, or probabilities, positive above 1/2.
+      threshold: finite number in units of the logits: log(p / (1 - p)) for a probability p; may be traced.
+      weights: real array [...], one weight per element.
+      where: boolean mask [...]; False excludes an element.
 
     Raises:
-      TypeError for integer logits and a threshold that is no number; ValueError if the shapes differ: logits [n, 1] are
-      squeezed first for labels [n].
+      TypeError: if the logits are not floating, the labels are not real, or the threshold is not a number.
+      ValueError: if the shapes differ (for labels [n], squeeze logits [n, 1] first), or the threshold is not a finite
+        scalar.
 
-    Differences: Keras's BinaryAccuracy takes probabilities and 0.5, and never counts soft labels as right. PyTorch has
-    none; torchmetrics takes probabilities, or logits if any lies outside [0, 1].
+    Differences: Keras's BinaryAccuracy takes probabilities with threshold 0.5, and counts every soft label as wrong.
+    PyTorch has no such metric; torchmetrics takes probabilities, or logits if any value is outside [0, 1].
 
     >>> binary_accuracy(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 0])).item()
     0.666...
@@ -113,20 +119,25 @@ def top_k_accuracy(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Share of examples with their label among the k largest logits, [..., c], integer [...] or float [..., c] -> [].
+    """Fraction of examples with the label among the k largest logits, [..., c], integer [...] or float [..., c] -> [].
 
-    Right where fewer than k classes come before the label's; of equal logits the first class does, so k = 1 is
-    `accuracy`, whose rules for NaN, for labels of either kind and for those out of range hold here.
+    Correct if fewer than k classes rank before the label's class. Among equal logits the class with the lower number
+    ranks first, so k = 1 is `accuracy`. NaN, soft labels and labels out of range are treated as in `accuracy`.
 
     Args:
-      k: how many guesses an example has, 1 to c.
-      logits, labels, ignore_label, weights, where: as of `accuracy`.
+      logits: scores over the last axis, floating, of at least 2 classes; only their order matters.
+      labels: class numbers 0 to c - 1 of shape [...], or float labels [..., c].
+      k: number of guesses, 1 <= k <= c.
+      ignore_label: class number whose examples are excluded; for integer labels only.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
     Raises:
-      as `accuracy`, and ValueError for a k out of range.
+      TypeError: as `accuracy`.
+      ValueError: as `accuracy`, and if `k` is out of range.
 
-    Differences: scikit-learn's `top_k_accuracy_score` gives ties to the last class, Keras's
-    SparseTopKCategoricalAccuracy takes them all as right.
+    Differences: on ties, scikit-learn's `top_k_accuracy_score` ranks the class with the higher number first, and
+    Keras's SparseTopKCategoricalAccuracy counts all tied classes as correct.
 
     >>> top_k_accuracy(jnp.array([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]), jnp.array([1, 2]), 2).item()
     0.5
@@ -151,29 +162,30 @@ def expected_calibration_error(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """How far confidence is from accuracy, [..., k], integer [...] or float [..., k] -> []:
+    """Expected calibration error of confidences, logits [..., k], labels integer [...] or float [..., k] -> []:
 
         ECE = Σ_b |B_b| / n · |accuracy(B_b) - confidence(B_b)|
 
-    An example's confidence is its largest softmax(logits), and B_b holds the confidences in ((b - 1)/bins, b/bins].
-    In [0, 1], 0 when each bin is right as often as it says. It sees the first class alone, and both its value and its
-    bias depend on the bins: compare at equal bins and n. A classifier that always says the base rate has 0.
+    The confidence of an example is the maximum of softmax(logits). B_b holds the examples with confidence in ((b -
+    1)/bins, b/bins]. Range [0, 1]; 0 if the accuracy of each bin equals its mean confidence. Only the predicted class
+    enters. Value and bias depend on the number of bins: compare at equal bins and n. A classifier that always predicts
+    the class frequencies has ECE 0. Predictions are correct or wrong as in `accuracy`.
 
     Args:
-      logits: unnormalised log-probabilities; of probabilities p pass jnp.log(p). Binary log-odds z are logits [0, z].
-        An example without a softmax (NaN, or all -inf) makes the result NaN.
-      bins: how many, of equal width.
-      weights, where: [...], one for each example.
-
-    What counts as right is `accuracy`'s.
+      logits: unnormalised log-probabilities, floating; for probabilities p pass jnp.log(p), for binary log-odds z the
+        logits [0, z]. An example with an undefined softmax (NaN, or all -inf) makes the result NaN.
+      labels: class numbers 0 to k - 1 of shape [...], or float labels [..., k].
+      bins: number of bins of equal width, >= 1.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
     Raises:
-      TypeError for integer logits and boolean labels; ValueError where the shapes or bins do not fit and for a single
-      class.
+      TypeError: if the logits are not floating or the labels are boolean.
+      ValueError: if the shapes do not fit, `bins` is out of range or there is a single class.
 
     Reference: Guo et al., On Calibration of Modern Neural Networks, 2017.
 
-    >>> p = jnp.array([[0.75, 0.25], [0.75, 0.25]])  # sure to 0.75, right once in two
+    >>> p = jnp.array([[0.75, 0.25], [0.75, 0.25]])  # confidence 0.75, accuracy 1/2
     >>> round(expected_calibration_error(jnp.log(p), jnp.array([0, 1])).item(), 6)
     0.25
     """
@@ -181,7 +193,7 @@ def expected_calibration_error(
     bins = check_count("expected_calibration_error", "bins", bins)
     w = times("expected_calibration_error", logits.shape[:-1], weights, where).astype(jnp.float32)
     confidence = jax.nn.softmax(wide(logits), axis=-1).max(axis=-1)
-    doubt = -jnp.expm1(-_costs(wide(logits)).min(axis=-1))  # 1 - confidence, with the digits of a small one
+    doubt = -jnp.expm1(-_costs(wide(logits)).min(axis=-1))  # 1 - confidence, accurate near 0
     gap = jnp.where(_right(logits, labels), doubt, -confidence).astype(jnp.float32)
     b = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     gaps = jnp.abs(jnp.zeros(bins, jnp.float32).at[b].add(jnp.where(w != 0, w * gap, 0)))
@@ -196,21 +208,21 @@ def _times(
     weights: ArrayLike | None,
     where: ArrayLike | None,
 ) -> Array:
-    """`times`, and 0 for the examples whose label is ignored."""
+    """`times`, with 0 for examples whose label is ignored."""
     live = _not_ignored(name, labels, ignore_label)
     w = times(name, shape, weights, where)
     return w if live is None else jnp.where(live, w, 0)
 
 
 def _right(logits: Array, labels: Array) -> Array:
-    """Where the first of the largest logits is that of the label."""
+    """Mask of the examples whose first maximum is at the label."""
     y, known = _of_labels(labels, logits.shape[-1])
     best = jnp.argmax(logits, axis=-1).astype(y.dtype)
     return (best == y) & known & ~jnp.isnan(logits).any(axis=-1)
 
 
 def _of_labels(labels: Array, k: int) -> tuple[Array, Array]:
-    """Checked labels of either kind as int32 class numbers, and where they are some."""
+    """Checked labels of either kind as int32 class numbers, and a mask of the valid ones."""
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return jnp.argmax(labels, axis=-1).astype(jnp.int32), ~jnp.isnan(labels).any(axis=-1)
     y = labels if labels.dtype.itemsize >= 4 else labels.astype(jnp.int32)  # k may not fit into int8

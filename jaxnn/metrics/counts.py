@@ -1,7 +1,7 @@
-"""Metrics that are ratios of counts of classes: who was taken for whom, precision, recall, F1, intersection over union.
+"""Metrics of class counts: confusion matrix, precision, recall, F1, intersection over union.
 
-They take class numbers, of scores by `jnp.argmax(logits, axis=-1)` or `logits > 0`, and the predictions of the whole
-set at once; of single outputs (several labels an example) by `jax.vmap(f1, in_axes=1)`.
+They take class numbers: `jnp.argmax(logits, axis=-1)`, or `logits > 0` for two classes. They need the predictions of
+the whole data set. For multi-label outputs use `jax.vmap(f1, in_axes=1)`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,25 @@ def confusion_matrix(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """How many examples of class i were taken for class j, integer [...], [...] -> [num_classes, num_classes].
+    """Confusion matrix: counts of label i predicted as class j, integer [...], [...] -> [num_classes, num_classes].
 
-    Rows are labels, columns predictions. Matrices of batches add up to that of the set. Counts are made in int32
-    and returned in float32, exact to 2^24 in a cell. Of no examples it is all 0.
+    Rows are labels, columns predictions. The matrices of batches add up to that of the data set. Counts are summed in
+    int32 and returned in float32, exact up to 2^24 per cell. Without examples it is all 0.
 
     Args:
-      prediction, labels: class numbers 0 to num_classes - 1, or booleans. One out of range makes the whole matrix NaN
-        (scikit-learn raises or, given `labels=`, leaves it out): pass `where=labels != 255` for one to be ignored.
-      weights, where: [...], one for each example.
+      prediction: class numbers 0 to num_classes - 1, or booleans. One out of range makes the whole matrix NaN.
+      labels: class numbers or booleans of the same shape; out of range as for `prediction`. To ignore a label pass
+        `where=labels != 255`.
+      num_classes: number of classes, >= 1.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
-    Raises TypeError for scores, ValueError if the shapes differ. As scikit-learn's `confusion_matrix`, with the
-    arguments the other way round.
+    Raises:
+      TypeError: if prediction or labels are scores (floating).
+      ValueError: if the shapes differ.
+
+    Differences: scikit-learn's `confusion_matrix` takes the labels first. It raises for class numbers out of range, or
+    leaves them out given `labels=`.
 
     >>> confusion_matrix(jnp.array([0, 1, 1]), jnp.array([0, 0, 1]), 2).tolist()
     [[1.0, 1.0], [0.0, 1.0]]
@@ -59,19 +66,29 @@ def precision(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Which share of what was taken for a class is of it, integer [...], [...] -> [] or [num_classes]: TP / (TP + FP).
+    """Precision: the fraction of predicted positives that are correct, integer [...], [...] -> [] or [num_classes].
 
-    Blind to what was missed: see `recall`, and `f1` for both. Takes the predictions of the whole set.
+        TP / (TP + FP)
+
+    It ignores missed positives: see `recall`, and `f1` for both. It needs the predictions of the whole data set.
 
     Args:
-      prediction, labels: class numbers 0 to num_classes - 1, or booleans. One out of range makes the result NaN.
-      average: "binary" is class 1 of two; None is each class, [num_classes]; "macro" the mean over the classes that
-        occur in prediction or labels, "weighted" the same weighted by their labels, "micro" the ratio of summed counts.
-      zero_division: the ratio of a class never predicted, 0 / 0. NaN is left out of the means.
-      weights, where: [...], one for each example.
+      prediction: class numbers 0 to num_classes - 1, or booleans. One out of range makes the result NaN.
+      labels: class numbers or booleans of the same shape; out of range as for `prediction`.
+      num_classes: number of classes, >= 1.
+      average: "binary" gives class 1 of two classes. None gives each class, [num_classes]. "macro" is the mean over the
+        classes that occur in prediction or labels, "weighted" the mean weighted by the number of labels of each class,
+        "micro" the ratio of the summed counts.
+      zero_division: value of 0 / 0, for classes that are never predicted. NaN excludes these classes from the mean.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
-    Raises TypeError for scores, ValueError if the shapes differ or `average` does not fit. As scikit-learn's
-    `precision_score`, with the arguments the other way round; there absent classes have no entry under None.
+    Raises:
+      TypeError: if prediction or labels are scores (floating).
+      ValueError: if the shapes differ or `average` is unknown or does not suit `num_classes`.
+
+    Differences: scikit-learn's `precision_score` takes the labels first, and with average=None has no entry for absent
+    classes.
 
     >>> precision(jnp.array([1, 1, 0, 1]), jnp.array([1, 0, 0, 1])).item()
     0.666...
@@ -90,17 +107,27 @@ def recall(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Which share of a class was taken for it, integer [...], [...] -> [] or [num_classes]: TP / (TP + FN).
+    """Recall (sensitivity): the fraction of a class that is found, integer [...], [...] -> [] or [num_classes].
 
-    Also sensitivity; blind to false alarms. Its macro average is the balanced accuracy when every class predicted
-    has labels. Takes the predictions of the whole set.
+        TP / (TP + FN)
+
+    It ignores false positives: see `precision`, and `f1` for both. Its macro average is the balanced accuracy if every
+    predicted class has labels. It needs the predictions of the whole data set.
 
     Args:
-      prediction, labels, average, weights, where: as of `precision`.
-      zero_division: the ratio of a class without labels, 0 / 0. NaN is left out of the means.
+      prediction: class numbers 0 to num_classes - 1, or booleans. One out of range makes the result NaN.
+      labels: class numbers or booleans of the same shape; out of range as for `prediction`.
+      num_classes: number of classes, >= 1.
+      average: "binary", "macro", "weighted", "micro" or None, as in `precision`.
+      zero_division: value of 0 / 0, for classes without labels. NaN excludes these classes from the mean.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
-    Raises TypeError for scores, ValueError if the shapes differ or `average` does not fit. As scikit-learn's
-    `recall_score`, with the arguments the other way round.
+    Raises:
+      TypeError: if prediction or labels are scores (floating).
+      ValueError: if the shapes differ or `average` is unknown or does not suit `num_classes`.
+
+    Differences: scikit-learn's `recall_score` takes the labels first.
 
     >>> recall(jnp.array([1, 0, 0, 1]), jnp.array([1, 1, 0, 1])).item()
     0.666...
@@ -119,17 +146,29 @@ def f1(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Harmonic mean of precision and recall, integer [...], [...] -> [] or [num_classes]: 2 TP / (2 TP + FP + FN).
+    """F1 score: harmonic mean of precision and recall, integer [...], [...] -> [] or [num_classes].
 
-    For rare classes, where accuracy flatters; blind to true negatives. Its macro average is the mean of the classes'
-    F1. Takes the predictions of the whole set: it is no mean over examples or batches.
+        2 TP / (2 TP + FP + FN)
+
+    Use it for rare classes, where accuracy is misleadingly high. It ignores true negatives. Its macro average is the
+    mean of the F1 scores of the classes. It needs the predictions of the whole data set: it is not a mean over examples
+    or batches.
 
     Args:
-      prediction, labels, average, weights, where: as of `precision`.
-      zero_division: the ratio of a class neither predicted nor labelled, 0 / 0. NaN is left out of the means.
+      prediction: class numbers 0 to num_classes - 1, or booleans. One out of range makes the result NaN.
+      labels: class numbers or booleans of the same shape; out of range as for `prediction`.
+      num_classes: number of classes, >= 1.
+      average: "binary", "macro", "weighted", "micro" or None, as in `precision`.
+      zero_division: value of 0 / 0, for classes that are neither predicted nor labelled. NaN excludes these classes
+        from the mean.
+      weights: real array [...], one weight per example.
+      where: boolean mask [...]; False excludes an example.
 
-    Raises TypeError for scores, ValueError if the shapes differ or `average` does not fit. As scikit-learn's
-    `f1_score`, with the arguments the other way round.
+    Raises:
+      TypeError: if prediction or labels are scores (floating).
+      ValueError: if the shapes differ or `average` is unknown or does not suit `num_classes`.
+
+    Differences: scikit-learn's `f1_score` takes the labels first.
 
     >>> f1(jnp.array([0, 2, 1, 0]), jnp.array([0, 1, 1, 0]), 3, average=None).tolist()
     [1.0, 0.666..., 0.0]
@@ -147,18 +186,29 @@ def iou(
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
-    """Intersection over union, integer or boolean [...], [...] -> [] or [num_classes]: TP / (TP + FP + FN).
+    """Intersection over union (Jaccard index), integer or boolean [...], [...] -> [] or [num_classes].
 
-    Of segmentations: two masks by "binary", maps of classes by "macro", the mean over the classes that occur in
-    prediction or labels ("mean IoU"). Counts run over all pixels of all images, as in Pascal VOC; the mean over
-    images is `jax.vmap(iou)`'s. It is F1 / (2 - F1), class by class. A class that occurs in neither has NaN.
+        TP / (TP + FP + FN)
+
+    For segmentations: "binary" compares two masks, "macro" class maps; the latter, the mean over the classes that occur
+    in prediction or labels, is the mean IoU. Counts run over all pixels of all images, as in Pascal VOC; for the mean
+    over images use `jax.vmap(iou)`. For each class IoU = F1 / (2 - F1). A class in neither prediction nor labels has
+    IoU NaN.
 
     Args:
-      prediction, labels, average, weights, where: as of `precision`; `where=labels != 255` ignores pixels.
+      prediction: class numbers 0 to num_classes - 1, or booleans. One out of range makes the result NaN.
+      labels: class numbers or booleans of the same shape; out of range as for `prediction`.
+      num_classes: number of classes, >= 1.
+      average: "binary", "macro", "weighted", "micro" or None, as in `precision`.
+      weights: real array [...], one weight per pixel.
+      where: boolean mask [...]; False excludes a pixel. `where=labels != 255` ignores a label.
 
-    Raises TypeError for scores, ValueError if the shapes differ or `average` does not fit. As scikit-learn's
-    `jaccard_score` with the arguments the other way round, but for the NaN; the classes of the mean
-    are those of Keras's MeanIoU.
+    Raises:
+      TypeError: if prediction or labels are scores (floating).
+      ValueError: if the shapes differ or `average` is unknown or does not suit `num_classes`.
+
+    Differences: scikit-learn's `jaccard_score` takes the labels first, and gives 0 in place of NaN. The mean runs over
+    the same classes as Keras's MeanIoU.
 
     >>> iou(jnp.array([[True, True], [False, False]]), jnp.array([[True, False], [True, False]])).item()
     0.333...
@@ -173,7 +223,7 @@ def _ratio(
     average: str | None,
     zero_division: ArrayLike,
 ) -> Array:
-    """The ratio that `formula` makes of true positives, predictions and labels of each class, averaged."""
+    """Averaged ratio of the counts that `formula` computes from true positives, predictions and labels per class."""
     name, num_classes = counts[0], counts[3]
     choice(name, "average", average, _AVERAGES)
     p, y, w, valid = _read(*counts)
@@ -201,7 +251,7 @@ def _read(
     weights: ArrayLike | None,
     where: ArrayLike | None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Predictions, labels and weights as flat arrays, and whether all class numbers that count are in range."""
+    """Predictions, labels and weights as flat arrays; and True if all class numbers of weight > 0 are in range."""
     num_classes = check_count(name, "num_classes", num_classes)
     p, p_known = class_numbers(name, "prediction", prediction, num_classes, _DECIDE)
     y, y_known = class_numbers(name, "labels", labels, num_classes, "One-hot labels are decided by jnp.argmax.")
@@ -211,5 +261,5 @@ def _read(
 
 
 def _tally(numbers: Array, w: Array, length: int) -> Array:
-    """The sum of w at each number; int32 is summed exactly."""
+    """Sum of w for each number, [length]; int32 weights are summed exactly."""
     return jnp.zeros(length, w.dtype).at[numbers].add(w).astype(jnp.float32)

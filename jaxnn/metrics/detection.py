@@ -1,4 +1,4 @@
-"""Metrics of detection: boxes with classes and scores against the true ones."""
+"""Object detection metrics: mean average precision."""
 
 from __future__ import annotations
 
@@ -33,33 +33,44 @@ def mean_average_precision(
     where: ArrayLike | None = None,
     true_where: ArrayLike | None = None,
 ) -> Array:
-    """Mean average precision of d detections in each of n images against g true boxes -> [], or [t, num_classes].
+    """Mean average precision (mAP) of d detections and g true boxes in each of n images, -> [] or [t, num_classes].
 
-    In each image detections, best score first, each take the free true box of their class with which they overlap
-    most, if by IoU >= threshold: a true positive, else a false one. Over all images, by falling score, recall and
-    precision then make the curve of a class, and precision is raised to the largest at any higher recall:
+        AP = mean of precision at recalls 0, 1/(points - 1), ..., 1      (0 at recalls that are not reached)
 
-        AP = mean of precision at recalls 0, 1/(points - 1), ..., 1      (0 where recall does not come)
-
-    The mean runs over thresholds and over the classes that have true boxes; detections of others do not count.
-    As COCO's evaluation, all detections given being used: no areas, no crowds, and its limit of 100 an image is yours.
-    Recalls are compared as exact fractions, where COCO's are rounded; of equal scores the earlier image comes first.
+    In each image, detections are matched in order of falling score. Each takes the unmatched true box of its class with
+    the largest IoU; it is a true positive if IoU >= threshold, else a false positive. Sorted by score over all images,
+    the detections of a class give its precision-recall curve. Precision is replaced by its maximum over all higher
+    recalls. The mean runs over thresholds and over the classes that have true boxes; detections of other classes do not
+    count.
 
     Args:
-      boxes: [n, d, 4], corners x1, y1, x2, y2 on continuous coordinates (x2 - x1 wide, without VOC's + 1).
-      scores, classes: [n, d], floating and class numbers 0 to num_classes - 1.
-      true_boxes, true_classes: [n, g, 4], [n, g].
-      iou_thresholds: t numbers in (0, 1]; (0.5,) is Pascal VOC's, the default COCO's 0.5, 0.55, ..., 0.95.
-      points: how many recalls: 101 as COCO, 11 as VOC 2007, None for each recall reached (the area, VOC since 2010).
-        VOC also gives each detection its most overlapping true box, be it free or not.
-      average: "macro" is the mean; None is each threshold and class, NaN for classes without true boxes.
-      where, true_where: [n, d], [n, g]: False is padding.
+      boxes: floating [n, d, 4]: corners x1, y1, x2, y2 in continuous coordinates (the width is x2 - x1, without VOC's +
+        1). A box with x2 < x1 or y2 < y1 is empty and overlaps nothing.
+      scores: floating [n, d].
+      classes: class numbers [n, d], 0 to num_classes - 1.
+      true_boxes: floating [n, g, 4], corners as in `boxes`.
+      true_classes: class numbers [n, g].
+      num_classes: number of classes, >= 1.
+      iou_thresholds: t numbers in (0, 1]. (0.5,) is Pascal VOC's; the default is COCO's 0.5, 0.55, ..., 0.95.
+      points: number of recalls, >= 2: 101 as COCO, 11 as VOC 2007. None uses every recall reached (the area under the
+        curve, VOC since 2010).
+      average: "macro" gives the mean. None gives each threshold and class, NaN for classes without true boxes.
+      where: boolean mask [n, d]; False is padding.
+      true_where: boolean mask [n, g]; False is padding.
 
-    A NaN score, a box that is not finite or a class out of range, if it counts, makes the result NaN, as do no true
-    boxes at all. A box with x2 < x1 or y2 < y1 is empty and overlaps nothing. Raises TypeError for dtypes and
-    ValueError for shapes that do not fit, thresholds out of range and an `average` not known.
+    Returns:
+      Scalar, or [t, num_classes] with average=None. NaN without true boxes, and if an unmasked score is NaN, an
+      unmasked box is not finite or an unmasked class is out of range.
 
-    Lin et al., Microsoft COCO, 2014; Everingham et al., The Pascal Visual Object Classes Challenge, 2010.
+    Raises:
+      TypeError: if a dtype does not fit.
+      ValueError: if shapes do not fit, a threshold is out of range or `average` is unknown.
+
+    Differences: as COCO's evaluation of all detections given, without areas, crowds and the limit of 100 detections per
+    image. Recalls are compared as exact fractions, COCO's are rounded. On equal scores the earlier image comes first.
+    VOC assigns each detection to the true box with the largest overlap even if that box is already matched.
+
+    Reference: Lin et al., Microsoft COCO, 2014; Everingham et al., The Pascal Visual Object Classes Challenge, 2010.
 
     >>> true = jnp.array([[[0.0, 0.0, 2.0, 2.0], [4.0, 4.0, 6.0, 6.0]]])
     >>> found = true.at[0, 1].add(1.0)  # the second overlaps by 1/7
@@ -124,7 +135,7 @@ def _boxes(what: str, boxes: ArrayLike, count: str) -> Array:
 
 
 def _box_iou(a: Array, b: Array) -> Array:
-    """Intersection over union of boxes of an image, [n, d, 4], [n, g, 4] -> [n, d, g]; 0 of two empty ones."""
+    """Intersection over union of the boxes of an image, [n, d, 4], [n, g, 4] -> [n, d, g]; 0 for two empty boxes."""
     low = jnp.maximum(a[:, :, None, :2], b[:, None, :, :2])
     high = jnp.minimum(a[:, :, None, 2:], b[:, None, :, 2:])
     both = jnp.maximum(high - low, 0).prod(axis=-1)
@@ -134,7 +145,7 @@ def _box_iou(a: Array, b: Array) -> Array:
 
 
 def _matches(iou: Array, thresholds: Array) -> Array:
-    """Which detections, best first, find a free true box, [n, d, g], [t] -> bool [n, d, t]; -1 rules a pair out."""
+    """Mask of detections that match a free box, best first, [n, d, g], [t] -> bool [n, d, t]; IoU -1: no pair."""
     n, d, g = iou.shape
     if not g:
         return jnp.zeros((n, d, thresholds.size), bool)
@@ -149,14 +160,14 @@ def _matches(iou: Array, thresholds: Array) -> Array:
 
 
 def _average_precision(hits: Array, mine: Array, total: Array, points: int | None) -> Array:
-    """AP at each threshold of the detections of a class, best first, bool [m, t], [m] -> [t]; NaN if total is 0."""
+    """AP of one class at each threshold from detections, best first, bool [m, t], [m] -> [t]; NaN if total is 0."""
     hits &= mine[:, None]
     found = jnp.cumsum(hits, axis=0, dtype=jnp.int32)
     precision = jnp.where(hits, found / jnp.maximum(jnp.cumsum(mine, dtype=jnp.int32), 1)[:, None], 0)
     precision = jax.lax.cummax(precision.astype(jnp.float32), axis=0, reverse=True)
     if points is None:
         recalls = hits.astype(jnp.float32) / jnp.maximum(total, 1).astype(jnp.float32)
-    else:  # the m-th hit brings recall to m / total: to which points does it come first?
+    else:  # the m-th hit raises recall to m / total: count the points that it is the first to reach
         reached = (points - 1) * found // jnp.maximum(total, 1).astype(jnp.int32) + jnp.minimum(found, 1)
         recalls = jnp.diff(reached, axis=0, prepend=0).astype(jnp.float32) / points
     return jnp.where(total > 0, jnp.sum(precision * recalls, axis=0), jnp.nan)

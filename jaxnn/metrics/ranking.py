@@ -1,4 +1,4 @@
-"""Metrics of order: areas under the curves of a binary score, and what comes first in a search."""
+"""Ranking metrics: areas under the ROC and precision-recall curves, recall at k."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ def roc_auc(
 ) -> Array:
     """Area under the ROC curve, [n], [n] -> []: P(a positive scores higher than a negative) + P(they tie) / 2.
 
-    1/2 for scores that know nothing, 1 for all positives first. It does not see how rare positives are, so it flatters
-    where they are: see `pr_auc`. Takes the predictions of the whole set, and sorts them once.
+    1/2 for uninformative scores, 1 if all positives rank before all negatives. It does not depend on the fraction of
+    positives, so it is misleadingly high for rare positives: see `pr_auc`. It needs the predictions of the whole data
+    set, which are sorted once.
 
     Args:
-      scores: logits or probabilities; only their order matters. A NaN makes the result NaN.
-      labels: booleans, or the integers 0 and 1; others make the result NaN.
-      weights, where: [n], one for each example.
+      scores: logits or probabilities, floating [n]; only their order matters. A NaN makes the result NaN.
+      labels: booleans or the integers 0 and 1, [n]; others make the result NaN.
+      weights: real array [n], one weight per example.
+      where: boolean mask [n]; False excludes an example.
 
-    One class alone has no area: NaN. Several classes or labels are `jax.vmap(roc_auc, in_axes=1)` of scores and one-hot
-    labels, [n, k] each. Raises TypeError for integer scores or floating labels, ValueError where the shapes do not fit.
-    As scikit-learn's `roc_auc_score` with the arguments the other way round; Keras's AUC is a sum over 200 thresholds.
+    Returns:
+      Scalar; NaN if only one class occurs. For several classes or labels use `jax.vmap(roc_auc, in_axes=1)` on scores
+      and one-hot labels, [n, k] each.
+
+    Raises:
+      TypeError: if the scores are not floating or the labels are floating.
+      ValueError: if the shapes do not fit.
+
+    Differences: scikit-learn's `roc_auc_score` takes the labels first. Keras's AUC is a sum over 200 thresholds.
 
     >>> roc_auc(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])).item()
     0.75
@@ -40,20 +48,29 @@ def roc_auc(
 def pr_auc(
     scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Average precision, the area under the precision-recall curve as a sum of steps, [n], [n] -> []:
+    """Average precision: the area under the precision-recall curve as a step function, [n], [n] -> []:
 
         AP = Σ_i (recall_i - recall_{i-1}) · precision_i      over the distinct scores, falling
 
-    For rare positives: scores that know nothing have their share. The trapezoid (scikit-learn's `auc` of the curve)
-    interpolates precision linearly between points, which no threshold reaches, and so is too high. Takes the
-    predictions of the whole set, and sorts them once.
+    Use it for rare positives: uninformative scores give the fraction of positives. The trapezoidal rule (scikit-learn's
+    `auc` of the curve) interpolates precision linearly between points, which no threshold attains, and overestimates
+    the area. It needs the predictions of the whole data set, which are sorted once.
 
     Args:
-      scores, labels, weights, where: as of `roc_auc`.
+      scores: logits or probabilities, floating [n]; only their order matters. A NaN makes the result NaN.
+      labels: booleans or the integers 0 and 1, [n]; others make the result NaN.
+      weights: real array [n], one weight per example.
+      where: boolean mask [n]; False excludes an example.
 
-    Without positives it is NaN (scikit-learn has 0). Raises TypeError for integer scores or floating labels, ValueError
-    where the shapes do not fit. As scikit-learn's `average_precision_score` with the arguments the other way round;
-    Keras's AUC(curve="PR") interpolates.
+    Returns:
+      Scalar; NaN without positives.
+
+    Raises:
+      TypeError: if the scores are not floating or the labels are floating.
+      ValueError: if the shapes do not fit.
+
+    Differences: scikit-learn's `average_precision_score` takes the labels first, and gives 0 without positives. Keras's
+    AUC(curve="PR") interpolates.
 
     >>> pr_auc(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([0, 0, 1, 1])).item()
     0.833...
@@ -66,9 +83,9 @@ def pr_auc(
 def _curve(
     name: str, scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None, where: ArrayLike | None
 ) -> tuple[Array, Array, Array]:
-    """True and false positives, [n + 1] each, from none to all, at thresholds falling over the scores; and validity.
+    """True and false positives, [n + 1] each, at thresholds from above the highest score to the lowest; and validity.
 
-    Scores that tie all have the counts at their last, so that between them the curve does not move.
+    Tied scores all have the counts of their last element, so the curve has one point per distinct score.
     """
     s = floating(name, "scores", scores)
     y, known = class_numbers(name, "labels", labels, 2, "They are booleans, or 0 and 1.")
@@ -91,24 +108,27 @@ def _curve(
 
 
 def recall_at_k(similarity: ArrayLike, labels: ArrayLike, k: int, *, where: ArrayLike | None = None) -> Array:
-    """Share of examples with one of their own class among the k others most similar to them, [n, n], [n] -> [].
+    """Recall@k: the fraction of examples with one of their class among their k nearest others, [n, n], [n] -> [].
 
-    For learned embeddings (siamese, triplet, contrastive): the similarity is `e @ e.T` of unit vectors, or minus a
-    distance. The example itself never counts, whatever the diagonal holds. Of equal similarities the first comes first.
-    Examples without another of their class are left out of the mean, though not of the search; one with a NaN
-    among its similarities is wrong. In memory it is a few arrays of n².
+    For embeddings from metric learning (Siamese, triplet, contrastive): pass `e @ e.T` of unit vectors, or minus a
+    distance. An example never counts as its own neighbour; the diagonal is ignored. Among equal similarities the lower
+    index ranks first. Examples without another of their class are excluded from the mean, but remain neighbours. An
+    example with NaN among its similarities counts as wrong. Needs memory for a few arrays of size n².
 
     Args:
-      similarity: row i holds those of query i, larger is nearer; it need not be symmetric.
-      labels: any integers, or booleans.
-      k: how many neighbours are looked at, >= 1.
-      where: [n]; False leaves an example out both as a query and as a neighbour.
+      similarity: floating [n, n]; row i holds the similarities of query i, larger is nearer. It need not be symmetric.
+      labels: integers or booleans [n]; any integer is a valid label.
+      k: number of neighbours, >= 1.
+      where: boolean mask [n]; False excludes an example as query and as neighbour.
 
-    As Recall@K of metric learning: it is a hit rate, and not the share of all relevant items that information
-    retrieval calls recall. Raises TypeError for integer similarities or floating labels, ValueError where shapes or k
-    do not fit.
+    Raises:
+      TypeError: if the similarity is not floating or the labels are floating.
+      ValueError: if the shapes do not fit or `k` is out of range.
 
-    Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, 2016.
+    Differences: as Recall@K in metric learning, a hit rate. Recall in information retrieval is the fraction of all
+    relevant items that is found.
+
+    Reference: Song et al., Deep Metric Learning via Lifted Structured Feature Embedding, 2016.
 
     >>> e = jnp.array([0.0, 0.1, 0.3, 1.0])
     >>> recall_at_k(-jnp.abs(e[:, None] - e[None, :]), jnp.array([0, 0, 1, 1]), 1).item()

@@ -1,4 +1,4 @@
-"""Metrics of regression."""
+"""Regression metrics: coefficient of determination."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from jaxnn.metrics._checks import floating, one_shape, times, wide
 def r2(
     prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
 ) -> Array:
-    """Coefficient of determination, [n, ...], [n, ...] -> []: 1 - Σ (t - p)² / Σ (t - mean t)².
+    """Coefficient of determination R², [n, ...], [n, ...] -> []: 1 - Σ (t - p)² / Σ (t - mean t)².
 
-    1 is perfect, 0 as good as the mean of the targets, and there is no lower bound. Axes after the first are outputs:
-    each has its own, and the result is their plain mean. It grows with the spread of the targets, so it does not
-    compare models across sets. Takes the predictions of the whole set. Computed about the mean, in two passes.
+    1 for perfect predictions, 0 for predicting the mean of the targets, without lower bound. Axes after the first are
+    outputs: the result is the unweighted mean of their R². It grows with the variance of the targets, so it does not
+    compare models across data sets. It needs the predictions of the whole data set. Computed about the mean, in two
+    passes.
 
     Args:
-      target: of a real dtype. Constant targets (or a single one) have no spread: NaN, where scikit-learn has 1 or 0, or
-        NaN and -inf with `force_finite=False`.
-      weights, where: [n], one for each example.
+      prediction: floating array [n, ...].
+      target: real array of the same shape. Constant targets (or a single one) have variance 0 and give NaN.
+      weights: real array [n], one weight per example.
+      where: boolean mask [n]; False excludes an example.
 
-    Raises TypeError for an integer prediction, ValueError if the shapes differ or there is no axis. As scikit-learn's
-    `r2_score` with `multioutput="uniform_average"`, and its arguments the other way round.
+    Raises:
+      TypeError: if the prediction is not floating or the target is not real.
+      ValueError: if the shapes differ or there is no axis.
+
+    Differences: as scikit-learn's `r2_score` with `multioutput="uniform_average"`, which takes the target first. For
+    constant targets it gives 1 or 0, or NaN and -inf with `force_finite=False`.
 
     >>> r2(jnp.array([1.0, 2.0, 4.0]), jnp.array([1.0, 2.0, 3.0])).item()
     0.5
@@ -43,7 +49,7 @@ def r2(
 
     mean = (w * t).sum(axis=0, keepdims=True) / w.sum(axis=0, keepdims=True)
     spread = (w * (t - mean) ** 2).sum(axis=0)
-    least = jnp.where(w != 0, t, jnp.inf).min(axis=0, initial=jnp.inf)  # a constant's mean is off by its rounding
+    least = jnp.where(w != 0, t, jnp.inf).min(axis=0, initial=jnp.inf)  # finds constants: their mean is rounded
     most = jnp.where(w != 0, t, -jnp.inf).max(axis=0, initial=-jnp.inf)
     value = jnp.where(least == most, jnp.nan, 1 - (w * (t - p) ** 2).sum(axis=0) / spread)
     return value.mean().astype(jnp.float32)
