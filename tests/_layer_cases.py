@@ -1,6 +1,6 @@
-"""The cases of every public layer, for all tables that hold every layer to something."""
+"""The cases of every public layer, for all tables that hold every layer to something, and their programs."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +118,55 @@ def taken(case, dtype=jnp.float32, members=()):
 
 def without(*exemptions):
     return [name for name, (*_, exempt) in CASES.items() if not set(exempt) & set(exemptions)]
+
+
+# Each case is compiled once for all tables: these are kept, and `conformance/conftest.py` puts the tests of a case one
+# after the other.
+
+quick = partial(jax.jit, compiler_options=nn.compiler_options(quick=True))
+
+
+@cache
+def initialized(case):
+    """(key, x) -> params, state."""
+    return quick(ALL[case][0]().init)
+
+
+@cache
+def made(case):
+    """A layer, an input, params and state."""
+    model, x = taken(case)
+    return model, x, *initialized(case)(KEY(), x)
+
+
+@cache
+def keyed(case):
+    """(params, state, x, key) -> (y, state), training."""
+    model = ALL[case][0]()
+    return quick(lambda p, s, x, key: model.apply(p, s, x, key=key, train=True))
+
+
+@cache
+def applied(case, train=True):
+    """(params, state, x) -> (y, state)."""
+    model = ALL[case][0]()
+    return quick(lambda p, s, x: model.apply(p, s, x, key=KEY() if train else None, train=train))
+
+
+@cache
+def gradients(case, train=True):
+    """(params, state, x) -> value and gradients of a loss that sees every output; of x where it is floating."""
+    model = ALL[case][0]()
+
+    def loss(params, x, state):
+        y, _ = model.apply(params, state, x, key=KEY(), train=train)
+        return jnp.sum(y * (1 + y))
+
+    def of(params, state, x):
+        which = (0, 1) if jnp.issubdtype(x.dtype, jnp.floating) else 0
+        return jax.value_and_grad(loss, which)(params, x, state)
+
+    return quick(of)
 
 
 def assert_same(got, want, **how):

@@ -8,7 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
-from _layer_cases import ALL, CACHED, CASES, KEY, NOISES, assert_same, free_sizes, sequential, shapes, taken
+from _layer_cases import (
+    ALL,
+    CACHED,
+    CASES,
+    KEY,
+    NOISES,
+    applied,
+    assert_same,
+    free_sizes,
+    gradients,
+    initialized,
+    made,
+    quick,
+    sequential,
+    shapes,
+    taken,
+)
 from _tiers import only
 
 import jaxnn as nn
@@ -31,45 +47,16 @@ either = pytest.mark.parametrize(
 )
 
 
-quick = partial(jax.jit, compiler_options=nn.compiler_options(quick=True))
-
-
-def applied(model, train=True):
-    """(params, state, x) -> (y, state)."""
-    return quick(lambda p, s, x: model.apply(p, s, x, key=KEY() if train else None, train=train))
-
-
 def trainable(case):
     """A cache is for inference."""
     return case not in CACHED
 
 
 @cache
-def made(case):
-    """A layer, an input, params and state: each test takes the same."""
-    model, x = taken(case)
-    return model, x, *quick(model.init)(KEY(), x)
-
-
-def gradients(model, state, train=True):
-    """(params, x) -> value and gradients of a loss that sees every output; of x where it is floating."""
-
-    def loss(params, x):
-        y, _ = model.apply(params, state, x, key=KEY(), train=train)
-        return jnp.sum(y * (1 + y))
-
-    def of(params, x):
-        which = (0, 1) if jnp.issubdtype(x.dtype, jnp.floating) else 0
-        return jax.value_and_grad(loss, which)(params, x)
-
-    return quick(of)
-
-
-@cache
 def slopes(case):
     """`gradients` at the input of `made`."""
-    model, x, params, state = made(case)
-    return gradients(model, state, trainable(case))(params, x)
+    _, x, params, state = made(case)
+    return gradients(case, trainable(case))(params, state, x)
 
 
 def assert_same_gradients(got, want):
@@ -99,16 +86,16 @@ def as_numpy(tree):
 
 @either
 def test_x64_changes_nothing_for_an_input_of_32_bits(case, train):
-    model, x, *narrow = made(case)
-    got = applied(model, train)(*narrow, x)
-    again = applied(model, train)(narrow[0], got[1], x)  # a state that has moved
+    _, x, *narrow = made(case)
+    got = applied(case, train)(*narrow, x)
+    again = applied(case, train)(narrow[0], got[1], x)  # a state that has moved
     x = np.asarray(x)
     with jax.enable_x64(True):
-        wide = quick(model.init)(KEY(), x)
+        wide = initialized(case)(KEY(), x)
         assert_same(as_numpy(wide), as_numpy(tuple(narrow)))
-        moved = applied(model, train)(*wide, x)
+        moved = applied(case, train)(*wide, x)
         assert shapes(moved) == shapes(got)
-        assert jax.eval_shape(applied(model, train), wide[0], moved[1], x) == shapes(again)
+        assert jax.eval_shape(applied(case, train), wide[0], moved[1], x) == shapes(again)
         if not any(noise in case for noise in NOISES):  # chances are drawn in the dtype of the rate
             assert_same(as_numpy(moved), as_numpy(got))
 
@@ -119,14 +106,14 @@ def test_x64_is_kept_from_init_to_the_gradient(case):
     model, x = taken(case, jnp.float64)
     x = x.astype(jnp.int64) if jnp.issubdtype(x.dtype, jnp.integer) else x
     params, state = jax.eval_shape(model.init, KEY(), x)
-    y, new = jax.eval_shape(applied(model, trainable(case)), params, state, x)
+    y, new = jax.eval_shape(applied(case, trainable(case)), params, state, x)
     assert new == state
     if jnp.issubdtype(x.dtype, jnp.floating):
         assert y.dtype == jnp.float64
         assert {v.dtype for v in jax.tree.leaves((params, state)) if jnp.issubdtype(v.dtype, jnp.floating)} <= {
             jnp.dtype(jnp.float64)
         }
-    _, grads = jax.eval_shape(lambda p, s, x: gradients(model, s, trainable(case)).__wrapped__(p, x), params, state, x)
+    _, grads = jax.eval_shape(gradients(case, trainable(case)), params, state, x)
     assert {v.dtype for v in jax.tree.leaves(grads)} <= {v.dtype for v in jax.tree.leaves((params, y))}
 
 
@@ -136,7 +123,7 @@ def test_x64_is_kept_from_init_to_the_gradient(case):
 @either
 def test_params_state_and_x_of_numpy(case, train):
     model, x, params, state = made(case)
-    want = applied(model, train)(params, state, x)
+    want = applied(case, train)(params, state, x)
     p, s = as_numpy((params, state))
 
     @quick
@@ -144,7 +131,7 @@ def test_params_state_and_x_of_numpy(case, train):
         return model.apply(p, s, np.asarray(x), key=KEY() if train else None, train=train)
 
     assert_same(closed(), want)
-    assert_same(applied(model, train)(p, as_numpy(want[1]), np.asarray(x)), applied(model, train)(params, want[1], x))
+    assert_same(applied(case, train)(p, as_numpy(want[1]), np.asarray(x)), applied(case, train)(params, want[1], x))
 
 
 # ---- nothing
@@ -152,17 +139,17 @@ def test_params_state_and_x_of_numpy(case, train):
 
 @either
 def test_no_examples(case, train):
-    model, x, *usual = made(case)
-    params, state = quick(model.init)(KEY(), x[:0])
-    want = jax.eval_shape(applied(model, train), *usual, x)[0]
+    _, x, *usual = made(case)
+    params, state = initialized(case)(KEY(), x[:0])
+    want = jax.eval_shape(applied(case, train), *usual, x)[0]
     if train and "mean" in str(state):
         with pytest.raises(ValueError, match=r"expected at least one example to take statistics over, got float32\[0"):
-            applied(model, train)(params, state, x[:0])
+            applied(case, train)(params, state, x[:0])
         return
-    y, new = applied(model, train)(params, state, x[:0])
+    y, new = applied(case, train)(params, state, x[:0])
     assert (y.shape, y.dtype) == ((0, *want.shape[1:]), want.dtype)
     assert shapes(new) == shapes(state)
-    value, grads = gradients(model, state, train)(params, x[:0])
+    value, grads = gradients(case, train)(params, state, x[:0])
     for v in jax.tree.leaves((value, grads)):
         np.testing.assert_array_equal(v, np.zeros_like(v))  # a sum of nothing
 
@@ -171,9 +158,9 @@ def test_no_examples(case, train):
 def test_no_steps(case):
     if not sequential(case):
         return
-    model, x, params, state = made(case)
-    want = jax.eval_shape(applied(model, False), params, state, x)[0]
-    (y, new), refusal = tried(applied(model, False), params, state, x[:, :0])
+    _, x, params, state = made(case)
+    want = jax.eval_shape(applied(case, False), params, state, x)[0]
+    (y, new), refusal = tried(applied(case, False), params, state, x[:, :0])
     if refusal:  # a window does not fit
         assert re.search(r"got (\d steps|float32\[\d, 0)", refusal)
         return
@@ -198,11 +185,11 @@ def test_no_key_is_used_twice(case):
 # Operation by operation is slow: one case of each layer.
 @pytest.mark.parametrize("case", only(("dense", "conv"), [case for case in ALL if " " not in case]))
 def test_without_jit(case):
-    model, x, params, state = made(case)
-    want, steep = applied(model, trainable(case))(params, state, x), slopes(case)
+    _, x, params, state = made(case)
+    want, steep = applied(case, trainable(case))(params, state, x), slopes(case)
     with jax.disable_jit():
-        assert_same(applied(model, trainable(case))(params, state, x), want)
-        assert_same_gradients(gradients(model, state, trainable(case))(params, x), steep)
+        assert_same(applied(case, trainable(case))(params, state, x), want)
+        assert_same_gradients(gradients(case, trainable(case))(params, state, x), steep)
 
 
 # ---- gradients that are numbers
@@ -219,11 +206,10 @@ EDGES = {
 
 @either
 def test_value_and_gradient_are_of_sane_size_at_the_edges(case, train):
-    model, x, params, state = made(case)
-    of = gradients(model, state, train)
+    _, x, params, state = made(case)
     for edge, changed in EDGES.items():
         p, v = changed(params, x)
-        value, grads = of(p, v)
+        value, grads = gradients(case, train)(p, state, v)
         largest = 1e6 * max(1, float(jnp.max(jnp.abs(v))) ** 2)
         assert np.isfinite(value), edge
         for path, g in jax.tree_util.tree_leaves_with_path(grads):
@@ -234,11 +220,11 @@ def test_value_and_gradient_are_of_sane_size_at_the_edges(case, train):
 @either
 def test_one_element(case, train):
     """One example, of one step or one place."""
-    model, x = taken(case)
+    _, x = taken(case)
     x = x[:1] if x.ndim < 3 else x[tuple(slice(1) for _ in x.shape[:-1])]
-    (params, state), refusal = tried(quick(model.init), KEY(), x)
+    (params, state), refusal = tried(initialized(case), KEY(), x)
     if not refusal:
-        (value, grads), refusal = tried(gradients(model, state, train), params, x)
+        (value, grads), refusal = tried(gradients(case, train), params, state, x)
     if refusal:  # a window does not fit
         assert re.search(r"got (1 steps|float32\[1, 1)", refusal)
         return
@@ -278,7 +264,7 @@ def test_exported_with_free_sizes_it_gives_equal_values(case):
     sizes, constraints = free_sizes(case)
     exported = written(nn.export(model, params, state, x, sizes=sizes, constraints=constraints, baked=False))
     for v in (x, grown(case, x)):
-        assert_same(exported.call(params, state, v), applied(model, False)(params, state, v))
+        assert_same(exported.call(params, state, v), applied(case, False)(params, state, v))
 
 
 # lax's own transpose of a strided convolution refuses a padding that is not a number.
@@ -288,11 +274,12 @@ STRIDED = {"conv 1-d": "n, _, _", "depthwise_conv": "n, _, _, _"}
 @every
 @pytest.mark.slow
 def test_its_gradient_is_exported_with_free_sizes(case):
-    model, x, params, state = made(case)
+    _, x, params, state = made(case)
     sizes, constraints = (STRIDED[case], ()) if case in STRIDED else free_sizes(case)
-    of = gradients(model, state, trainable(case) and not any(noise in case for noise in NOISES))
-    free = jax.export.symbolic_args_specs(x, sizes, constraints)
-    exported = written(jax.export.export(of)(shapes(params), free))
+    alone = gradients(case, trainable(case) and not any(noise in case for noise in NOISES))
+    of = quick(lambda params, x: alone.__wrapped__(params, state, x))
+    spec = jax.export.symbolic_args_specs(x, sizes, constraints)
+    exported = written(jax.export.export(of)(shapes(params), spec))
     for v in (x, x[:1] if case in STRIDED else grown(case, x)):
         assert_same_gradients(exported.call(params, v), of(params, v))
 
