@@ -37,8 +37,8 @@ def check_count(where: str, argument: str, value: Any, least: int = 1) -> int:
         expected = f"{argument} to be a whole number >= {least}"
         if isinstance(value, jax.core.Tracer):
             fix = "It is fixed while tracing: pass a Python int, under jit by static_argnames."
-            raise invalid(where, expected, f"a traced {describe(value)}", fix)
-        raise invalid(where, expected, describe(value))
+            raise invalid(where, expected, told=f"a traced {describe(value)}", fix=fix)
+        raise invalid(where, expected, value)
     return n
 
 
@@ -64,10 +64,10 @@ def check_key(where: str, key: Any, order: str = "", *, one: bool = False) -> No
             seed = whole(key)
             fix = f"The order is {order}." if order else ""
             fix = fix if seed is None else f"Pass jax.random.key({seed})."
-            raise wrong_type(where, "a key, as jax.random.key(0) makes it", describe(key), fix)
+            raise wrong_type(where, "a key, as jax.random.key(0) makes it", key, fix)
         shape = shape[:-1]
     if one and shape:
-        raise invalid(where, "one key", describe(key), "For a batch of keys use jax.vmap.")
+        raise invalid(where, "one key", key, "For a batch of keys use jax.vmap.")
 
 
 def _is_typed(key: Any) -> bool:
@@ -84,9 +84,9 @@ def kind_of(x: Any) -> Any:
 def check_concrete(where: str, tree: Any, fix: str) -> None:
     """Raises under a trace, whether or not something traced is in `tree`."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree)):
-        raise wrong_type(where, "concrete arrays", "traced ones", fix)
+        raise wrong_type(where, "concrete arrays", told="traced ones", fix=fix)
     if under_trace():
-        raise wrong_type(where, "a call outside of jit, vmap, grad and scan", "one inside", fix)
+        raise wrong_type(where, "a call outside of jit, vmap, grad and scan", told="one inside", fix=fix)
 
 
 with jax.core.eval_context():
@@ -116,7 +116,7 @@ def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
 def floating(where: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "[...]") -> Any:
     """`x` as an array or shape of a floating dtype and the rank that a layer needs, or the error that says so."""
     if not is_array(x):
-        raise wrong_type(where, f"x to be an array of shape {shape}", describe(x), to_numbers(x))
+        raise wrong_type(where, f"x to be an array of shape {shape}", x, to_numbers(x))
     if not jnp.issubdtype(x.dtype, jnp.floating):
         fix = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
         raise wrong_type(where, f"x of shape {shape} and a floating dtype", x, fix)
@@ -135,12 +135,12 @@ def check_examples(where: str, argument: str, data: Any, least: int = 1) -> int:
     leaves: list[Any] = [data] if isinstance(data, Iterator) else jax.tree.leaves(data)
     if not leaves or not all(map(_has_examples, leaves)):
         expected = f"{argument} to be arrays with examples on axis 0"
-        raise wrong_type(where, expected, describe(data), to_arrays(data))
+        raise wrong_type(where, expected, data, to_arrays(data))
     lengths = {a.shape[0] for a in leaves}
     if len(lengths) > 1 or min(lengths) < least:
         some = ", and at least one" if least else ""
         fix = BATCHES_FIX if is_batches(data) else ""
-        raise invalid(where, f"{argument} to have as many examples in every array{some}", describe(data), fix)
+        raise invalid(where, f"{argument} to have as many examples in every array{some}", data, fix)
     return lengths.pop()
 
 

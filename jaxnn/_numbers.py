@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._errors import invalid, is_function, wrong_type
 
 
 def wide(dtype: DTypeLike) -> np.dtype:
@@ -93,14 +93,14 @@ def check_number(
     number_type = isinstance(value, int | float | jax.Array | np.ndarray | np.generic) and not isinstance(value, bool)
     if not number_type or not any(jnp.issubdtype(jnp.result_type(value), kind) for kind in (jnp.floating, jnp.integer)):
         fix = "Schedule it with optax.inject_hyperparams." if is_function(value) else "Pass a float."
-        raise wrong_type(name, f"{argument} to be a real number", describe(value), fix)
+        raise wrong_type(name, f"{argument} to be a real number", value, fix)
     if np.ndim(value):
-        raise invalid(name, f"{argument} to be a scalar", describe(value), "Sweep over values with jax.vmap.")
+        raise invalid(name, f"{argument} to be a scalar", value, "Sweep over values with jax.vmap.")
     if known(value):
         v = float(value)
         if not ((low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))):
             expected = f"{argument} in {ends[0]}{low:g}, {below:g}{ends[1]}"
-            raise invalid(name, expected, repr(v), "Pass a number in that range.")
+            raise invalid(name, expected, v, "Pass a number in that range.")
 
 
 def check_decay(name: str, argument: str, value: Any) -> None:

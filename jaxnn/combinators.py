@@ -73,9 +73,9 @@ def parallel(
     where = name or "parallel"
     named = children(branches, where)
     if not named:
-        raise invalid(where, "at least one branch", "none")
+        raise invalid(where, "at least one branch", told="none")
     if not (is_function(join) or join in ("add", "concatenate")):
-        raise invalid(where, "join to be 'add', 'concatenate' or a function", describe(join))
+        raise invalid(where, "join to be 'add', 'concatenate' or a function", join)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -140,7 +140,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
             return params, state
         if "skip" in params or "skip" in state:
             fix = "Give that layer another name=."
-            raise invalid("residual", "no child of the block to be named 'skip' beside skip=", "one", fix)
+            raise invalid("residual", "no child of the block to be named 'skip' beside skip=", told="one", fix=fix)
         p, s = init_child(skip, "skip", key, x)
         return params | p, state | s
 
@@ -274,7 +274,7 @@ def time_distributed(child: Layer | Callable) -> Layer:
     def check(x: Any) -> None:
         values = values_of(x)
         if not hasattr(values, "shape"):
-            raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", describe(x))
+            raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", x)
         if len(values.shape) < 2:
             raise invalid("time_distributed", "x of shape [n, t, ...]", values)
 
@@ -332,7 +332,7 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     except TypeError:
         given = None
     if given is None or not jnp.issubdtype(given, jnp.floating):
-        raise wrong_type("cast", "a floating dtype", describe(dtype) if given is None else given.name)
+        raise wrong_type("cast", "a floating dtype", told=describe(dtype) if given is None else given.name)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -7,7 +7,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.layer import Layer, structs
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -61,12 +61,12 @@ def export(
     ((ShapedArray(float32[n,4]),), (7, 3))
     """
     if not isinstance(model, Layer):
-        raise wrong_type("export", "model to be a Layer", describe(model))
+        raise wrong_type("export", "model to be a Layer", model)
     if not isinstance(baked, bool):
-        raise wrong_type("export", "baked to be True or False", describe(baked))
+        raise wrong_type("export", "baked to be True or False", baked)
     for platform in platforms or ():
         if platform not in PLATFORMS:
-            raise invalid("export", f"platforms out of {', '.join(PLATFORMS)}", describe(platform))
+            raise invalid("export", f"platforms out of {', '.join(PLATFORMS)}", platform)
     like = structs("export", x)
     structure: Any = jax.tree.structure(like)
 

@@ -75,7 +75,7 @@ class Layer(NamedTuple):
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises TypeError: a layer holds no params, so they are passed to `apply`."""
         fix = "Call model.apply(params, state, x), with params, state = model.init(key, x)."
-        raise wrong_type(str(self.name), "a call of its init or its apply", "a call of the layer itself", fix)
+        raise wrong_type(str(self.name), "a call of its init or its apply", told="a call of the layer itself", fix=fix)
 
 
 class Stateless(NamedTuple):
@@ -122,15 +122,15 @@ def layer(
     """
     for given in (kind, name):
         if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
-            raise invalid("layer", "a name of letters, digits and underscores", describe(given))
+            raise invalid("layer", "a name of letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
         if not (is_function(f) or (f is None and role == "init")):
-            raise wrong_type(where, f"a function for {role}", describe(f))
+            raise wrong_type(where, f"a function for {role}", f)
     axes = whole(padded)
     by_step = axes is not None and axes >= 0
     if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
-        raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", describe(padded))
+        raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", padded)
 
     def unpadded(x: Any) -> tuple[Any, Padded | None]:
         """What init and apply take of x, and the `Padded` to hand on."""
@@ -154,12 +154,12 @@ def layer(
         if not isinstance(train, bool):
             got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
-            raise wrong_type(where, "train to be a Python bool", got, fix)
+            raise wrong_type(where, "train to be a Python bool", told=got, fix=fix)
         for role, given in (("params", params), ("state", state)):
             if not isinstance(given, dict | _Sketch):
                 exchanged = isinstance(given, tuple) or (hasattr(given, "dtype") and isinstance(x, dict))
                 fix = "The order is apply(params, state, x)." if exchanged else ""
-                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given), fix)
+                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", given, fix)
         if key is not None:
             check_key(where, key)
         x, sequence = unpadded(x)
@@ -173,7 +173,7 @@ def layer(
             missing = error.args[0]
             have = ", ".join([*params, *state]) or "none"
             fix = "Pass what init, or the step before, made for this very model."
-            raise invalid(where, f"params and state with {missing}", have, fix) from error
+            raise invalid(where, f"params and state with {missing}", told=have, fix=fix) from error
         y, state = _pair(where, "apply to return (y, state)", out, (object, dict))
         return (y if sequence is None else Padded(y, sequence.lengths)), state
 
@@ -242,7 +242,7 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
     [0.0, 0.0]
     """
     if not is_function(f):
-        raise wrong_type("lift", "a function of one input", describe(f))
+        raise wrong_type("lift", "a function of one input", f)
     kind = _name_of(f)
     if _is_factory(f):
         raise _uncalled("lift", kind)
@@ -282,7 +282,7 @@ def stateless(model: Layer) -> Stateless:
     def check(state: dict) -> None:
         if state:
             fix = "Use model.apply(params, state, x), and keep the state that it returns."
-            raise invalid("stateless", "a model without state", f"state at {', '.join(paths(state))}", fix)
+            raise invalid("stateless", "a model without state", told=f"state at {', '.join(paths(state))}", fix=fix)
 
     def init(key: jax.Array, x: Any) -> dict:
         params, state = model.init(key, x)
@@ -306,7 +306,7 @@ def as_layer(x: Any, where: str) -> Layer:
         return x
     if not callable(x):
         fix = "Unpack them with a star: *layers." if isinstance(x, list | tuple) else ""
-        raise wrong_type(where, "a Layer or a function of one input", describe(x), fix)
+        raise wrong_type(where, "a Layer or a function of one input", x, fix)
     if _is_factory(x):
         raise _uncalled(where, _name_of(x))
     return lift(x)
@@ -323,7 +323,9 @@ def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]
             counts[name] = counts.get(name, -1) + 1
             name += f"_{counts[name]}" if counts[name] else ""
         if name in named:
-            raise invalid(where, "children with different names", f"{name!r} twice", "Give one of them another name=.")
+            raise invalid(
+                where, "children with different names", told=f"{name!r} twice", fix="Give one of them another name=."
+            )
         named[name] = child
     return named
 
@@ -363,7 +365,7 @@ def structs(where: str, x: Any, argument: str = "x") -> Any:
             fix = to_numbers(leaf)
             if type(x) is tuple and all(isinstance(n, int) for n in x):
                 fix = f"For its shape alone pass jax.ShapeDtypeStruct({x}, jnp.float32)."
-            raise wrong_type(where, f"{argument} to be arrays or shapes", describe(x), fix)
+            raise wrong_type(where, f"{argument} to be arrays or shapes", x, fix)
         return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
     return jax.tree.map(struct, x)
@@ -371,7 +373,7 @@ def structs(where: str, x: Any, argument: str = "x") -> Any:
 
 def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tuple[Any, Any]:
     if not (type(got) is tuple and len(got) == 2 and isinstance(got[0], types[0]) and isinstance(got[1], types[1])):
-        raise wrong_type(where, expected, got if type(got) is tuple else describe(got))
+        raise wrong_type(where, expected, got)
     return got
 
 
@@ -380,15 +382,13 @@ def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
     lengths = s.lengths.dtype != bool
     if rule is None:
         fix = "Say how it takes lengths, nn.layer(..., padded=) or nn.lift(f, padded=), or pass x and lengths apart."
-        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+        raise wrong_type(where, "x without lengths", Padded(*s), fix)
     if lengths and rule == "examples":
         fix = "It combines steps and would count the padding. Pool over time before it, or run it in time_distributed."
-        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+        raise wrong_type(where, "x without lengths", Padded(*s), fix)
     if lengths and isinstance(rule, int) and len(s.x.shape) < 2 + rule:
         axes = ", ".join(["n", "t", *"abcdefgh"[:rule]])
-        raise invalid(
-            where, f"a Padded with x of shape [{axes}] or more axes", describe(Padded(*s)), "Add an axis of features."
-        )
+        raise invalid(where, f"a Padded with x of shape [{axes}] or more axes", Padded(*s), "Add an axis of features.")
 
 
 def _axes_of_step(f: Callable) -> int | None:
@@ -414,7 +414,7 @@ def _is_factory(f: Callable) -> bool:
 
 
 def _uncalled(where: str, name: str) -> InvalidType:
-    return wrong_type(where, "a Layer", f"its factory {name}", f"Call it: {name}(...).")
+    return wrong_type(where, "a Layer", told=f"its factory {name}", fix=f"Call it: {name}(...).")
 
 
 @contextlib.contextmanager
@@ -459,7 +459,7 @@ class _Sketch:
     def meet(self, child: Layer, name: str, x: Any) -> Any:
         known, first = self.met.setdefault(name, (child, structs(name, x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
-            raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
+            raise invalid(name, "one child under one name", told=f"two layers, {known.name} and {child.name}")
         with _inside(name):
             if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
                 return child.apply(_Sketch(fold_name(self.key, name)), {}, x)[0]
@@ -467,7 +467,9 @@ class _Sketch:
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:
-        raise invalid(name, "an init that makes the layer's own params", "init=None, which makes those of children")
+        raise invalid(
+            name, "an init that makes the layer's own params", told="init=None, which makes those of children"
+        )
 
     get = __getitem__
 

@@ -22,7 +22,7 @@ import optax
 from jax import Array
 
 from jaxnn import _elsewhere
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import whole
 from jaxnn._paths import globs, matching, path_tree
 
@@ -228,7 +228,9 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
-            raise invalid(name, "params", "None", "Call update(updates, state, params): a constraint is on them.")
+            raise invalid(
+                name, "params", told="None", fix="Call update(updates, state, params): a constraint is on them."
+            )
         return jax.tree.map(land, path_tree(params), _chosen(name, params, patterns), updates, params), state
 
     return optax.GradientTransformation(init, update)
@@ -250,7 +252,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     for a in axes:
         if whole(a) is None or not -rank <= a < rank:
             raise invalid(
-                f"{name} at {path}", f"axis from {-rank} to {rank - 1}", str(a), f"The param has {rank} axes."
+                f"{name} at {path}", f"axis from {-rank} to {rank - 1}", told=str(a), fix=f"The param has {rank} axes."
             )
     return axes
 
@@ -261,7 +263,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
 def _patterns(name: str, where: Where) -> tuple[str, ...] | None:
     patterns = None if where is None else globs(name, "where", where)
     if patterns == ():
-        raise invalid(name, "at least one pattern in where", "none", "Leave where out for the weights.")
+        raise invalid(name, "at least one pattern in where", told="none", fix="Leave where out for the weights.")
     return patterns
 
 
@@ -273,7 +275,7 @@ def _chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
     chosen = jax.tree.map(lambda path: (path.rpartition("/")[2] + "_").startswith("w_"), paths)
     if not any(jax.tree.leaves(chosen)):
         got = ", ".join(jax.tree.leaves(paths)) or "no params"
-        raise invalid(name, "a param named w or w_...", got, "Say which ones are meant by where=patterns.")
+        raise invalid(name, "a param named w or w_...", told=got, fix="Say which ones are meant by where=patterns.")
     return chosen
 
 
@@ -281,7 +283,7 @@ def _wide(name: str, path: str, w: Any) -> Array:
     """A param in at least float32, or the error that names the one that is not of real floats."""
     if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
         fix = "Leave it out by where=patterns."
-        raise wrong_type(f"{name} at {path}", "a param of a real floating dtype", describe(w), fix)
+        raise wrong_type(f"{name} at {path}", "a param of a real floating dtype", w, fix)
     w = jnp.asarray(w)
     return w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
 
@@ -290,11 +292,11 @@ def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) 
     """Raises unless `value` is a number >= 0, or > 0 if `above`, or a scalar array of real numbers."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating):
         if not (0 < value < math.inf if above else 0 <= value < math.inf):
-            raise invalid(name, f"{argument} {'>' if above else '>='} 0 and finite", str(value))
+            raise invalid(name, f"{argument} {'>' if above else '>='} 0 and finite", told=str(value))
     elif not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)):
-        raise wrong_type(name, f"{argument} to be a real number", describe(value))
+        raise wrong_type(name, f"{argument} to be a real number", value)
     elif jnp.shape(value) != ():
-        raise invalid(name, f"{argument} to be one number", describe(value), "Sweep over values with jax.vmap.")
+        raise invalid(name, f"{argument} to be one number", value, "Sweep over values with jax.vmap.")
 
 
 def _number(x: Any, dtype: Any) -> float | Array:

@@ -17,7 +17,7 @@ from jaxnn._inputs import kind_of
 def floating(where: str, x: ArrayLike) -> Array:
     """`x` as an array, if it is floating."""
     if not jnp.issubdtype(kind_of(x), jnp.floating):
-        raise wrong_type(where, "x of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
+        raise wrong_type(where, "x of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -37,9 +37,9 @@ def option(
     """A numeric option as a scalar, in the dtype in which `x` is computed; only the range of a number is checked."""
     dtype = getattr(value, "dtype", np.dtype(type(value)))
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer)) or np.shape(value) != ():
-        raise wrong_type(where, f"{name} to be a real scalar", describe(value), "Map over several by vmap.")
+        raise wrong_type(where, f"{name} to be a real scalar", value, "Map over several by vmap.")
     if isinstance(value, int | float | np.number) and not fits(value):
-        raise invalid(where, f"{name} {expected}", repr(value))
+        raise invalid(where, f"{name} {expected}", value)
     return jnp.asarray(value).astype(wide(x).dtype)
 
 
@@ -47,9 +47,9 @@ def axes_of(where: str, x: Array, axis: int | Sequence[int]) -> tuple[int, ...]:
     """`axis` as a tuple of axes that `x` has."""
     axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
     if not axes or not all(is_axis(x, a) for a in axes):
-        raise invalid(where, "an axis of x", f"axis={axis!r} for {describe(x)}", "Axes count from 0.")
+        raise invalid(where, "an axis of x", told=f"axis={axis!r} for {describe(x)}", fix="Axes count from 0.")
     if len({a % x.ndim for a in axes}) < len(axes):
-        raise invalid(where, "each axis of x once", f"axis={axis!r} for {describe(x)}")
+        raise invalid(where, "each axis of x once", told=f"axis={axis!r} for {describe(x)}")
     return axes
 
 

@@ -39,7 +39,7 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     [-0.158..., 0.0, 0.841...]
     """
     if not isinstance(approximate, bool):
-        raise wrong_type("gelu", "approximate to be True or False", describe(approximate), "True is the tanh form.")
+        raise wrong_type("gelu", "approximate to be True or False", approximate, "True is the tanh form.")
     return (_gelu_tanh if approximate else _gelu)(floating("gelu", x))
 
 
@@ -131,7 +131,7 @@ def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     """
     x = floating("glu", x)
     if not is_axis(x, axis):
-        raise invalid("glu", "an axis of x", f"axis={axis!r} for {describe(x)}", "Axes count from 0.")
+        raise invalid("glu", "an axis of x", told=f"axis={axis!r} for {describe(x)}", fix="Axes count from 0.")
     if x.shape[axis] % 2:
         fix = "The first half is gated by the second."
         raise invalid("glu", f"an even number of entries along axis {index(axis)}", x, fix)

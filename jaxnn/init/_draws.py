@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._random import quick
 
 Scalar = float | Array
@@ -90,7 +90,9 @@ def truncated_normal(
     """
     shape, dtype, wide = _checked("truncated_normal", shape, dtype)
     if _is_number(lower) and _is_number(upper) and not lower < upper:
-        raise invalid("truncated_normal", "lower < upper", f"lower={lower} and upper={upper}", "They count in stddev.")
+        raise invalid(
+            "truncated_normal", "lower < upper", told=f"lower={lower} and upper={upper}", fix="They count in stddev."
+        )
     stddev = _scalar("truncated_normal", "stddev", stddev, wide)
     lower, upper = _bound("lower", lower, wide), _bound("upper", upper, wide)
     draw = jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)
@@ -247,7 +249,7 @@ def _fan_scaled(
     scale = _scalar(where, "scale", scale, wide)
     for name, value, known in (("mode", mode, get_args(Mode)), ("distribution", distribution, get_args(Distribution))):
         if value not in known:
-            raise invalid(where, f"{name} to be one of {', '.join(known)}", repr(value))
+            raise invalid(where, f"{name} to be one of {', '.join(known)}", value)
     if 0 in shape:
         return jnp.zeros(shape, dtype)
     return jax.nn.initializers.variance_scaling(scale, mode, distribution)(quick(key), shape, wide).astype(dtype)
@@ -256,16 +258,18 @@ def _fan_scaled(
 def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[int, ...], np.dtype, np.dtype]:
     """The shape, the dtype, and the dtype to draw in."""
     if not isinstance(shape, Sequence) or not all(isinstance(n, int | np.integer) for n in shape):
-        raise wrong_type(where, "shape to be a tuple of sizes", describe(shape), "A vector of n is (n,).")
+        raise wrong_type(where, "shape to be a tuple of sizes", shape, "A vector of n is (n,).")
     shape = tuple(shape)
     if min(shape, default=0) < 0:
-        raise invalid(where, "sizes >= 0", describe(shape))
+        raise invalid(where, "sizes >= 0", shape)
     if len(shape) < rank:
         raise invalid(where, "a shape [*space, in, out]", shape, "A vector has no fans: use zeros, ones or normal.")
     with suppress(TypeError):
         dtype = dtype if dtype is None else jnp.dtype(dtype)  # jnp.dtype(None) is float64
     if not (isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.floating)):
-        raise wrong_type(where, "a floating dtype", str(dtype), "Pass jnp.float32, jnp.bfloat16 or one of their kind.")
+        raise wrong_type(
+            where, "a floating dtype", told=str(dtype), fix="Pass jnp.float32, jnp.bfloat16 or one of their kind."
+        )
     return shape, dtype, dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
@@ -273,19 +277,19 @@ def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
     """`value` as a number, or as a scalar of `dtype` if it is an array: only the value of a number is known."""
     if _is_number(value):
         if not value >= 0:
-            raise invalid(where, f"{name} >= 0", str(value))
+            raise invalid(where, f"{name} >= 0", told=str(value))
         if value == np.inf:
-            raise invalid(where, f"{name} to be finite", str(value))
+            raise invalid(where, f"{name} to be finite", told=str(value))
         return float(value)
     if not hasattr(value, "dtype") or jnp.shape(value) != ():
-        raise wrong_type(where, f"{name} to be a number", describe(value))
+        raise wrong_type(where, f"{name} to be a number", value)
     return jnp.asarray(value, dtype)
 
 
 def _bound(name: str, value: Any, dtype: np.dtype) -> Any:
     """A bound of `truncated_normal`, which may be infinite."""
     if _is_number(value) and np.isnan(value):
-        raise invalid("truncated_normal", f"{name} to be a number of standard deviations", str(value))
+        raise invalid("truncated_normal", f"{name} to be a number of standard deviations", told=str(value))
     return float(value) if _is_number(value) else _scalar("truncated_normal", name, value, dtype)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_count
 from jaxnn._random import split
 from jaxnn.init._draws import (
@@ -70,12 +70,12 @@ def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, In
     (['b', 'w'], True)
     """
     if name not in list(PRESETS):
-        raise invalid("preset", f"name to be one of {', '.join(PRESETS)}", describe(name))
+        raise invalid("preset", f"name to be one of {', '.join(PRESETS)}", name)
     fan_in = check_count("preset", "fan_in", fan_in, least=0)
     heads = check_count("preset", "heads", heads)
     kinds = PRESETS[name](fan_in, heads)
     if kind not in list(kinds):
-        raise invalid("preset", f"kind to be one of {', '.join(kinds)}", describe(kind))
+        raise invalid("preset", f"kind to be one of {', '.join(kinds)}", kind)
     return dict(kinds[kind])
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import init as initializers
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn.init._presets import PRESETS
 
 
@@ -22,13 +22,13 @@ def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bo
     else:
         good = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
     if not good:
-        raise invalid(where, expected, describe(value), fix)
+        raise invalid(where, expected, value, fix)
 
 
 def check_preset(where: str, init: str) -> None:
     """Raises for what is no library whose initialization is known, when the layer is made."""
     if init not in list(PRESETS):
-        raise invalid(where, f"init to be one of {', '.join(PRESETS)}", describe(init))
+        raise invalid(where, f"init to be one of {', '.join(PRESETS)}", init)
 
 
 def drawn_by(init: str, kind: str, fan_in: int, *, heads: int = 1, **given: Any) -> dict[str, Callable]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
 from jaxnn.activations import unit_step
@@ -48,7 +48,7 @@ def prelu(
     where = name or "prelu"
     check_preset(where, init)
     if not isinstance(shared, bool):
-        raise wrong_type(where, "shared to be True or False", describe(shared))
+        raise wrong_type(where, "shared to be True or False", shared)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         floating(where, x, least=0 if shared else 1, shape="[..., c]")

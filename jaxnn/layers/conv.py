@@ -315,7 +315,7 @@ def _lengths_after(where: str, window: Any, stride: Any, padding: ConvPadding, d
     if padding == "same":
         if strides[0] > 1:
             fix = "Where its windows begin depends on the padded length. Use padding='causal', 'valid' or numbers."
-            raise invalid(where, "stride 1 over time for a Padded with padding='same'", f"{strides[0]}", fix)
+            raise invalid(where, "stride 1 over time for a Padded with padding='same'", told=f"{strides[0]}", fix=fix)
         return s.lengths
     before, after = (reach - 1, 0) if padding == "causal" else pads(where, padding, space, sizes, strides, dilations)[0]
     lengths = jnp.asarray(s.lengths)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
@@ -135,11 +135,11 @@ def embed(
     if padding is not None:
         padding = check_count(where, "padding", padding, least=0)
         if padding >= size:
-            raise invalid(where, f"padding to be an index below {size}", f"{padding}")
+            raise invalid(where, f"padding to be an index below {size}", told=f"{padding}")
 
     def check(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
-            raise wrong_type(where, "x of shape [...] and an integer dtype", describe(x))
+            raise wrong_type(where, "x of shape [...] and an integer dtype", x)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check(x)

@@ -167,7 +167,7 @@ def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: 
         if not train or silent:
             return (x if sequence is None else Padded(x, sequence.lengths)), state
         if key is None:
-            raise invalid(where, "a key when train=True", "None", "Pass key= to apply.")
+            raise invalid(where, "a key when train=True", told="None", fix="Pass key= to apply.")
         if sequence is None:
             return noisy(x, key), state
         x = sequence.zeroed

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype, whole
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layer import Layer, PaddedRule, layer, of_function
@@ -60,7 +60,7 @@ def batch_norm(
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)
     names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
     if not (isinstance(names, tuple) and all(isinstance(axis, str) for axis in names)):
-        raise wrong_type(where, "axis_name to be a name, several or None", describe(axis_name))
+        raise wrong_type(where, "axis_name to be a name, several or None", axis_name)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = values_of(x)
@@ -127,7 +127,7 @@ def _over_shards(
         except NameError as error:
             fix = "Leave axis_name out where the batch is not spread by hand: under jit it is the whole one."
             expected = f"axis_name={axis!r} to be an axis of a jax.shard_map or a jax.vmap(axis_name=) around it"
-            raise invalid(where, expected, "no such axis", fix) from error
+            raise invalid(where, expected, told="no such axis", fix=fix) from error
     total = jax.lax.psum(n, names)
     share = jnp.asarray(n / jnp.maximum(total, 1), mean.dtype)
     whole = jax.lax.psum(share * mean, names)
@@ -283,7 +283,7 @@ def _by_example(
         x = floating(where, values_of(padded_pair(x)), least=least, shape=shape)
         rank = len(x.shape)
         if at is None or not -rank <= at < rank:
-            raise invalid(where, f"axis to be one of the {rank} axes of x", describe(axis))
+            raise invalid(where, f"axis to be one of the {rank} axes of x", axis)
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
         fit, dtype = x.shape[at:], param_dtype(x)

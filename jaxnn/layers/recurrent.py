@@ -14,7 +14,7 @@ from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded
 from jaxnn._random import fold_in, split
@@ -263,11 +263,11 @@ def _recurrent(
     def parts(x: Any) -> tuple[Any, Any, Any]:
         if isinstance(x, tuple | list):
             if not 1 <= len(x) <= 3:
-                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", describe(x))
+                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
             x, lengths, carry = (*x, None, None)[:3]
             if isinstance(x, Padded):
                 fix = "Pass (s.x, s.lengths, carry)."
-                raise wrong_type(where, "an array first in (x, lengths, carry)", describe(x), fix)
+                raise wrong_type(where, "an array first in (x, lengths, carry)", x, fix)
         else:
             lengths = carry = None
         least = 3 if cell.window is None else 4
@@ -331,7 +331,7 @@ def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[A
         if n == 1:
             return [carry]
         if not isinstance(carry, tuple | list) or len(carry) != n:
-            raise invalid(where, f"a carry of {layers} layers and {directions} directions", describe(carry))
+            raise invalid(where, f"a carry of {layers} layers and {directions} directions", carry)
         return list(carry)
 
     return [split(of_layer, directions) for of_layer in split(carry, layers)]

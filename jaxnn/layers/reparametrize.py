@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_count
 from jaxnn._placement import einsum, merged, placed_as
 from jaxnn._random import fold_in, quick
@@ -155,7 +155,7 @@ def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
     """The paths of all nodes with weights of that name, of which there must be some."""
     nodes = _nodes(params, param)
     if not nodes:
-        raise invalid(where, f"a child with params named {param!r}", describe(list(params)), "Name them by param=.")
+        raise invalid(where, f"a child with params named {param!r}", list(params), "Name them by param=.")
     return nodes
 
 

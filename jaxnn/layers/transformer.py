@@ -13,7 +13,7 @@ from jax.lax import PrecisionLike
 
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn._placement import merged
@@ -125,7 +125,7 @@ def decoder_block(
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         if not isinstance(x, dict) or "context" not in x:
-            raise wrong_type(where, "a dict with 'x' and 'context'", describe(x))
+            raise wrong_type(where, "a dict with 'x' and 'context'", x)
         run = _Runner(params, state, key, train)
         given = {k: v for k, v in x.items() if k != "x"}
         own = {"positions": given.pop("positions")} if "positions" in given else {}

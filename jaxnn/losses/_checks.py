@@ -55,7 +55,7 @@ def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None,
 
 def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
     if not jnp.issubdtype(kind_of(where), jnp.bool):
-        raise wrong_type(name, "where of dtype bool", describe(where), "It is a mask: False leaves a residual out.")
+        raise wrong_type(name, "where of dtype bool", where, "It is a mask: False leaves a residual out.")
     return _of_shape(name, "where", where, shape, of)
 
 
@@ -70,7 +70,7 @@ def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
 def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
     """Raises unless the array or number `x` is of real numbers."""
     if not jnp.issubdtype(kind_of(x), jnp.floating) and not jnp.issubdtype(kind_of(x), jnp.integer):
-        raise wrong_type(name, f"{what} of a floating or integer dtype", describe(x), fix)
+        raise wrong_type(name, f"{what} of a floating or integer dtype", x, fix)
 
 
 def _keep(mask: Array, x: Array) -> Array:
@@ -94,7 +94,9 @@ def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: Ar
         raise wrong_type(name, f"{t_name} of a real dtype", target)
     if prediction.shape != jnp.shape(target):
         got = f"{describe(prediction)} and {describe(target)}"
-        raise invalid(name, f"{p_name} and {t_name} of one shape", got, "Nothing is broadcast: reshape one of them.")
+        raise invalid(
+            name, f"{p_name} and {t_name} of one shape", told=got, fix="Nothing is broadcast: reshape one of them."
+        )
     return _wide(prediction), jnp.asarray(target)
 
 
@@ -117,7 +119,7 @@ def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logit
         kind, shape = "float", logits.shape
     else:
         fix = "Pass an array of class numbers or of probabilities; cast one-hot booleans."
-        raise wrong_type(name, "integer or float labels", describe(labels), fix)
+        raise wrong_type(name, "integer or float labels", labels, fix)
     if jnp.shape(labels) != shape:
         fix = "Integers are class numbers, floats are probabilities of all k classes."
         raise invalid(name, f"{kind} labels of shape {list(shape)} for {what} {describe(logits)}", labels, fix)
@@ -177,9 +179,9 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
         return None
     ignored = whole(ignore_label)
     if ignored is None:
-        raise wrong_type(name, "ignore_label to be an int or None", describe(ignore_label))
+        raise wrong_type(name, "ignore_label to be an int or None", ignore_label)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise wrong_type(name, "integer labels with ignore_label", describe(labels), "Leave residuals out by where=.")
+        raise wrong_type(name, "integer labels with ignore_label", labels, "Leave residuals out by where=.")
     dtype = jnp.iinfo(labels.dtype)
     if not dtype.min <= ignored <= dtype.max:
         return jnp.ones(labels.shape, bool)
@@ -191,14 +193,14 @@ def _option(
 ) -> Array:
     """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
     if isinstance(value, bool) or not any(jnp.issubdtype(kind_of(value), t) for t in (jnp.floating, jnp.integer)):
-        raise wrong_type(name, f"{what} to be a number", describe(value))
+        raise wrong_type(name, f"{what} to be a number", value)
     if jnp.shape(value) != ():
-        raise invalid(name, f"{what} to be one number", describe(value), "Use jax.vmap for several.")
+        raise invalid(name, f"{what} to be one number", value, "Use jax.vmap for several.")
     if known(value):
         if not fits(float(value)):  # type: ignore[arg-type]
-            raise invalid(name, f"{what} {expected}", _shown(value))
+            raise invalid(name, f"{what} {expected}", told=_shown(value))
         if not float(value) <= top:  # type: ignore[arg-type]
-            raise invalid(name, f"{what} to be finite", _shown(value))
+            raise invalid(name, f"{what} to be finite", told=_shown(value))
     return jnp.asarray(value).astype(dtype)
 
 
@@ -232,12 +234,12 @@ def _rest(value: ArrayLike, dtype: Any) -> Array:
 
 def _flag(name: str, what: str, value: bool) -> None:
     if not isinstance(value, bool):
-        raise wrong_type(name, f"{what} to be True or False", describe(value))
+        raise wrong_type(name, f"{what} to be True or False", value)
 
 
 def _floating(name: str, what: str, x: ArrayLike) -> Array:
     if not jnp.issubdtype(kind_of(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
+        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -356,7 +358,7 @@ def _features(name: str, names: Sequence[str], vectors: Sequence[ArrayLike]) -> 
     for what, x in zip(names[1:], arrays[1:], strict=True):
         if x.shape != first.shape:
             got = f"{describe(first)} and {describe(x)}"
-            raise invalid(name, f"{names[0]} and {what} of one shape", got, "Nothing is broadcast.")
+            raise invalid(name, f"{names[0]} and {what} of one shape", told=got, fix="Nothing is broadcast.")
     wide = [_wide(x) for x in arrays]
     return [x.astype(wide[0].dtype) for x in wide]
 

@@ -177,7 +177,7 @@ def kl_divergence(
     _several("kl_divergence", "logits", x)
     if x.shape != jnp.shape(probabilities):
         got = f"{describe(x)} and {describe(probabilities)}"
-        raise invalid("kl_divergence", "logits and probabilities of one shape", got, "Nothing is broadcast.")
+        raise invalid("kl_divergence", "logits and probabilities of one shape", told=got, fix="Nothing is broadcast.")
     x = _wide(x)
     p = jnp.asarray(probabilities).astype(x.dtype)
 

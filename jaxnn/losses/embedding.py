@@ -196,7 +196,7 @@ def triplet_semi_hard(
     if x.ndim != 2:
         raise invalid(name, "embeddings of shape [n, d]", x)
     if not jnp.issubdtype(kind_of(labels), jnp.integer):
-        raise wrong_type(name, "integer labels", describe(labels))
+        raise wrong_type(name, "integer labels", labels)
     if jnp.shape(labels) != x.shape[:1]:
         raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
     margin = _positive(name, "margin", margin, x.dtype)

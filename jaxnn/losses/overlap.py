@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import whole
 from jaxnn.losses._checks import (
     _bits,
@@ -138,10 +138,10 @@ def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, 
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     for a in given:
         if (n := whole(a)) is None:
-            raise wrong_type(name, "axis to be an int, several or None", describe(axis))
+            raise wrong_type(name, "axis to be an int, several or None", axis)
         if not -rank <= n < rank:
-            raise invalid(name, f"axis from {-rank} to {rank - 1}", describe(a))
+            raise invalid(name, f"axis from {-rank} to {rank - 1}", a)
     axes = tuple(int(a) % rank for a in given)
     if len(set(axes)) < len(axes):
-        raise invalid(name, "axis to name each axis once", describe(axis))
+        raise invalid(name, "axis to name each axis once", axis)
     return axes

@@ -292,7 +292,7 @@ def gaussian_nll(
     s = _floating("gaussian_nll", "log_variance", log_variance)
     if s.shape != p.shape:
         got = f"{describe(p)} and {describe(s)}"
-        raise invalid("gaussian_nll", "mean and log_variance of one shape", got, "Nothing is broadcast.")
+        raise invalid("gaussian_nll", "mean and log_variance of one shape", told=got, fix="Nothing is broadcast.")
     _flag("gaussian_nll", "full", full)
 
     def loss(p: Array, t: Array, s: Array) -> Array:

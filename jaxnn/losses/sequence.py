@@ -71,10 +71,10 @@ def ctc(
     label_lengths = _whole("label_lengths", label_lengths, (n,), x)
     index = whole(blank)
     if index is None:
-        raise wrong_type("ctc", "blank to be an int", describe(blank))
+        raise wrong_type("ctc", "blank to be an int", blank)
     blank = index
     if not 0 <= blank < k:
-        raise invalid("ctc", f"blank from 0 to {k - 1}", describe(blank))
+        raise invalid("ctc", f"blank from 0 to {k - 1}", blank)
 
     def loss(x: Array, y: Array, frames_of: Array, labels_of: Array) -> Array:
         used = jnp.arange(y.shape[1])[None, :] < labels_of[:, None]

@@ -14,7 +14,7 @@ from jaxnn._means import Mean, counted
 def floating(name: str, what: str, x: ArrayLike) -> Array:
     """`x` as an array of a floating dtype."""
     if not jnp.issubdtype(kind_of(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", describe(x), "Cast it: jnp.asarray(x, jnp.float32).")
+        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
     return jnp.asarray(x)
 
 
@@ -26,7 +26,7 @@ def wide(x: Array) -> Array:
 def whole(name: str, what: str, x: ArrayLike, fix: str = "") -> Array:
     """`x` as an array of integers of at least 32 bits: class numbers, booleans being 0 and 1."""
     if not jnp.issubdtype(kind_of(x), jnp.integer) and not jnp.issubdtype(kind_of(x), jnp.bool):
-        raise wrong_type(name, f"{what} of an integer or boolean dtype", describe(x), fix)
+        raise wrong_type(name, f"{what} of an integer or boolean dtype", x, fix)
     x = jnp.asarray(x)
     return x if x.dtype.itemsize >= 4 else x.astype(jnp.int32)
 
@@ -48,7 +48,9 @@ def one_shape(name: str, a_name: str, a: ArrayLike, b_name: str, b: ArrayLike) -
     """Raises unless `a` and `b` are of one shape."""
     if jnp.shape(a) != jnp.shape(b):
         got = f"{describe(a)} and {describe(b)}"
-        raise invalid(name, f"{a_name} and {b_name} of one shape", got, "Nothing is broadcast: reshape one of them.")
+        raise invalid(
+            name, f"{a_name} and {b_name} of one shape", told=got, fix="Nothing is broadcast: reshape one of them."
+        )
 
 
 def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: str = "where") -> Array:
@@ -56,9 +58,7 @@ def mask(name: str, where: ArrayLike | None, shape: tuple[int, ...], argument: s
     if where is None:
         return jnp.ones(shape, bool)
     if not jnp.issubdtype(kind_of(where), jnp.bool):
-        raise wrong_type(
-            name, f"{argument} of dtype bool", describe(where), "It is a mask: False leaves an example out."
-        )
+        raise wrong_type(name, f"{argument} of dtype bool", where, "It is a mask: False leaves an example out.")
     shaped(name, argument, where, shape, ", one for each example")
     return jnp.asarray(where)
 
@@ -69,9 +69,7 @@ def times(name: str, shape: tuple[int, ...], weights: ArrayLike | None, where: A
     if weights is None:
         return kept.astype(jnp.int32)
     if not jnp.issubdtype(kind_of(weights), jnp.floating) and not jnp.issubdtype(kind_of(weights), jnp.integer):
-        raise wrong_type(
-            name, "weights of a floating or integer dtype", describe(weights), "A mask is passed as where=."
-        )
+        raise wrong_type(name, "weights of a floating or integer dtype", weights, "A mask is passed as where=.")
     shaped(name, "weights", weights, shape, ", one for each example")
     return jnp.where(kept, jnp.asarray(weights).astype(jnp.float32), 0)
 
@@ -86,4 +84,4 @@ def mean(x: Array, w: Array) -> Array:
 def choice(name: str, argument: str, value: Any, choices: tuple[str | None, ...]) -> None:
     """Raises unless `value` is one of the choices."""
     if not (value is None or isinstance(value, str)) or value not in choices:
-        raise invalid(name, f"{argument} to be one of {', '.join(map(repr, choices))}", describe(value))
+        raise invalid(name, f"{argument} to be one of {', '.join(map(repr, choices))}", value)

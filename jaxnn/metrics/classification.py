@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count
 from jaxnn._numbers import known
 from jaxnn.losses import _classes, _costs, _not_ignored
@@ -92,11 +92,11 @@ def binary_accuracy(
     if isinstance(threshold, bool) or not any(
         jnp.issubdtype(getattr(threshold, "dtype", type(threshold)), t) for t in (jnp.floating, jnp.integer)
     ):
-        raise wrong_type(name, "threshold to be a number", describe(threshold))
+        raise wrong_type(name, "threshold to be a number", threshold)
     if jnp.shape(threshold) != ():
-        raise invalid(name, "threshold to be one number", describe(threshold), "Use jax.vmap for several.")
+        raise invalid(name, "threshold to be one number", threshold, "Use jax.vmap for several.")
     if known(threshold) and not abs(float(threshold)) < jnp.inf:  # type: ignore[arg-type]
-        raise invalid(name, "threshold to be finite", repr(float(threshold)))  # type: ignore[arg-type]
+        raise invalid(name, "threshold to be finite", float(threshold))  # type: ignore[arg-type]
     x, y = wide(x), jnp.asarray(labels)
     above = x > jnp.asarray(threshold).astype(x.dtype)
     y = y.astype(x.dtype)
@@ -134,7 +134,7 @@ def top_k_accuracy(
     logits, labels = _classes("top_k_accuracy", logits, labels)
     k = check_count("top_k_accuracy", "k", k)
     if k > logits.shape[-1]:
-        raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", describe(k))
+        raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", k)
     w = _times("top_k_accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     y, known = _of_labels(labels, logits.shape[-1])
     of_label = jnp.take_along_axis(logits, y[..., None], axis=-1)

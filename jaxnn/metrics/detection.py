@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_count
 from jaxnn._placement import scan
 from jaxnn.metrics._checks import choice, class_numbers, floating, mask, shaped, wide
@@ -110,9 +110,9 @@ def mean_average_precision(
 def _thresholds(values: Sequence[float]) -> Array:
     array = jnp.asarray(values, jnp.float32)
     if array.ndim != 1 or not array.size:
-        raise invalid(_WHERE, "iou_thresholds to be a sequence of numbers", describe(values), "One is (0.5,).")
+        raise invalid(_WHERE, "iou_thresholds to be a sequence of numbers", values, "One is (0.5,).")
     if not isinstance(values, jax.Array) and any(isinstance(v, Real) and not 0 < v <= 1 for v in values):
-        raise invalid(_WHERE, "iou_thresholds > 0 and <= 1", describe(values))
+        raise invalid(_WHERE, "iou_thresholds > 0 and <= 1", values)
     return array
 
 

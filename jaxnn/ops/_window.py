@@ -8,7 +8,7 @@ from jax import Array, lax
 from jax.core import max_dim
 from jax.export import is_symbolic_dim
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import whole
 
 Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
@@ -22,7 +22,7 @@ def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -
         axes = "1 space axis" if rank == 1 else f"{rank} space axes"
         fix = f"x is [n, *space, c] with {axes}; images of one channel need its axis, x[..., None]." if more else ""
         expected = f"{argument} to be a whole number >= {least}, or {rank} of them"
-        raise invalid(where, expected, describe(value), fix)
+        raise invalid(where, expected, value, fix)
     return tuple(int(v) for v in values)
 
 
@@ -54,8 +54,8 @@ def pads(
             raise invalid(
                 where,
                 f"a window that fits in x, {k} steps long",
-                f"{n + before + after} steps, padding included",
-                "Use padding='same', a smaller window or a smaller dilation.",
+                told=f"{n + before + after} steps, padding included",
+                fix="Use padding='same', a smaller window or a smaller dilation.",
             )
     return tuple(explicit)
 
@@ -71,7 +71,7 @@ def check_padding(
         some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
         expected = f"padding to be {', '.join(map(repr, names))}, a whole number >= 0, or {some}"
         fix = f"Write padding={padding.lower()!r}." if isinstance(padding, str) and padding.lower() in names else ""
-        raise invalid(where, expected, describe(padding), fix)
+        raise invalid(where, expected, padding, fix)
 
 
 def check_sizes(where: str, **sizes: Any) -> None:
@@ -79,7 +79,7 @@ def check_sizes(where: str, **sizes: Any) -> None:
     for argument, value in sizes.items():
         rank = len(value) if isinstance(value, Sequence) and 1 <= len(value) <= 3 else 0
         if not (_whole(value, 1) or (rank and not isinstance(value, str) and all(_whole(v, 1) for v in value))):
-            raise invalid(where, f"{argument} to be a whole number >= 1, or one for each space axis", describe(value))
+            raise invalid(where, f"{argument} to be a whole number >= 1, or one for each space axis", value)
 
 
 def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:

@@ -12,7 +12,7 @@ from jax import Array, lax
 from jax.lax import PrecisionLike
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, local_key, param_dtype
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
@@ -86,7 +86,7 @@ def attention(
     _check_range("dropout in [0, 1)", dropout, lambda rate: 0 <= rate < 1)
     drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
     if drops and key is None:
-        raise invalid("attention", "a key with dropout", "None", "Pass key=, or dropout=0 to draw nothing.")
+        raise invalid("attention", "a key with dropout", told="None", fix="Pass key=, or dropout=0 to draw nothing.")
     k, v = without_padding(k, lengths), without_padding(v, lengths)
     masks, shape = _of_mask(mask, (n, heads, t, s)), (n, heads, t, s)
     if bias is not None:
@@ -127,7 +127,7 @@ def attention(
 def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
     """Raises for an implementation that is not known, or that has none of what is given."""
     if implementation not in IMPLEMENTATIONS:
-        raise invalid(where, "implementation to be None, 'xla' or 'cudnn'", describe(implementation))
+        raise invalid(where, "implementation to be None, 'xla' or 'cudnn'", implementation)
     if implementation is None:
         return
     unknown = [name for name, value in given.items() if value not in (None, False)]
@@ -135,7 +135,9 @@ def check_implementation(where: str, implementation: Any, causal: bool, window: 
         unknown.append("window without causal=True")
     if unknown:
         fix = "jax.nn.dot_product_attention has none: leave implementation= out."
-        raise invalid(where, f"no {unknown[0]} with implementation={implementation!r}", ", ".join(unknown), fix)
+        raise invalid(
+            where, f"no {unknown[0]} with implementation={implementation!r}", told=", ".join(unknown), fix=fix
+        )
 
 
 def _from_jax(
@@ -180,7 +182,7 @@ def _from_jax(
 
 def _check_range(expected: str, value: Any, fits: Any) -> None:
     if isinstance(value, int | float | np.number) and not fits(value):
-        raise invalid("attention", expected, repr(value))
+        raise invalid("attention", expected, value)
 
 
 def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
@@ -193,9 +195,7 @@ def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
     if mask is None:
         return []
     if not hasattr(mask, "dtype") or mask.dtype != bool:
-        raise wrong_type(
-            "attention", "mask of booleans, True where a query may see", describe(mask), "Numbers are a bias."
-        )
+        raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
     return [_over_scores("mask", jnp.asarray(mask), shape)]
 
 
@@ -220,7 +220,7 @@ def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: Arr
 def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:
     fits = x.ndim <= 4 and all(a in (1, b) for a, b in zip(x.shape[::-1], shape[::-1], strict=False))
     if not fits:
-        raise invalid("attention", f"{argument} that broadcasts with the scores {list(shape)}", describe(x))
+        raise invalid("attention", f"{argument} that broadcasts with the scores {list(shape)}", x)
     return x.reshape((1,) * (4 - x.ndim) + x.shape)
 
 
@@ -257,7 +257,7 @@ def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) ->
     """
     size = check_count("rotary_tables", "size", size, least=2)
     if size % 2:
-        raise invalid("rotary_tables", "an even size", describe(size))
+        raise invalid("rotary_tables", "an even size", size)
     rate = np.asarray(base ** (-np.arange(0, size, 2) / size), np.float32)
     angle = jnp.asarray(positions, jnp.float32)[..., None]
     angle = angle * rate.reshape((1,) * (angle.ndim - 1) + rate.shape)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import scan
 from jaxnn.ops._window import per_axis
@@ -128,7 +128,7 @@ def anchors(
     stride = check_count("anchors", "stride", stride)
     for argument, values in (("scales", scales), ("ratios", ratios)):
         if not all(v > 0 for v in values):
-            raise invalid("anchors", f"{argument} > 0", describe(values))
+            raise invalid("anchors", f"{argument} > 0", values)
     sides = np.array([(s / r**0.5, s * r**0.5) for s in scales for r in ratios]).reshape(-1, 2)
     y, x = np.meshgrid((np.arange(h) + 0.5) * stride, (np.arange(w) + 0.5) * stride, indexing="ij")
     centre = np.stack([x, y], -1).reshape(-1, 1, 2)
@@ -212,11 +212,11 @@ def roi_align(
     x = floating("roi_align", x, rank=4, shape="[n, h, w, c]")
     boxes = _boxes("roi_align", boxes)
     if not hasattr(image, "dtype") or not jnp.issubdtype(image.dtype, jnp.integer):
-        raise wrong_type("roi_align", "image to be whole numbers, one for each box", describe(image))
+        raise wrong_type("roi_align", "image to be whole numbers, one for each box", image)
     if boxes.ndim != 2 or image.shape != boxes.shape[:1]:
         raise invalid("roi_align", "boxes [m, 4] and image [m]", (boxes, image))
     if mode not in ("mean", "max"):
-        raise invalid("roi_align", "mode to be 'mean' or 'max'", describe(mode))
+        raise invalid("roi_align", "mode to be 'mean' or 'max'", mode)
     samples = check_count("roi_align", "samples", samples)
     height, width = per_axis("roi_align", "size", size, 2)
     wide = jnp.promote_types(param_dtype(x), param_dtype(boxes))

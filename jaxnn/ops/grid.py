@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._window import per_axis
 from jaxnn.ops.resize import METHODS, keys_cubic
@@ -49,7 +49,7 @@ def grid_sample(
         raise invalid("grid_sample", f"x and a grid of shape [{x.shape[0]}, *space', {rank}]", (x, grid))
     for argument, value, known in (("method", method, METHODS), ("outside", outside, OUTSIDES)):
         if value not in known:
-            raise invalid("grid_sample", f"{argument} to be one of {', '.join(known)}", describe(value))
+            raise invalid("grid_sample", f"{argument} to be one of {', '.join(known)}", value)
     wide = jnp.promote_types(param_dtype(x), param_dtype(grid))
     taps = []
     for n, place in zip(x.shape[1:-1], jnp.moveaxis(grid.astype(wide), -1, 0)[::-1], strict=True):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_count, floating, param_dtype, whole
 from jaxnn._placement import fitting
 
@@ -69,7 +69,7 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     """
     x = floating("lp_normalize", x)
     if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
-        raise invalid("lp_normalize", "p to be a number >= 1, or inf", describe(p))
+        raise invalid("lp_normalize", "p to be a number >= 1, or inf", p)
     wide = x.astype(param_dtype(x))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis, keepdims=True, initial=0))
     zero = largest == 0
@@ -241,7 +241,7 @@ def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple
     x = floating(where, x, least=1, shape="[..., *d]")
     at = whole(axis)
     if at is None or not -x.ndim <= at < x.ndim:
-        raise invalid(where, f"axis to be one of the {x.ndim} axes of x", describe(axis))
+        raise invalid(where, f"axis to be one of the {x.ndim} axes of x", axis)
     axes = tuple(range(at % x.ndim, x.ndim))
     _check_vectors(where, x.shape[axes[0] :], **vectors)
     return x, axes

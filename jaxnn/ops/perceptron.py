@@ -48,10 +48,12 @@ def perceptron_update(
     name = "perceptron_update"
     for what, value in (("w", w), ("b", b), ("x", x)):
         if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.floating):
-            raise wrong_type(name, f"{what} of a floating dtype", describe(value))
+            raise wrong_type(name, f"{what} of a floating dtype", value)
     w, b, x = jnp.asarray(w), jnp.asarray(b), jnp.asarray(x)
     if w.ndim != 2 or b.shape != w.shape[1:]:
-        raise invalid(name, "w of shape [d, features] and b of shape [features]", f"{describe(w)} and {describe(b)}")
+        raise invalid(
+            name, "w of shape [d, features] and b of shape [features]", told=f"{describe(w)} and {describe(b)}"
+        )
     if x.ndim != 2 or x.shape[1] != w.shape[0]:
         raise invalid(name, f"x of shape [n, {w.shape[0]}]", x)
     if not any(jnp.issubdtype(getattr(y, "dtype", type(y)), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):

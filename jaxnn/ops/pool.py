@@ -14,7 +14,7 @@ from jax import Array, lax
 from jax.core import max_dim, min_dim
 from jax.export import is_symbolic_dim
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._largest import largest, wins
 from jaxnn.ops._window import Padding, pads, per_axis, taps
@@ -172,7 +172,7 @@ def lp_pool(
     """
     x, how = _checked("lp_pool", x, window, stride, padding, dilation, ceil_mode)
     if not isinstance(p, int | float | np.number) or not 1 <= p < np.inf:
-        raise invalid("lp_pool", "a finite p >= 1", describe(p))
+        raise invalid("lp_pool", "a finite p >= 1", p)
     y = jnp.abs(x.astype(param_dtype(x)))
     for axis, (k, s, d, _, sides) in enumerate(zip(*how, strict=True)):  # a norm of norms along each axis of space
         only = [(1,) * axis + (v,) + (1,) * (len(how.window) - axis - 1) for v in (k, s, d)]
@@ -311,7 +311,7 @@ def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilat
         fix = "A window of padding alone has no value."
         raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
     if not isinstance(ceil_mode, bool):
-        raise wrong_type(where, "ceil_mode to be True or False", describe(ceil_mode))
+        raise wrong_type(where, "ceil_mode to be True or False", ceil_mode)
     sides = asked
     if ceil_mode:
         sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import PrecisionLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import floating, param_dtype
 from jaxnn._placement import fitting, gathered, scan
 from jaxnn._platform import local_cpu
@@ -164,7 +164,7 @@ def gru(
     ((2, 5, 2), (2, 2))
     """
     if reset not in ("after", "before"):
-        raise invalid("gru", "reset to be 'after' or 'before'", describe(reset))
+        raise invalid("gru", "reset to be 'after' or 'before'", reset)
     x, size = _checked("gru", x, w_x, w_h, b, 3, lengths)
     if b_h is not None and jnp.shape(b_h) != (3 * size,):
         raise invalid("gru", f"b_h of shape [{3 * size}]", b_h)
@@ -318,7 +318,7 @@ def _pair(where: str, carry: Any) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, tuple | list) or len(carry) != 2:
-        raise wrong_type(where, "carry to be (h, c) or None", describe(carry))
+        raise wrong_type(where, "carry to be (h, c) or None", carry)
     return carry[0], carry[1]
 
 

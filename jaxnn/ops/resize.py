@@ -78,11 +78,11 @@ def resize(
         ("rounding", rounding, ROUNDINGS),
     ):
         if value not in known:
-            raise invalid("resize", f"{argument} to be one of {', '.join(known)}", describe(value))
+            raise invalid("resize", f"{argument} to be one of {', '.join(known)}", value)
     if method == "nearest" and antialias:
-        raise invalid("resize", "antialias=False with method='nearest'", "True")
+        raise invalid("resize", "antialias=False with method='nearest'", told="True")
     if (size is None) == (scale is None):
-        raise invalid("resize", "either size or scale", f"{describe(size)} and {describe(scale)}")
+        raise invalid("resize", "either size or scale", told=f"{describe(size)} and {describe(scale)}")
     if a is None:
         a = -0.5 if antialias else -0.75
     if exclude_outside is None:
@@ -97,7 +97,7 @@ def resize(
         scales = _scales(scale, len(space))
         sizes = tuple(_floor(n, s) for n, s in zip(space, scales, strict=True))
         if 0 in sizes:
-            raise invalid("resize", f"scale that leaves a step on each axis of {list(space)}", describe(scale))
+            raise invalid("resize", f"scale that leaves a step on each axis of {list(space)}", scale)
     for axis, (n, out, s) in enumerate(zip(space, sizes, scales, strict=True), start=1):
         if isinstance(s, float) and out == n and s == 1:
             continue
@@ -138,7 +138,7 @@ def _scales(scale: Any, rank: int) -> tuple[float, ...]:
     each = [scale] * rank if isinstance(scale, int | float | np.number) else scale
     fits = isinstance(each, Sequence) and len(each) == rank
     if not fits or not all(isinstance(s, int | float | np.number) and 0 < s < math.inf for s in each):
-        raise invalid("resize", f"scale to be a number > 0, or {rank} of them", describe(scale))
+        raise invalid("resize", f"scale to be a number > 0, or {rank} of them", scale)
     return tuple(float(s) for s in each)
 
 
@@ -191,7 +191,7 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
     if antialias:
         if not isinstance(scale, float):
             fix = "Leave exclude_outside out, or give scale= in place of size=."
-            raise invalid("resize", "a known number of taps outside x", f"an axis of {n} steps", fix)
+            raise invalid("resize", "a known number of taps outside x", told=f"an axis of {n} steps", fix=fix)
         taps = 2 * math.ceil(taps / 2 / narrow)
     first = numpy.floor(at)[:, None]
     p = first + np.arange(1 - taps // 2, taps // 2 + 1, dtype=at.dtype)[None, :]
@@ -279,6 +279,6 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
 
 def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:
     if order not in ORDERS:
-        raise invalid(where, f"order to be one of {', '.join(ORDERS)}", describe(order))
+        raise invalid(where, f"order to be one of {', '.join(ORDERS)}", order)
     x = floating(where, x, least=3, shape="[n, *space, c]")
     return x, per_axis(where, "factor", factor, x.ndim - 2)

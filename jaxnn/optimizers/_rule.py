@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._errors import invalid, is_function, wrong_type
 from jaxnn._numbers import check_decay, check_number, ema, known, number, wide
 
 # ---- dtypes and slots
@@ -162,15 +162,13 @@ def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
     if momentum is not None:
         check_decay(name, "momentum", momentum)
     elif nesterov:
-        raise invalid(name, "momentum with nesterov=True", "None", "Set momentum, or leave nesterov False.")
+        raise invalid(name, "momentum with nesterov=True", told="None", fix="Set momentum, or leave nesterov False.")
 
 
 def check_flag(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a Python bool."""
     if not isinstance(value, bool):
-        raise wrong_type(
-            name, f"{argument} to be True or False", describe(value), "It is fixed when the optimizer is made."
-        )
+        raise wrong_type(name, f"{argument} to be True or False", value, "It is fixed when the optimizer is made.")
 
 
 STYLES = ("optax", "torch", "keras")
@@ -179,10 +177,12 @@ STYLES = ("optax", "torch", "keras")
 def check_style(name: str, style: Any, **without: bool) -> None:
     """Raise unless `style` is known, and where it is not optax's for an argument that the other libraries lack."""
     if style not in STYLES:
-        raise invalid(name, f"style to be one of {', '.join(STYLES)}", repr(style))
+        raise invalid(name, f"style to be one of {', '.join(STYLES)}", style)
     for argument, given in without.items():
         if style != "optax" and given:
-            raise invalid(name, f"{argument} left out with style={style!r}", "it set", f"{style} has no such option.")
+            raise invalid(
+                name, f"{argument} left out with style={style!r}", told="it set", fix=f"{style} has no such option."
+            )
 
 
 def check_dtype(name: str, argument: str, value: Any) -> None:
@@ -193,5 +193,5 @@ def check_dtype(name: str, argument: str, value: Any) -> None:
         dtype = repr(value)
     if isinstance(dtype, str) or (dtype is not None and not jnp.issubdtype(dtype, jnp.floating)):
         raise wrong_type(
-            name, f"{argument} to be a floating dtype", str(dtype), "Pass jnp.float32 or the like, or None."
+            name, f"{argument} to be a floating dtype", told=str(dtype), fix="Pass jnp.float32 or the like, or None."
         )

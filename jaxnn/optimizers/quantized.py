@@ -9,7 +9,7 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._flat import Optimizer
 from jaxnn._inputs import check_count
 
@@ -51,7 +51,7 @@ def quantized(
     (32772, 8328)
     """
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise wrong_type("quantized", "an optax.GradientTransformation", describe(optimizer))
+        raise wrong_type("quantized", "an optax.GradientTransformation", optimizer)
     block = check_count("quantized", "block", block)
     min_size = check_count("quantized", "min_size", min_size)
     inner = optax.with_extra_args_support(optimizer)

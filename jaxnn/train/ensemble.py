@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import check_count, param_dtype
 from jaxnn.layer import Layer, wrap
 
@@ -60,10 +60,10 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
     ([[0.5, 0.5], [0.5, 0.5]], [0.0, 0.693])
     """
     if not isinstance(model, Layer):
-        raise wrong_type("ensemble", "model to be a Layer", describe(model))
+        raise wrong_type("ensemble", "model to be a Layer", model)
     members = check_count("ensemble", "members", members)
     if of not in ("logits", "values"):
-        raise invalid("ensemble", "of to be 'logits' or 'values'", describe(of))
+        raise invalid("ensemble", "of to be 'logits' or 'values'", of)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: model.init(jax.random.fold_in(key, i), x))(jnp.arange(members))
@@ -81,7 +81,7 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
 
         y, state = jax.vmap(member)(jnp.arange(members), params, state)
         if not hasattr(y, "dtype") or not jnp.issubdtype(y.dtype, jnp.floating):
-            raise wrong_type("ensemble", "a model that gives one floating array", describe(y))
+            raise wrong_type("ensemble", "a model that gives one floating array", y)
         y = y.astype(param_dtype(y))
         return (_of_logits(y) if of == "logits" else Consensus(jnp.mean(y, 0), jnp.var(y, 0))), state
 

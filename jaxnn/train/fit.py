@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._inputs import check_key
 from jaxnn._means import Mean
 from jaxnn.train.checks import check_kept
@@ -147,7 +147,7 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
     if plan.monitor not in measured:
-        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", describe(plan.monitor))
+        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", plan.monitor)
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)

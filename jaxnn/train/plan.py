@@ -39,7 +39,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
-        raise wrong_type(where, "a Trainer", describe(trainer), "nn.trainer(model, loss, optimizer) makes one.")
+        raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
     epochs = check_count(where, "epochs", epochs)
     batch_size, patience = (
         None if value is None else check_count(where, argument, value, least)
@@ -51,11 +51,11 @@ def make_plan(
             fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
             if str(monitor).startswith("val"):
                 fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
-            raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", "none", fix)
+            raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", told="none", fix=fix)
     if mode not in ("min", "max"):
-        raise invalid(where, "mode to be 'min' or 'max'", describe(mode))
+        raise invalid(where, "mode to be 'min' or 'max'", mode)
     if augment is not None and not is_function(augment):
-        raise wrong_type(where, "augment to be a function (key, batch) -> batch", describe(augment))
+        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
     return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment, where=where)
 
 
@@ -74,7 +74,9 @@ def spread(plan: Plan, train: Any, valid: Any) -> Plan:
             if AxisType.Explicit in getattr(getattr(a.sharding, "mesh", None), "axis_types", ()):
                 got = f"{describe(a)} on a mesh with Explicit axes"
                 fix = "Feed batches to drive, or make the mesh with axis_types=(AxisType.Auto,)."
-                raise invalid(plan.where, "arrays that may be cut into batches, sharded over Auto axes", got, fix)
+                raise invalid(
+                    plan.where, "arrays that may be cut into batches, sharded over Auto axes", told=got, fix=fix
+                )
         return tuple(a.sharding if is_spread(a) else None for a in leaves) if any(map(is_spread, leaves)) else None
 
     return plan._replace(

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import describe, wrong_type
+from jaxnn._errors import wrong_type
 from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import Layer
 
@@ -36,7 +36,7 @@ def recalibrate(
     (True, True)
     """
     if not isinstance(model, Layer):
-        raise wrong_type("recalibrate", "model to be a Layer", describe(model))
+        raise wrong_type("recalibrate", "model to be a Layer", model)
     batch_size = check_count("recalibrate", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
     n = check_examples("recalibrate", "x", x)

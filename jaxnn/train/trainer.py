@@ -14,7 +14,7 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 from jaxnn._flat import Flat, check_elementwise
 from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
 from jaxnn._means import Mean
@@ -174,7 +174,7 @@ def trainer(
             if not is_batches(batch):
                 raise
             expected, got = "a batch (x, y) or (x, y, weights)", f"a list of {len(batch)} batches"
-            raise wrong_type("trainer", expected, got, BATCHES_FIX) from error
+            raise wrong_type("trainer", expected, told=got, fix=BATCHES_FIX) from error
 
     def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
         x, y, weights = divided(batch)
@@ -232,14 +232,14 @@ def objective_trainer(
     """
     for role, f in (("init", init), ("objective", objective)):
         if not is_function(f):
-            raise wrong_type("trainer", f"a function for {role}", describe(f))
+            raise wrong_type("trainer", f"a function for {role}", f)
     check_optimizer(optimizer)
     multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
         if is_function(average):
-            raise wrong_type("trainer", "average to be a real number", describe(average), "Pass a float, or None.")
+            raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
         check_decay("trainer", "average", average)
     if flat:
         check_elementwise("trainer", optimizer)
@@ -254,7 +254,7 @@ def objective_trainer(
         init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
-            raise wrong_type("trainer", "init to return params as a nested dict", describe(params))
+            raise wrong_type("trainer", "init to return params as a nested dict", params)
         params, state = begun_with("params", params, known["params"]), begun_with("state", state, known["state"])
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
@@ -330,7 +330,7 @@ def _check_state(where: str, ts: Any) -> None:
     """Raises unless `ts` is what the trainer's functions begin with."""
     if not isinstance(ts, TrainState):
         fix = f"The order is {where}(ts, batch), with ts = init(key, batch)."
-        raise wrong_type(where, "ts to be a TrainState", describe(ts), fix)
+        raise wrong_type(where, "ts to be a TrainState", ts, fix)
 
 
 def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
@@ -347,7 +347,9 @@ def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
             raise error from None
         expected = "an optimizer whose masks and labels are those of the params that are trained"
         fix = "Give optax's masks and labels as functions of params; an optimizer of nn takes those of all params."
-        raise wrong_type("trainer", expected, "one for all params, of which frozen= leaves some out", fix) from error
+        raise wrong_type(
+            "trainer", expected, told="one for all params, of which frozen= leaves some out", fix=fix
+        ) from error
 
 
 def _transformation(optimizer: Any) -> optax.GradientTransformation:
@@ -391,7 +393,7 @@ def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
 def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measure]:
     """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype, and what they count."""
     if "loss" in metrics:
-        raise invalid("trainer", "metrics under names other than 'loss'", f"{', '.join(metrics)}")
+        raise invalid("trainer", "metrics under names other than 'loss'", told=f"{', '.join(metrics)}")
     measures: dict[str, Any] = {"loss": loss, **metrics}
     for name, m in measures.items():
         if isinstance(m, Mean):
@@ -399,7 +401,7 @@ def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measu
         elif not isinstance(m, Measure):
             check_numbers(name, m)
             if jnp.shape(m) != ():
-                raise invalid("trainer", f"{name} to be one number, the mean over examples", describe(m))
+                raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
             measures[name] = Measure(floating(m), Known(examples_in(batch)))
     return measures
 
