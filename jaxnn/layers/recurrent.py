@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded
 from jaxnn._random import fold_in, split
 from jaxnn.layer import Layer, layer
@@ -110,7 +111,7 @@ def lstm(
     (2, 16)
     """
     if projection is not None:
-        projection = check_count(name or "lstm", "projection", projection)
+        projection = check.count(name or "lstm", "projection", projection)
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
     run = partial(ops.lstm, precision=precision)
     cell = _Cell("lstm", features, 4, bias, init, given, run, peephole=peephole, projection=projection)
@@ -252,8 +253,8 @@ def _recurrent(
     cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, name: str | None
 ) -> Layer:
     where = name or cell.kind
-    cell = replace(cell, features=check_count(where, "features", cell.features))
-    layers = check_count(where, "layers", layers)
+    cell = replace(cell, features=check.count(where, "features", cell.features))
+    layers = check.count(where, "layers", layers)
     if cell.window is not None:
         check_sizes(where, window=cell.window)
     check_preset(where, cell.init)
@@ -271,7 +272,7 @@ def _recurrent(
         else:
             lengths = carry = None
         least = 3 if cell.window is None else 4
-        x = floating(where, x, rank=3 if least == 3 else None, least=least, shape=f"[n, t, {space}]")
+        x = check.array(where, "x", x, rank=3 if least == 3 else None, least=least, shape=f"[n, t, {space}]")
         if len(x.shape) > 6:
             raise invalid(where, "x of shape [n, t, *space, c] with 1 to 3 space axes", x)
         return x, lengths, carry

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
 from jaxnn._placement import einsum, merged, placed_as
 from jaxnn._random import fold_in, quick
 from jaxnn.layer import Layer, as_layer, wrap
@@ -90,7 +90,7 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     (3,)
     """
     child = as_layer(child, "spectral_norm")
-    steps = check_count("spectral_norm", "steps", steps)
+    steps = check.count("spectral_norm", "steps", steps)
 
     vector = f"{param}_u"
 

@@ -13,8 +13,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import scan
 from jaxnn.ops._window import per_axis
 
@@ -125,7 +126,7 @@ def anchors(
     [[2.0, 2.0, 6.0, 6.0], [10.0, 2.0, 14.0, 6.0]]
     """
     h, w = per_axis("anchors", "size", size, 2)
-    stride = check_count("anchors", "stride", stride)
+    stride = check.count("anchors", "stride", stride)
     for argument, values in (("scales", scales), ("ratios", ratios)):
         if not all(v > 0 for v in values):
             raise invalid("anchors", f"{argument} > 0", values)
@@ -160,8 +161,8 @@ def non_maximum_suppression(
     [1, 2, -1]
     """
     where = "non_maximum_suppression"
-    size = check_count(where, "size", size)
-    boxes, scores = _boxes(where, boxes), floating(where, scores, rank=1, shape="[n] (scores)")
+    size = check.count(where, "size", size)
+    boxes, scores = _boxes(where, boxes), check.array(where, "scores", scores, rank=1, shape="[n]")
     if boxes.shape != (scores.shape[0], 4):
         raise invalid(where, "boxes [n, 4] and scores [n]", (boxes, scores))
     if not scores.size:
@@ -209,7 +210,7 @@ def roi_align(
     >>> roi_align(x, jnp.array([[0.0, 0.0, 4.0, 4.0]]), jnp.array([0]), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    x = floating("roi_align", x, rank=4, shape="[n, h, w, c]")
+    x = check.array("roi_align", "x", x, rank=4, shape="[n, h, w, c]")
     boxes = _boxes("roi_align", boxes)
     if not hasattr(image, "dtype") or not jnp.issubdtype(image.dtype, jnp.integer):
         raise wrong_type("roi_align", "image to be whole numbers, one for each box", image)
@@ -217,7 +218,7 @@ def roi_align(
         raise invalid("roi_align", "boxes [m, 4] and image [m]", (boxes, image))
     if mode not in ("mean", "max"):
         raise invalid("roi_align", "mode to be 'mean' or 'max'", mode)
-    samples = check_count("roi_align", "samples", samples)
+    samples = check.count("roi_align", "samples", samples)
     height, width = per_axis("roi_align", "size", size, 2)
     wide = jnp.promote_types(param_dtype(x), param_dtype(boxes))
     corners = boxes.astype(wide) * scale - (0.5 if aligned else 0.0)
@@ -270,7 +271,7 @@ def _area(low: Array, high: Array) -> Array:
 
 
 def _boxes(where: str, boxes: Array) -> Array:
-    boxes = floating(where, boxes, least=1, shape="[..., 4] (boxes)")
+    boxes = check.array(where, "boxes", boxes, least=1, shape="[..., 4]")
     if boxes.shape[-1] != 4:
         raise invalid(where, "boxes of shape [..., 4]", boxes)
     return boxes

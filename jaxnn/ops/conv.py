@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, whole
+from jaxnn._inputs import whole
 from jaxnn.ops._bilinear import bilinear_conv
 from jaxnn.ops._window import Padding, pads, per_axis
 
@@ -195,7 +196,7 @@ def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
         raise invalid(where, f"w of shape {shape} with 1 to 3 window axes", w)
     w = jnp.asarray(w)
     rank = w.ndim - 2
-    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
+    x = check.array(where, "x", x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
     if w.dtype != x.dtype:
         raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
     return x, w

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, floating, param_dtype, whole
+from jaxnn._inputs import whole
 from jaxnn._placement import fitting
 
 
@@ -26,7 +28,7 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
     """
-    x = floating("moments", x)
+    x = check.array("moments", "x", x)
     x = x.astype(param_dtype(x))
     mean = _mean(x, axis, where)
     return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
@@ -67,7 +69,7 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     >>> lp_normalize(jnp.array([[3.0, -1.0], [0.0, 0.0]]), 1).tolist()
     [[0.75, -0.25], [0.0, 0.0]]
     """
-    x = floating("lp_normalize", x)
+    x = check.array("lp_normalize", "x", x)
     if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
         raise invalid("lp_normalize", "p to be a number >= 1, or inf", p)
     wide = x.astype(param_dtype(x))
@@ -163,9 +165,9 @@ def group_norm(
     >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), 2).round(2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    x = floating("group_norm", x, least=2, shape="[n, *space, c]")
+    x = check.array("group_norm", "x", x, least=2, shape="[n, *space, c]")
     c = x.shape[-1]
-    groups = check_count("group_norm", "groups", groups)
+    groups = check.count("group_norm", "groups", groups)
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
@@ -197,7 +199,7 @@ def instance_norm(
     >>> instance_norm(jnp.array([[[1.0, 7.0], [3.0, 7.0]]])).round(2).tolist()
     [[[-1.0, 0.0], [1.0, 0.0]]]
     """
-    x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
+    x = check.array("instance_norm", "x", x, least=3, shape="[n, *space, c]")
     _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
     return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps, where), scale, bias).astype(x.dtype)
 
@@ -227,8 +229,8 @@ def local_response_norm(
     >>> local_response_norm(jnp.array([3.0, 4.0]), 3, alpha=3.0, beta=0.5, k=0.0).tolist()
     [0.6..., 0.8...]
     """
-    x = floating("local_response_norm", x, least=1, shape="[..., c]")
-    size = check_count("local_response_norm", "size", size)
+    x = check.array("local_response_norm", "x", x, least=1, shape="[..., c]")
+    size = check.count("local_response_norm", "size", size)
     wide = x.astype(param_dtype(x))
     alpha, beta, k = (jnp.asarray(v, wide.dtype) for v in (alpha, beta, k))
     around, only = [(0, 0)] * (x.ndim - 1), (1,) * (x.ndim - 1)
@@ -238,7 +240,7 @@ def local_response_norm(
 
 
 def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple[Array, tuple[int, ...]]:
-    x = floating(where, x, least=1, shape="[..., *d]")
+    x = check.array(where, "x", x, least=1, shape="[..., *d]")
     at = whole(axis)
     if at is None or not -x.ndim <= at < x.ndim:
         raise invalid(where, f"axis to be one of the {x.ndim} axes of x", axis)

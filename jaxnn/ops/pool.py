@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.core import max_dim, min_dim
 from jax.export import is_symbolic_dim
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._largest import largest, wins
 from jaxnn.ops._window import Padding, pads, per_axis, taps
 
@@ -286,7 +287,7 @@ class _How(NamedTuple):
 
 
 def _images(where: str, x: Array) -> Array:
-    x = floating(where, x, least=3, shape="[n, *space, c]")
+    x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
     if x.ndim > 5:
         raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
     return x

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
 from jaxnn._placement import fitting, gathered, scan
 from jaxnn._platform import local_cpu
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
@@ -215,7 +216,7 @@ def conv_lstm(
     >>> y.shape, c.shape
     ((2, 5, 8, 8, 2), (2, 8, 8, 2))
     """
-    x = floating("conv_lstm", x, least=4, shape="[n, t, *space, c]")
+    x = check.array("conv_lstm", "x", x, least=4, shape="[n, t, *space, c]")
     rank = x.ndim - 3
     if jnp.ndim(w_x) != rank + 2 or jnp.ndim(w_h) != rank + 2 or rank > 3:
         raise invalid("conv_lstm", f"w_x and w_h with {rank} window axes, of 1 to 3", (w_x, w_h))
@@ -299,7 +300,7 @@ def _checked(
     projection: Array | None = None,
 ) -> tuple[Array, int]:
     """x as an array and the size of the state."""
-    x = floating(where, x, rank=3, shape="[n, t, d]")
+    x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
     if jnp.ndim(w_x) != 2 or jnp.ndim(w_h) != 2:
         raise invalid(where, "w_x and w_h with two axes", (w_x, w_h))
     size, odd = divmod(w_x.shape[1], gates)

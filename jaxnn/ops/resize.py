@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn._errors import describe, invalid
-from jaxnn._inputs import floating
 from jaxnn._placement import gathered, merged
 from jaxnn.ops._window import per_axis
 
@@ -71,7 +71,7 @@ def resize(
     >>> resize(jnp.array([1.0, 2.0]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
     [1.0, 1.25, 1.75, 2.0]
     """
-    x = floating("resize", x, least=3, shape="[n, *space, c]")
+    x = check.array("resize", "x", x, least=3, shape="[n, *space, c]")
     for argument, value, known in (
         ("method", method, METHODS),
         ("coordinates", coordinates, COORDINATES),
@@ -280,5 +280,5 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
 def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:
     if order not in ORDERS:
         raise invalid(where, f"order to be one of {', '.join(ORDERS)}", order)
-    x = floating(where, x, least=3, shape="[n, *space, c]")
+    x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
     return x, per_axis(where, "factor", factor, x.ndim - 2)

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, is_function, wrong_type
 from jaxnn._flat import Elementwise, Optimizer
-from jaxnn._numbers import known, number, wide
+from jaxnn._numbers import known, number
 from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._rule import check_flag, rate, real
 
@@ -78,7 +79,7 @@ def per_leaf(
 
     def leaf(g: Array, s: dict[str, Array], p: Any, at: Callable[[np.dtype], Any], lr: Any, decay: Any) -> Any:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
-        dtype = np.result_type(*map(wide, (like.dtype, *stored.values())))
+        dtype = np.result_type(*map(wide_dtype, (like.dtype, *stored.values())))
         s = {k: jnp.asarray(x, dtype if jnp.iscomplexobj(x) else real(dtype)) for k, x in s.items()}
         g, p = g.astype(dtype), None if p is None else p.astype(dtype)
         if decay is not None and not decoupled:

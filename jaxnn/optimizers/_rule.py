@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, is_function, wrong_type
-from jaxnn._numbers import check_decay, check_number, ema, known, number, wide
+from jaxnn._numbers import check_decay, check_number, ema, known, number
 
 # ---- dtypes and slots
 
@@ -26,15 +27,15 @@ def zeros_f32(p: Any, dtype: DTypeLike | None = None) -> Array:
 
     Complex parameters keep a complex slot, of at least complex64.
     """
-    dtype = wide(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
+    dtype = wide_dtype(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
     if jnp.issubdtype(p.dtype, jnp.complexfloating):
-        dtype = np.result_type(wide(dtype), np.complex64)
+        dtype = np.result_type(wide_dtype(dtype), np.complex64)
     return jnp.zeros_like(p, dtype=dtype)
 
 
 def real_f32(p: Any, value: ArrayLike = 0.0) -> Array:
     """A slot of `value` shaped like `p`, [...] -> [...], real and at least float32: the start of a second moment."""
-    return jnp.full_like(p, value, dtype=real(wide(p.dtype)))
+    return jnp.full_like(p, value, dtype=real(wide_dtype(p.dtype)))
 
 
 def epsilon(eps: Any, like: Array) -> float | Array:

@@ -12,8 +12,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, is_function, wrong_type
-from jaxnn._numbers import check_number, known, number, wide
+from jaxnn._numbers import check_number, known, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import nan_of, real, zeros_f32
 
@@ -74,7 +75,7 @@ def rprop(
         raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", min_step_size)
 
     def start(p: Any) -> Array:
-        first = jnp.full_like(p, learning_rate, dtype=real(wide(p.dtype)))
+        first = jnp.full_like(p, learning_rate, dtype=real(wide_dtype(p.dtype)))
         return jax.lax.complex(first, first) if jnp.issubdtype(p.dtype, jnp.complexfloating) else first
 
     def move(g: Array, size: Array, before: Array) -> tuple[Array, Array]:

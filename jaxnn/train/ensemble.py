@@ -5,9 +5,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, param_dtype
 from jaxnn.layer import Layer, wrap
 
 
@@ -61,7 +62,7 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
     """
     if not isinstance(model, Layer):
         raise wrong_type("ensemble", "model to be a Layer", model)
-    members = check_count("ensemble", "members", members)
+    members = check.count("ensemble", "members", members)
     if of not in ("logits", "values"):
         raise invalid("ensemble", "of to be 'logits' or 'values'", of)
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_key
 from jaxnn._means import Mean
 from jaxnn.train.checks import check_kept
 from jaxnn.train.loop import bounded_while, forward_only
@@ -122,7 +122,7 @@ def fit(
     ((3, 20, 4), True)
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_key("fit", key, "fit(trainer, key, train, valid)", one=True)
+    check.key("fit", key, "fit(trainer, key, train, valid)", one=True)
     check_data("fit", train, valid, plan.batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
 from jaxnn.metrics._direction import direction
 from jaxnn.train._chunks import placed
 from jaxnn.train.fit import Run, advance, start
@@ -129,14 +129,14 @@ def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points:
 
 def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
     """Epochs at which a part of the runs ends, the last one included."""
-    check_count("halving", "epochs", epochs)
+    check.count("halving", "epochs", epochs)
     if not isinstance(keep, int | float | np.floating) or not 0 < keep < 1:
         raise invalid("halving", "keep in (0, 1)", keep, "It is the fraction of the runs that go on.")
     if rungs is None:
         rungs = sorted({max(1, round(epochs * keep**2)), max(1, round(epochs * keep))} - {epochs})
     ends = [*rungs, epochs]
     for rung in ends:
-        check_count("halving", "a rung", rung)
+        check.count("halving", "a rung", rung)
     if any(a >= b for a, b in pairwise(ends)):
         raise invalid("halving", f"rungs that rise and are less than epochs={epochs}", list(rungs))
     return ends

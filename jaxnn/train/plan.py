@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AxisType
 
+from jaxnn import _checks as check
 from jaxnn._errors import describe, invalid, is_function, wrong_type
-from jaxnn._inputs import check_count, check_examples
 from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
 
@@ -40,9 +40,9 @@ def make_plan(
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
         raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
-    epochs = check_count(where, "epochs", epochs)
+    epochs = check.count(where, "epochs", epochs)
     batch_size, patience = (
-        None if value is None else check_count(where, argument, value, least)
+        None if value is None else check.count(where, argument, value, least)
         for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0))
     )
     if mode is None:
@@ -97,8 +97,8 @@ def _rows(array: jax.Array, rows: Any, sharding: Any) -> jax.Array:
 
 def check_data(where: str, train: Any, valid: Any, batch_size: int | None) -> None:
     """Raises unless there are arrays for a step at least."""
-    n = check_examples(where, "train", train)
+    n = check.examples(where, "train", train)
     if valid is not None:
-        check_examples(where, "valid", valid)
+        check.examples(where, "valid", valid)
     if batch_size is not None and batch_size > n:
         raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)

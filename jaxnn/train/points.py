@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, is_function, wrong_type
-from jaxnn._inputs import check_count, check_key, whole
+from jaxnn._inputs import whole
 from jaxnn.layer import fold_name
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
@@ -59,8 +60,8 @@ def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     >>> points["rate"].shape, points["units"].dtype, points["key"].shape
     ((20,), dtype('int32'), (20,))
     """
-    check_key("random", key, "random(key, n, name=draw)")
-    n = check_count("random", "n", n)
+    check.key("random", key, "random(key, n, name=draw)")
+    n = check.count("random", "n", n)
     if not draws:
         raise invalid(
             "random", "at least one axis", told="none", fix="Name them: random(key, 9, rate=log_uniform(1e-4, 1e-1))."

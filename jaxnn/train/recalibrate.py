@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._errors import wrong_type
-from jaxnn._inputs import check_count, check_examples
 from jaxnn.layer import Layer
 
 
@@ -37,9 +37,9 @@ def recalibrate(
     """
     if not isinstance(model, Layer):
         raise wrong_type("recalibrate", "model to be a Layer", model)
-    batch_size = check_count("recalibrate", "batch_size", batch_size)
+    batch_size = check.count("recalibrate", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
-    n = check_examples("recalibrate", "x", x)
+    n = check.examples("recalibrate", "x", x)
     whole = n // batch_size
 
     def step(carry: Any, batch: Any) -> tuple[Any, None]:

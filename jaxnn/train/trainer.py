@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 from jaxnn._flat import Flat, check_elementwise
-from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
+from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean
-from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
+from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
 from jaxnn._random import split
@@ -262,7 +264,7 @@ def objective_trainer(
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns and not flat else None):
             opt_state = _initialised(optimizer, trained, params)
         opt_state = opt_state if multi is None else begun(opt_state)
-        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
+        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
@@ -361,7 +363,7 @@ def _transformation(optimizer: Any) -> optax.GradientTransformation:
     return kind(optimizer.init, optimizer.update)
 
 
-typed = partial(typed_key, "trainer")
+typed = partial(check.typed_key, "trainer")
 
 
 def averaged(ts: TrainState) -> Any:
