@@ -76,15 +76,16 @@ def _item(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def count(where: str, argument: str, value: Any, least: int = 1, most: int | None = None, fix: str = "") -> int:
-    """The value as an int; raises unless it is an integer >= `least`, and <= `most` if given."""
-    expected = f"{argument} to be an integer >= {least}" + ("" if most is None else f" and <= {most}")
+def count(where: str, argument: str, value: Any, least: int | None = 1, most: int | None = None, fix: str = "") -> int:
+    """The value as an int; raises unless it is an integer >= `least` and <= `most`, where these are given."""
+    bounds = [f" {sign} {n}" for sign, n in ((">=", least), ("<=", most)) if n is not None]
+    expected = f"{argument} to be an integer{' and'.join(bounds)}"
     n = whole(value)
     if n is None:
         if isinstance(value, jax.core.Tracer):
             raise _fixed(where, expected, value, "int")
         raise wrong_type(where, expected, value, fix)
-    if n < least or (most is not None and n > most):
+    if (least is not None and n < least) or (most is not None and n > most):
         raise invalid(where, expected, told=str(n), fix=fix)
     return n
 
@@ -105,6 +106,12 @@ def choice(where: str, argument: str, value: Any, choices: Sequence[str | None],
         raise wrong_type(where, expected, value, fix)
     if value not in choices:
         raise invalid(where, expected, value, fix)
+
+
+def text(where: str, argument: str, value: Any, of: str = "a str") -> None:
+    """Raises unless `value` is a str."""
+    if not isinstance(value, str):
+        raise wrong_type(where, f"{argument} to be {of}", value)
 
 
 def function(where: str, argument: str, value: Any, signature: str = "", fix: str = "") -> None:

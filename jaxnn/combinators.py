@@ -74,8 +74,8 @@ def parallel(
     named = children(branches, where)
     if not named:
         raise invalid(where, "at least one branch", told="none")
-    if not (is_function(join) or join in ("add", "concatenate")):
-        raise invalid(where, "join to be 'add', 'concatenate' or a function", join)
+    if not is_function(join):
+        check.choice(where, "join", join, ("add", "concatenate"), "Or pass a function: join=lambda *ys: ...")
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -190,6 +190,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     """
     block = as_layer(block, "repeat")
     n = check.count("repeat", "n", n)
+    check.flags("repeat", unroll=unroll)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
@@ -327,12 +328,7 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     ('float32', 'float32')
     """
     child = as_layer(child, "cast")
-    try:
-        given = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
-    except TypeError:
-        given = None
-    if given is None or not jnp.issubdtype(given, jnp.floating):
-        raise wrong_type("cast", "a floating dtype", told=describe(dtype) if given is None else given.name)
+    given = check.dtype("cast", "dtype", dtype)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -122,7 +122,9 @@ def layer(
     [3.0, 3.0]
     """
     for given in (kind, name):
-        if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
+        if given is not None:
+            check.text("layer", "kind and name", given)
+        if given is not None and not re.fullmatch(r"[A-Za-z0-9_]+", given):
             raise invalid("layer", "a name of letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):

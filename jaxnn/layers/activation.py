@@ -12,7 +12,7 @@ from jax.lax import PrecisionLike
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import invalid
 from jaxnn._placement import fitting
 from jaxnn.activations import unit_step
 from jaxnn.activations._rectifiers import leaky
@@ -48,8 +48,7 @@ def prelu(
     """
     where = name or "prelu"
     check_preset(where, init)
-    if not isinstance(shared, bool):
-        raise wrong_type(where, "shared to be True or False", shared)
+    check.flags(where, shared=shared)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check.array(where, "x", x, least=0 if shared else 1, shape="[..., c]")

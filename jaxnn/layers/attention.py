@@ -23,7 +23,7 @@ from jaxnn.layer import Layer, layer
 from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import affine
 from jaxnn.ops._lengths import check_lengths, without_padding
-from jaxnn.ops.attention import check_implementation
+from jaxnn.ops.attention import check_implementation, checked_window
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
@@ -87,8 +87,7 @@ def attention(
     """
     where = name or "attention"
     heads = check.count(where, "heads", heads)
-    kv = heads if kv_heads is None else kv_heads
-    kv = check.count(where, "kv_heads", kv)
+    kv = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
     if heads % kv:
         raise invalid(where, f"kv_heads that divide heads={heads}", told=f"{kv}")
     features, size, cache = (
@@ -99,17 +98,15 @@ def attention(
         raise invalid(
             where, "causal=True with a cache", told="False", fix="A step cannot see those that are still to come."
         )
+    check.flags(where, causal=causal, bias=bias)
+    if not isinstance(rotary, bool):
+        check.scalar(where, "rotary", rotary, ends="()", static=True)
     check_preset(where, init)
     if softcap is not None:
         check.scalar(where, "softcap", softcap, ends="()")
     check.scalar(where, "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
     drops = not (known(dropout) and dropout == 0)
-    if window is not None:
-        if not isinstance(window, tuple | list) or len(window) != 2:
-            fix = "(k, 0) is the k steps before a query and itself."
-            raise invalid(where, "window to be a pair of steps before and after", window, fix)
-        before, after = (s if s is None else check.count(where, "window", s, least=0) for s in window)
-        window = before, after
+    window = checked_window(where, window)
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
     check_implementation(where, implementation, causal, window, given_too)
 

@@ -121,6 +121,7 @@ def conv_transpose(
     features = check.count(where, "features", features)
     groups = check.count(where, "groups", groups)
     check_sizes(where, window=window, stride=stride, dilation=dilation)
+    per_axis(where, "output_padding", output_padding, None, least=0)
     check_padding(where, padding)
     check_preset(where, init)
 
@@ -269,6 +270,7 @@ def _convolution(
 ) -> Layer:
     """A layer of one w, one b and a product of x with w."""
     where = name or kind
+    check.flags(where, bias=bias)
 
     def images(x: Any) -> Any:
         x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")

@@ -57,6 +57,7 @@ def dense(
     """
     where = name or "dense"
     features = check.count(where, "features", features)
+    check.flags(where, bias=bias)
     check_preset(where, init)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
@@ -134,9 +135,7 @@ def embed(
     check_preset(where, init)
 
     if padding is not None:
-        padding = check.count(where, "padding", padding, least=0)
-        if padding >= size:
-            raise invalid(where, f"padding to be an index below {size}", told=f"{padding}")
+        padding = check.count(where, "padding", padding, least=0, most=size - 1)
 
     def check_indices(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):

@@ -276,15 +276,14 @@ def _by_example(
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check.scalar(where, "eps", eps)
+    check.flags(where, bias=bias)
 
-    over_space, at = least > 1, whole(axis)
-    rule: PaddedRule = "lengths" if over_space else -at if at is not None and at < 0 else "examples"
+    over_space, last = least > 1, whole(axis)
+    rule: PaddedRule = "lengths" if over_space else -last if last is not None and last < 0 else "examples"
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = check.array(where, "x", values_of(padded_pair(x)), least=least, shape=shape)
-        rank = len(x.shape)
-        if at is None or not -rank <= at < rank:
-            raise invalid(where, f"axis to be one of the {rank} axes of x", axis)
+        at = check.axis(where, "axis", axis, len(x.shape))
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
         fit, dtype = x.shape[at:], param_dtype(x)

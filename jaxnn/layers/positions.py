@@ -33,6 +33,8 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
     """
     where = name or "sinusoidal_positions"
 
+    check.scalar(where, "base", base, ends="()", static=True)
+
     def rows(params: dict, first: Any, x: Array) -> Array:
         return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
 
@@ -76,6 +78,8 @@ def learned_positions(
 
 
 def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bool, name: str | None) -> Layer:
+    check.flags(where, cached=cached)
+
     def initial(key: Array, x: Any) -> tuple[dict, dict]:
         x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})

@@ -152,6 +152,7 @@ def gru(
     (2, 5, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    check.choice(name or "gru", "reset", reset, ("after", "before"))
     run = partial(ops.gru, reset=reset, precision=precision)
     cell = _Cell("gru", features, 3, bias, init, given, run, own_bias=reset == "after")
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
@@ -255,6 +256,8 @@ def _recurrent(
     where = name or cell.kind
     cell = replace(cell, features=check.count(where, "features", cell.features))
     layers = check.count(where, "layers", layers)
+    check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry)
+    check.flags(where, bias=cell.bias, peephole=cell.peephole)
     if cell.window is not None:
         check_sizes(where, window=cell.window)
     check_preset(where, cell.init)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import Any, Literal
 
@@ -88,6 +89,10 @@ def attention(
     check_lengths("attention", lengths, n)
     if softcap is not None:
         check.scalar("attention", "softcap", softcap, ends="()")
+    check.flags("attention", causal=causal)
+    window = checked_window("attention", window)
+    if scale is not None:
+        check.scalar("attention", "scale", scale, -math.inf, ends="()")
     check.scalar("attention", "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
     drops = not (known(dropout) and dropout == 0)
     if drops and key is None:
@@ -127,6 +132,19 @@ def attention(
         y = wide_einsum("nkgts,nske->ntkge", share.reshape(n, kv, heads // kv, t, s), v, wide, precision)
         y = y.reshape(n, t, heads, v.shape[-1])
     return y.astype(q.dtype)
+
+
+def checked_window(where: str, window: Any) -> tuple[int | None, int | None] | None:
+    """The window with Python ints; raises unless it is None or a pair of integers >= 0 or None."""
+    if window is None:
+        return None
+    expected, fix = "window to be a pair of steps before and after", "(k, 0) is the k steps before a query and itself."
+    if not isinstance(window, tuple | list):
+        raise wrong_type(where, expected, window, fix)
+    if len(window) != 2:
+        raise invalid(where, expected, window, fix)
+    before, after = (n if n is None else check.count(where, "each side of window", n, least=0) for n in window)
+    return before, after
 
 
 def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
@@ -193,8 +211,7 @@ def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
 def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
     if mask is None:
         return []
-    if not hasattr(mask, "dtype") or mask.dtype != bool:
-        raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
+    check.kind("attention", "mask", mask, "boolean", "True where a query may see; numbers are a bias.")
     return [_over_scores("mask", jnp.asarray(mask), shape)]
 
 
@@ -212,7 +229,7 @@ def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: Arr
     left, right = (None, None) if window is None else window
     for limit, steps in ((left, behind), (right, -behind)):
         if limit is not None:
-            rules.append(steps <= check.count("attention", "window", limit, least=0))
+            rules.append(steps <= limit)
     return rules
 
 
@@ -257,6 +274,7 @@ def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) ->
     size = check.count("rotary_tables", "size", size, least=2)
     if size % 2:
         raise invalid("rotary_tables", "an even size", size)
+    check.scalar("rotary_tables", "base", base, ends="()", static=True)
     rate = np.asarray(base ** (-np.arange(0, size, 2) / size), np.float32)
     angle = jnp.asarray(positions, jnp.float32)[..., None]
     angle = angle * rate.reshape((1,) * (angle.ndim - 1) + rate.shape)
@@ -282,6 +300,7 @@ def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
     >>> rotary(jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin)[0, :, 0, 1].round(3).tolist()
     [0.0, 1.0]
     """
+    check.flags("rotary", interleaved=interleaved)
     x = check.array("rotary", "x", x, rank=4, shape="[n, t, heads, d]")
     n, t, _, d = x.shape
     r = 2 * jnp.shape(cos)[-1] if jnp.ndim(cos) else 0

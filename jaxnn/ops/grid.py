@@ -48,9 +48,9 @@ def grid_sample(
     grid = check.array("grid_sample", "grid", grid, rank=x.ndim, shape=f"[n, *space', {rank}]")
     if grid.shape[0] != x.shape[0] or grid.shape[-1] != rank or 0 in x.shape[1:-1]:
         raise invalid("grid_sample", f"x and a grid of shape [{x.shape[0]}, *space', {rank}]", (x, grid))
-    for argument, value, known in (("method", method, METHODS), ("outside", outside, OUTSIDES)):
-        if value not in known:
-            raise invalid("grid_sample", f"{argument} to be one of {', '.join(known)}", value)
+    check.choice("grid_sample", "method", method, METHODS)
+    check.choice("grid_sample", "outside", outside, OUTSIDES)
+    check.flags("grid_sample", align_corners=align_corners)
     wide = jnp.promote_types(param_dtype(x), param_dtype(grid))
     taps = []
     for n, place in zip(x.shape[1:-1], jnp.moveaxis(grid.astype(wide), -1, 0)[::-1], strict=True):
@@ -123,6 +123,7 @@ def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool 
     k = theta.shape[1]
     if theta.shape[2] != k + 1 or k not in (1, 2, 3):
         raise invalid("affine_grid", "theta of shape [n, k, k + 1] with 1 to 3 space axes", theta)
+    check.flags("affine_grid", align_corners=align_corners)
     sizes = per_axis("affine_grid", "size", size, k)
     ends = [(n - 1) / n if not align_corners else float(n > 1) for n in sizes]
     axes = [np.linspace(-end, end, n) for n, end in zip(sizes, ends, strict=True)]

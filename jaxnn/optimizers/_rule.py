@@ -10,8 +10,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn import _checks as check
 from jaxnn._dtypes import wide_dtype
-from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn._errors import invalid, is_function
 from jaxnn._numbers import check_decay, check_number, ema, known, number
 
 # ---- dtypes and slots
@@ -168,8 +169,7 @@ def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
 
 def check_flag(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a Python bool."""
-    if not isinstance(value, bool):
-        raise wrong_type(name, f"{argument} to be True or False", value, "It is fixed when the optimizer is made.")
+    check.flags(name, "It is fixed when the optimizer is made.", **{argument: value})
 
 
 STYLES = ("optax", "torch", "keras")
@@ -177,8 +177,7 @@ STYLES = ("optax", "torch", "keras")
 
 def check_style(name: str, style: Any, **without: bool) -> None:
     """Raise unless `style` is known, and where it is not optax's for an argument that the other libraries lack."""
-    if style not in STYLES:
-        raise invalid(name, f"style to be one of {', '.join(STYLES)}", style)
+    check.choice(name, "style", style, STYLES)
     for argument, given in without.items():
         if style != "optax" and given:
             raise invalid(
@@ -188,11 +187,5 @@ def check_style(name: str, style: Any, **without: bool) -> None:
 
 def check_dtype(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is None or a real floating dtype."""
-    try:
-        dtype = None if value is None else jnp.dtype(value)
-    except TypeError:
-        dtype = repr(value)
-    if isinstance(dtype, str) or (dtype is not None and not jnp.issubdtype(dtype, jnp.floating)):
-        raise wrong_type(
-            name, f"{argument} to be a floating dtype", told=str(dtype), fix="Pass jnp.float32 or the like, or None."
-        )
+    if value is not None:
+        check.dtype(name, argument, value, "Pass jnp.float32 or the like, or None.")

@@ -123,6 +123,7 @@ def drive(
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
     every = check.count("drive", "every", every)
     keep = check.count("drive", "keep", keep)
+    check.flags("drive", progress=progress)
     key = check.typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
@@ -170,8 +171,8 @@ class Hooks:
     """What is called while a run goes on: at the end of an epoch, and after every so many steps of one."""
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
-        if on_epoch is not None and not callable(on_epoch):
-            raise wrong_type("drive", "on_epoch to be a function of a Look", on_epoch)
+        if on_epoch is not None:
+            check.function("drive", "on_epoch", on_epoch, "of a Look")
         self.on_epoch, self._told = on_epoch, -1
         self.every: Any = None
         self.on_steps: Any = None

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid
 from jaxnn._means import Mean
 from jaxnn.train.checks import check_kept
 from jaxnn.train.loop import bounded_while, forward_only
@@ -146,8 +145,7 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given:
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
-    if plan.monitor not in measured:
-        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", plan.monitor)
+    check.choice(plan.where, "monitor", plan.monitor, tuple(measured))
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import invalid
 from jaxnn.metrics._direction import direction
 from jaxnn.train._chunks import placed
 from jaxnn.train.fit import Run, advance, start
@@ -81,10 +81,9 @@ def halving(
     >>> found.results.epoch.tolist(), round(found.best().point["rate"].item(), 1)
     ([3, 3, 3, 3, 3, 3, 9, 9, 27], 0.1)
     """
-    if not callable(make):
-        raise wrong_type("halving", "make to be a function point -> trainer", make)
-    if strategy == "measure":
-        raise invalid("halving", "strategy to be one of auto, vmap, map, shard", strategy)
+    check.function("halving", "make", make, "point -> trainer")
+    check.choice("halving", "strategy", strategy, ("auto", "vmap", "map", "shard"))
+    check.flags("halving", progress=progress)
     points, data = checked("halving", points, (train, valid), strategy, chunk)
     key, n = typed(key), len(jax.tree.leaves(points)[0])
     if key.shape not in ((), (n,)):
@@ -130,8 +129,9 @@ def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points:
 def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
     """Epochs at which a part of the runs ends, the last one included."""
     check.count("halving", "epochs", epochs)
-    if not isinstance(keep, int | float | np.floating) or not 0 < keep < 1:
-        raise invalid("halving", "keep in (0, 1)", keep, "It is the fraction of the runs that go on.")
+    check.scalar(
+        "halving", "keep", keep, below=1.0, ends="()", static=True, fix="It is the fraction of the runs that go on."
+    )
     if rungs is None:
         rungs = sorted({max(1, round(epochs * keep**2)), max(1, round(epochs * keep))} - {epochs})
     ends = [*rungs, epochs]

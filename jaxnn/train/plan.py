@@ -7,7 +7,7 @@ import jax
 from jax.sharding import AxisType
 
 from jaxnn import _checks as check
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
 
@@ -45,6 +45,7 @@ def make_plan(
         None if value is None else check.count(where, argument, value, least)
         for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0))
     )
+    check.text(where, "monitor", monitor, "the name of a metric")
     if mode is None:
         mode = direction(monitor)
         if mode is None:
@@ -52,10 +53,9 @@ def make_plan(
             if str(monitor).startswith("val"):
                 fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
             raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", told="none", fix=fix)
-    if mode not in ("min", "max"):
-        raise invalid(where, "mode to be 'min' or 'max'", mode)
-    if augment is not None and not is_function(augment):
-        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
+    check.choice(where, "mode", mode, ("min", "max"))
+    if augment is not None:
+        check.function(where, "augment", augment, "(key, batch) -> batch")
     return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment, where=where)
 
 

@@ -51,8 +51,7 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     >>> predict(model, params, state, jnp.ones((1000, 4))).shape
     (1000, 3)
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("predict", "model to be a Layer", model)
+    check.model("predict", "model", model)
     batch_size = check.count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
     if isinstance(x, jax.Array) and not under_trace() and _is_one_batch(x, batch_size):  # the rest takes some 15 µs

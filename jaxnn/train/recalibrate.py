@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
-from jaxnn._errors import wrong_type
 from jaxnn.layer import Layer
 
 
@@ -35,8 +34,7 @@ def recalibrate(
     >>> jnp.allclose(state["mean"], 3).item(), jnp.allclose(state["var"], 14 / 3).item()
     (True, True)
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("recalibrate", "model to be a Layer", model)
+    check.model("recalibrate", "model", model)
     batch_size = check.count("recalibrate", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
     n = check.examples("recalibrate", "x", x)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._flops import contractions
 from jaxnn._inputs import MEMBERS
 from jaxnn.compiler import compiler_options
@@ -160,9 +160,8 @@ def sweep(
     >>> found.results.history["train"]["loss"].shape, round(found.best().point["rate"].item(), 1)
     ((8, 20, 1), 0.1)
     """
-    if not is_function(run):
-        fix = "The order is sweep(run, points, *shared)."
-        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", run, fix)
+    check.function("sweep", "run", run, "(point, *shared) -> result", "The order is sweep(run, points, *shared).")
+    check.flags("sweep", progress=progress)
     points, shared = checked("sweep", points, shared, strategy, chunk)
     how: dict[str, Any] = {"strategy": strategy, "chunk": chunk, "progress": progress}
     if resume is None:
@@ -177,8 +176,7 @@ def sweep(
 def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | None) -> tuple[Any, tuple]:
     """Points and shared data as JAX's arrays; raises for what no sweep takes."""
     check.eager(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
-    if strategy not in get_args(Strategy):
-        raise invalid(where, f"strategy to be one of {', '.join(get_args(Strategy))}", strategy)
+    check.choice(where, "strategy", strategy, get_args(Strategy))
     if chunk is not None:
         chunk = check.count(where, "chunk", chunk)
         if strategy == "map" and chunk > 1:

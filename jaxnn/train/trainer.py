@@ -232,9 +232,9 @@ def objective_trainer(
     >>> ts.params["centre"].item()
     3.0
     """
-    for role, f in (("init", init), ("objective", objective)):
-        if not is_function(f):
-            raise wrong_type("trainer", f"a function for {role}", f)
+    check.function("trainer", "init", init)
+    check.function("trainer", "objective", objective)
+    check.flags("trainer", flat=flat)
     check_optimizer(optimizer)
     multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
