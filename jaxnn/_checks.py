@@ -48,6 +48,7 @@ def scalar(
     ends: str = "[)",
     *,
     static: bool = False,
+    nan: bool = False,
     fix: str = "",
 ) -> None:
     """Raises unless `value` is a real number in an interval. The value of a JAX array, which may be traced, is free.
@@ -55,6 +56,7 @@ def scalar(
     Args:
       low, below, ends: the interval; "[" and "]" include an end, "(" and ")" do not.
       static: refuse JAX arrays, where the number itself is needed.
+      nan: allow NaN.
     """
     if static and isinstance(value, jax.Array):
         raise _fixed(where, f"{argument} to be a real number", value, "float")
@@ -65,7 +67,7 @@ def scalar(
         raise wrong_type(where, f"{argument} to be a real number", value, fix or "Pass a float.")
     if np.ndim(value):
         raise invalid(where, f"{argument} to be a scalar", value, "Sweep over values with jax.vmap.")
-    if known(value):
+    if known(value) and not (nan and math.isnan(value)):
         v = float(value)
         if not ((low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))):
             interval = f"{ends[0]}{low:g}, {below:g}{ends[1]}"

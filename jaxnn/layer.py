@@ -121,11 +121,11 @@ def layer(
     >>> scale(3).apply({}, {}, jnp.ones(2))[0].tolist()
     [3.0, 3.0]
     """
-    for given in (kind, name):
+    for argument, given in (("kind", kind), ("name", name)):
         if given is not None:
-            check.text("layer", "kind and name", given)
-        if given is not None and not re.fullmatch(r"[A-Za-z0-9_]+", given):
-            raise invalid("layer", "a name of letters, digits and underscores", given)
+            check.text("layer", argument, given)
+            if not re.fullmatch(r"[A-Za-z0-9_]+", given):
+                raise invalid("layer", f"{argument} to be letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
         if not (is_function(f) or (f is None and role == "init")):
@@ -213,6 +213,7 @@ def call(
     >>> y.shape
     (1, 2)
     """
+    check.text("call", "name", name)
     child = as_layer(child, "call")
     if isinstance(params, _Sketch):
         return params.meet(child, name, x), state

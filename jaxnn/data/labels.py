@@ -39,8 +39,7 @@ def one_hot(
     k = check.count("one_hot", "classes", classes, fix="Pass their number, len(classes).")
     axis = check.axis("one_hot", "axis", axis, jnp.ndim(labels) + 1, "the result")
     dtype = check.dtype("one_hot", "dtype", dtype)
-    if not (isinstance(unknown, float) and math.isnan(unknown)):
-        check.scalar("one_hot", "unknown", unknown, -math.inf, ends="[]")
+    check.scalar("one_hot", "unknown", unknown, -math.inf, ends="[]", nan=True)
     if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
         labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
     elif labels.dtype.itemsize < 4:  # int8 cannot count to 200

@@ -86,6 +86,7 @@ def attention(
     (2, 7, 16)
     """
     where = name or "attention"
+    check.flags(where, causal=causal, bias=bias)
     heads = check.count(where, "heads", heads)
     kv = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
     if heads % kv:
@@ -98,7 +99,6 @@ def attention(
         raise invalid(
             where, "causal=True with a cache", told="False", fix="A step cannot see those that are still to come."
         )
-    check.flags(where, causal=causal, bias=bias)
     if not isinstance(rotary, bool):
         check.scalar(where, "rotary", rotary, ends="()", static=True)
     check_preset(where, init)

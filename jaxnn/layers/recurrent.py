@@ -193,6 +193,7 @@ def conv_lstm(
     (2, 5, 16, 16, 8)
     """
     given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    check_sizes(name or "conv_lstm", window=window)
     op = partial(ops.conv_lstm, precision=precision)
     cell = _Cell("conv_lstm", features, 4, bias, init, given, op, window=window)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
@@ -258,8 +259,6 @@ def _recurrent(
     layers = check.count(where, "layers", layers)
     check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry)
     check.flags(where, bias=cell.bias, peephole=cell.peephole)
-    if cell.window is not None:
-        check_sizes(where, window=cell.window)
     check_preset(where, cell.init)
     directions = ("forward", "backward") if bidirectional else ("forward",)
     space = "*space, c" if cell.window is not None else "d"

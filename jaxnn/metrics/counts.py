@@ -6,6 +6,7 @@ set at once; of single outputs (several labels an example) by `jax.vmap(f1, in_a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -176,6 +177,7 @@ def _ratio(
     """The ratio that `formula` makes of true positives, predictions and labels of each class, averaged."""
     name, num_classes = counts[0], counts[3]
     check.choice(name, "average", average, _AVERAGES)
+    check.scalar(name, "zero_division", zero_division, -math.inf, ends="[]", nan=True)
     p, y, w, valid = _read(*counts)
     if average == "binary" and num_classes != 2:
         raise invalid(name, "num_classes of 2 for average='binary'", num_classes, "Choose average='macro' or another.")

@@ -15,7 +15,7 @@ from jaxnn._errors import invalid
 from jaxnn.metrics._direction import direction
 from jaxnn.train._chunks import placed
 from jaxnn.train.fit import Run, advance, start
-from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.plan import Plan, check_data, checked_settings, make_plan
 from jaxnn.train.steps import steps_in
 from jaxnn.train.sweep import Strategy, Sweep, checked, sweep_members, warn_interrupted
 from jaxnn.train.trainer import Trainer, typed
@@ -88,6 +88,7 @@ def halving(
     key, n = typed(key), len(jax.tree.leaves(points)[0])
     if key.shape not in ((), (n,)):
         raise invalid("halving", f"one key or a row of {n}", key)
+    checked_settings("halving", epochs, batch_size, patience, monitor, mode, augment)
     ends = _ends(epochs, rungs, keep)
     begin, go_on = _steps(make, epochs, batch_size, patience, monitor, mode, augment)
     members = {"point": points, "key": jnp.broadcast_to(key, (n,))}
@@ -128,7 +129,6 @@ def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points:
 
 def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
     """Epochs at which a part of the runs ends, the last one included."""
-    check.count("halving", "epochs", epochs)
     check.scalar(
         "halving", "keep", keep, below=1.0, ends="()", static=True, fix="It is the fraction of the runs that go on."
     )

@@ -40,23 +40,28 @@ def make_plan(
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
         raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
+    return Plan(trainer, *checked_settings(where, epochs, batch_size, patience, monitor, mode, augment), where=where)
+
+
+def checked_settings(
+    where: str, epochs: Any, batch_size: Any, patience: Any, monitor: Any, mode: Any, augment: Any
+) -> tuple[int, int | None, int | None, str, str, Callable | None]:
+    """The arguments of a run with Python ints and the mode of its monitor."""
     epochs = check.count(where, "epochs", epochs)
-    batch_size, patience = (
-        None if value is None else check.count(where, argument, value, least)
-        for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0))
-    )
+    batch_size = None if batch_size is None else check.count(where, "batch_size", batch_size)
+    patience = None if patience is None else check.count(where, "patience", patience, least=0)
     check.text(where, "monitor", monitor, "the name of a metric")
     if mode is None:
         mode = direction(monitor)
         if mode is None:
             fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
-            if str(monitor).startswith("val"):
+            if monitor.startswith("val"):
                 fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
             raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", told="none", fix=fix)
     check.choice(where, "mode", mode, ("min", "max"))
     if augment is not None:
         check.function(where, "augment", augment, "(key, batch) -> batch")
-    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment, where=where)
+    return epochs, batch_size, patience, monitor, mode, augment
 
 
 def is_spread(array: Any) -> bool:

@@ -79,7 +79,7 @@ ALLOWED = {
     "summary": BASE | {"_flops", "layer", "capture"},
     "layers": BASE | {"_padded", "_platform", "layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
-    "compiler": set(),
+    "compiler": {"_checks"},
     "train": BASE | {"_flat", "_flops", "_means", "_numbers", "_padded", "layer", "compiler", "metrics"},
     "data": BASE,
 }
