@@ -471,9 +471,8 @@ class _Sketch:
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:
-        raise invalid(
-            name, "an init that makes the layer's own params", told="init=None, which makes those of children"
-        )
+        own = f'reads params["{name}"], but a layer made with init=None has no params of its own'
+        raise InvalidValue("layer", f"{own}. Pass init=.")
 
     get = __getitem__
 

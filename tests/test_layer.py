@@ -70,11 +70,10 @@ def test_lifted_functions_are_named_after_themselves():
             lambda: nn.parallel(nn.dense(3, name="dense"), nn.dense(3), join="add"),
             "parallel: expected children with different names, got 'dense' twice. Give one of them another name=.",
         ),
-        (lambda: nn.dense(3, name="a/b"), "layer: expected a name of letters, digits and underscores, got 'a/b'."),
-        (lambda: nn.dense(3, name=""), "layer: expected a name of letters, digits and underscores, got ''."),
-        (lambda: nn.serial(name="é"), "layer: expected a name of letters, digits and underscores, got 'é'."),
-        (lambda: nn.dense(3, name="a\n"), "layer: expected a name of letters, digits and underscores, got 'a\\n'."),
-        (lambda: nn.dense(3, name=3), "layer: expected a name of letters, digits and underscores, got 3."),
+        (lambda: nn.dense(3, name="a/b"), "layer: expected name to be letters, digits and underscores, got 'a/b'."),
+        (lambda: nn.dense(3, name=""), "layer: expected name to be letters, digits and underscores, got ''."),
+        (lambda: nn.serial(name="é"), "layer: expected name to be letters, digits and underscores, got 'é'."),
+        (lambda: nn.dense(3, name="a\n"), "layer: expected name to be letters, digits and underscores, got 'a\\n'."),
         (
             lambda: nn.stateless(nn.batch_norm()).init(jax.random.key(0), X),
             "stateless: expected a model without state, got state at mean, var. "
@@ -243,7 +242,7 @@ def test_a_layer_of_children_nests_in_itself_and_in_combinators():
         ),
         (
             lambda p, s, x, *, key, train: (x @ p["w"], s),
-            "w: expected an init that makes the layer's own params, got init=None, which makes those of children.",
+            'layer: reads params["w"], but a layer made with init=None has no params of its own. Pass init=.',
         ),
     ],
 )
