@@ -123,8 +123,8 @@ NOT_A_LAYER = "expected a Layer or a function of one input, got"
         ),
         (lambda: nn.lift(nn.dense(3)), "lift: expected a function of one input, got the layer dense."),
         (lambda: nn.lift(3), "lift: expected a function of one input, got 3."),
-        (lambda: nn.layer(3, lambda p, s, x, *, key, train: (x, s), "k"), "k: expected a function for init, got 3."),
-        (lambda: nn.layer(None, None, "k"), "k: expected a function for apply, got None."),
+        (lambda: nn.layer(3, lambda p, s, x, *, key, train: (x, s), "k"), "k: expected init to be a function, got 3."),
+        (lambda: nn.layer(None, None, "k"), "k: expected apply to be a function, got None."),
         (
             lambda: nn.layer(lambda key, x: {}, lambda: 0, "k").init(jax.random.key(0), X),
             "k: expected init to return (params, state), got {}.",

@@ -50,7 +50,7 @@ def test_an_error_names_the_whole_path(run, path):
 
 def test_an_error_of_init_names_the_whole_path():
     model = nn.serial(nn.repeat(nn.serial(nn.flatten(), nn.residual(nn.dense(4)), name="block"), 2))
-    fix = "Cast it: jnp.asarray(x, jnp.float32)."
+    fix = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
     with pytest.raises(TypeError) as caught:
         model.init(jax.random.key(0), jnp.ones((2, 4), jnp.int32))
     assert (

@@ -104,6 +104,7 @@ NUMBERS = {
     "a bool": (True, TypeError),
     "a list": ([1.0], TypeError),
     "a complex": (1j, TypeError),
+    "a NumPy bool": (np.bool_(True), TypeError),
     "a row": (np.ones(2, np.float32), ValueError),
 }
 COUNTS = {
@@ -157,6 +158,7 @@ def wrong_numbers(low, below, ends, nan):
         inside = (low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))
         if not (inside or (nan and v != v)):
             wrong[what] = (float(v), ValueError)
+            wrong[f"NumPy, {what}"] = (np.float32(v), ValueError)
     return wrong
 
 

@@ -315,7 +315,8 @@ def test_under_a_trace():
     with pytest.raises(TypeError) as excinfo:
         jax.jit(lambda key: drive(key, TRAIN))(KEY)
     assert str(excinfo.value) == (
-        "drive: expected concrete arrays, got traced ones. Inside jit, vmap, grad or sweep call fit: it is pure."
+        "drive: expected concrete arrays, got a traced key<fry>[]. "
+        "Inside jit, vmap, grad or sweep call fit: it is pure."
     )
 
 
