@@ -57,7 +57,7 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
                 if name not in named:
                     among = f"arguments by name among {', '.join(named)}"
                     fix = f"They are written one after the other: {make.__name__}(a, b)." if name == row else ""
-                    raise wrong_type(make.__name__, among, f"{name}=", fix or unexpected(name, named))
+                    raise wrong_type(make.__name__, among, told=f"{name}=", fix=fix or unexpected(name, named))
         out = make(*args_, **kwargs_)
         args: list = []
         kwargs = {}

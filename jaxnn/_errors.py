@@ -26,21 +26,26 @@ class InvalidValue(_Located, ValueError):
 
 
 class InvalidType(_Located, TypeError):
-    """A dtype or a structure that does not fit."""
+    """A kind of value, a dtype or a structure that does not fit."""
 
 
-def invalid(where: str, expected: str, got: Any, fix: str = "") -> InvalidValue:
-    """The error for a wrong shape, range, name or missing key, to be raised: `where: expected ..., got .... fix`."""
-    return InvalidValue(where, _message(expected, got, fix))
+def invalid(where: str, expected: str, got: Any = None, fix: str = "", *, told: str | None = None) -> InvalidValue:
+    """The error for a wrong shape, range, name or missing key, to be raised: `where: expected ..., got .... fix`.
+
+    Args:
+      got: the value, which is shown by `describe`.
+      told: words in its place, where no value of the caller's says what is wrong.
+    """
+    return InvalidValue(where, _message(expected, got, fix, told))
 
 
-def wrong_type(where: str, expected: str, got: Any, fix: str = "") -> InvalidType:
-    """The error for a wrong dtype or structure, to be raised: `where: expected ..., got .... fix`."""
-    return InvalidType(where, _message(expected, got, fix))
+def wrong_type(where: str, expected: str, got: Any = None, fix: str = "", *, told: str | None = None) -> InvalidType:
+    """The error for a wrong kind, dtype or structure, to be raised; its arguments are those of `invalid`."""
+    return InvalidType(where, _message(expected, got, fix, told))
 
 
-def _message(expected: str, got: Any, fix: str) -> str:
-    return f"expected {expected}, got {got if isinstance(got, str) else describe(got)}." + (f" {fix}" if fix else "")
+def _message(expected: str, got: Any, fix: str, told: str | None) -> str:
+    return f"expected {expected}, got {describe(got) if told is None else told}." + (f" {fix}" if fix else "")
 
 
 ROOM = 200  # characters of a value in a message, about

@@ -35,7 +35,7 @@ def check_elementwise(where: str, optimizer: Any) -> None:
     if not isinstance(optimizer, Elementwise):
         got = "another transformation" if isinstance(optimizer, optax.GradientTransformation) else describe(optimizer)
         fix = "Those of nn without a mask do, and compensated ones."
-        raise wrong_type(where, "an optimizer that treats every element alike", got, fix)
+        raise wrong_type(where, "an optimizer that treats every element alike", told=got, fix=fix)
 
 
 class Layout(NamedTuple):

@@ -5,21 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
-
-
-def wide(dtype: DTypeLike) -> np.dtype:
-    """The dtype arithmetic runs in: float32 for anything narrower, else `dtype` itself (float64 and complex stay).
-
-    >>> wide(jnp.bfloat16), wide(jnp.complex64)
-    (dtype('float32'), dtype('complex64'))
-    """
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
+from jaxnn import _checks as check
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import is_function
+from jaxnn._inputs import known
 
 
 def rounded(x: Array, dtype: Any) -> Array:
@@ -32,11 +24,6 @@ def rounded(x: Array, dtype: Any) -> Array:
         return near
     step = float(info.smallest_subnormal)  # reduce_precision takes subnormal numbers, float16's below 6e-5, for 0
     return jnp.where(jnp.abs(x) < float(info.tiny), jnp.round(x / step) * step, near)
-
-
-def known(x: Any) -> bool:
-    """Whether the value of `x` may be looked at: a Python or NumPy number, never a JAX array or a tracer."""
-    return isinstance(x, int | float | np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0)
 
 
 def number(x: Any, like: Array) -> float | Array:
@@ -57,7 +44,7 @@ def complement(b: Any) -> float | Array:
         return 1.0 - float(b)
     b = jnp.asarray(b)
     b = b if jnp.issubdtype(b.dtype, jnp.floating) else b.astype(jnp.float32)
-    return jnp.maximum(1.0 - b.astype(wide(b.dtype)), float(jnp.finfo(b.dtype).epsneg) / 2)
+    return jnp.maximum(1.0 - b.astype(wide_dtype(b.dtype)), float(jnp.finfo(b.dtype).epsneg) / 2)
 
 
 def ema(mean: Array, x: Array, w: float | Array) -> Array:
@@ -85,24 +72,11 @@ def weight(w: float | Array, t: Array, dtype: DTypeLike) -> Array:
 def check_number(
     name: str, argument: str, value: Any, low: float = 0.0, below: float = math.inf, ends: str = "[)"
 ) -> None:
-    """Raise unless `value` is a number from low to below or a scalar array of real numbers.
-
-    Args:
-      ends: the interval's: "[" and "]" belong to it, "(" and ")" do not.
-    """
-    number_type = isinstance(value, int | float | jax.Array | np.ndarray | np.generic) and not isinstance(value, bool)
-    if not number_type or not any(jnp.issubdtype(jnp.result_type(value), kind) for kind in (jnp.floating, jnp.integer)):
-        fix = "Schedule it with optax.inject_hyperparams." if is_function(value) else "Pass a float."
-        raise wrong_type(name, f"{argument} to be a real number", describe(value), fix)
-    if np.ndim(value):
-        raise invalid(name, f"{argument} to be a scalar", describe(value), "Sweep over values with jax.vmap.")
-    if known(value):
-        v = float(value)
-        if not ((low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))):
-            expected = f"{argument} in {ends[0]}{low:g}, {below:g}{ends[1]}"
-            raise invalid(name, expected, repr(v), "Pass a number in that range.")
+    """`check.scalar` for a hyper-parameter of an optimizer, which a schedule may set."""
+    fix = "Schedule it with optax.inject_hyperparams." if is_function(value) else ""
+    check.scalar(name, argument, value, low, below, ends, fix=fix)
 
 
 def check_decay(name: str, argument: str, value: Any) -> None:
-    """Raise unless `value`, the share of a mean that is kept at each step, is a number in [0, 1)."""
+    """Raises unless `value`, the fraction of a moving mean that is kept at each step, is a number in [0, 1)."""
     check_number(name, argument, value, below=1.0)

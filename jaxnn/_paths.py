@@ -50,7 +50,7 @@ def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str
         return (patterns,)
     if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
         fix = "A pattern is a str such as 'stem/*'."
-        raise wrong_type(where, f"{argument} to be a glob pattern or several", describe(patterns), fix)
+        raise wrong_type(where, f"{argument} to be a glob pattern or several", patterns, fix)
     return tuple(patterns)
 
 
@@ -81,7 +81,7 @@ def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: 
             inside = f"{pattern.rstrip('/')}/*"
             fix = f"Write {inside!r} for all of it." if any(fnmatchcase(path, inside) for path in known) else ""
             some = ", ".join(known[:LISTED]) + (f", ... {len(known) - LISTED} more" if len(known) > LISTED else "")
-            raise invalid(where, f"{argument} to match some of {some}", describe(pattern), fix)
+            raise invalid(where, f"{argument} to match some of {some}", pattern, fix)
     return jax.tree.map(lambda path: any(fnmatchcase(path, pattern) for pattern in patterns), paths)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.layer import TAP, WATCH, Layer, as_layer, wrap
 
 
@@ -60,11 +60,11 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         paths = [paths]
     expected = "paths as strings, or a mapping from path to Tap"
     if not isinstance(paths, Sequence | Mapping):
-        raise wrong_type("capture", expected, describe(paths))
+        raise wrong_type("capture", expected, paths)
     taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
     for path, tap in taps.items():
         if not isinstance(path, str) or not isinstance(tap, Tap):
-            raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else describe(path))
+            raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else path)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         tapped = state
@@ -76,7 +76,7 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
             outputs = _at(new, path.split("/"))
             if not outputs:
                 known = ", ".join(layer_paths(model, params, state, x))
-                raise invalid("capture", f"one of the paths {known}" if known else "a model of layers", repr(path))
+                raise invalid("capture", f"one of the paths {known}" if known else "a model of layers", path)
             inner[path] = outputs[0] if len(outputs) == 1 else outputs
         for path in taps:
             new = _without(new, path.split("/"))

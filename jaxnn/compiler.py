@@ -3,7 +3,9 @@
 import jax
 import jaxlib
 
-# First version of jaxlib that delegates convolutions, and last minor version in which the options are known to work.
+from jaxnn import _checks as check
+
+# The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
 
 
@@ -27,6 +29,7 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     >>> step(1.0).item()
     2.0
     """
+    check.flags("compiler_options", quick=quick)
     version = tuple(int(part) for part in jaxlib.__version__.split(".")[:3])
     if jax.default_backend() != "cpu" or version < KNOWN[0] or version[:2] > KNOWN[1]:
         return {}

@@ -30,9 +30,10 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded, tree
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
-from jaxnn._inputs import check_key, is_array, to_numbers, whole
+from jaxnn._inputs import is_array, to_numbers, whole
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 from jaxnn._random import fold_in
 
@@ -75,7 +76,7 @@ class Layer(NamedTuple):
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises TypeError: a layer holds no params, so they are passed to `apply`."""
         fix = "Call model.apply(params, state, x), with params, state = model.init(key, x)."
-        raise wrong_type(str(self.name), "a call of its init or its apply", "a call of the layer itself", fix)
+        raise wrong_type(str(self.name), "a call of its init or its apply", told="a call of the layer itself", fix=fix)
 
 
 class Stateless(NamedTuple):
@@ -120,17 +121,19 @@ def layer(
     >>> scale(3).apply({}, {}, jnp.ones(2))[0].tolist()
     [3.0, 3.0]
     """
-    for given in (kind, name):
-        if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
-            raise invalid("layer", "a name of letters, digits and underscores", describe(given))
+    for argument, given in (("kind", kind), ("name", name)):
+        if given is not None:
+            check.text("layer", argument, given)
+            if not re.fullmatch(r"[A-Za-z0-9_]+", given):
+                raise invalid("layer", f"{argument} to be letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
-        if not (is_function(f) or (f is None and role == "init")):
-            raise wrong_type(where, f"a function for {role}", describe(f))
+        if not (f is None and role == "init"):
+            check.function(where, role, f)
     axes = whole(padded)
     by_step = axes is not None and axes >= 0
     if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
-        raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", describe(padded))
+        raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", padded)
 
     def unpadded(x: Any) -> tuple[Any, Padded | None]:
         """What init and apply take of x, and the `Padded` to hand on."""
@@ -143,7 +146,7 @@ def layer(
         return (x.x if isinstance(x.x, jax.ShapeDtypeStruct) else x.zeroed), x
 
     def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check_key(where, key, "init(key, x)", one=True)
+        check.key(where, key, "init(key, x)", one=True)
         x, _ = unpadded(structs(where, x))
         out = _init_where_called(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
@@ -154,14 +157,14 @@ def layer(
         if not isinstance(train, bool):
             got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
-            raise wrong_type(where, "train to be a Python bool", got, fix)
+            raise wrong_type(where, "train to be a Python bool", told=got, fix=fix)
         for role, given in (("params", params), ("state", state)):
             if not isinstance(given, dict | _Sketch):
                 exchanged = isinstance(given, tuple) or (hasattr(given, "dtype") and isinstance(x, dict))
                 fix = "The order is apply(params, state, x)." if exchanged else ""
-                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", describe(given), fix)
+                raise wrong_type(where, f"{role} to be a nested dict, as init makes them", given, fix)
         if key is not None:
-            check_key(where, key)
+            check.key(where, key)
         x, sequence = unpadded(x)
         try:
             out = apply(params, state, x, key=key, train=train)
@@ -173,7 +176,7 @@ def layer(
             missing = error.args[0]
             have = ", ".join([*params, *state]) or "none"
             fix = "Pass what init, or the step before, made for this very model."
-            raise invalid(where, f"params and state with {missing}", have, fix) from error
+            raise invalid(where, f"params and state with {missing}", told=have, fix=fix) from error
         y, state = _pair(where, "apply to return (y, state)", out, (object, dict))
         return (y if sequence is None else Padded(y, sequence.lengths)), state
 
@@ -210,6 +213,7 @@ def call(
     >>> y.shape
     (1, 2)
     """
+    check.text("call", "name", name)
     child = as_layer(child, "call")
     if isinstance(params, _Sketch):
         return params.meet(child, name, x), state
@@ -242,7 +246,7 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
     [0.0, 0.0]
     """
     if not is_function(f):
-        raise wrong_type("lift", "a function of one input", describe(f))
+        raise wrong_type("lift", "a function of one input", f)
     kind = _name_of(f)
     if _is_factory(f):
         raise _uncalled("lift", kind)
@@ -279,19 +283,19 @@ def stateless(model: Layer) -> Stateless:
     """
     model = as_layer(model, "stateless")
 
-    def check(state: dict) -> None:
+    def check_state(state: dict) -> None:
         if state:
             fix = "Use model.apply(params, state, x), and keep the state that it returns."
-            raise invalid("stateless", "a model without state", f"state at {', '.join(paths(state))}", fix)
+            raise invalid("stateless", "a model without state", told=f"state at {', '.join(paths(state))}", fix=fix)
 
     def init(key: jax.Array, x: Any) -> dict:
         params, state = model.init(key, x)
-        check(state)
+        check_state(state)
         return params
 
     def apply(params: dict, x: Any, *, key: jax.Array | None = None, train: bool = False) -> Any:
         y, state = model.apply(params, {}, x, key=key, train=train)
-        check(state)
+        check_state(state)
         return y
 
     return Stateless(init, apply)
@@ -306,7 +310,7 @@ def as_layer(x: Any, where: str) -> Layer:
         return x
     if not callable(x):
         fix = "Unpack them with a star: *layers." if isinstance(x, list | tuple) else ""
-        raise wrong_type(where, "a Layer or a function of one input", describe(x), fix)
+        raise wrong_type(where, "a Layer or a function of one input", x, fix)
     if _is_factory(x):
         raise _uncalled(where, _name_of(x))
     return lift(x)
@@ -323,7 +327,9 @@ def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]
             counts[name] = counts.get(name, -1) + 1
             name += f"_{counts[name]}" if counts[name] else ""
         if name in named:
-            raise invalid(where, "children with different names", f"{name!r} twice", "Give one of them another name=.")
+            raise invalid(
+                where, "children with different names", told=f"{name!r} twice", fix="Give one of them another name=."
+            )
         named[name] = child
     return named
 
@@ -363,7 +369,7 @@ def structs(where: str, x: Any, argument: str = "x") -> Any:
             fix = to_numbers(leaf)
             if type(x) is tuple and all(isinstance(n, int) for n in x):
                 fix = f"For its shape alone pass jax.ShapeDtypeStruct({x}, jnp.float32)."
-            raise wrong_type(where, f"{argument} to be arrays or shapes", describe(x), fix)
+            raise wrong_type(where, f"{argument} to be arrays or shapes", x, fix)
         return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
 
     return jax.tree.map(struct, x)
@@ -371,7 +377,7 @@ def structs(where: str, x: Any, argument: str = "x") -> Any:
 
 def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tuple[Any, Any]:
     if not (type(got) is tuple and len(got) == 2 and isinstance(got[0], types[0]) and isinstance(got[1], types[1])):
-        raise wrong_type(where, expected, got if type(got) is tuple else describe(got))
+        raise wrong_type(where, expected, got)
     return got
 
 
@@ -380,15 +386,13 @@ def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
     lengths = s.lengths.dtype != bool
     if rule is None:
         fix = "Say how it takes lengths, nn.layer(..., padded=) or nn.lift(f, padded=), or pass x and lengths apart."
-        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+        raise wrong_type(where, "x without lengths", Padded(*s), fix)
     if lengths and rule == "examples":
         fix = "It combines steps and would count the padding. Pool over time before it, or run it in time_distributed."
-        raise wrong_type(where, "x without lengths", describe(Padded(*s)), fix)
+        raise wrong_type(where, "x without lengths", Padded(*s), fix)
     if lengths and isinstance(rule, int) and len(s.x.shape) < 2 + rule:
         axes = ", ".join(["n", "t", *"abcdefgh"[:rule]])
-        raise invalid(
-            where, f"a Padded with x of shape [{axes}] or more axes", describe(Padded(*s)), "Add an axis of features."
-        )
+        raise invalid(where, f"a Padded with x of shape [{axes}] or more axes", Padded(*s), "Add an axis of features.")
 
 
 def _axes_of_step(f: Callable) -> int | None:
@@ -414,7 +418,7 @@ def _is_factory(f: Callable) -> bool:
 
 
 def _uncalled(where: str, name: str) -> InvalidType:
-    return wrong_type(where, "a Layer", f"its factory {name}", f"Call it: {name}(...).")
+    return wrong_type(where, "a Layer", told=f"its factory {name}", fix=f"Call it: {name}(...).")
 
 
 @contextlib.contextmanager
@@ -459,7 +463,7 @@ class _Sketch:
     def meet(self, child: Layer, name: str, x: Any) -> Any:
         known, first = self.met.setdefault(name, (child, structs(name, x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
-            raise invalid(name, "one child under one name", f"two layers, {known.name} and {child.name}")
+            raise invalid(name, "one child under one name", told=f"two layers, {known.name} and {child.name}")
         with _inside(name):
             if getattr(child.init, "by_calls", False):  # its init would trace its children a second time
                 return child.apply(_Sketch(fold_name(self.key, name)), {}, x)[0]
@@ -467,7 +471,8 @@ class _Sketch:
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:
-        raise invalid(name, "an init that makes the layer's own params", "init=None, which makes those of children")
+        own = f'reads params["{name}"], but a layer made with init=None has no params of its own'
+        raise InvalidValue("layer", f"{own}. Pass init=.")
 
     get = __getitem__
 

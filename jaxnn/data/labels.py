@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 
 
 def one_hot(
@@ -39,18 +39,12 @@ def one_hot(
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     labels = labels if isinstance(labels, Array) else np.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise wrong_type("one_hot", "labels of an integer dtype", labels, "Strings become integers by encode.")
-    k = whole(classes)
-    if k is None:
-        raise wrong_type("one_hot", "classes to be an int, how many there are", describe(classes), "Pass len(classes).")
-    if k < 1:
-        raise invalid("one_hot", "classes >= 1", describe(classes))
-    if whole(axis) is None or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
-        raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", describe(axis))
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise wrong_type("one_hot", "a floating dtype", jnp.dtype(dtype).name)
-    if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to class 1
+    check.kind("one_hot", "labels", labels, "integer", "Strings become integers by encode.")
+    k = check.count("one_hot", "classes", classes, fix="Pass their number, len(classes).")
+    axis = check.axis("one_hot", "axis", axis, jnp.ndim(labels) + 1, "the result")
+    dtype = check.dtype("one_hot", "dtype", dtype)
+    check.scalar("one_hot", "unknown", unknown, -math.inf, ends="[]", nan=True)
+    if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
         labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
     elif labels.dtype.itemsize < 4:  # int8 cannot represent class 200
         labels = labels.astype(jnp.int32)
@@ -81,12 +75,12 @@ def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarra
     strings = array.ravel().tolist()
     for label in strings:
         if not isinstance(label, str):
-            raise wrong_type("encode", "labels to be strings", describe(label), "Integers are codes already.")
+            raise wrong_type("encode", "labels to be strings", label, "Integers are codes already.")
     classes = tuple(sorted(set(strings))) if classes is None else _classes("encode", classes)
     codes = {label: code for code, label in enumerate(classes)}
     for label in strings:
         if label not in codes:
-            raise invalid("encode", f"labels among {_some(classes)}", repr(label), "Add it to classes.")
+            raise invalid("encode", f"labels among {_some(classes)}", label, "Add it to classes.")
     return np.array([codes[label] for label in strings], np.int32).reshape(array.shape), classes
 
 
@@ -114,13 +108,15 @@ def decode(codes: Any, classes: Sequence[str]) -> np.ndarray:
         if codes.ndim == 0 or codes.shape[-1] != len(classes):
             raise invalid("decode", f"rows of shape [..., {len(classes)}], or integer codes", codes)
         if not (((codes == 0) | (codes == 1)).all() and (codes.sum(-1) == 1).all()):
-            raise invalid("decode", "one-hot rows", "others", "Take argmax(-1) of scores; a label out of range is NaN.")
+            raise invalid(
+                "decode", "one-hot rows", told="others", fix="Take argmax(-1) of scores; a label out of range is NaN."
+            )
         codes = codes.argmax(-1)
     elif not jnp.issubdtype(codes.dtype, jnp.integer):
-        raise wrong_type("decode", "integer codes or one-hot rows", describe(codes))
+        raise wrong_type("decode", "integer codes or one-hot rows", codes)
     outside = codes[(codes < 0) | (codes >= len(classes))]
     if outside.size:
-        raise invalid("decode", f"codes of {_some(classes)}", str(outside[0]))
+        raise invalid("decode", f"codes of {_some(classes)}", told=str(outside[0]))
     return np.array(classes, dtype=str)[codes]
 
 
@@ -128,12 +124,12 @@ def _classes(where: str, classes: Sequence[str]) -> tuple[str, ...]:
     classes = tuple(classes)
     for name in classes:
         if not isinstance(name, str):
-            raise wrong_type(where, "classes to be strings", describe(name))
+            raise wrong_type(where, "classes to be strings", name)
         if name.endswith("\0"):
-            raise invalid(where, "classes that a NumPy string can hold", repr(name), "It drops a null at the end.")
+            raise invalid(where, "classes that a NumPy string can hold", name, "It drops a null at the end.")
     if len(set(classes)) < len(classes):
         twice = next(name for name in classes if classes.count(name) > 1)
-        raise invalid(where, "classes to differ", f"{twice!r} twice")
+        raise invalid(where, "classes to differ", told=f"{twice!r} twice")
     return classes
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 
 
 def check_lengths(where: str, lengths: Any, n: int) -> None:
@@ -13,7 +13,7 @@ def check_lengths(where: str, lengths: Any, n: int) -> None:
     if lengths is None:
         return
     if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise wrong_type(where, "lengths to be an array of whole numbers", describe(lengths))
+        raise wrong_type(where, "lengths to be an array of integers", lengths)
     if lengths.shape != (n,):
         raise invalid(where, f"lengths of shape [{n}], one for each sequence", lengths)
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import floating, whole
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.ops._bilinear import bilinear_conv
 from jaxnn.ops._window import Padding, pads, per_axis
 
@@ -54,8 +54,8 @@ def conv(
     x, w = _checked("conv", x, w, "[*window, c / groups, features]")
     *window, channels, features = w.shape
     rank = len(window)
-    groups = whole(groups) or 0
-    if groups < 1 or x.shape[-1] != channels * groups or features % groups:
+    groups = check.count("conv", "groups", groups)
+    if x.shape[-1] != channels * groups or features % groups:
         expected = f"c / groups = {channels} channels for w, and features in {groups} equal groups"
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
@@ -111,7 +111,7 @@ def _explicit(where: str, padding: ConvPadding, window: Sequence[int], dilation:
     if padding != "causal":
         return padding
     if len(window) != 1:
-        raise invalid(where, "one space axis, time, with padding='causal'", f"{len(window)}")
+        raise invalid(where, "one space axis, time, with padding='causal'", told=f"{len(window)}")
     return [((window[0] - 1) * dilation[0], 0)]
 
 
@@ -158,26 +158,26 @@ def conv_transpose(
     x, w = _checked(where, x, w, "[*window, features / groups, c]")
     *window, features, channels = w.shape
     rank = len(window)
-    groups = whole(groups) or 0
-    if groups < 1 or x.shape[-1] != channels or channels % groups:
+    groups = check.count(where, "groups", groups)
+    if x.shape[-1] != channels or channels % groups:
         raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
     stride = per_axis(where, "stride", stride, rank)
     dilation = per_axis(where, "dilation", dilation, rank)
     more = per_axis(where, "output_padding", output_padding, rank, least=0)
     if any(m and m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
-        raise invalid(where, "output_padding less than the stride or the dilation", describe(output_padding))
+        raise invalid(where, "output_padding less than the stride or the dilation", output_padding)
     reach = tuple((k - 1) * d + 1 for k, d in zip(window, dilation, strict=True))
     full = tuple((n - 1) * s + k for n, s, k in zip(x.shape[1:-1], stride, reach, strict=True))
     if padding == "same":
         if any(more):
-            raise invalid(where, "no output_padding with padding='same'", describe(output_padding))
+            raise invalid(where, "no output_padding with padding='same'", output_padding)
         size = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
         cut = pads(where, "same", size, window, stride, dilation)
     else:
         cut = pads(where, padding, full, window, (1,) * rank, dilation)
         size = tuple(n - sum(c) + m for n, c, m in zip(full, cut, more, strict=True))
         if any(n < 1 for n in size):
-            raise invalid(where, f"padding that leaves something of {full} steps", describe(padding))
+            raise invalid(where, f"padding that leaves something of {full} steps", padding)
     sides = tuple(
         (k - 1 - before, n + before + k - 1 - m) for (before, _), k, n, m in zip(cut, reach, size, full, strict=True)
     )
@@ -195,7 +195,7 @@ def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
         raise invalid(where, f"w of shape {shape} with 1 to 3 window axes", w)
     w = jnp.asarray(w)
     rank = w.ndim - 2
-    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
+    x = check.array(where, "x", x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
     if w.dtype != x.dtype:
         raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
     return x, w

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import invalid, is_function, wrong_type
 from jaxnn._flat import Elementwise, Optimizer
-from jaxnn._numbers import known, number, wide
+from jaxnn._numbers import known, number
 from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._rule import check_flag, rate, real
 
@@ -78,7 +79,7 @@ def per_leaf(
 
     def leaf(g: Array, s: dict[str, Array], p: Any, at: Callable[[np.dtype], Any], lr: Any, decay: Any) -> Any:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
-        dtype = np.result_type(*map(wide, (like.dtype, *stored.values())))
+        dtype = np.result_type(*map(wide_dtype, (like.dtype, *stored.values())))
         s = {k: jnp.asarray(x, dtype if jnp.iscomplexobj(x) else real(dtype)) for k, x in s.items()}
         g, p = g.astype(dtype), None if p is None else p.astype(dtype)
         if decay is not None and not decoupled:
@@ -94,13 +95,15 @@ def per_leaf(
     def update(updates: Any, state: State, params: Any = None, **extra: Any) -> tuple[Any, State]:
         del extra
         if decays and params is None:
-            raise invalid(name, "params", "None", "Call update(grads, state, params): weight decay needs them.")
+            raise invalid(
+                name, "params", told="None", fix="Call update(grads, state, params): weight decay needs them."
+            )
         updates = _arrays(name, "gradient", updates)
         params = None if params is None else _arrays(name, "parameter", params)
         if not isinstance(state, dict) or state.keys() != {"count", *slots}:
             got = ", ".join(state) if isinstance(state, dict) else f"a {type(state).__name__}"
             fix = "Call update(grads, state, params) with what init or the update before returned."
-            raise wrong_type(name, f"a state of {', '.join(['count', *slots])}", got, fix)
+            raise wrong_type(name, f"a state of {', '.join(['count', *slots])}", told=got, fix=fix)
         stored = {k: state[k] for k in slots}
         for what, tree in {"params": params, **stored}.items():
             if tree is not None:
@@ -134,7 +137,7 @@ def _arrays(name: str, what: str, tree: Any) -> Any:
     def array(path: Any, x: Any) -> Any:
         if not jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype, jnp.inexact):
             fix = "Keep such leaves out of params, or leave them out with optax.masked."
-            raise wrong_type(_at(name, path), f"a floating or complex {what}", describe(x), fix)
+            raise wrong_type(_at(name, path), f"a floating or complex {what}", x, fix)
         return x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
 
     return jax.tree_util.tree_map_with_path(array, tree)
@@ -148,10 +151,10 @@ def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
     if given != wanted:
         have, want = (dict(jax.tree_util.tree_leaves_with_path(x)) for x in (grads, tree))
         for path in (path for path in want if path not in have):
-            raise wrong_type(_at(name, path), f"a gradient, {what} having a leaf here", "none", fix)
+            raise wrong_type(_at(name, path), f"a gradient, {what} having a leaf here", told="none", fix=fix)
         for path in (path for path in have if path not in want):
             raise wrong_type(_at(name, path), f"no gradient, {what} having no leaf here", have[path], fix)
-        raise wrong_type(name, f"gradients in the containers of {what}, {wanted}", str(given), fix)
+        raise wrong_type(name, f"gradients in the containers of {what}, {wanted}", told=str(given), fix=fix)
     for (path, g), x in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(tree), strict=True):
         if g.shape != x.shape:
             raise invalid(_at(name, path), f"a gradient of shape {list(x.shape)} as in {what}", g, fix)
@@ -182,10 +185,8 @@ def _masks(name: str, mask: Any, params: Any) -> list[bool]:
         leaves = _broadcast(mask, params, whole)
     except ValueError as error:
         fix = "Give it the structure of params, or of their upper levels."
-        raise wrong_type(name, "a weight decay mask that is a prefix of params", describe(mask), fix) from error
+        raise wrong_type(name, "a weight decay mask that is a prefix of params", mask, fix) from error
     for x in leaves:
         if not isinstance(x, bool | np.bool_):
-            raise wrong_type(
-                name, "a weight decay mask of bools", describe(x), "True decays a leaf, False leaves it alone."
-            )
+            raise wrong_type(name, "a weight decay mask of bools", x, "True decays a leaf, False leaves it alone.")
     return leaves

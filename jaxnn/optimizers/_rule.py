@@ -10,8 +10,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
-from jaxnn._numbers import check_decay, check_number, ema, known, number, wide
+from jaxnn import _checks as check
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import invalid, is_function
+from jaxnn._numbers import check_decay, check_number, ema, known, number
 
 # ---- dtypes and slots
 
@@ -26,15 +28,15 @@ def zeros_f32(p: Any, dtype: DTypeLike | None = None) -> Array:
 
     Complex parameters keep a complex slot, of at least complex64.
     """
-    dtype = wide(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
+    dtype = wide_dtype(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
     if jnp.issubdtype(p.dtype, jnp.complexfloating):
-        dtype = np.result_type(wide(dtype), np.complex64)
+        dtype = np.result_type(wide_dtype(dtype), np.complex64)
     return jnp.zeros_like(p, dtype=dtype)
 
 
 def real_f32(p: Any, value: ArrayLike = 0.0) -> Array:
     """A slot of `value` shaped like `p`, [...] -> [...], real and at least float32: the start of a second moment."""
-    return jnp.full_like(p, value, dtype=real(wide(p.dtype)))
+    return jnp.full_like(p, value, dtype=real(wide_dtype(p.dtype)))
 
 
 def epsilon(eps: Any, like: Array) -> float | Array:
@@ -162,15 +164,12 @@ def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
     if momentum is not None:
         check_decay(name, "momentum", momentum)
     elif nesterov:
-        raise invalid(name, "momentum with nesterov=True", "None", "Set momentum, or leave nesterov False.")
+        raise invalid(name, "momentum with nesterov=True", told="None", fix="Set momentum, or leave nesterov False.")
 
 
 def check_flag(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is a Python bool."""
-    if not isinstance(value, bool):
-        raise wrong_type(
-            name, f"{argument} to be True or False", describe(value), "It is fixed when the optimizer is made."
-        )
+    check.flags(name, "It is fixed when the optimizer is made.", **{argument: value})
 
 
 STYLES = ("optax", "torch", "keras")
@@ -178,20 +177,15 @@ STYLES = ("optax", "torch", "keras")
 
 def check_style(name: str, style: Any, **without: bool) -> None:
     """Raise unless `style` is known, and where it is not optax's for an argument that the other libraries lack."""
-    if style not in STYLES:
-        raise invalid(name, f"style to be one of {', '.join(STYLES)}", repr(style))
+    check.choice(name, "style", style, STYLES)
     for argument, given in without.items():
         if style != "optax" and given:
-            raise invalid(name, f"{argument} left out with style={style!r}", "it set", f"{style} has no such option.")
+            raise invalid(
+                name, f"{argument} left out with style={style!r}", told="it set", fix=f"{style} has no such option."
+            )
 
 
 def check_dtype(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is None or a real floating dtype."""
-    try:
-        dtype = None if value is None else jnp.dtype(value)
-    except TypeError:
-        dtype = repr(value)
-    if isinstance(dtype, str) or (dtype is not None and not jnp.issubdtype(dtype, jnp.floating)):
-        raise wrong_type(
-            name, f"{argument} to be a floating dtype", str(dtype), "Pass jnp.float32 or the like, or None."
-        )
+    if value is not None:
+        check.dtype(name, argument, value, "Pass jnp.float32 or the like, or None.")

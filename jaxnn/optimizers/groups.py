@@ -8,7 +8,7 @@ import jax
 import optax
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._flat import Optimizer
 from jaxnn._paths import matching, path_tree
 
@@ -36,15 +36,15 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     ([0.0, 0.0], [-1.0, -1.0])
     """
     if not isinstance(groups, Mapping):
-        raise wrong_type("by_path", "a dict of patterns and optimizers", describe(groups))
+        raise wrong_type("by_path", "a dict of patterns and optimizers", groups)
     if not groups:
-        raise invalid("by_path", "at least one pattern", "none", "'*' matches every param.")
+        raise invalid("by_path", "at least one pattern", told="none", fix="'*' matches every param.")
     for pattern, optimizer in groups.items():
         if not isinstance(pattern, str):
-            raise wrong_type("by_path", "glob patterns, as 'stem/*'", describe(pattern))
+            raise wrong_type("by_path", "glob patterns, as 'stem/*'", pattern)
         if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
             fix = "None freezes the group."
-            raise wrong_type("by_path", f"an optax.GradientTransformation for {pattern!r}", describe(optimizer), fix)
+            raise wrong_type("by_path", f"an optax.GradientTransformation for {pattern!r}", optimizer, fix)
     optimizers = {pattern: optax.set_to_zero() if o is None else o for pattern, o in groups.items()}
     inner = optax.partition(optimizers, lambda tree: _labels(tree, tuple(groups)), mask_compatible_extra_args=True)
 
@@ -71,9 +71,11 @@ def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:
     missed = [path for path, pattern in first.items() if pattern is None]
     if missed:
         fix = "Add '*' last, with an optimizer for the rest or with None to freeze it."
-        raise invalid("by_path", "every param to match some pattern", ", ".join(missed), fix)
+        raise invalid("by_path", "every param to match some pattern", told=", ".join(missed), fix=fix)
     for pattern in patterns:
         if first and pattern not in first.values():
             fix = "The first match wins: put it before them."
-            raise invalid("by_path", f"a param for {pattern!r}", "none that an earlier pattern does not take", fix)
+            raise invalid(
+                "by_path", f"a param for {pattern!r}", told="none that an earlier pattern does not take", fix=fix
+            )
     return jax.tree.map(first.__getitem__, paths)

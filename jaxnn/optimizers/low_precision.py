@@ -8,9 +8,10 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._flat import Elementwise, Optimizer
-from jaxnn._numbers import rounded, wide
+from jaxnn._numbers import rounded
 
 
 @recorded
@@ -51,13 +52,13 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         if params is None:
-            raise invalid("compensated", "params", "None", "Call update(grads, state, params).")
+            raise invalid("compensated", "params", told="None", fix="Call update(grads, state, params).")
         exact = jax.tree.map(jnp.add, _widened(params), _widened(state["lost"]))
         with jax.numpy_dtype_promotion("standard"):
             changes, after = inner.update(_widened(updates), state["inner"], exact, **extra)
 
         def add(p: Array, lost: Array, change: Array) -> tuple[Array, Array]:
-            dtype, p = p.dtype, p.astype(wide(p.dtype))
+            dtype, p = p.dtype, p.astype(wide_dtype(p.dtype))
             wanted = lost.astype(p.dtype) + change.astype(p.dtype)
             given = rounded(rounded(p + wanted, dtype) - p, dtype)
             became = rounded(p + given, dtype)
@@ -99,7 +100,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
     inner = _checked("stochastic_rounding", optimizer)
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", describe(key))
+        raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", key)
     implementation, start = jax.random.key_impl(key), jax.random.key_data(key)
 
     def init(params: Any) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         if params is None:
-            raise invalid("stochastic_rounding", "params", "None", "Call update(grads, state, params).")
+            raise invalid("stochastic_rounding", "params", told="None", fix="Call update(grads, state, params).")
         with jax.numpy_dtype_promotion("standard"):
             changes, after = inner.update(_widened(updates), state["inner"], _widened(params), **extra)
         following, now = jax.random.split(jax.random.wrap_key_data(state["key"], impl=implementation))
@@ -130,7 +131,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
 
 def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs:
     if not isinstance(optimizer, optax.GradientTransformation):
-        raise wrong_type(name, "an optax.GradientTransformation", describe(optimizer))
+        raise wrong_type(name, "an optax.GradientTransformation", optimizer)
     return optax.with_extra_args_support(optimizer)
 
 
@@ -139,8 +140,8 @@ def _widened(tree: Any) -> Any:
 
     def widened(x: Any) -> Any:
         if isinstance(x, jax.ShapeDtypeStruct):
-            return jax.ShapeDtypeStruct(x.shape, wide(x.dtype), sharding=x.sharding)
-        return jnp.asarray(x).astype(wide(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+            return jax.ShapeDtypeStruct(x.shape, wide_dtype(x.dtype), sharding=x.sharding)
+        return jnp.asarray(x).astype(wide_dtype(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
     return jax.tree.map(widened, tree)
 

@@ -92,6 +92,7 @@ def rmsprop(
     >>> update.round(3), optax.tree.get(state, "nu").round(6)
     (Array([-1.,  1.], dtype=float32), Array([2.25e+00, 2.50e-05], dtype=float32))
     """
+    check_flag("rmsprop", "eps_in_sqrt", eps_in_sqrt)
     torch = style == "torch"
     check_style(
         "rmsprop", style, nesterov=nesterov, bias_correction=bias_correction, eps_in_sqrt=not (eps_in_sqrt or torch)
@@ -100,7 +101,6 @@ def rmsprop(
     check_number("rmsprop", "eps", eps)
     check_number("rmsprop", "initial_scale", initial_scale)
     check_momentum("rmsprop", momentum, nesterov)
-    check_flag("rmsprop", "eps_in_sqrt", eps_in_sqrt)
     check_flag("rmsprop", "centered", centered)
     check_flag("rmsprop", "bias_correction", bias_correction)
     rate_at = rate("rmsprop", "learning_rate", learning_rate)

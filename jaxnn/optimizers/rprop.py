@@ -12,8 +12,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, is_function, wrong_type
-from jaxnn._numbers import check_number, known, number, wide
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn._numbers import check_number, known, number
 from jaxnn.optimizers._lift import per_leaf
 from jaxnn.optimizers._rule import nan_of, real, zeros_f32
 
@@ -60,7 +61,7 @@ def rprop(
     """
     if is_function(learning_rate):
         fix = "Rprop finds its own steps: pass the first."
-        raise wrong_type("rprop", "learning_rate to be a number", describe(learning_rate), fix)
+        raise wrong_type("rprop", "learning_rate to be a number", learning_rate, fix)
     for argument, value, low, below, ends in (
         ("learning_rate", learning_rate, 0.0, math.inf, "()"),
         ("eta_minus", eta_minus, 0.0, 1.0, "[)"),
@@ -71,10 +72,10 @@ def rprop(
         check_number("rprop", argument, value, low, below, ends)
     bounds: tuple[Any, Any] = (min_step_size, max_step_size)
     if all(map(known, bounds)) and bounds[0] > bounds[1]:
-        raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", repr(min_step_size))
+        raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", min_step_size)
 
     def start(p: Any) -> Array:
-        first = jnp.full_like(p, learning_rate, dtype=real(wide(p.dtype)))
+        first = jnp.full_like(p, learning_rate, dtype=real(wide_dtype(p.dtype)))
         return jax.lax.complex(first, first) if jnp.issubdtype(p.dtype, jnp.complexfloating) else first
 
     def move(g: Array, size: Array, before: Array) -> tuple[Array, Array]:

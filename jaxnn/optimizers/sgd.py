@@ -62,7 +62,9 @@ def sgd(
     check_dtype("sgd", "accumulator_dtype", accumulator_dtype)
     check_number("sgd", "dampening", dampening, below=1.0, ends="[]")
     if momentum is None and known(dampening) and dampening != 0:
-        raise invalid("sgd", f"momentum with dampening={dampening!r}", "None", "Set momentum, or leave dampening 0.")
+        raise invalid(
+            "sgd", f"momentum with dampening={dampening!r}", told="None", fix="Set momentum, or leave dampening 0."
+        )
     slots: Slots = {} if momentum is None else {"trace": partial(zeros_f32, dtype=accumulator_dtype)}
 
     def step(g: Array, s: dict[str, Array], p: Any, t: Array) -> tuple[Array, dict[str, Array]]:

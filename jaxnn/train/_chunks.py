@@ -90,7 +90,7 @@ def check_alike(results: Any, known: Any) -> None:
     if (found := first_difference(results, known)) is not None:
         path, new, old = found
         expected = f"resume to be a sweep of this run, with {new} at {path or 'its results'}"
-        raise invalid("sweep", expected, old)
+        raise invalid("sweep", expected, told=old)
 
 
 def _better(best: Best, points: Any, part: Any) -> Best:

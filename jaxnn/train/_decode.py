@@ -29,7 +29,9 @@ def decode(structure: Any, tensors: dict[str, Tensor], leaf: Leaf, instance: Ins
     decoder = _Decoder(tensors, instance, where)
     tree = decoder.walk(structure, "", 0, leaf)
     if decoder.unused:
-        raise invalid(where, "a structure that holds every array", f"one without {some(decoder.unused)}", DAMAGED)
+        raise invalid(
+            where, "a structure that holds every array", told=f"one without {some(decoder.unused)}", fix=DAMAGED
+        )
     return tree
 
 
@@ -45,7 +47,7 @@ class _Decoder:
         self.unused, self.characters, self.words = dict(tensors), 0, dict[str, Any]()
 
     def bad(self, got: str, name: str) -> InvalidValue:
-        return invalid(at(self.where, name), "a structure as `save` writes it", got, DAMAGED)
+        return invalid(at(self.where, name), "a structure as `save` writes it", told=got, fix=DAMAGED)
 
     def walk(self, node: Any, name: str, depth: int, leaf: Leaf) -> Any:
         """A node, whose path joined is `name`; a name is made from that of its parent, so that depth costs no more."""
@@ -164,12 +166,12 @@ def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> 
     )
     fix = "Import the module that defines it, or pass `like`, a tree of the same paths."
     if not (issubclass(type(found), type) and issubclass(found, tuple)):
-        raise invalid(where, expected, "no such class", fix)
+        raise invalid(where, expected, told="no such class", fix=fix)
     present = next((p for p in (_static(c, "_fields") for c in _class_mro(found)) if p is not None), None)
     if type(present) is not tuple or any(type(field) is not str for field in present):
-        raise invalid(where, expected, "a tuple that is none", fix)
+        raise invalid(where, expected, told="a tuple that is none", fix=fix)
     if list(present) != list(fields):
-        raise invalid(where, expected, f"one with ({_listed(present)})", fix)
+        raise invalid(where, expected, told=f"one with ({_listed(present)})", fix=fix)
     return tuple.__new__(found, fields.values())
 
 

@@ -31,9 +31,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
-        raise invalid("save", "an existing folder", folder, "Create it by os.makedirs(folder, exist_ok=True).")
+        raise invalid("save", "an existing folder", told=folder, fix="Create it by os.makedirs(folder, exist_ok=True).")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise invalid("save", "the path of a file", f"{target}, which is none", "Add a file name.")
+        raise invalid("save", "the path of a file", told=f"{target}, which is none", fix="Add a file name.")
     with naming(target):
         temporary, file = _begun(folder)
         try:

@@ -51,9 +51,11 @@ def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]
     folder = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(folder)):
         fix = "Create it by os.makedirs(folder, exist_ok=True)."
-        raise invalid("save", "an existing folder", os.path.dirname(folder), fix)
+        raise invalid("save", "an existing folder", told=os.path.dirname(folder), fix=fix)
     if os.path.lexists(folder) and not _is_ours(folder):
-        raise invalid("save", "a path that is free or was written by `save`", f"{folder}, which is neither", "Move it.")
+        raise invalid(
+            "save", "a path that is free or was written by `save`", told=f"{folder}, which is neither", fix="Move it."
+        )
     large = {name: x for name, x in arrays.items() if _is_for_orbax(x)}
     with naming(folder), contextlib.ExitStack() as stack:
         checkpointer = stack.enter_context(_checkpointer("save")) if large else None
@@ -106,11 +108,11 @@ def tree_file(path: Path, where: str) -> str:
     """The file of ours at a path, which is that or such a folder."""
     if not os.path.isdir(path):
         if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for its writer
-            raise invalid(where, "a file or a folder written by `save`", "a device or a pipe")
+            raise invalid(where, "a file or a folder written by `save`", told="a device or a pipe")
         return os.fspath(path)
     file = os.path.join(path, TREE)
     if not os.path.isfile(file):
-        raise invalid(where, "a file or a folder written by `save`", f"a folder without {TREE}")
+        raise invalid(where, "a file or a folder written by `save`", told=f"a folder without {TREE}")
     return file
 
 
@@ -120,7 +122,7 @@ def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> 
         return "", {}
 
     def bad(_: str = "") -> InvalidValue:
-        return invalid(where, "a list of the arrays with orbax, as `save` writes it", "another", DAMAGED)
+        return invalid(where, "a list of the arrays with orbax, as `save` writes it", told="another", fix=DAMAGED)
 
     match parse_json(metadata["orbax"].encode(errors="replace"), bad):
         case {"folder": str(folder), "arrays": dict(entries)} if _ARRAYS.fullmatch(folder):
@@ -155,18 +157,20 @@ def read_folder(folder: str, wanted: Mapping[str, tuple[Tensor, Any]], where: st
     with _checkpointer("load") as checkpointer:
         expected = f"the arrays of {TREE} in {os.path.basename(folder)}"
         if not os.path.isdir(folder):
-            raise invalid(where, expected, "no such folder", DAMAGED)
+            raise invalid(where, expected, told="no such folder", fix=DAMAGED)
         try:
             there = dict(checkpointer.metadata(os.path.abspath(folder)).item_metadata)
             if {name: (x.shape, x.dtype) for name, x in there.items()} != {
                 name: (tensor.shape, tensor.dtype) for name, (tensor, _) in wanted.items()
             }:
-                raise invalid(where, expected, "others", DAMAGED)  # orbax would cut them, fill them up and convert them
+                raise invalid(
+                    where, expected, told="others", fix=DAMAGED
+                )  # orbax would cut them, fill them up and convert them
             return checkpointer.restore(os.path.abspath(folder), targets)
         except InvalidValue:
             raise
         except Exception as error:  # which ones orbax and tensorstore raise for damaged files is not documented
-            raise invalid(where, expected, f"an error of orbax, {type(error).__name__}", DAMAGED) from error
+            raise invalid(where, expected, told=f"an error of orbax, {type(error).__name__}", fix=DAMAGED) from error
 
 
 @contextlib.contextmanager
@@ -175,6 +179,6 @@ def _checkpointer(where: str) -> Iterator[Any]:
         import orbax.checkpoint
     except ImportError as error:
         fix = 'Run `pip install "jaxnn[orbax]"`.'
-        raise invalid(where, "orbax-checkpoint, which writes and reads sharded arrays", "none", fix) from error
+        raise invalid(where, "orbax-checkpoint, which writes and reads sharded arrays", told="none", fix=fix) from error
     with orbax.checkpoint.StandardCheckpointer() as checkpointer:
         yield checkpointer

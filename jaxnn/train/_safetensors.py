@@ -70,7 +70,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
         if count > limit:
             fix = "Stack small arrays into large ones, and make arrays of lists of numbers."
             got = f"one of {count}, for {len(arrays)} arrays"
-            raise invalid("save", f"a header of at most {limit} {unit}", got, fix)
+            raise invalid("save", f"a header of at most {limit} {unit}", told=got, fix=fix)
     start = len(text).to_bytes(8, "little") + text
     checksum = zlib.crc32(start)
     with replacing(path) as file:
@@ -87,7 +87,7 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
     """The arrays of a file by name and its metadata; every number is checked before it is used."""
 
     def bad(got: str) -> InvalidValue:
-        return invalid(where, "a safetensors file", got, "It is cut short, damaged, or of another format.")
+        return invalid(where, "a safetensors file", told=got, fix="It is cut short, damaged, or of another format.")
 
     size = os.fstat(file.fileno()).st_size
     if size < 8:
@@ -112,8 +112,8 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
             raise invalid(
                 where,
                 f"arrays of {', '.join(DTYPES)}",
-                f"{shown(name)!r} of {shown(code)}",
-                "Convert it elsewhere first.",
+                told=f"{shown(name)!r} of {shown(code)}",
+                fix="Convert it elsewhere first.",
             )
         dtype = DTYPES[code]
         if not is_possible(shape, dtype.itemsize):
@@ -143,7 +143,9 @@ def check_sum(file: io.BufferedReader, metadata: dict[str, str], where: str) -> 
         found = zlib.crc32(chunk, found)
     if metadata["crc32"] != f"{found:08x}":
         got = f"one with {found:08x}"
-        raise invalid(where, f"a file with the checksum {metadata['crc32']}", got, "It is damaged, or was edited.")
+        raise invalid(
+            where, f"a file with the checksum {metadata['crc32']}", told=got, fix="It is damaged, or was edited."
+        )
 
 
 def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarray:
@@ -151,9 +153,13 @@ def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarra
     array = np.empty(tensor.shape, tensor.dtype)
     file.seek(tensor.position)
     if file.readinto(_bytes(array)) != array.nbytes:
-        raise invalid(where, f"{array.nbytes} bytes", "the end of the file", "It was changed while it was read.")
+        raise invalid(
+            where, f"{array.nbytes} bytes", told="the end of the file", fix="It was changed while it was read."
+        )
     if array.dtype == np.bool_ and (_bytes(array) > 1).any():
-        raise invalid(where, "bool in bytes of 0 and 1", "others", "It is damaged, or was written by other means.")
+        raise invalid(
+            where, "bool in bytes of 0 and 1", told="others", fix="It is damaged, or was written by other means."
+        )
     return array
 
 

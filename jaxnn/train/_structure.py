@@ -43,7 +43,9 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     name = name_of(path)
     where = at("save", name)
     if len(path) > DEPTH:
-        raise invalid("save", f"at most {DEPTH} levels", f"more at {name[:50]}...", "Does a list or dict hold itself?")
+        raise invalid(
+            "save", f"at most {DEPTH} levels", told=f"more at {name[:50]}...", fix="Does a list or dict hold itself?"
+        )
     if is_plain(node):
         return node
     if type(node) in TEXTS:
@@ -74,10 +76,10 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     else:
         expected = "dict, list, tuple, NamedTuple, None, an array or a Python bool, int, float, complex or str"
         fix = "Convert it, or save jax.tree.leaves(tree) and put them back by jax.tree.unflatten."
-        raise wrong_type(where, expected, f"{type(node).__module__}.{type(node).__qualname__}", fix)
+        raise wrong_type(where, expected, told=f"{type(node).__module__}.{type(node).__qualname__}", fix=fix)
     if node.dtype.name not in CODES:
         fix = "Convert it, or split it into such arrays."
-        raise wrong_type(where, f"an array of {', '.join(CODES)}", describe(node), fix)
+        raise wrong_type(where, f"an array of {', '.join(CODES)}", node, fix)
     arrays[name] = node
     return {"array": kind}
 
@@ -97,12 +99,14 @@ def parse(text: str, where: str) -> Any:
     """The structure that `encode` wrote, its nodes not looked at yet."""
 
     def bad(got: str) -> InvalidValue:
-        return invalid(where, "a structure as `save` writes it", f"one {got}", DAMAGED)
+        return invalid(where, "a structure as `save` writes it", told=f"one {got}", fix=DAMAGED)
 
     structure = parse_json(text.encode(errors="replace"), bad)
     version = structure.get("version")
     if structure.keys() != {"version", "tree"} or type(version) is not int or version != _VERSION:
-        raise invalid(where, f"a structure of version {_VERSION}", "another", "A newer jaxnn may have written it.")
+        raise invalid(
+            where, f"a structure of version {_VERSION}", told="another", fix="A newer jaxnn may have written it."
+        )
     return structure["tree"]
 
 
@@ -126,25 +130,25 @@ def spec(x: Any) -> str:
 def _check_key(key: Any, where: str) -> None:
     if type(key) is not str:
         got = f"the key {key!r} of type {type(key).__name__}"
-        raise wrong_type(where, "dict keys of type str", got, "Name the entries by strings, or save a list.")
+        raise wrong_type(where, "dict keys of type str", told=got, fix="Name the entries by strings, or save a list.")
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise invalid(where, "dict keys that are valid Unicode", f"the key {key!r}", "Rename it.") from error
+        raise invalid(where, "dict keys that are valid Unicode", told=f"the key {key!r}", fix="Rename it.") from error
 
 
 def check_concrete(x: Any, where: str) -> None:
     """Raises for a traced leaf."""
     if isinstance(x, jax.core.Tracer):
         fix = "Files are read and written outside jit, grad, vmap and scan."
-        raise wrong_type(where, "concrete arrays", f"a traced {describe(x)}", fix)
+        raise wrong_type(where, "concrete arrays", told=f"a traced {describe(x)}", fix=fix)
 
 
 def _check_array(x: jax.Array, where: str) -> None:
     check_concrete(x, where)
     if x.is_deleted():
         fix = "Save before it is donated, or save the result of the call that took it."
-        raise invalid(where, "an array that is still there", f"a deleted {describe(x)}", fix)
+        raise invalid(where, "an array that is still there", told=f"a deleted {describe(x)}", fix=fix)
 
 
 def name_of(path: Iterable[str]) -> str:

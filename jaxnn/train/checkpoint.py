@@ -33,7 +33,7 @@ class Differs(InvalidValue):
     """The leaves of a file are not those of `like`."""
 
     def __init__(self, where: str, differences: str):
-        error = invalid(where, "the leaves of `like`", differences, "Change `like`, or load without it.")
+        error = invalid(where, "the leaves of `like`", told=differences, fix="Change `like`, or load without it.")
         super().__init__(where, error.message)
         self.differences = differences
 
@@ -126,7 +126,7 @@ def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
         structure = parse(metadata["jaxnn"], where) if "jaxnn" in metadata else _FOREIGN
         if structure is _FOREIGN and like is None:
             fix = "Pass `like`, a tree whose paths are the names of its arrays."
-            raise invalid(where, "a file written by `save`", "a safetensors file without our structure", fix)
+            raise invalid(where, "a file written by `save`", told="a safetensors file without our structure", fix=fix)
         wanted = None if like is None else _wanted(like, where)
         found = _found(structure, tensors, wanted, where)
         values = _read(file, os.path.join(os.path.dirname(name), folder), found, wanted or {}, where)
@@ -140,7 +140,9 @@ def _wanted(like: Tree, where: str) -> dict[str, Any]:
     leaves = jax.tree.leaves_with_path(like)
     wanted = {name_of(jax.tree_util.keystr((k,), simple=True) for k in keys): leaf for keys, leaf in leaves}
     if len(wanted) != len(leaves):
-        raise invalid(where, "leaves of `like` with different paths", "two with one path", "Convert it to dicts.")
+        raise invalid(
+            where, "leaves of `like` with different paths", told="two with one path", fix="Convert it to dicts."
+        )
     for name, leaf in wanted.items():
         check_concrete(leaf, at(where, name))
     return wanted
@@ -213,10 +215,10 @@ def _kind(stored: Stored, like: Any, where: str) -> tuple[str, Any]:
         kind = "numpy" if isinstance(like, np.ndarray) else "scalar" if isinstance(like, np.generic) else "jax"
     if kind == "jax" and jax.dtypes.canonicalize_dtype(stored.tensor.dtype) != stored.tensor.dtype:
         fix = "Enable jax_enable_x64, or pass `like` with NumPy arrays."
-        raise invalid(where, "an array that JAX holds with jax_enable_x64 off", stored.spec, fix)
+        raise invalid(where, "an array that JAX holds with jax_enable_x64 off", told=stored.spec, fix=fix)
     return kind, getattr(like, "sharding", None) if getattr(like, "committed", True) else None
 
 
 def _check_path(where: str, path: Any, call: str) -> None:
     if not isinstance(path, str | os.PathLike):
-        raise wrong_type(where, "a path (str or os.PathLike)", type(path).__name__, f"The order is {call}.")
+        raise wrong_type(where, "a path (str or os.PathLike)", told=type(path).__name__, fix=f"The order is {call}.")

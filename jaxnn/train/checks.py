@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxnn import _checks as check
 from jaxnn import metrics as rooms
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._errors import InvalidType, describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
 from jaxnn._paths import first_difference
 from jaxnn.layer import Layer, as_layer
@@ -17,13 +18,12 @@ def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
         if is_function(model):
             as_layer(model, "trainer")  # raises for a factory that was not called
             fix = "Make a layer of the function: nn.lift(f)."
-        raise wrong_type("trainer", "model to be a Layer", describe(model), fix)
-    if not is_function(loss):
-        fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
-        fix = "Pass the function, such as nn.losses.squared_error." if isinstance(loss, str) else fix
-        raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", describe(loss), fix)
-    if regularizer is not None and not is_function(regularizer):
-        raise wrong_type("trainer", "regularizer to be a function of params", describe(regularizer))
+        raise wrong_type("trainer", "model to be a Layer", model, fix)
+    fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
+    fix = "Pass the function, such as nn.losses.squared_error." if isinstance(loss, str) else fix
+    check.function("trainer", "loss", loss, "(prediction, target) -> loss", fix)
+    if regularizer is not None:
+        check.function("trainer", "regularizer", regularizer, "of params")
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -31,8 +31,9 @@ def check_optimizer(optimizer: Any) -> None:
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         fix = "Make one, for example nn.adam(1e-3)."
         if is_function(optimizer):
-            fix = f"Call it: {getattr(optimizer, '__name__', 'optimizer')}(learning_rate)."
-        raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", describe(optimizer), fix)
+            room = "nn." if getattr(optimizer, "__module__", "").startswith("jaxnn.") else ""
+            fix = f"Call it: {room}{getattr(optimizer, '__name__', 'optimizer')}(learning_rate)."
+        raise InvalidType("trainer", f"optimizer is {describe(optimizer)}, not an optimizer. {fix}")
 
 
 def named_metrics(metrics: Any) -> dict[str, Callable]:
@@ -43,13 +44,13 @@ def named_metrics(metrics: Any) -> dict[str, Callable]:
         first = metrics[0] if isinstance(metrics, tuple | list) and metrics else metrics
         name = first if isinstance(first, str) else getattr(first, "__name__", "")
         fix = f"Write {{{name!r}: nn.metrics.{name}}}." if name in known else "Write {'name': function}."
-        raise wrong_type("trainer", expected, describe(metrics), fix)
+        raise wrong_type("trainer", expected, metrics, fix)
     for name, metric in (metrics or {}).items():
         if name == "loss":
-            raise wrong_type("trainer", expected, describe({name: metric}), "'loss' is the name of the loss.")
+            raise wrong_type("trainer", expected, {name: metric}, "'loss' is the name of the loss.")
         if not (isinstance(name, str) and is_function(metric)):
             fix = f"Pass the function: nn.metrics.{metric}." if isinstance(metric, str) and metric in known else ""
-            raise wrong_type("trainer", expected, describe({name: metric}), fix)
+            raise wrong_type("trainer", expected, {name: metric}, fix)
     return dict(metrics or {})
 
 
@@ -58,7 +59,7 @@ def results(out: Any) -> tuple[Any, tuple[Any, dict]]:
     good = isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], tuple) and len(out[1]) == 2
     if not good or not isinstance(out[1][1], Mapping):
         fix = "Without state and metrics return loss, ({}, {})."
-        raise wrong_type("trainer", "objective to return (loss, (state, metrics))", describe(out), fix)
+        raise wrong_type("trainer", "objective to return (loss, (state, metrics))", out, fix)
     return out
 
 
@@ -67,7 +68,7 @@ def check_numbers(name: str, value: Any) -> None:
     if not isinstance(value, bool | int | float | complex) and not is_array(value):
         fix = "Does the function have a return statement?" if value is None else ""
         what = "loss" if name == "loss" else f"the metric {name!r}"
-        raise wrong_type("trainer", f"{what} to return an array of numbers or an nn.Mean", describe(value), fix)
+        raise wrong_type("trainer", f"{what} to return an array of numbers or an nn.Mean", value, fix)
 
 
 def check_kept(where: str, before: Any, after: Any) -> None:
@@ -75,4 +76,6 @@ def check_kept(where: str, before: Any, after: Any) -> None:
     if (found := first_difference(before, after)) is not None:
         path, old, new = found
         fix = "The objective returns (loss, (state, metrics)), with the state as init made it."
-        raise invalid(where, f"a step that keeps {old} at {path}", new, fix if path.startswith("state") else "")
+        raise invalid(
+            where, f"a step that keeps {old} at {path}", told=new, fix=fix if path.startswith("state") else ""
+        )

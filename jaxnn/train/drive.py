@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._paths import first_difference
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
@@ -119,16 +119,17 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    check_concrete("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
+    check.eager("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    every = check_count("drive", "every", every)
-    keep = check_count("drive", "keep", keep)
-    key = typed_key("drive", key, "drive(trainer, key, train, valid)")
+    every = check.count("drive", "every", every)
+    keep = check.count("drive", "keep", keep)
+    check.flags("drive", progress=progress)
+    key = check.typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", describe(key))
+        raise invalid("drive", "one key or a row of keys", key)
     hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
     if run is not None and not isinstance(run, Run):
-        raise wrong_type("drive", "run to be a Run", describe(run))
+        raise wrong_type("drive", "run to be a Run", run)
     if run is not None:
         run = prolonged(run, epochs)
         if fed and not unfinished(plan, run).any():
@@ -145,7 +146,9 @@ def drive(
                 _check_run(run, pieces.expected(key, _width(run)))
                 if isinstance(pieces, Epochs) and unfinished(plan, run).any() and (done := position(plan, run)[1]):
                     fix = "Pass the batches with which it was begun."
-                    raise invalid("drive", "a run between two epochs of arrays", f"one {done} steps into an epoch", fix)
+                    raise invalid(
+                        "drive", "a run between two epochs of arrays", told=f"one {done} steps into an epoch", fix=fix
+                    )
                 run = jax.tree.map(jnp.copy, run)
             write = None
             if checkpoint is not None:
@@ -168,18 +171,20 @@ class Hooks:
     """What is called while a run goes on: at the end of an epoch, and after every so many steps of one."""
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
-        if on_epoch is not None and not callable(on_epoch):
-            raise wrong_type("drive", "on_epoch to be a function of a Look", describe(on_epoch))
+        if on_epoch is not None:
+            check.function("drive", "on_epoch", on_epoch, "of a Look")
         self.on_epoch, self._told = on_epoch, -1
         self.every: Any = None
         self.on_steps: Any = None
         if on_steps is None:
             return
         if not (isinstance(on_steps, tuple) and len(on_steps) == 2 and callable(on_steps[1])):
-            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", describe(on_steps))
-        every = check_count("drive", "the n of on_steps", on_steps[0])
+            raise wrong_type("drive", "on_steps to be (n, a function of a Look)", on_steps)
+        every = check.count("drive", "the n of on_steps", on_steps[0])
         if many:
-            raise invalid("drive", "one key with on_steps", "a row of keys", "Call drive for each, or use on_epoch.")
+            raise invalid(
+                "drive", "one key with on_steps", told="a row of keys", fix="Call drive for each, or use on_epoch."
+            )
         self.every, self.on_steps = every, on_steps[1]
 
     def end(self, look: Look, within: int, ended: bool) -> bool:
@@ -192,7 +197,7 @@ class Hooks:
             answers.append(self.on_epoch(look))
         for answer in answers:
             if answer is not None and not isinstance(answer, bool | np.bool_):
-                raise wrong_type("drive", "a hook to return True, to end the run, False or None", describe(answer))
+                raise wrong_type("drive", "a hook to return True, to end the run, False or None", answer)
         return any(map(bool, answers))
 
 
@@ -211,9 +216,9 @@ def _pieces(
         check_data("drive", train, None if "valid" in fed else valid, plan.batch_size)
         train = jax.tree.map(jnp.asarray, train)
     elif plan.batch_size is not None:
-        raise invalid("drive", "no batch_size where train gives batches", describe(plan.batch_size), "Leave it out.")
+        raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
     if valid is not None and "valid" not in fed:
-        check_examples("drive", "valid", valid)
+        check.examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
     plan = spread(plan, None if "train" in fed else train, None if "valid" in fed else valid)
     if not fed and steps is None:
@@ -333,4 +338,4 @@ def _check_run(run: Any, expected: Run) -> None:
     if (found := first_difference(run, expected)) is not None:
         path, leaf, known = found
         got = f"one with {leaf} where {known} should be, at {path}"
-        raise invalid("drive", "a run of the same key shape, trainer, data, epochs and batch_size", got)
+        raise invalid("drive", "a run of the same key shape, trainer, data, epochs and batch_size", told=got)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import check_examples
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.train.plan import is_spread
 from jaxnn.train.steps import Ordered, Whole
 
@@ -37,21 +37,21 @@ def check_feed(argument: str, feed: Any, epochs: int) -> None:
     """Raises for what can be gone through once only."""
     if epochs > 1 and not callable(feed) and isinstance(feed, Iterator):
         fix = "Pass a function that makes one: lambda epoch: batches()."
-        raise wrong_type("drive", f"{argument} to be iterable anew in each epoch", describe(feed), fix)
+        raise wrong_type("drive", f"{argument} to be iterable anew in each epoch", feed, fix)
 
 
 def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
     """The batches of one epoch, each checked, as NumPy arrays, or as they are where they are spread over devices."""
     found = feed(epoch) if callable(feed) else feed
     if not hasattr(found, "__iter__") and not hasattr(found, "__getitem__"):
-        raise wrong_type("drive", f"{argument} to give an iterable of batches", describe(found))
+        raise wrong_type("drive", f"{argument} to give an iterable of batches", found)
     empty = True
     for batch in found:
         empty, batch = False, jax.tree.map(lambda a: a if is_spread(a) else np.asarray(a), batch)
-        check_examples("drive", f"each batch of {argument}", batch)
+        check.examples("drive", f"each batch of {argument}", batch)
         yield batch
     if empty:
-        raise invalid("drive", f"{argument} to give batches", f"none in epoch {epoch + 1}")
+        raise invalid("drive", f"{argument} to give batches", told=f"none in epoch {epoch + 1}")
 
 
 def pieces_of(feed: Any, epoch: int, skip: int, epochs: int, most: int | None = None) -> Generator[Any, None, None]:

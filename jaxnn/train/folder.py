@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.train._files import remove_abandoned
 from jaxnn.train._orbax import listed, tree_file
 from jaxnn.train._safetensors import Tensor, read_header
@@ -45,9 +45,9 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kep
     none that is intact.
     """
     if not isinstance(folder, str | os.PathLike):
-        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", describe(folder))
+        raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", folder)
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise invalid("drive", "checkpoint to be a folder", f"the file {os.fspath(folder)}")
+        raise invalid("drive", "checkpoint to be a folder", told=f"the file {os.fspath(folder)}")
     os.makedirs(folder, exist_ok=True)
     names = sorted(_runs(folder), key=_epoch, reverse=True)
     kept, found = kept or Kept({}, (), None), None
@@ -57,7 +57,9 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kep
             break
     if found is None and names:
         fix = "Remove them to start again, or pass another folder."
-        raise invalid("drive", "checkpoint to hold an intact run", f"{os.fspath(folder)}, whose runs are damaged", fix)
+        raise invalid(
+            "drive", "checkpoint to hold an intact run", told=f"{os.fspath(folder)}, whose runs are damaged", fix=fix
+        )
     kept.check_changed()
     best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
     if jax.process_count() == 1:  # of several, on several hosts, not every file system tells who writes
@@ -101,18 +103,20 @@ def _read(
         tensors, saved = _described(path)
         found = load(path, like=begun.best if expected is None else _like(tensors, begun, expected))
         if expected is not None and epochs_done(found) != _epoch(name):
-            raise invalid(f"load {path}", "the epochs of its name", f"a run of {epochs_done(found)} epochs")
+            raise invalid(f"load {path}", "the epochs of its name", told=f"a run of {epochs_done(found)} epochs")
     except Differs as error:
         fix = "Pass another folder, or the arguments of that run."
         wanted = "checkpoint to have the leaves of a run of the same key shape, trainer, data, epochs and batch_size"
         got = [error.differences] if kept is None else [*kept.differences(saved), error.differences]
-        raise invalid("drive", wanted, f"{'; '.join(got)} in {path}", fix) from error
+        raise invalid("drive", wanted, told=f"{'; '.join(got)} in {path}", fix=fix) from error
     except (ValueError, OSError) as error:
         warnings.warn(f"drive: {path} is passed over. {error}", stacklevel=4)
         return None
     if expected is not None and not np.array_equal(found.ts.key, begun.ts.key):
         fix = "Pass another folder, or the key of that run."
-        raise invalid("drive", "checkpoint to hold the run of this key", f"{path}, which began from another", fix)
+        raise invalid(
+            "drive", "checkpoint to hold the run of this key", told=f"{path}, which began from another", fix=fix
+        )
     if kept is not None:
         kept.check(saved, path)
     return found if expected is None else prolonged(found, next(iter(begun.history["train"].values())).shape[-2])

@@ -26,14 +26,14 @@ def begun_with(role: str, drawn: dict, given: Any) -> dict:
     if given is None:
         return drawn
     if not isinstance(given, dict):
-        raise wrong_type("trainer", f"{role} to be a nested dict of arrays, as init makes them", describe(given))
+        raise wrong_type("trainer", f"{role} to be a nested dict of arrays, as init makes them", given)
     differences: list[str] = []
     whole = _over(drawn, given, "", differences)
     if differences:
         more = f" and {len(differences) - LISTED} more" if len(differences) > LISTED else ""
         fix = f"{role} may lack paths of the model, not have others. Compare them with those of model.init."
         got = "; ".join(differences[:LISTED]) + more
-        raise invalid("trainer", f"{role} with paths, shapes and dtypes of the model", got, fix)
+        raise invalid("trainer", f"{role} with paths, shapes and dtypes of the model", told=got, fix=fix)
     return whole
 
 

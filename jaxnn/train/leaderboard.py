@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.metrics._direction import direction
 
 
@@ -86,15 +87,14 @@ def best_value(points: Any, results: Any) -> tuple[float, str]:
 
 def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
     """The name of the value, the values, [n], and which of them is better."""
-    if mode not in ("min", "max", None):
-        raise invalid("leaderboard", "mode to be 'min' or 'max'", describe(mode))
+    check.choice("leaderboard", "mode", mode, ("min", "max", None))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
     mode = mode or _direction(name, value, results, values)
     if mode is None:
         fix = (
             "It is known for the names in nn.metrics and nn.losses, and for the best_value of a run that monitors one."
         )
-        raise invalid("leaderboard", f"mode='min' or mode='max' for {name}", "none", fix)
+        raise invalid("leaderboard", f"mode='min' or mode='max' for {name}", told="none", fix=fix)
     return name, values, mode
 
 
@@ -127,10 +127,12 @@ def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> t
         if path not in leaves or (value is None and path != "best_value" and len(leaves) > 1):
             some = ", ".join(path for path, leaf in leaves.items() if leaf.ndim == 1) or "none"
             fix = "Pass its path, or a function of results that gives an array."
-            raise invalid("leaderboard", f"value to name an array [{n}] in results", f"{value}; there are {some}", fix)
+            raise invalid(
+                "leaderboard", f"value to name an array [{n}] in results", told=f"{value}; there are {some}", fix=fix
+            )
         name, found = path.rsplit("/", 1)[-1] or "value", leaves[path]
     if jnp.shape(found) != (n,) or not jnp.issubdtype(jnp.result_type(found), jnp.number):
-        raise wrong_type("leaderboard", f"value to be numbers, one for each member, [{n}]", describe(found))
+        raise wrong_type("leaderboard", f"value to be numbers, one for each member, [{n}]", found)
     return name, np.asarray(found)
 
 

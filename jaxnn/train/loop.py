@@ -70,7 +70,7 @@ batching.defvectorized(_forward_only)
 
 def _refuse(*_: Any) -> Any:
     fix = "Use jax.jacfwd, or leave patience out: such a run has both modes."
-    raise invalid("fit", "forward-mode differentiation of a run with patience", "reverse mode", fix)
+    raise invalid("fit", "forward-mode differentiation of a run with patience", told="reverse mode", fix=fix)
 
 
 ad.deflinear(_forward_only, _refuse)

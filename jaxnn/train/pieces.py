@@ -149,7 +149,7 @@ class Fed(Pieces):
         if self.steps is not None and (done > self.steps or (whole and done < self.steps)):
             got = f"{done if whole else f'{done} or more'} in epoch {self.epoch + 1}"
             fix = "Cut longer ones, for example by itertools.islice."
-            raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", got, fix)
+            raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", told=got, fix=fix)
 
 
 class Cut(Fed):

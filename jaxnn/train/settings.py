@@ -65,7 +65,7 @@ class Kept:
         if names := self.differing(saved):
             upper = [n for n in names if not any(n != other and _covers(other, n) for other in names)]
             fix = f"Pass those, or another folder; changed={upper!r} goes on with the new ones."
-            raise invalid("drive", f"the settings of {path}", ", ".join(self.differences(saved)), fix)
+            raise invalid("drive", f"the settings of {path}", told=", ".join(self.differences(saved)), fix=fix)
         for name in (*SIZES, *SIZES.values()):  # of a feed that begins later they are not known here
             if name in saved and name not in self.changed:
                 self.settings.setdefault(name, saved[name])
@@ -77,7 +77,7 @@ class Kept:
                 below = sorted(known for known in self.known if known.endswith(f"/{name}"))
                 top = sorted(known for known in self.known if "/" not in known)
                 fix = f"Is it {' or '.join(below)}?" if below else ""
-                raise invalid("drive", f"changed to name settings, such as {', '.join(top)}", repr(name), fix)
+                raise invalid("drive", f"changed to name settings, such as {', '.join(top)}", name, fix)
 
 
 def settings_of(plan: Plan, train: Any, valid: Any, first: Any) -> Settings:
@@ -103,7 +103,7 @@ def decoded(text: str, where: str) -> Settings:
     """The settings in the text of a file."""
 
     def bad(got: str) -> InvalidValue:
-        return invalid(where, "settings as `drive` writes them", f"a text {got}", "It is damaged.")
+        return invalid(where, "settings as `drive` writes them", told=f"a text {got}", fix="It is damaged.")
 
     return parse_json(text.encode(errors="replace"), bad)
 

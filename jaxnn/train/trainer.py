@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
-from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._dtypes import wide_dtype
+from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 from jaxnn._flat import Flat, check_elementwise
-from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
+from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean
-from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
+from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
 from jaxnn._random import split
@@ -174,7 +176,7 @@ def trainer(
             if not is_batches(batch):
                 raise
             expected, got = "a batch (x, y) or (x, y, weights)", f"a list of {len(batch)} batches"
-            raise wrong_type("trainer", expected, got, BATCHES_FIX) from error
+            raise wrong_type("trainer", expected, told=got, fix=BATCHES_FIX) from error
 
     def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
         x, y, weights = divided(batch)
@@ -230,16 +232,16 @@ def objective_trainer(
     >>> ts.params["centre"].item()
     3.0
     """
-    for role, f in (("init", init), ("objective", objective)):
-        if not is_function(f):
-            raise wrong_type("trainer", f"a function for {role}", describe(f))
+    check.function("trainer", "init", init)
+    check.function("trainer", "objective", objective)
+    check.flags("trainer", flat=flat)
     check_optimizer(optimizer)
     multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
         if is_function(average):
-            raise wrong_type("trainer", "average to be a real number", describe(average), "Pass a float, or None.")
+            raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
         check_decay("trainer", "average", average)
     if flat:
         check_elementwise("trainer", optimizer)
@@ -254,7 +256,7 @@ def objective_trainer(
         init_key, run_key = split(key)
         params, state = init(init_key, batch)
         if not isinstance(params, dict):
-            raise wrong_type("trainer", "init to return params as a nested dict", describe(params))
+            raise wrong_type("trainer", "init to return params as a nested dict", params)
         params, state = begun_with("params", params, known["params"]), begun_with("state", state, known["state"])
         rests = matching("trainer", params, patterns, argument="frozen")
         params = Flat.of(params, frozen=rests) if flat else params
@@ -262,7 +264,7 @@ def objective_trainer(
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns and not flat else None):
             opt_state = _initialised(optimizer, trained, params)
         opt_state = opt_state if multi is None else begun(opt_state)
-        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
+        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
@@ -330,7 +332,7 @@ def _check_state(where: str, ts: Any) -> None:
     """Raises unless `ts` is what the trainer's functions begin with."""
     if not isinstance(ts, TrainState):
         fix = f"The order is {where}(ts, batch), with ts = init(key, batch)."
-        raise wrong_type(where, "ts to be a TrainState", describe(ts), fix)
+        raise wrong_type(where, "ts to be a TrainState", ts, fix)
 
 
 def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
@@ -347,7 +349,9 @@ def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
             raise error from None
         expected = "an optimizer whose masks and labels are those of the params that are trained"
         fix = "Give optax's masks and labels as functions of params; an optimizer of nn takes those of all params."
-        raise wrong_type("trainer", expected, "one for all params, of which frozen= leaves some out", fix) from error
+        raise wrong_type(
+            "trainer", expected, told="one for all params, of which frozen= leaves some out", fix=fix
+        ) from error
 
 
 def _transformation(optimizer: Any) -> optax.GradientTransformation:
@@ -359,7 +363,7 @@ def _transformation(optimizer: Any) -> optax.GradientTransformation:
     return kind(optimizer.init, optimizer.update)
 
 
-typed = partial(typed_key, "trainer")
+typed = partial(check.typed_key, "trainer")
 
 
 def averaged(ts: TrainState) -> Any:
@@ -391,7 +395,7 @@ def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
 def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measure]:
     """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype, and what they count."""
     if "loss" in metrics:
-        raise invalid("trainer", "metrics under names other than 'loss'", f"{', '.join(metrics)}")
+        raise invalid("trainer", "metrics under names other than 'loss'", told=f"{', '.join(metrics)}")
     measures: dict[str, Any] = {"loss": loss, **metrics}
     for name, m in measures.items():
         if isinstance(m, Mean):
@@ -399,7 +403,7 @@ def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measu
         elif not isinstance(m, Measure):
             check_numbers(name, m)
             if jnp.shape(m) != ():
-                raise invalid("trainer", f"{name} to be one number, the mean over examples", describe(m))
+                raise invalid("trainer", f"{name} to be one number, the mean over examples", m)
             measures[name] = Measure(floating(m), Known(examples_in(batch)))
     return measures
 

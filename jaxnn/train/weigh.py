@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean, counting
-from jaxnn._numbers import wide
 from jaxnn._padded import Padded, values_of
 from jaxnn.train.checks import check_numbers
 
@@ -35,7 +35,7 @@ class Measure(NamedTuple):
     @property
     def mean(self) -> Mean:
         """The mean as total and count, in at least float32."""
-        value = self.value.astype(wide(self.value.dtype))
+        value = self.value.astype(wide_dtype(self.value.dtype))
         count = number_of(self.count, value.dtype)
         return Mean(value * count, count)
 
@@ -55,7 +55,7 @@ def of_mean(mean: Mean) -> Measure:
     total, count = floating(mean.total), floating(mean.count)
     for name, part in (("total", total), ("count", count)):
         if part.shape != ():
-            raise invalid("trainer", f"the {name} of a Mean to be one number", describe(part), "Sum over the batch.")
+            raise invalid("trainer", f"the {name} of a Mean to be one number", part, "Sum over the batch.")
     return Measure(Mean(total, count).value, jax.lax.stop_gradient(count))
 
 
@@ -70,14 +70,14 @@ def divided(batch: Any) -> tuple[Any, Any, Any]:
         fix = BATCHES_FIX if is_batches(batch) else "Other batches go through objective_trainer."
         if hasattr(batch, "shape"):
             fix = "Pass (x, y) as one argument; other batches go through objective_trainer."
-        raise wrong_type("trainer", "a batch (x, y) or (x, y, weights)", describe(batch), fix)
+        raise wrong_type("trainer", "a batch (x, y) or (x, y, weights)", batch, fix)
     x, y, weights = (*batch, None)[:3]
     kinds = jnp.floating, jnp.integer, jnp.bool
     if weights is not None and (
         not getattr(weights, "shape", ()) or not any(jnp.issubdtype(weights.dtype, kind) for kind in kinds)
     ):
         fix = "They are numbers or booleans, one for each example or each residual."
-        raise wrong_type("trainer", "the weights of a batch to be an array [n, ...]", describe(weights), fix)
+        raise wrong_type("trainer", "the weights of a batch to be an array [n, ...]", weights, fix)
     return x, y, weights
 
 
@@ -169,8 +169,8 @@ def measured(
         raise wrong_type(
             "trainer",
             f"{name} to return what a loss of nn.losses returned, which leaves residuals out or weighs them",
-            f"{describe(value)} computed from it, which does not say how much of it counts",
-            fix,
+            told=f"{describe(value)} computed from it, which does not say how much of it counts",
+            fix=fix,
         )
     if jnp.shape(value) == ():
         return Measure(floating(value), Known(batch.n)), ()
@@ -184,7 +184,7 @@ def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Mea
     if noted is None and weights is None:
         return Measure(jnp.mean(values), Known(values.size))
     values = floating(values)
-    dtype = wide(values.dtype)
+    dtype = wide_dtype(values.dtype)
     total = values.astype(dtype)
     count = _over(jnp.ones((), bool) if noted is None else jnp.asarray(noted), values.shape).astype(dtype)
     if weights is not None:
@@ -203,7 +203,7 @@ def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int
     if not takes(f, "weights"):
         fix = "Return one value for each example or residual, or give it the parameter weights=."
         got = "one that returns a mean"
-        raise wrong_type("trainer", f"{name} to be a function that knows the weights of the batch", got, fix)
+        raise wrong_type("trainer", f"{name} to be a function that knows the weights of the batch", told=got, fix=fix)
     try:
         return f(batch.prediction, batch.target, weights=weights)
     except InvalidValue:
@@ -253,7 +253,7 @@ def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
         if "rank_promotion" in str(error) and any(f"on shapes {text} " in str(error) for text in texts):
             got = f"{describe(prediction)} and {describe(target)}, broadcast to {list(jnp.broadcast_shapes(*shapes))}"
             fix = "Reshape one of them, for example y[:, None]."
-            raise invalid("trainer", "a loss of prediction and target of one shape", got, fix) from None
+            raise invalid("trainer", "a loss of prediction and target of one shape", told=got, fix=fix) from None
     except Exception:  # the call itself will raise it
         return
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxnn as nn
-from jaxnn._numbers import wide
+from jaxnn._dtypes import wide_dtype as wide
 
 # name -> its hyper-parameters and their ranges
 RATES = {"learning_rate": (1e-6, 1.0)}
