@@ -1,4 +1,4 @@
-"""Checks of a factory's arguments; of numbers only what is known while tracing, since a rate may be traced."""
+"""Checks of a factory's arguments. Only static values are checked, because a number such as a rate may be traced."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from jaxnn.init._presets import PRESETS
 
 
 def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bool], fix: str = "") -> None:
-    """Raises for a Python or NumPy number that is out of range or not finite, and for what is no real number at all.
+    """Raises for a Python or NumPy number that is out of range or non-finite, and for non-numbers.
 
-    Arrays of real numbers pass: their values may be traced.
+    Arrays of real numbers pass, because their values may be traced.
     """
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
     if number or not hasattr(value, "dtype"):
@@ -26,13 +26,13 @@ def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bo
 
 
 def check_preset(where: str, init: str) -> None:
-    """Raises for what is no library whose initialization is known, when the layer is made."""
+    """Raises, when the layer is made, unless `init` is the name of a preset of initialisations."""
     if init not in list(PRESETS):
         raise invalid(where, f"init to be one of {', '.join(PRESETS)}", describe(init))
 
 
 def drawn_by(init: str, kind: str, fan_in: int, *, heads: int = 1, **given: Any) -> dict[str, Callable]:
-    """The initializers of a layer's params: of the preset, or those given."""
+    """Initialisers of a layer's params: those given, otherwise the preset's."""
     return initializers.preset(init, kind, fan_in, heads=heads) | {
         param: draw for param, draw in given.items() if draw is not None
     }
