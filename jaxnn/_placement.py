@@ -34,7 +34,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: A
         new, y = f(carry, x)
         return jax.tree.map(_carried_as, new, jax.tree.map(jax.typeof, carry)), y
 
-    def made(carry: Any) -> Any:  # carry after one step, stacked, because xs may be empty
+    def made(carry: Any) -> Any:  # carry after one step, stacked, because xs may hold no arrays
         return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
 
     for _ in range(1 + len(mesh.manual_axes)):  # every round except the last adds an axis to some leaf

@@ -252,7 +252,7 @@ def roi_align(
       mode: "mean", or "max", which is taken over the weighted neighbours of the samples, as in ONNX.
 
     Raises:
-      ValueError: if the shapes do not fit or `mode` is unknown.
+      ValueError: if the shapes do not fit, `mode` is unknown, or `size` or `samples` is less than 1.
       TypeError: if x or the boxes are not floating, or `image` is not an integer array.
 
     Reference: He et al., Mask R-CNN, 2017.

@@ -267,7 +267,7 @@ def local_response_norm(
         summed, as in PyTorch.
       alpha: factor of the mean square.
       beta: exponent.
-      k: offset, > 0 unless no sum is 0.
+      k: offset >= 0. With 0, a channel whose sum is 0 gives NaN.
 
     Raises:
       ValueError: if `size` is not an integer >= 1.
