@@ -26,13 +26,13 @@ def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bo
 
 
 def check_preset(where: str, init: str) -> None:
-    """Raises, when the layer is made, unless `init` is the name of a preset of initialisations."""
+    """Raises, when the layer is made, unless `init` is the name of a preset of initializations."""
     if init not in list(PRESETS):
         raise invalid(where, f"init to be one of {', '.join(PRESETS)}", describe(init))
 
 
 def drawn_by(init: str, kind: str, fan_in: int, *, heads: int = 1, **given: Any) -> dict[str, Callable]:
-    """Initialisers of a layer's params: those given, otherwise the preset's."""
+    """Initializers of a layer's params: those given, otherwise the preset's."""
     return initializers.preset(init, kind, fan_in, heads=heads) | {
         param: draw for param, draw in given.items() if draw is not None
     }

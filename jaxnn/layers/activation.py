@@ -34,7 +34,7 @@ def prelu(
     Args:
       shared: if True, one slope for all channels, params slope [].
       init: preset of the initial slope: "jaxnn" and "torch" 0.25, "keras" 0, "flax" 0.01.
-      slope_init: initialiser (key, shape, dtype) -> array; overrides the preset.
+      slope_init: initializer (key, shape, dtype) -> array; overrides the preset.
       name: pins the name.
 
     Raises:
@@ -96,8 +96,8 @@ def maxout(
       features: size of the last axis of y, an integer >= 1.
       pieces: an integer >= 1; 2 to 5 in the paper. 1 is `dense`.
       bias: False omits b.
-      init: preset of the default initialisation, as in `dense`.
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization, as in `dense`.
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the product, as in `dense`.
       name: pins the name.
 
@@ -143,8 +143,8 @@ def perceptron(
 
     Args:
       features: number of units, each an independent binary classifier.
-      init: preset of the default initialisation, as in `dense`; the rule converges from any.
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization, as in `dense`; the rule converges from any.
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the product, as in `dense`. With a low one, examples close to the hyperplane may be assigned to
         either side.
       name: pins the name.

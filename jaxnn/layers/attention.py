@@ -76,8 +76,8 @@ def attention(
       implementation: None, or "xla" or "cudnn" for `jax.nn.dot_product_attention`, as in `ops.attention`; not with
         softcap, cache, precision or dropout.
       bias: False omits all biases.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
-      w_init, b_init: initialisers (key, shape, dtype) -> array for all weights and all biases; override the preset.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array for all weights and all biases; override the preset.
       name: pins the name.
 
     Raises:

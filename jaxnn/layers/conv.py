@@ -51,8 +51,8 @@ def conv(
         for them.
       stride, padding, dilation, groups: as in `ops.conv`.
       bias: False omits b, for example before a norm layer, which would cancel it.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the products, as in `ops.conv`.
       name: pins the name.
 
@@ -116,8 +116,8 @@ def conv_transpose(
         artifacts.
       stride, padding, output_padding, dilation, groups: as in `ops.conv_transpose`.
       bias: False omits b, for example before a norm layer, which would cancel it.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset. `w_init` receives the shape of w.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset. `w_init` receives the shape of w.
       precision: of the products, as in `ops.conv`.
       name: pins the name.
 
@@ -177,8 +177,8 @@ def depthwise_conv(
       multiplier: number of features for each channel, an integer >= 1.
       stride, padding, dilation: as in `ops.conv`.
       bias: False omits b.
-      init: preset of the default initialisation of a grouped convolution, "jaxnn", "torch", "keras" or "flax".
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax".
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the products, as in `ops.conv`.
       name: pins the name.
 
@@ -235,7 +235,7 @@ def separable_conv(
       window: kernel size of the depthwise convolution, an integer >= 1 for all space axes or one for each.
       multiplier, stride, padding, dilation: of the depthwise convolution.
       bias: False omits b; the depthwise convolution has no bias.
-      init: preset of the default initialisation of both convolutions.
+      init: preset of the default initialization of both convolutions.
       precision: of the products of both, as in `ops.conv`.
       name: pins the name.
 
@@ -269,7 +269,7 @@ class _Made(NamedTuple):
 
     Attributes:
       features: channels of x -> features of the result.
-      weight: (key, x, kernel size) -> w, and the initialisers of the other params.
+      weight: (key, x, kernel size) -> w, and the initializers of the other params.
       channels: w -> the number of channels of x.
       lengths: a `Padded` x -> lengths of the result; None raises an error for a `Padded`.
     """

@@ -40,8 +40,8 @@ def dense(
     Args:
       features: size of the last axis of y, an integer >= 1.
       bias: False omits b, for example before a norm layer, which would cancel it.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
-      w_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the product, forward and backward, as in `jax.lax.dot_general`: None, "high", "highest", ...
       name: pins the name.
 
@@ -118,9 +118,9 @@ def embed(
       features: size of a vector, an integer >= 1.
       padding: index of padding: its vector is 0, whatever the table holds there, and gets no gradient. None is no such
         index.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`); "jaxnn" is a
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); "jaxnn" is a
         normal distribution with standard deviation 1/√features.
-      w_init: initialiser (key, shape, dtype) -> array; overrides the preset.
+      w_init: initializer (key, shape, dtype) -> array; overrides the preset.
       name: pins the name.
 
     Raises:

@@ -300,7 +300,7 @@ def _by_example(
     axis: int = -1,
     groups: int = 1,
 ) -> Layer:
-    """A norm without state, whose params have the shape of x from `axis` to the last; norms over space exclude padding."""
+    """A norm without state, with params over the axes from `axis` to the last; norms over space exclude padding."""
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check_number(where, "eps >= 0", eps, lambda v: v >= 0)

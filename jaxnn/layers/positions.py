@@ -51,7 +51,7 @@ def learned_positions(
       length: number of positions, an integer >= 1.
       cached: if True, positions continue from call to call, for use with an attention with a cache; state position.
         Steps beyond the end give NaN, the steps before them are unaffected.
-      w_init: initialiser (key, shape, dtype) -> array; None is N(0, 0.02²), as in GPT-2 and ViT.
+      w_init: initializer (key, shape, dtype) -> array; None is N(0, 0.02²), as in GPT-2 and ViT.
       name: pins the name.
 
     Raises:

@@ -59,8 +59,8 @@ def rnn(
         tuple for several layers; a pair in each for two directions.
       bias: False omits b.
       activation: an elementwise function.
-      init: preset of the default initialisation, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
-      w_x_init, w_h_init, b_init: initialisers (key, shape, dtype) -> array; override the preset.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_x_init, w_h_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of all products, as in `dense`.
       name: pins the name.
 

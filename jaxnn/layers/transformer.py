@@ -56,7 +56,7 @@ def encoder_block(
       rate: dropout rate after the attention and after the last dense layer, in [0, 1); may be traced.
       activation: elementwise function between the dense layers.
       norm: factory of both norms: `layer_norm` or `rms_norm`.
-      init: preset of the default initialisation of the attention and the dense layers.
+      init: preset of the default initialization of the attention and the dense layers.
       name: pins the name.
       how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `dropout`, `implementation`, `bias`,
         for the attention; `precision`, for attention and dense layers.
@@ -211,7 +211,7 @@ def patches(
     Args:
       features: size of the vector of a patch, an integer >= 1.
       size: size of a patch, an integer >= 1 for all space axes or one for each; it divides the image.
-      init: preset of the default initialisation of a dense layer.
+      init: preset of the default initialization of a dense layer.
       precision: of the product, as in `dense`.
       name: pins the name.
 
