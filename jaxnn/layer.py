@@ -111,9 +111,9 @@ def layer(
       padded: support of sequences of different lengths (`nn.Padded`). An integer r >= 0: the layer treats each step
         independently, on the last r axes (0: elementwise, 1: on features); init and apply then receive the array, with
         zeros for padding, and the lengths are passed on. "lengths": it combines the steps of an example and receives
-        the `Padded`; inside `time_distributed` the mask of valid examples is withheld and passed on. "seen": it
-        receives every `Padded`, as a layer that combines examples must. "examples": it combines the steps of an example
-        and refuses lengths. None: it refuses every `Padded`.
+        the `Padded`; the boolean mask of valid examples inside `time_distributed` is passed on without the layer
+        receiving it. "seen": it receives every `Padded`, as a layer that combines examples must. "examples": it
+        combines the steps of an example and refuses lengths. None: it refuses every `Padded`.
 
     Raises:
       ValueError: if `name` has characters other than letters, digits and underscores, or `padded` is invalid.

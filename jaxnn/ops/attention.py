@@ -65,7 +65,8 @@ def attention(
       precision: of both products, as in `jax.lax.dot_general`.
       implementation: None, or "xla" or "cudnn" for `jax.nn.dot_product_attention`; "cudnn" is its fused kernel for
         float16 and bfloat16 on GPUs. They do not support softcap, dropout, offset, precision or e other than d; "cudnn"
-        supports `window` only with causal=True or right = 0. A query without any key to attend to gives their result.
+        supports `window` only with causal=True or right = 0. A query without any key to attend to gives the result of
+        `jax.nn.dot_product_attention`.
 
     Raises:
       ValueError: if the shapes do not fit, an argument is out of range, dropout has no key, or `implementation` does

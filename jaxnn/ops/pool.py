@@ -177,8 +177,8 @@ def lp_pool(
 ) -> Array:
     """p-norm pooling, (Σ |x|^p)^(1/p), [n, *space, c] -> [n, *space', c].
 
-    p = 1 is sum pooling of |x|; the limit p = inf is max pooling of |x|. Summed in at least float32. If all values under
-    the kernel are 0, the gradient is 0.
+    p = 1 is sum pooling of |x|; the limit p = inf is max pooling of |x|. Summed in at least float32. If all values
+    under the kernel are 0, the gradient is 0.
 
     Args:
       x: images or sequences, floating, with 1 to 3 space axes.
