@@ -1,6 +1,6 @@
-"""Where arrays lie on a mesh: how Explicit axes shard them, and along which Manual ones they vary (`jax.shard_map`).
+"""Sharding: specs of arrays on Explicit mesh axes, and variation along Manual ones (`jax.shard_map`).
 
-On an Auto mesh the compiler chooses; on the other two JAX asks that a program says so.
+On an Auto mesh the compiler chooses the sharding; on the other two JAX requires the program to declare it.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from jax.typing import DTypeLike
 
 
 def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: Any) -> tuple[Any, Any]:
-    """`lax.scan` whose carry may begin with arrays of another sharding than those that it becomes.
+    """`lax.scan` whose initial carry may have another sharding than the carry that a step returns.
 
-    The type of a carry must stay. Under `shard_map` it says over which mesh axes the carry varies, and under a mesh of
-    Explicit axes how it is sharded: zeros and replicated arrays are neither, until a step adds what is. They are cast
-    before the first step.
+    JAX requires the type of a carry to stay the same. The type includes the mesh axes over which the carry varies under
+    `shard_map`, and its sharding under a mesh of Explicit axes. Initial zeros and replicated arrays have neither until
+    a step adds sharded data; they are cast before the first step.
 
     >>> scan(lambda total, x: (total + x, total), jnp.zeros(()), jnp.arange(3.0))[0].item()
     3.0
@@ -34,10 +34,10 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: A
         new, y = f(carry, x)
         return jax.tree.map(_carried_as, new, jax.tree.map(jax.typeof, carry)), y
 
-    def made(carry: Any) -> Any:  # by one step; stacked, as xs may have none
+    def made(carry: Any) -> Any:  # carry after one step, stacked, because xs may hold no arrays
         return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
 
-    for _ in range(1 + len(mesh.manual_axes)):  # each round but the last adds an axis to some leaf
+    for _ in range(1 + len(mesh.manual_axes)):  # every round except the last adds an axis to some leaf
         before = jax.tree.map(jax.typeof, carry)
         carry = jax.tree.map(partial(_carried_as, drop=1), carry, jax.eval_shape(made, carry))
         if jax.tree.map(jax.typeof, carry) == before:
@@ -46,7 +46,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: A
 
 
 def _carried_as(x: Any, like: Any, drop: int = 0) -> Any:
-    """`x` with the sharding of `like`, but for its first `drop` axes, and varying where `like` does, too."""
+    """`x` with the sharding of `like` without its first `drop` axes, and varying along the same mesh axes."""
     mesh, own = jax.sharding.get_abstract_mesh(), jax.typeof(x)
     if mesh.explicit_axes and own.sharding.spec != (spec := PartitionSpec(*like.sharding.spec[drop:])):
         x = jax.sharding.reshard(x, spec)
@@ -58,9 +58,9 @@ def einsum(
 ) -> Array:
     """`jnp.einsum` of two arrays with a result of `dtype`, which keeps the sharding of both.
 
-    On an Explicit mesh every letter lies along the mesh axes that it has in `a`, else along those of `b` that `a` has
-    left free. `b` is gathered along the others, as sharded weights are for a batch that is sharded by the same axis; a
-    sum over a letter that is sharded is an all-reduce. That is what the compiler finds on an Auto mesh.
+    On an Explicit mesh every letter has the mesh axes that it has in `a`, otherwise those of `b` that `a` does not use.
+    `b` is gathered along the others, as for sharded weights and a batch sharded along the same axis. A sum over a
+    sharded letter is an all-reduce. An Auto mesh gives the same result.
     """
     out = None
     if (mesh := explicit_mesh(a, b)) is not None:
@@ -75,7 +75,10 @@ def einsum(
 
 
 def rows(table: Array, i: Array) -> Array:
-    """The rows i of a table, [size, d], [...] -> [..., d], NaN where i is no row; sharded as i and then the table."""
+    """Rows i of a table, [size, d], [...] -> [..., d], NaN for indices out of range.
+
+    On an Explicit mesh the result is sharded as i on its leading axes and, where free, as the table on the last.
+    """
     out = None
     if (mesh := explicit_mesh(table, i)) is not None:
         taken = {name for axes in spec(i) for name in _names(axes)}
@@ -87,20 +90,20 @@ def rows(table: Array, i: Array) -> Array:
 
 
 def gathered(x: Array, axis: int) -> Array:
-    """x, on an Explicit mesh no longer sharded along `axis`: what a loop over that axis, or a cut, asks for."""
+    """x, on an Explicit mesh gathered along `axis`, as loops over that axis and slices require."""
     mesh = explicit_mesh(x)
     return x if mesh is None else _moved(x, mesh, [None if i == axis else s for i, s in enumerate(spec(x))])
 
 
 def placed_as(x: Array, like: Any) -> Array:
-    """x, on an Explicit mesh sharded as `like`, an array or shape of its rank."""
+    """x, on an Explicit mesh sharded as `like`, an array or shape of equal rank."""
     sharding = like.sharding if isinstance(like, jax.ShapeDtypeStruct) else jax.typeof(like).sharding
     mesh = None if sharding is None or not sharding.mesh.explicit_axes else sharding.mesh
     return x if mesh is None else _moved(x, mesh, list(sharding.spec))
 
 
 def fitting(b: Array, a: Array) -> Array:
-    """b, to be added to or multiplied with a: of its rank, on an Explicit mesh sharded as a is."""
+    """b, of a's rank, on an Explicit mesh sharded as a, so that it can be added to a or multiplied with it."""
     mesh = explicit_mesh(a, b)
     return (
         b if mesh is None else _moved(b, mesh, [None if n == 1 else s for n, s in zip(b.shape, spec(a), strict=True)])
@@ -108,19 +111,19 @@ def fitting(b: Array, a: Array) -> Array:
 
 
 def merged(x: Array, start: int, stop: int) -> Array:
-    """x with the axes from `start` to `stop` - 1 as one, which on an Explicit mesh is sharded as the first of them."""
+    """x with axes `start` to `stop` - 1 merged; on an Explicit mesh the result is sharded as the first of them."""
     for axis in range(start + 1, stop):
         x = gathered(x, axis)
     return x.reshape(*x.shape[:start], prod(x.shape[start:stop]), *x.shape[stop:])
 
 
 def spec(x: Array) -> tuple[Any, ...]:
-    """The mesh axes along which each axis of x lies, one entry for each."""
+    """Mesh axes of each axis of x, one entry for each."""
     return tuple(jax.typeof(x).sharding.spec)
 
 
 def explicit_mesh(*arrays: Array) -> Any:
-    """The mesh of the first array on one with Explicit axes, or None."""
+    """Mesh of the first array that is on a mesh with Explicit axes, or None."""
     meshes = (jax.typeof(x).sharding.mesh for x in arrays)
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
 
@@ -134,13 +137,13 @@ def _names(axes: Any) -> tuple[str, ...]:
 
 
 def varying(kind: Any) -> frozenset:
-    """The mesh axes along which an array of this type, or shape, varies; none without `check_vma`."""
+    """Mesh axes along which an array of this type, or shape, varies; none without `check_vma`."""
     manual = kind.manual_axis_type
     return frozenset() if manual is None else frozenset(manual.varying)
 
 
 def equally_varying(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays, all varying along the axes along which any does, so that the gradient of a shared one is summed."""
+    """Arrays cast to vary along the union of their varying axes, so that the gradient of a shared array is summed."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return arrays
     along = frozenset().union(*(varying(jax.typeof(x)) for x in arrays))

@@ -1,4 +1,4 @@
-"""What is decided by platform, in one place; the measurement that decides stands beside each use."""
+"""Choices by platform. The measurement behind each choice is stated where it is used."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,15 +9,16 @@ from jax import lax
 
 
 def on_cpu(cpu: Callable[..., Any], default: Callable[..., Any], *args: Any) -> Any:
-    """`cpu(*args)` where the program is lowered for a CPU, else `default(*args)`: chosen when lowered, not traced."""
+    """`cpu(*args)` if the program is lowered for a CPU, else `default(*args)`; chosen at lowering, not at tracing."""
     return lax.platform_dependent(*args, cpu=cpu, default=default)
 
 
 def primitive_by_platform(name: str, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
-    """A primitive that is lowered to `cpu` on a CPU, else to `default`; its other rules are the caller's.
+    """A primitive that lowers to `cpu` on CPUs and to `default` elsewhere; the caller must define its other rules.
 
-    Unlike `on_cpu`, nothing of one form is in the program of the other, residuals of gradients included. Under an
-    Explicit mesh, where shards are part of the types, a CPU takes `default` as well: its rules know them.
+    Unlike with `on_cpu`, the program contains only one of the two forms, and no residuals of the other's gradient.
+    Under an Explicit mesh, where sharding is part of the types, a CPU uses `default` as well, because the sharding
+    rules cover it.
     """
     from jax.extend.core import Primitive
     from jax.interpreters import mlir, xla
@@ -36,17 +37,17 @@ def primitive_by_platform(name: str, cpu: Callable[..., Any], default: Callable[
 
 
 def one_cpu() -> bool:
-    """Whether the process has one CPU device and nothing else: then no array is sharded, and axes may be merged.
+    """True if the only device of the process is one CPU: no array is sharded then, and axes may be merged.
 
-    Decided while tracing, for forms whose choice inside the program would cost more than it gains.
+    Evaluated while tracing, for variants whose choice inside the program would cost more than it gains.
     """
     return jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
 def local_cpu() -> bool:
-    """Whether arrays that are traced now are whole and lie on one CPU: axes of theirs may be merged at no cost.
+    """True if the arrays traced now are whole and on one CPU, so that merging their axes is free.
 
-    In a process with one CPU device and no mesh, or inside a `shard_map` over all axes of the mesh.
+    That is so in a process with one CPU device and no mesh, and inside a `shard_map` over all axes of the mesh on CPUs.
     """
     mesh = jax.sharding.get_abstract_mesh()
     return one_cpu() if mesh.empty else mesh.are_all_axes_manual and jax.default_backend() == "cpu"

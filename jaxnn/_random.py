@@ -1,7 +1,7 @@
-"""Threefry for a CPU: the bits of `jax.random`, from programs that compile and run several times faster.
+"""Threefry for CPUs: the bits of `jax.random`, from programs that compile and run several times faster.
 
-JAX lowers the 20 rounds of Threefry to a loop on a CPU: several kernels, compiled again for every shape, which was most
-of the wait for a model's first step. Straight-line rounds on a flat vector are one kernel.
+On a CPU, JAX lowers the 20 rounds of Threefry to a loop: several kernels, compiled again for every shape, which took
+most of the time to a model's first step. Unrolled rounds on a flat vector are a single kernel.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,9 @@ WORD = 0xFFFFFFFF
 
 
 def quick(key: jax.Array) -> jax.Array:
-    """A key that draws the same numbers by faster programs, where there is a faster way: for one draw, not to be kept.
+    """A key that gives the same random numbers by a faster program, if there is one.
+
+    Use it for a single draw; do not store it.
 
     >>> key = jax.random.key(0)
     >>> bool((jax.random.normal(quick(key), (3,)) == jax.random.normal(key, (3,))).all())
@@ -33,7 +35,7 @@ def quick(key: jax.Array) -> jax.Array:
 
 
 def fold_in(key: jax.Array, number: Any) -> jax.Array:
-    """`jax.random.fold_in`; of a concrete key and number on the host, where nothing is compiled.
+    """`jax.random.fold_in`; for a concrete key and number it runs on the host, without compilation.
 
     >>> key = jax.random.key(0)
     >>> bool(fold_in(key, 3) == jax.random.fold_in(key, 3))
@@ -48,7 +50,7 @@ def fold_in(key: jax.Array, number: Any) -> jax.Array:
 
 
 def split(key: jax.Array, n: int = 2) -> Sequence[jax.Array] | jax.Array:
-    """The n keys of `jax.random.split`; of a concrete key on the host, where nothing is compiled.
+    """The n keys of `jax.random.split`; for a concrete key it runs on the host, without compilation.
 
     >>> key = jax.random.key(0)
     >>> a, b, c = split(key, 3)
@@ -66,7 +68,7 @@ def _option(name: str) -> Any:
 
 
 def _implementation(key: Any) -> str | None:
-    """The name of a key's implementation; None for what is not one key."""
+    """Name of a key's implementation; None unless `key` is a single key."""
     if not hasattr(key, "dtype") or not hasattr(key, "shape"):
         return None
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -81,12 +83,12 @@ def _data(key: jax.Array) -> jax.Array:
 
 
 def _words(key: Any) -> tuple[int, int] | None:
-    """The two words of a Threefry key that the host may read at no cost; None for any other."""
+    """The two words of a Threefry key that the host can read at no cost; None for other keys."""
     if isinstance(key, jax.core.Tracer) or _implementation(key) != "threefry2x32" or not local_cpu():
         return None
     if _option("jax_debug_key_reuse") or getattr(key, "committed", False):
         return None
-    with jax.ensure_compile_time_eval():  # a key that a traced function closes over is concrete too
+    with jax.ensure_compile_time_eval():  # a key in the closure of a traced function is concrete too
         first, second = np.asarray(_data(key)).tolist()
     return first, second
 
@@ -99,7 +101,10 @@ def _like(key: jax.Array, words: np.ndarray) -> jax.Array:
 
 
 def _threefry(k1: Any, k2: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """Threefry-2x32 with 20 rounds, of integers or of uint32 arrays (Salmon et al., Parallel Random Numbers, 2011)."""
+    """Threefry-2x32 with 20 rounds, for integers or uint32 arrays.
+
+    Reference: Salmon et al., Parallel Random Numbers, 2011.
+    """
     number = isinstance(a, int)
 
     def word(n: int) -> Any:
@@ -124,7 +129,7 @@ def _threefry(k1: Any, k2: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 @cache
 def _unrolled() -> Any:
-    """The implementation of the keys, made at the first draw."""
+    """Key implementation of the unrolled rounds, made at the first draw."""
     from jax.extend.random import define_prng_impl
 
     def typed(data: jax.Array) -> jax.Array:
@@ -150,12 +155,15 @@ def _unrolled() -> Any:
 
 
 def _bits(data: jax.Array, n: int) -> jax.Array:
-    """The n words of a key: as JAX counts them, one for each count, or, the older way, two for each."""
+    """The first n words of a key.
+
+    Partitionable Threefry has one counter for each word, the older scheme one for two words.
+    """
     if _option("jax_threefry_partitionable"):
         counts = jnp.arange(n, dtype=jnp.uint32)
         a, b = _threefry(data[0], data[1], jnp.zeros_like(counts), counts)
         return a ^ b
     half = (n + 1) // 2
     counts = jnp.arange(half, dtype=jnp.uint32)
-    second = jnp.where(counts + np.uint32(half) < n, counts + np.uint32(half), 0)  # an odd n is filled up with 0
+    second = jnp.where(counts + np.uint32(half) < n, counts + np.uint32(half), 0)  # an odd n is padded with 0
     return jnp.concatenate(_threefry(data[0], data[1], counts, second))[:n]

@@ -1,7 +1,7 @@
-"""How layers combine: in a row, side by side, around a skip, n times, and wrappers of one layer.
+"""Combinators: layers in sequence, in parallel, with a skip connection or repeated, and wrappers of one layer.
 
 Wrappers of one child (`residual`, `repeat`, `remat`, `cast`, `time_distributed`) are transparent: the child keeps its
-params, its path and its key. All of them hand sequences of different lengths on, as `nn.Padded` tells.
+params, its path and its key. All combinators pass on sequences of different lengths (`nn.Padded`).
 """
 
 from collections.abc import Callable
@@ -21,11 +21,20 @@ from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, outp
 
 @recorded
 def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
-    """One layer after another, `y = f_n(... f_1(x))`; bare functions such as `nn.relu` are lifted.
+    """Layers in sequence, y = f_n(... f_1(x)); bare functions such as `nn.relu` are lifted automatically.
 
-    Params are keyed by the children's names: `dense`, `dense_1`, or what `name=` pinned. Raises ValueError when two
-    children have one name, TypeError for what is no layer. As Keras's and PyTorch's Sequential, but the input's size is
-    found automatically. A `Padded` goes through all layers that know lengths; one that does not raises an error.
+    Params are keyed by the children's names: `dense`, `dense_1`, or the name given by `name=`. A `Padded` passes
+    through all layers that support lengths.
+
+    Args:
+      layers: layers, or functions of one input.
+      name: pins the name; default "serial".
+
+    Raises:
+      ValueError: if two children have equal names.
+      TypeError: if a child is neither a layer nor a function, or does not support the lengths of a `Padded`.
+
+    Differences: as Keras's and PyTorch's Sequential, but the input size is found automatically.
 
     >>> import jaxnn as nn
     >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(2, name="head"))
@@ -56,13 +65,17 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
 def parallel(
     *branches: Layer | Callable, join: Literal["add", "concatenate"] | Callable, name: str | None = None
 ) -> Layer:
-    """Branches on one input, joined: `y = join(f_1(x), ..., f_n(x))`.
+    """Branches on the same input, with joined outputs: y = join(f_1(x), ..., f_n(x)).
 
     Args:
-      join: "add" (equal shapes, nothing is broadcast), "concatenate" (along the last axis), or a function of the
-        branches' outputs, `join(*ys)`; `lambda *ys: ys` keeps them apart.
+      branches: layers, or functions of one input; at least one.
+      join: "add" (equal shapes, nothing is broadcast), "concatenate" (along the last axis), or a function `join(*ys)`
+        of the branches' outputs; `lambda *ys: ys` returns them as a tuple.
+      name: pins the name; default "parallel".
 
-    Raises ValueError when the outputs do not fit together.
+    Raises:
+      ValueError: if there is no branch, `join` is unknown, or the shapes of the outputs do not fit.
+      TypeError: if the outputs differ in dtype or are not single arrays, or only some of them are `Padded`.
 
     >>> import jaxnn as nn
     >>> model = parallel(nn.dense(3), nn.serial(nn.dense(4), nn.relu), join="concatenate")
@@ -115,15 +128,20 @@ def parallel(
 
 @recorded
 def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -> Layer:
-    """A block with a way around it, `y = block(x) + x`, or `block(x) + skip(x)` (He et al. 2015, arXiv:1512.03385).
+    """A block with a skip connection: y = block(x) + x, or block(x) + skip(x).
+
+    For a `Padded` input, block and skip connection must both return a `Padded`; the result has the block's lengths.
 
     Args:
-      skip: a projection for when the block changes the shape, such as `conv(features, 1, stride=2)`; its params lie
-        beside the block's under "skip".
+      block: a layer, or a function of one input.
+      skip: projection for a block that changes the shape, such as `conv(features, 1, stride=2)`. Its params are stored
+        next to the block's under "skip". None adds x itself.
 
-    Of a `Padded`, block and skip connection both give one, and the result has the block's lengths.
+    Raises:
+      ValueError: if the shapes to be added differ (nothing is broadcast), or the block has a child named "skip".
+      TypeError: if the dtypes differ, the outputs are not single arrays, or only one of them is `Padded`.
 
-    Raises ValueError when the shapes to be added differ; nothing is broadcast.
+    Reference: He et al., Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385.
 
     >>> import jaxnn as nn
     >>> model = residual(nn.dense(4), skip=nn.dense(4, bias=False))
@@ -170,17 +188,19 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
 
 @recorded
 def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
-    """A block n times in a row as one `lax.scan`; params of all copies lie at the block's paths, stacked `[n, ...]`.
+    """A block n times in sequence, as one `lax.scan`; params of all copies are stacked, [n, ...], at the block's paths.
 
-    Each copy has its own batch norm statistics and, by `fold_in(key, i)`, its own draw of params and dropout masks. The
-    scan compiles once whatever n is; unrolled, few layers run faster and compile longer, and the numbers are the same.
-    Every copy sees the lengths of a `Padded`.
+    Each copy has its own batch norm statistics and, through `fold_in(key, i)`, its own initial params and dropout
+    masks. The scan compiles once for any n. Unrolled, few layers run faster and compile longer, with the same numbers.
+    Every copy receives the lengths of a `Padded`.
 
     Args:
-      n: the number of copies, >= 1.
-      unroll: lays the copies out one after the other in the compiled program.
+      block: a layer, or a function of one input, whose output has the shape and dtype of its input.
+      n: number of copies, an integer >= 1.
+      unroll: if True, the compiled program contains the copies in sequence in place of a loop.
 
-    Raises ValueError when the block changes shape or dtype of its input.
+    Raises:
+      ValueError: if the block changes shape or dtype of its input, or the params are stacked for another n.
 
     >>> import jaxnn as nn
     >>> model = repeat(nn.serial(nn.dense(8), nn.tanh), 6)
@@ -201,7 +221,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
             inner = None if key is None else jax.random.fold_in(key, i)
             y, state = block.apply(params, state, x, key=inner, train=train)
             if isinstance(x, Given) and isinstance(y, tuple):
-                y = Given(*y)  # a scan keeps the class of what it carries
+                y = Given(*y)  # the carry of a scan must keep its class
             if describe(y) != describe(x):
                 raise invalid("repeat", f"a block that gives back {describe(x)}", y, "Each copy feeds the next.")
             return y, state
@@ -218,10 +238,11 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
 
 @recorded
 def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
-    """The same layer, its inner values computed again in the backward pass instead of kept: less memory, more time.
+    """Rematerialisation: recomputes a layer's inner values in the backward pass: less memory, more time.
 
     Args:
-      policy: which values to keep all the same, one of `jax.checkpoint_policies`.
+      child: a layer, or a function of one input.
+      policy: one of `jax.checkpoint_policies`, selecting values that are stored nevertheless; None stores none.
 
     >>> import jaxnn as nn
     >>> remat(nn.dense(3)).name
@@ -237,10 +258,15 @@ def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
 
 @recorded
 def inference(child: Layer | Callable) -> Layer:
-    """The same layer as with `train=False`, always: dropout is off, and a batch norm takes and keeps its statistics.
+    """A layer that always runs with `train=False`: no dropout, and batch norms use their running statistics unchanged.
 
-    For a part of a model that is frozen while the rest is trained. Its params get gradients; `trainer(frozen=)` keeps
-    them. As `eval()` on a PyTorch module, Keras's `trainable=False` on a batch norm, equinox's `inference=True`.
+    Use it for a part of a model that is frozen while the rest is trained. Its params still get gradients;
+    `trainer(frozen=)` keeps them constant.
+
+    Args:
+      child: a layer, or a function of one input.
+
+    Differences: as `eval()` on a PyTorch module, Keras's `trainable=False` on a batch norm, equinox's `inference=True`.
 
     >>> import jaxnn as nn
     >>> model = inference(nn.dropout(0.5))
@@ -257,12 +283,17 @@ def inference(child: Layer | Callable) -> Layer:
 
 @recorded
 def time_distributed(child: Layer | Callable) -> Layer:
-    """A layer on every step of a sequence, `[n, t, ...] -> [n, t, ...]`: the two leading axes run as one batch of n·t.
+    """A layer on every step of a sequence, [n, t, ...] -> [n, t, ...]: the two leading axes run as one batch of n · t.
 
-    A batch norm inside takes its statistics over examples and steps alike, as Keras's TimeDistributed does. Of a
-    `Padded` x the padding is left out of them, and the result has the same lengths.
+    A batch norm inside takes its statistics over examples and steps, as in Keras's TimeDistributed. For a `Padded` x
+    the padding is excluded from the statistics, and the result has the same lengths.
 
-    Raises ValueError for an input without a time axis.
+    Args:
+      child: a layer, or a function of one input.
+
+    Raises:
+      ValueError: if x has no time axis.
+      TypeError: if x is not a single array, or the child does not return a `Padded` for a `Padded`.
 
     >>> import jaxnn as nn
     >>> model = time_distributed(nn.serial(nn.flatten(), nn.dense(5)))
@@ -299,9 +330,9 @@ def time_distributed(child: Layer | Callable) -> Layer:
 
 
 def _steps_as_examples(x: Any) -> Any:
-    """[n, t, ...] -> [n · t, ...]; of a `Padded` [t · n, ...], with the mask that says which of these examples count.
+    """[n, t, ...] -> [n · t, ...]; for a `Padded` [t · n, ...], with a mask of valid steps in place of lengths.
 
-    With time first a step keeps its number, and by that its draw of dropout, however many steps come after it.
+    With time first, the index of a step, and thus its dropout mask, does not depend on the number of later steps.
     """
     if not isinstance(x, Padded):
         return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
@@ -311,15 +342,17 @@ def _steps_as_examples(x: Any) -> Any:
 
 @recorded
 def cast(child: Layer | Callable, dtype: Any) -> Layer:
-    """The same layer computed in another dtype: `x` is cast on the way in, `y` back to x's dtype on the way out.
+    """A layer computed in another dtype: x is cast to `dtype` before it, y to x's dtype after it.
 
-    Params and state keep their own dtype (float32 master weights under `cast(block, jnp.bfloat16)`), and since the
-    output's dtype is the input's, it fits in `residual` and `repeat`. Losses stay outside, in float32.
+    Params and state keep their own dtype (float32 master weights under `cast(block, jnp.bfloat16)`). Because the output
+    has the dtype of the input, `cast` works inside `residual` and `repeat`. Losses stay outside, in float32.
 
     Args:
+      child: a layer, or a function of one input.
       dtype: a floating dtype.
 
-    Raises TypeError for a dtype that is not floating.
+    Raises:
+      TypeError: if the dtype is not floating.
 
     >>> import jaxnn as nn
     >>> model = cast(nn.dense(3), jnp.bfloat16)

@@ -1,4 +1,4 @@
-"""What a layer is, how one layer calls another, and how a function becomes a layer.
+"""The contract of layers: `Layer`, calls of one layer by another, and layers made from functions.
 
 A `Layer` is a named tuple of two pure functions on plain nested dicts, `params` (trained) and `state` (not trained):
 
@@ -14,7 +14,7 @@ Layers combine in plain Python, through `call`. Weight sharing and two inputs, i
             return call(head, "head", params, state, jnp.abs(a - b), key=key, train=train)
         return layer(None, apply, "twins", name=name)
 
-`init=None` says that every parameter belongs to a child, and each child is initialised where it is first called.
+`init=None` means that every parameter belongs to a child; each child is initialised where it is first called.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from jaxnn._inputs import is_array, to_numbers, whole
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 from jaxnn._random import fold_in
 
-PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # how a layer takes a `Padded`, see `layer`
-TAP = "@tap"  # keys in a state that no layer can have for a name
+PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # support of `Padded` inputs, see `layer`
+TAP = "@tap"  # keys in a state that are not valid names of layers
 WATCH = "@watch"
 
 
 class Layer(NamedTuple):
-    """A layer or a whole model: two pure functions and the name under which its numbers are kept.
+    """A layer or a whole model: two pure functions, and the name under which its params and state are stored.
 
     Attributes:
       init: `init(key, x) -> (params, state)`; `x` is an array, a `ShapeDtypeStruct`, or a pytree of them.
       apply: `apply(params, state, x, *, key=None, train=False) -> (y, state)`; `train` is a Python bool.
-      name: the key of its params and state in those of the layer around it.
+      name: key of its params and state in those of the enclosing layer.
 
     >>> import jaxnn as nn
     >>> model = nn.dense(3)
@@ -74,20 +74,25 @@ class Layer(NamedTuple):
         return tree(self, lambda layers: children(layers, self.name))
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raises TypeError: a layer holds no params, so they are passed to `apply`."""
+        """Raises TypeError: a layer holds no params, so they must be passed to `apply`."""
         fix = "Call model.apply(params, state, x), with params, state = model.init(key, x)."
         raise wrong_type(str(self.name), "a call of its init or its apply", told="a call of the layer itself", fix=fix)
 
 
 class Stateless(NamedTuple):
-    """A model without state as two functions: `init(key, x) -> params`, `apply(params, x, *, key, train) -> y`."""
+    """A model without state as two functions.
+
+    Attributes:
+      init: `init(key, x) -> params`.
+      apply: `apply(params, x, *, key=None, train=False) -> y`.
+    """
 
     init: Callable[..., dict[str, Any]]
     apply: Callable[..., Any]
 
 
 class _Kind(str):
-    """A default name: combinators number its copies (`dense`, `dense_1`), while a plain string is pinned."""
+    """A default name, which combinators number (`dense`, `dense_1`); a plain string is a pinned name."""
 
     __slots__ = ()
 
@@ -95,24 +100,25 @@ class _Kind(str):
 def layer(
     init: Callable | None, apply: Callable, kind: str, *, name: str | None = None, padded: PaddedRule = None
 ) -> Layer:
-    """A `Layer` from two functions, checked where users go wrong: names, a traced `train`, what the functions return.
+    """Makes a `Layer` from two functions; checks names, a traced `train`, and the results of both functions.
 
     Args:
-      init: `init(key, x) -> (params, state)`, called with shapes alone (`ShapeDtypeStruct`) in place of `x`. None when
-        all params belong to children run through `call`: they are then initialised from the inputs that they meet
-        in `apply` with `train=False`.
+      init: `init(key, x) -> (params, state)`, called with shapes (`ShapeDtypeStruct`) in place of `x`. None if all
+        params belong to children run through `call`: those are initialised for their inputs in `apply` with
+        `train=False`.
       apply: `apply(params, state, x, *, key, train) -> (y, state)`.
-      kind: the default name; copies in one place are numbered.
+      kind: default name; copies in one place are numbered.
       name: pins the name, `[A-Za-z0-9_]+`.
-      padded: how the layer takes sequences of different lengths (`nn.Padded`). An integer r >= 0: it treats each step
-        alone, on the last r axes (0: elementwise, 1: on features); init and apply then see the array, with zeros for
-        padding, and the lengths are handed on. "lengths": it combines the steps of an example and takes the `Padded`;
-        which examples count, inside `time_distributed`, is kept from it and handed on. "seen": it takes every `Padded`,
-        as a layer that combines examples must. "examples": it combines the steps of an example, and refuses lengths.
-        None: it refuses every `Padded`.
+      padded: support of sequences of different lengths (`nn.Padded`). An integer r >= 0: the layer treats each step
+        independently, on the last r axes (0: elementwise, 1: on features); init and apply then receive the array, with
+        zeros for padding, and the lengths are passed on. "lengths": it combines the steps of an example and receives
+        the `Padded`; the boolean mask of valid examples inside `time_distributed` is passed on without the layer
+        receiving it. "seen": it receives every `Padded`, as a layer that combines examples must. "examples": it
+        combines the steps of an example and refuses lengths. None: it refuses every `Padded`.
 
-    Raises: ValueError if `name` has characters other than letters, digits and underscores, or for another `padded`;
-    TypeError if `init` or `apply` is not callable.
+    Raises:
+      ValueError: if `name` has characters other than letters, digits and underscores, or `padded` is invalid.
+      TypeError: if `init` or `apply` is not callable.
 
     >>> def scale(factor, name=None):
     ...     def apply(params, state, x, *, key, train):
@@ -136,7 +142,7 @@ def layer(
         raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", padded)
 
     def unpadded(x: Any) -> tuple[Any, Padded | None]:
-        """What init and apply take of x, and the `Padded` to hand on."""
+        """The input of init and apply for x, and the `Padded` whose lengths are passed on, or None."""
         x = x if padded in (None, "lengths") else padded_pair(x)
         if padded is None and isinstance(x, Given):
             return tuple(x), None
@@ -171,7 +177,7 @@ def layer(
         except KeyError as error:
             raised = error.__traceback__ and error.__traceback__.tb_next
             by_itself = raised and raised.tb_next is None and raised.tb_frame.f_code is apply.__code__
-            if not by_itself or isinstance(x, dict):  # then the key may be one of the user's own
+            if not by_itself or isinstance(x, dict):  # then the missing key may be one of the user's
                 raise
             missing = error.args[0]
             have = ", ".join([*params, *state]) or "none"
@@ -186,7 +192,7 @@ def layer(
 
 
 def wrap(child: Layer, init: Callable, apply: Callable) -> Layer:
-    """A layer around one child that keeps the child's name, and by that its path and its key; it hands `Padded` on."""
+    """A layer around one child, with the child's name and therefore its path and key; passes every `Padded` to it."""
     return layer(init, apply, child.name, padded="seen")._replace(name=child.name)
 
 
@@ -200,11 +206,22 @@ def call(
     key: jax.Array | None = None,
     train: bool = False,
 ) -> tuple[Any, dict]:
-    """Runs a child inside a layer's `apply`: `(y, state)`, where `state` is the parent's with the child's part renewed.
+    """Runs a child inside a layer's `apply` -> (y, state), with the child's part of the parent's state updated.
 
-    The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`, so adding a layer leaves the numbers
-    of its neighbours alone; its operations carry `name` in profiles; an exception from inside names the whole path; a
-    `Tap` placed at the path is served.
+    The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`: adding a layer does not change the
+    random numbers of the others. Its operations carry `name` in profiles, and an exception inside it names the whole
+    path. A `Tap` at the path is applied.
+
+    Args:
+      child: a layer, or a function of one input.
+      name: name of the child in `params` and `state`.
+      params, state: those of the parent.
+      x: input of the child.
+      key: random key of the parent, or None.
+      train: a Python bool.
+
+    Raises:
+      TypeError: if `child` is neither a layer nor a function.
 
     >>> import jaxnn as nn
     >>> head = nn.dense(2)
@@ -234,13 +251,16 @@ def call(
 
 @recorded
 def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> Layer:
-    """The layer without params of a function of one input, `x -> f(x)`; combinators lift bare functions automatically.
+    """A layer without params from a function of one input, x -> f(x); combinators lift bare functions automatically.
 
     Args:
-      padded: how f takes sequences of different lengths, as in `layer`. None: activations of `nn` treat each step
-        alone; any other function refuses a `Padded`.
+      f: a function of one input.
+      name: pins the name; the default is the function's.
+      padded: support of sequences of different lengths, as in `layer`. None: activations of `nn` treat each step
+        independently; any other function refuses a `Padded`.
 
-    Raises: TypeError for what is not a function, and for a layer's factory that was not called.
+    Raises:
+      TypeError: if `f` is not a function, or is the factory of a layer that was not called.
 
     >>> lift(jnp.tanh).apply({}, {}, jnp.zeros(2))[0].tolist()
     [0.0, 0.0]
@@ -262,7 +282,7 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
 
 
 def of_function(f: Callable, kind: str, name: str | None, padded: PaddedRule = None) -> Layer:
-    """The layer `x -> f(x)`, without params and state."""
+    """A layer x -> f(x) without params and state."""
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         return f(x), state
@@ -271,9 +291,13 @@ def of_function(f: Callable, kind: str, name: str | None, padded: PaddedRule = N
 
 
 def stateless(model: Layer) -> Stateless:
-    """A model without state as `init(key, x) -> params` and `apply(params, x, *, key=None, train=False) -> y`.
+    """Converts a model without state to `init(key, x) -> params` and `apply(params, x, *, key=None, train=False) -> y`.
 
-    Raises ValueError, from both, when the model does have state (a batch norm's statistics).
+    Args:
+      model: a layer, or a function of one input.
+
+    Raises:
+      ValueError: by both functions, if the model has state (such as a batch norm's statistics).
 
     >>> import jaxnn as nn
     >>> init, apply = stateless(nn.dense(3))
@@ -301,11 +325,11 @@ def stateless(model: Layer) -> Stateless:
     return Stateless(init, apply)
 
 
-# What combinators are made of.
+# Building blocks of combinators.
 
 
 def as_layer(x: Any, where: str) -> Layer:
-    """`x` itself if it is a layer, a plain function lifted; anything else, an uncalled factory above all, raises."""
+    """`x` itself if it is a layer, or a function lifted; raises for anything else, such as an uncalled factory."""
     if isinstance(x, Layer):
         return x
     if not callable(x):
@@ -317,7 +341,7 @@ def as_layer(x: Any, where: str) -> Layer:
 
 
 def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]:
-    """The layers by the names that they have beside each other: pinned ones as they are, others numbered by kind."""
+    """Layers by their names within one parent: pinned names unchanged, default names numbered by kind."""
     named: dict[str, Layer] = {}
     counts: dict[str, int] = {}
     for x in layers:
@@ -335,24 +359,24 @@ def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]
 
 
 def init_child(child: Layer, name: str, key: jax.Array, x: Any) -> tuple[dict, dict]:
-    """Initialises a child as `call` will find it: `({name: params}, {name: state})`, without empty nodes."""
+    """Initialises a child for `call`: ({name: params}, {name: state}), without empty nodes."""
     with _inside(name):
         params, state = child.init(fold_name(key, name), x)
     return ({name: params} if params else {}), ({name: state} if state else {})
 
 
 def output_of(child: Layer, name: str, params: dict, state: dict, x: Any) -> Any:
-    """Shape and dtype of a child's output, with `train=False`, by abstract evaluation."""
+    """Shape and dtype of a child's output with `train=False`, by abstract evaluation."""
     return jax.eval_shape(lambda p, s, x: call(child, name, p, s, x)[0], params, state, x)
 
 
 def fold_name(key: jax.Array | None, name: str) -> jax.Array | None:
-    """The key of a child: crc32, since Python's own hash of a string differs from process to process."""
+    """Key of a child, by crc32 of its name, because Python's hash of a string differs between processes."""
     return None if key is None else fold_in(key, zlib.crc32(name.encode()))
 
 
 def paths(tree: dict, prefix: str = "") -> list[str]:
-    """The paths of a nested dict's leaves, `stem/conv/w`."""
+    """Paths of the leaves of a nested dict, such as `stem/conv/w`."""
     found: list[str] = []
     for name, node in tree.items():
         found += paths(node, f"{prefix}{name}/") if isinstance(node, dict) else [prefix + name]
@@ -360,7 +384,7 @@ def paths(tree: dict, prefix: str = "") -> list[str]:
 
 
 def structs(where: str, x: Any, argument: str = "x") -> Any:
-    """Shapes and dtypes of the arrays of a pytree as JAX will hold them; what is no array raises."""
+    """Shapes and dtypes of the arrays of a pytree as JAX will hold them; raises for leaves that are not arrays."""
 
     def struct(leaf: Any) -> jax.ShapeDtypeStruct:
         if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -382,7 +406,7 @@ def _pair(where: str, expected: str, got: Any, types: tuple[type, type]) -> tupl
 
 
 def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
-    """Raises unless a layer may be given the array of `s` alone."""
+    """Raises unless the layer may receive the array of `s` without its lengths."""
     lengths = s.lengths.dtype != bool
     if rule is None:
         fix = "Say how it takes lengths, nn.layer(..., padded=) or nn.lift(f, padded=), or pass x and lengths apart."
@@ -396,7 +420,7 @@ def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
 
 
 def _axes_of_step(f: Callable) -> int | None:
-    """The last axes on which a function of ours works, None for one that is not known."""
+    """Number of last axes on which an activation of this library works; None for other functions."""
     if isinstance(f, functools.partial):
         return None if "axis" in f.keywords else _axes_of_step(f.func)
     module = getattr(f, "__module__", None) or ""
@@ -413,7 +437,7 @@ def _is_factory(f: Callable) -> bool:
     try:
         annotation = inspect.signature(f).return_annotation
         return annotation is Layer or (isinstance(annotation, str) and annotation.split(".")[-1] == "Layer")
-    except (TypeError, ValueError):  # no signature, as some built-in functions
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return False
 
 
@@ -423,7 +447,7 @@ def _uncalled(where: str, name: str) -> InvalidType:
 
 @contextlib.contextmanager
 def _inside(name: str) -> Iterator[None]:
-    """Puts `name` in front of the path of an exception: ours are prefixed, all others get a note."""
+    """Prepends `name` to the path of an exception: the library's exceptions get a prefix, all others a note."""
     try:
         yield
     except (InvalidValue, InvalidType) as error:
@@ -454,7 +478,7 @@ def _served(name: str, tap: Any, y: Any) -> tuple[Any, Any]:
 
 
 class _Sketch:
-    """Stands in for params while a layer of children alone is traced: it notes which child met which input first."""
+    """Placeholder of params while tracing a layer with init=None: records the first input of each child."""
 
     def __init__(self, key: jax.Array | None):
         self.key = key

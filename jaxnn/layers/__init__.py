@@ -1,4 +1,4 @@
-"""Layers with params, one file a family."""
+"""Layers: layers with params, and layer forms of the functions in `ops`, one file for each family."""
 
 from jaxnn.layers.activation import maxout, perceptron, prelu
 from jaxnn.layers.attention import attention

@@ -1,4 +1,4 @@
-"""Activations with params of their own, and the unit that began it all."""
+"""Activations with params, and the perceptron."""
 
 from __future__ import annotations
 
@@ -25,22 +25,27 @@ from jaxnn.layers.linear import dense
 def prelu(
     *, shared: bool = False, init: str = "jaxnn", slope_init: Callable | None = None, name: str | None = None
 ) -> Layer:
-    """Rectifier with a learned slope, [..., c] -> [..., c]: x where x > 0, else slope · x; params slope [c].
+    """Parametric ReLU, [..., c] -> [..., c]: x if x > 0, else slope · x; params slope [c].
 
-    A leaky ReLU that finds its own leak, one for each channel: as good as free in a convolutional network, and no unit
-    is dead for good. It may overfit where c is large against the data. Weight decay pulls the slope to a plain ReLU:
-    the regularizers leave it out by default. At 0 the derivative is the slope; with a slope of 0, -inf gives 0, and the
-    slope no gradient.
+    A leaky ReLU with a learned slope for each channel. It costs almost nothing in a convolutional network, and no unit
+    dies permanently. It may overfit if c is large relative to the data. Weight decay pulls the slope towards 0, a plain
+    ReLU; the regularizers therefore exclude it by default. At 0 the derivative is the slope. With a slope of 0, -inf
+    gives 0, and the slope gets no gradient from it.
 
     Args:
-      shared: one slope for all channels, params slope [], as PyTorch (`num_parameters=1`) and flax have by default.
-        Keras has one for every place of an example unless given `shared_axes`.
-      init: whose start, "jaxnn" and "torch" 0.25, "keras" 0, "flax" 0.01; `slope_init`, (key, shape, dtype) -> array,
-        goes before it.
+      shared: if True, one slope for all channels, params slope [].
+      init: preset of the initial slope: "jaxnn" and "torch" 0.25, "keras" 0, "flax" 0.01.
+      slope_init: initializer (key, shape, dtype) -> array; overrides the preset.
+      name: pins the name.
 
-    Raises ValueError for another number of channels, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x has another number of channels than the slope.
+      TypeError: if x is not floating, or `shared` is not a bool.
 
-    He et al., Delving Deep into Rectifiers, 2015.
+    Differences: PyTorch (`num_parameters=1`) and flax share one slope by default. Keras has one slope for each position
+    of an example unless `shared_axes` is given.
+
+    Reference: He et al., Delving Deep into Rectifiers, 2015.
 
     >>> params, state = prelu().init(jax.random.key(0), jnp.ones((1, 2)))
     >>> prelu().apply(params, state, jnp.array([[-4.0, 4.0]]))[0].tolist()
@@ -80,24 +85,28 @@ def maxout(
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """The greatest of several affine maps, y_j = max_i (x w_ij + b_ij), [..., d] -> [..., features].
+    """Maxout, the maximum of several affine maps, y_j = max_i (x w_ij + b_ij), [..., d] -> [..., features].
 
-    A learned convex function, piecewise linear with as many pieces: ReLU, its leaky forms and |x| are among them. Made
-    for dropout; nothing saturates and no unit dies. It costs `pieces` times the weights of a dense layer.
-    Params w [d, features · pieces], b [features · pieces], the pieces of a feature side by side. Equal pieces share the
-    gradient equally.
+    A learned convex function, piecewise linear with `pieces` pieces; ReLU, leaky ReLU and |x| are special cases.
+    Designed for use with dropout. It does not saturate, and no unit dies. It has `pieces` times the weights of a dense
+    layer. Params w [d, features · pieces], b [features · pieces], with the pieces of a feature adjacent. Equal pieces
+    share the gradient equally.
 
     Args:
-      features: size of the last axis of y, >= 1.
-      pieces: >= 1; the paper has 2 to 5. With 1 it is `dense`.
-      bias: False leaves b out.
-      init: whose default initialization of `dense`; `w_init` and `b_init` override it.
+      features: size of the last axis of y, an integer >= 1.
+      pieces: an integer >= 1; 2 to 5 in the paper. 1 is `dense`.
+      bias: False omits b.
+      init: preset of the default initialization, as in `dense`.
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the product, as in `dense`.
       name: pins the name.
 
-    Raises as `dense`. As tfa.layers.Maxout after a dense layer; PyTorch has none.
+    Raises:
+      ValueError, TypeError: as `dense`.
 
-    Goodfellow et al., Maxout Networks, 2013.
+    Differences: as tfa.layers.Maxout after a dense layer. PyTorch has no such layer.
+
+    Reference: Goodfellow et al., Maxout Networks, 2013.
 
     >>> params, state = maxout(3, pieces=4).init(jax.random.key(0), jnp.ones((2, 5)))
     >>> params["w"].shape, maxout(3, pieces=4).apply(params, state, jnp.ones((2, 5)))[0].shape
@@ -127,21 +136,23 @@ def perceptron(
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """Rosenblatt's perceptron, y = 1 where x w + b >= 0, else 0, [..., d] -> [..., features], in x's dtype.
+    """Rosenblatt's perceptron, y = 1 if x w + b >= 0, else 0, [..., d] -> [..., features], in x's dtype.
 
-    Params w [d, features], b [features], as of `dense`. Its gradient is 0 everywhere: it learns by
-    `ops.perceptron_update`, one layer of it and no more. For several layers put an activation with a slope in its
-    place.
+    Params w [d, features], b [features], as those of `dense`. Its gradient is 0 everywhere; `ops.perceptron_update`
+    trains a single layer of it. For several layers use `dense` with a differentiable activation.
 
     Args:
-      features: how many units, each for a yes or no of its own.
-      init: whose default initialization of `dense`; `w_init` and `b_init` override it. The rule converges from any.
-      precision: of the product, as in `dense`: what is near the plane may fall on either side of it where it is low.
+      features: number of units, each an independent binary classifier.
+      init: preset of the default initialization, as in `dense`; the rule converges from any.
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
+      precision: of the product, as in `dense`. With a low one, examples close to the hyperplane may be assigned to
+        either side.
       name: pins the name.
 
-    Raises as `dense`.
+    Raises:
+      ValueError, TypeError: as `dense`.
 
-    Rosenblatt, The Perceptron, 1958.
+    Reference: Rosenblatt, The Perceptron, 1958.
 
     >>> both = {"w": jnp.ones((2, 1)), "b": jnp.array([-1.5])}
     >>> perceptron().apply(both, {}, jnp.array([[0.0, 1.0], [1.0, 1.0]]))[0].tolist()

@@ -51,34 +51,39 @@ def attention(
 ) -> Layer:
     """Multi-head attention, [n, t, d] -> [n, t, features], as `ops.attention`.
 
-    x is [n, t, d], or a dict with it as "x" and any of "context" [n, s, e], where keys and values come from (x itself
-    by default); "mask" of booleans, "bias", "lengths" [n], all over the keys, as in `ops.attention`; and "positions"
-    [t] or [n, t], for `rotary`. x and context may each be a `Padded`: no query sees the padding of the keys, and the
-    result has the lengths of x. What else a dict holds ends here.
+    The input is x [n, t, d], or a dict with it as "x" and any of: "context" [n, s, e], the source of keys and values (x
+    itself by default); boolean "mask", "bias" and "lengths" [n], which refer to the keys, as in `ops.attention`;
+    "positions" [t] or [n, t], for `rotary`. x and context may each be a `Padded`: padded keys are ignored, and the
+    result has the lengths of x. The result is an array or a `Padded` without the other entries of the dict.
+
+    Params w_q [d, heads · size], w_k and w_v [e, kv_heads · size], w_o [heads · size, features], b_q, b_k, b_v, b_o.
+    State, with a cache: k and v [n, cache, kv_heads, size], and position.
 
     Args:
-      heads: of the queries.
-      features: of the result; None is those of x.
+      heads: number of heads of the queries, an integer >= 1.
+      features: size of the last axis of the result; None is that of x.
       size: features of a head; None is d / heads.
-      kv_heads: of keys and values, a divisor of heads; None is heads.
+      kv_heads: number of heads of keys and values, a divisor of heads; None is heads.
       causal, window, softcap: as in `ops.attention`.
-      rotary: turn queries and keys by their positions (`ops.rotary`), a number being the base instead of 10000.
-      cache: keep the keys and values of so many steps in the state and go on where the last call stopped: a sequence
-        fed piece by piece gives what it gives at once. With causal=True alone. `init` makes it empty, for the n of its
-        x; params are those of the same layer without it. Steps beyond its end give NaN, those before them do not.
-      dropout: the probability of dropping an attention weight in training, in [0, 1); may be traced. As PyTorch's and
-        Keras's; flax calls it dropout_rate.
+      rotary: True rotates queries and keys by their positions (`ops.rotary`); a number is the base, 10000 by default.
+        Not allowed with a context.
+      cache: number of steps whose keys and values are kept in the state, so that a sequence passed in pieces gives the
+        same result as in one call. Requires causal=True; no context and no lengths. `init` makes the cache empty, for
+        the n of its x; the params are those of the same layer without a cache. Steps beyond its end give NaN, the steps
+        before them are unaffected. None keeps nothing.
+      dropout: probability of dropping an attention weight in training, in [0, 1); may be traced. The name is that of
+        PyTorch and Keras; flax has dropout_rate.
       precision: of all products, as in `dense`.
-      implementation: "xla" or "cudnn" call `jax.nn.dot_product_attention`, as in `ops.attention`: without softcap,
-        cache, precision and dropout.
-      bias: False leaves all biases out.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, override it.
+      implementation: None, or "xla" or "cudnn" for `jax.nn.dot_product_attention`, as in `ops.attention`; not with
+        softcap, cache, precision or dropout.
+      bias: False omits all biases.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array for all weights and all biases; override the preset.
       name: pins the name.
 
-    Params w_q [d, heads · size], w_k and w_v [e, kv_heads · size], w_o [heads · size, features], b_q, b_k, b_v, b_o;
-    state, with a cache, k and v [n, cache, kv_heads, size] and position. Raises ValueError where x does not fit,
-    TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit, an argument is out of range, or dropout in training has no key.
+      TypeError: if x or the context is not floating, or the lengths are not integers.
 
     >>> model = attention(4, causal=True)
     >>> params, state = model.init(jax.random.key(0), jnp.ones((2, 5, 16)))
@@ -132,7 +137,7 @@ def attention(
         for i, (part, shape) in enumerate(shapes.items()):
             draw = drawn_by(init, "attention", shape[0], heads=kv if part in "kv" else heads, **w, **b)
             k = fold_in(key, i)
-            if bias:  # before w, which consumes k
+            if bias:  # before w, whose draw consumes k
                 params[f"b_{part}"] = draw[f"b_{part}"](fold_in(k, 0), shape[1:], dtype)
             params[f"w_{part}"] = draw[f"w_{part}"](k, shape, dtype)
         if cache is None:
@@ -171,7 +176,7 @@ def attention(
         how |= {"precision": precision, "implementation": implementation}
         y = ops.attention(q, k, v, causal=causal, window=window, offset=first, softcap=softcap, **how)
         y = projected(params, "o", y.reshape(*x.shape[:2], heads * each))
-        if cache is not None:  # under jit nothing can be raised
+        if cache is not None:  # positions may be traced, so an error cannot be raised
             steps = first + jnp.arange(x.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
             y = jnp.where(steps < cache, y, jnp.nan)
         return (y if lengths is None else Padded(y, lengths)), state
@@ -183,7 +188,7 @@ def attention(
 
 
 def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
-    """x, what is given beside it, with the lengths of the keys, and those of x; both without padding."""
+    """x, the other inputs with the lengths of the keys, and the lengths of x; x and context with padding set to 0."""
     given: dict[str, Any] = {}
     if isinstance(x, dict):
         if "x" not in x or set(x) - {"x", *BESIDE_X}:
@@ -210,7 +215,7 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
 
 
 def _check_piece(where: str, state: dict, x: Array, given: dict) -> None:
-    """Raises unless x is what a cache may be given next."""
+    """Raises unless x is a valid next piece for the cache."""
     if "context" in given or "lengths" in given:
         raise invalid(where, "no context and no lengths with a cache", told=", ".join(given))
     n, length, *_ = state["k"].shape
@@ -229,12 +234,15 @@ def _remembered(state: dict, k: Array, v: Array) -> tuple[Array, Array, dict]:
 
 
 def _written(cache: Array, piece: Array, first: Array) -> Array:
-    """The cache with a piece at `first`, [n, length, ...], [n, t, ...] -> the same; what does not fit is lost."""
+    """The cache with a piece written at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...].
+
+    Steps that do not fit are discarded.
+    """
     piece = gathered(piece.astype(cache.dtype), axis=1)
     cache = placed_as(jnp.asarray(cache), piece)
     t = piece.shape[1]
     start = jnp.clip(first, 0, cache.shape[1] - t)
-    lost = first - start  # steps that do not fit: the others come after what is there already
+    lost = first - start  # number of steps that do not fit; the others are written after the existing ones
     steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, 1, 1)
     there = lax.dynamic_slice_in_dim(cache, start, t, axis=1)
     return lax.dynamic_update_slice_in_dim(

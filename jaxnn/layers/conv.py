@@ -41,20 +41,27 @@ def conv(
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """Convolution plus bias, [n, *space, c] -> [n, *space', features], over 1 to 3 space axes: as many as x has.
+    """Convolution with bias, [n, *space, c] -> [n, *space', features], over the 1 to 3 space axes of x.
 
-    Params w [*window, c / groups, features], b [features]; the arithmetic is `ops.conv`, where padding, stride,
-    dilation and groups are explained. PyTorch and Keras pad nothing by default; here the default keeps the size.
+    Params w [*kernel_size, c / groups, features], b [features]. Computed by `ops.conv`.
 
     Args:
-      window: steps per window, one number for all space axes or one for each. With a number the rank is that of x:
-        images [n, h, w] without an axis of channels are then sequences of w channels; (3, 3) refuses them.
-      bias: False leaves b out, as before a norm layer, which would cancel it.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, go before it.
+      features: number of output channels, an integer >= 1.
+      window: kernel size, an integer >= 1 for all space axes or one for each. With an integer, the rank is that of x,
+        so that images [n, h, w] without a channel axis are treated as sequences of w channels; (3, 3) raises an error
+        for them.
+      stride, padding, dilation, groups: as in `ops.conv`.
+      bias: False omits b, for example before a norm layer, which would cancel it.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the products, as in `ops.conv`.
+      name: pins the name.
 
-    Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
+
+    Differences: PyTorch and Keras use no padding by default; here the default keeps the size.
 
     >>> params, state = conv(8, 3, stride=2).init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
     >>> conv(8, 3, stride=2).apply(params, state, jnp.ones((5, 28, 28, 1)))[0].shape
@@ -99,19 +106,25 @@ def conv_transpose(
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """Transposed convolution plus bias, [n, *space, c] -> [n, *space', features]: from coarse to fine.
+    """Transposed convolution with bias, [n, *space, c] -> [n, *space', features], for learned upsampling.
 
-    Params w [*window, features / groups, c], b [features]; the arithmetic is `ops.conv_transpose`, where padding,
-    output_padding, stride, dilation and groups are explained. With the default padding, space' is space · stride.
+    Params w [*kernel_size, features / groups, c], b [features]. Computed by `ops.conv_transpose`. With the default
+    padding, space' is space · stride.
 
     Args:
-      window: steps per window, one number for all space axes or one for each; a multiple of stride leaves no chequers.
-      bias: False leaves b out, as before a norm layer, which would cancel it.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, go before it, w_init with the shape of w.
+      features: number of output channels, an integer >= 1.
+      window: kernel size, an integer >= 1 for all space axes or one for each. A multiple of stride avoids checkerboard
+        artifacts.
+      stride, padding, output_padding, dilation, groups: as in `ops.conv_transpose`.
+      bias: False omits b, for example before a norm layer, which would cancel it.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset. `w_init` receives the shape of w.
       precision: of the products, as in `ops.conv`.
+      name: pins the name.
 
-    Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
 
     >>> params, state = conv_transpose(8, 4, stride=2).init(jax.random.key(0), jnp.ones((1, 7, 7, 3)))
     >>> conv_transpose(8, 4, stride=2).apply(params, state, jnp.ones((5, 7, 7, 3)))[0].shape
@@ -131,7 +144,7 @@ def conv_transpose(
         draw = drawn_by(init, "conv_transpose", prod(taps) * features // groups, b=b_init)
         if w_init is not None:
             return w_init(key, (*taps, features // groups, c), param_dtype(x)), draw
-        w = draw["w"](key, (*taps, c, features // groups), param_dtype(x))  # fans are of what goes in and comes out
+        w = draw["w"](key, (*taps, c, features // groups), param_dtype(x))  # fans by input and output channels
         return jax.numpy.swapaxes(w, -1, -2), draw
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -157,20 +170,23 @@ def depthwise_conv(
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """Each channel convolved by itself, plus bias, [n, *space, c] -> [n, *space', c · multiplier].
+    """Depthwise convolution with bias, each channel alone, [n, *space, c] -> [n, *space', c · multiplier].
 
-    Params w [*window, c, multiplier], b [c · multiplier]; the arithmetic is `ops.depthwise_conv`.
+    Params w [*kernel_size, c, multiplier], b [c · multiplier]. Computed by `ops.depthwise_conv`.
 
     Args:
-      window: steps per window, one number for all space axes or one for each.
-      multiplier: features made of each channel.
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      multiplier: number of features for each channel, an integer >= 1.
       stride, padding, dilation: as in `ops.conv`.
-      bias: False leaves b out.
-      init: whose default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax"; `w_init` and
-        `b_init`, functions (key, shape, dtype) -> array, go before it.
+      bias: False omits b.
+      init: preset of the default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax".
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of the products, as in `ops.conv`.
+      name: pins the name.
 
-    Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
 
     >>> params, state = depthwise_conv(3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
     >>> params["w"].shape
@@ -211,17 +227,23 @@ def separable_conv(
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """A depthwise convolution, then one of window 1 across channels, [n, *space, c] -> [n, *space', features].
+    """Separable convolution: a depthwise one, then one with kernel size 1, [n, *space, c] -> [n, *space', features].
 
-    A convolution's reach for a fraction of its products: window + features a place and channel, not window · features.
+    It has the receptive field of a convolution at a fraction of the multiplications: kernel elements + features for
+    each position and channel, in place of kernel elements · features. Children depthwise and pointwise.
 
     Args:
-      window, multiplier, stride, padding, dilation: of the depthwise one.
-      bias: False leaves b out; the depthwise one has none.
-      init: whose default initialization both have.
+      features: number of output channels, an integer >= 1.
+      window: kernel size of the depthwise convolution, an integer >= 1 for all space axes or one for each.
+      multiplier, stride, padding, dilation: of the depthwise convolution.
+      bias: False omits b; the depthwise convolution has no bias.
+      init: preset of the default initialization of both convolutions.
       precision: of the products of both, as in `ops.conv`.
+      name: pins the name.
 
-    Children depthwise and pointwise. Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
 
     >>> params, state = separable_conv(8, 3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
     >>> params["depthwise"]["w"].shape, params["pointwise"]["w"].shape
@@ -245,13 +267,13 @@ def _check_groups(where: str, x: Any, features: int, groups: int) -> None:
 
 
 class _Made(NamedTuple):
-    """How the params of a convolution follow from x.
+    """Functions from x to the params of a convolution.
 
     Attributes:
-      features: of the result, for the channels of x.
-      weight: (key, x, taps of the window) -> w and what draws the rest.
-      channels: those that a w is for.
-      lengths: those of the result for a `Padded` x; None refuses one.
+      features: channels of x -> features of the result.
+      weight: (key, x, kernel size) -> w, and the initializers of the other params.
+      channels: w -> the number of channels of x.
+      lengths: a `Padded` x -> lengths of the result; None raises an error for a `Padded`.
     """
 
     features: Callable[[int], int]
@@ -268,7 +290,7 @@ def _convolution(
     made: _Made,
     product: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Layer:
-    """A layer of one w, one b and a product of x with w."""
+    """A layer with params w and b whose `product` takes x and w."""
     where = name or kind
     check.flags(where, bias=bias)
 
@@ -308,7 +330,7 @@ def _convolution(
 
 
 def _lengths_after(where: str, window: Any, stride: Any, padding: ConvPadding, dilation: Any, s: Padded) -> jax.Array:
-    """How many steps of the result count: those that a sequence alone, without padding, would give."""
+    """Lengths of the result: as for each sequence alone, without its padding."""
     space = s.x.shape[1:-1]
     sizes, strides, dilations = (
         per_axis(where, argument, value, len(space))

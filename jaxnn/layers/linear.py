@@ -1,4 +1,4 @@
-"""Dense layers and embeddings, and the change of shape between a convolution and them."""
+"""Dense layers, embeddings, and flattening."""
 
 from __future__ import annotations
 
@@ -35,21 +35,23 @@ def dense(
 ) -> Layer:
     """Affine map of the last axis, y = x w + b, [..., d] -> [..., features]; params w [d, features], b [features].
 
-    PyTorch's Linear keeps w transposed, [features, d], and draws both uniformly within ±1/√d; Keras draws w by Glorot;
-    the default here is LeCun's normal, as in flax and haiku.
-
-    On a mesh the axes of x keep their sharding, and b and y have w's along the features. Where w is sharded along the
-    same mesh axis as the batch, as in FSDP, it is gathered; a sum over a sharded d is an all-reduce.
+    On a mesh the axes of x keep their sharding, and b and y have w's along the features. If w is sharded along the same
+    mesh axis as the batch, as in FSDP, it is gathered. A sum over a sharded d is an all-reduce.
 
     Args:
-      features: size of the last axis of y, >= 1.
-      bias: False leaves b out, as before a norm layer, which would cancel it.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_init` and `b_init`,
-        functions (key, shape, dtype) -> array, override it.
-      precision: of the product, in both directions, as in `jax.lax.dot_general`: None, "high", "highest", ...
+      features: size of the last axis of y, an integer >= 1.
+      bias: False omits b, for example before a norm layer, which would cancel it.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
+      precision: of the product, forward and backward, as in `jax.lax.dot_general`: None, "high", "highest", ...
       name: pins the name.
 
-    Raises ValueError where x does not fit w, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x does not fit w.
+      TypeError: if x is not floating.
+
+    Differences: PyTorch's Linear stores w transposed, [features, d], and draws both params uniformly within ±1/√d.
+    Keras initialises w by Glorot. The default here is LeCun's normal, as in flax and haiku.
 
     >>> params, state = dense(3).init(jax.random.key(0), jnp.ones((2, 4)))
     >>> dense(3).apply(params, state, jnp.ones((2, 4)))[0].shape
@@ -86,11 +88,11 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, precision: Precision
 
 
 def _product(x: jax.Array, w: jax.Array, precision: PrecisionLike) -> jax.Array:
-    """x w, with leading axes merged where they lie on one CPU.
+    """x w, with leading axes merged if they are on one CPU.
 
-    With three axes XLA:CPU recomputes the chain of residuals in every weight gradient: a train step of four transformer
-    blocks (256 features, 128 steps, batch 16) takes 608 ms, merged 314 ms. On a mesh the product of merged axes would
-    gather one of two that are sharded.
+    Workaround for XLA:CPU, which with three axes recomputes the chain of residuals in every weight gradient: a train
+    step of four transformer blocks (256 features, 128 steps, batch 16) takes 608 ms, merged 314 ms. On a mesh the
+    product of merged axes would gather one of two sharded axes.
     """
     if local_cpu():
         flat = x.reshape(prod(x.shape[:-1]), x.shape[-1])
@@ -109,21 +111,26 @@ def embed(
     w_init: Callable | None = None,
     name: str | None = None,
 ) -> Layer:
-    """A table of vectors looked up by whole numbers, integer [...] -> [..., features]; params w [size, features].
+    """Embedding: looks up vectors by integer index, [...] -> [..., features]; params w [size, features].
 
-    An index out of range, negative ones too, gives a vector of NaN, never another entry (PyTorch raises on a CPU; JAX's
-    indexing alone would clamp).
+    An index out of range, including a negative one, gives a vector of NaN, never another entry.
 
     Args:
-      size: the number of entries, >= 1; indices are 0 to size - 1.
-      features: size of a vector, >= 1.
-      padding: an index that stands for nothing: its vector is 0, whatever the table holds there, and gets no gradient.
-        PyTorch's padding_idx looks the row up, which is 0 at the start and other numbers where it is set to them.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); ours is a normal
-        distribution with standard deviation 1/√features. `w_init`, (key, shape, dtype) -> array, overrides it.
+      size: number of entries, an integer >= 1; indices are 0 to size - 1.
+      features: size of a vector, an integer >= 1.
+      padding: index of padding: its vector is 0, whatever the table holds there, and gets no gradient. None is no such
+        index.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); "jaxnn" is a
+        normal distribution with standard deviation 1/√features.
+      w_init: initializer (key, shape, dtype) -> array; overrides the preset.
       name: pins the name.
 
-    Raises TypeError for an x that is not of whole numbers.
+    Raises:
+      ValueError: if an argument is out of range.
+      TypeError: if x is not an integer array.
+
+    Differences: PyTorch raises for an index out of range on a CPU; JAX's indexing would clamp it. PyTorch's padding_idx
+    looks up the row, which is initialised to 0 but may be set to other values.
 
     >>> params, state = embed(10, 4).init(jax.random.key(0), jnp.array([0]))
     >>> embed(10, 4).apply(params, state, jnp.array([[1, 2, 3]]))[0].shape
@@ -149,7 +156,7 @@ def embed(
         check_indices(x)
         w = jnp.asarray(params["w"])
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
-        i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²
+        i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices above 2³²
         y = rows(w, i)
         return y if padding is None else jnp.where((i == padding)[..., None], jnp.zeros((), y.dtype), y), state
 
@@ -158,9 +165,13 @@ def embed(
 
 @recorded
 def flatten(*, name: str | None = None) -> Layer:
-    """All axes but the first as one, [n, ...] -> [n, d].
+    """Flattens all axes except the first, [n, ...] -> [n, d].
 
-    Raises ValueError for an x without a batch axis.
+    Args:
+      name: pins the name.
+
+    Raises:
+      ValueError: if x has no batch axis.
 
     >>> flatten().apply({}, {}, jnp.ones((2, 4, 4, 3)))[0].shape
     (2, 48)

@@ -1,4 +1,4 @@
-"""Layers that draw at random while training."""
+"""Layers with random behaviour in training: dropout in several forms, and Gaussian noise."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,17 +19,22 @@ DROPPING = "It is the probability of dropping."
 
 @recorded
 def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
-    """Inverted dropout, [...] -> [...]: training, each element is 0 with probability `rate`, else x / (1 - rate).
+    """Inverted dropout, [...] -> [...]: in training each element is 0 with probability `rate`, else x / (1 - rate).
 
-    The identity with `train=False`, and with a rate that is the number 0: then nothing is drawn, and no key needed.
-    Under `shard_map` every shard draws a mask of its own.
+    The identity with `train=False`, and if `rate` is the number 0; no random numbers are drawn then, and no key is
+    needed. Under `shard_map` every shard draws its own mask.
 
     Args:
-      rate: probability of dropping, in [0, 1); may be traced. As in PyTorch, Keras and flax; stax has the keep rate.
+      rate: probability of dropping, in [0, 1); may be traced.
+      name: pins the name.
 
-    Raises ValueError when training without a key, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `rate` is out of range, or training has no key.
+      TypeError: if x is not floating.
 
-    Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
+    Differences: as in PyTorch, Keras and flax; the argument of stax's Dropout is the rate of keeping.
+
+    Reference: Srivastava et al., Dropout: A Simple Way to Prevent Neural Networks from Overfitting, 2014.
 
     >>> y, _ = dropout(0.5).apply({}, {}, jnp.ones(1000), key=jax.random.key(0), train=True)
     >>> sorted(set(y.tolist()))
@@ -40,16 +45,21 @@ def dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
 
 @recorded
 def spatial_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
-    """Dropout of whole channels, [n, *space, c] -> [n, *space, c]: neighbouring pixels would tell what was dropped.
+    """Dropout of whole channels, [n, *space, c] -> [n, *space, c], because neighbouring pixels are correlated.
 
-    A channel of an example is 0 everywhere with probability `rate`, else x / (1 - rate); else as `dropout`.
+    A channel of an example is 0 everywhere with probability `rate`, else x / (1 - rate); otherwise as `dropout`.
 
     Args:
       rate: probability of dropping, in [0, 1); may be traced.
+      name: pins the name.
 
-    Raises ValueError when training without a key, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `rate` is out of range, or training has no key.
+      TypeError: if x is not floating.
 
-    Tompson et al., Efficient Object Localization Using Convolutional Networks, 2014. PyTorch's Dropout2d.
+    Differences: PyTorch's Dropout2d, for 1 to 3 space axes.
+
+    Reference: Tompson et al., Efficient Object Localization Using Convolutional Networks, 2014.
 
     >>> y, _ = spatial_dropout(0.5).apply({}, {}, jnp.ones((1, 9, 8)), key=jax.random.key(0), train=True)
     >>> sorted({tuple(channel) for channel in y[0].T.tolist()}) == [(0.0,) * 9, (2.0,) * 9]
@@ -60,16 +70,21 @@ def spatial_dropout(rate: float | jax.Array, *, name: str | None = None) -> Laye
 
 @recorded
 def stochastic_depth(rate: float | jax.Array, *, name: str | None = None) -> Layer:
-    """Dropout of whole examples, [n, ...] -> [n, ...], at the end of a residual branch: that example skips the branch.
+    """Dropout of whole examples, [n, ...] -> [n, ...]; at the end of a residual branch, an example skips the branch.
 
-    An example is 0 with probability `rate`, else x / (1 - rate); else as `dropout`.
+    An example is 0 with probability `rate`, else x / (1 - rate); otherwise as `dropout`.
 
     Args:
-      rate: probability of dropping, in [0, 1); may be traced. Usually growing with depth.
+      rate: probability of dropping, in [0, 1); may be traced. It usually grows with depth.
+      name: pins the name.
 
-    Raises ValueError when training without a key, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `rate` is out of range, or training has no key.
+      TypeError: if x is not floating.
 
-    Huang et al., Deep Networks with Stochastic Depth, 2016, who do not rescale in training but after it.
+    Differences: the paper does not rescale in training but in evaluation.
+
+    Reference: Huang et al., Deep Networks with Stochastic Depth, 2016.
 
     >>> y, _ = stochastic_depth(0.5).apply({}, {}, jnp.ones((9, 3)), key=jax.random.key(0), train=True)
     >>> sorted({tuple(row) for row in y.tolist()})
@@ -80,18 +95,21 @@ def stochastic_depth(rate: float | jax.Array, *, name: str | None = None) -> Lay
 
 @recorded
 def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
-    """Dropout that keeps mean 0 and variance 1, [...] -> [...], for networks of `selu`.
+    """Dropout that preserves mean 0 and variance 1, [...] -> [...], for networks of `selu`.
 
-        y = a (x kept, else -λα) + b,    a = (q + (λα)² q (1 - q))^(-1/2),    b = a (1 - q) λα,    q = 1 - rate
+        y = a (x if kept, else -λα) + b,    a = (q + (λα)² q (1 - q))^(-1/2),    b = a (1 - q) λα,    q = 1 - rate
 
-    What is dropped takes selu's lowest value. The identity with `train=False`.
+    Dropped elements get the lowest value of selu. The identity with `train=False`, and if `rate` is the number 0.
 
     Args:
       rate: probability of dropping, in [0, 1); may be traced.
+      name: pins the name.
 
-    Raises ValueError when training without a key, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `rate` is out of range, or training has no key.
+      TypeError: if x is not floating.
 
-    Klambauer et al., Self-Normalizing Neural Networks, 2017.
+    Reference: Klambauer et al., Self-Normalizing Neural Networks, 2017.
 
     >>> y, _ = alpha_dropout(0.5).apply({}, {}, jnp.zeros(1000), key=jax.random.key(0), train=True)
     >>> len(set(y.tolist()))
@@ -113,12 +131,15 @@ def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
 
 @recorded
 def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Layer:
-    """Noise of N(0, stddev²) added in training, [...] -> [...]; the identity with `train=False`.
+    """Adds noise from N(0, stddev²) in training, [...] -> [...]; the identity with `train=False`.
 
     Args:
-      stddev: >= 0; may be traced.
+      stddev: standard deviation >= 0; may be traced.
+      name: pins the name.
 
-    Raises ValueError when training without a key, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `stddev` is out of range, or training has no key.
+      TypeError: if x is not floating.
 
     >>> y, _ = gaussian_noise(0.1).apply({}, {}, jnp.zeros(1000), key=jax.random.key(0), train=True)
     >>> round(float(y.std()), 2)
@@ -145,7 +166,7 @@ def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callab
     check.scalar(where, "rate", rate, below=1.0, fix=DROPPING)
 
     def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
-        wide = param_dtype(x)  # the nearest bfloat16 to 0.9 would shift the mean by 0.2 %
+        wide = param_dtype(x)  # 0.9 rounded to bfloat16 would shift the mean by 0.2 %
         keep = (1 - jnp.asarray(rate, jnp.float32)).astype(wide)
         kept = _kept(key, x, mask(x.shape), rate)
         return jnp.where(kept, x.astype(wide) / keep, jnp.zeros((), wide)).astype(x.dtype)
@@ -154,7 +175,7 @@ def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callab
 
 
 def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: Any, least: int = 0) -> Layer:
-    """A layer that is `noisy(x, key)` in training and the identity after it; with an amount of 0 it draws nothing."""
+    """A layer that computes `noisy(x, key)` in training and the identity otherwise, or always if `amount` is 0."""
     silent = known(amount) and amount == 0
     shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
 
@@ -169,7 +190,7 @@ def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: 
         if sequence is None:
             return noisy(x, key), state
         x = sequence.zeroed
-        # drawn with time first, a step's numbers do not depend on how many steps of padding come after it
+        # with time first, the random numbers of a step do not depend on the number of padding steps after it
         y = noisy(x, key) if least else jnp.moveaxis(noisy(jnp.moveaxis(x, 1, 0), key), 0, 1)
         return Padded(y, sequence.lengths), state
 

@@ -25,30 +25,36 @@ def batch_norm(
     axis_name: str | tuple[str, ...] | None = None,
     name: str | None = None,
 ) -> Layer:
-    """Batch normalisation over all axes but the last, [n, ..., c] -> [n, ..., c] (Ioffe & Szegedy 2015).
+    """Batch normalisation over all axes except the last, [n, ..., c] -> [n, ..., c].
 
         y = (x - mean) / sqrt(var + eps) · scale + bias
 
-    With `train=True`, mean and variance are those of the batch, and the running ones in the state move towards them:
-    `mean <- momentum · mean + (1 - momentum) · batch mean`; with `train=False` the running ones are used. Statistics in
-    at least float32, in two passes. The variance is the biased one in both places, as in Keras and flax; PyTorch keeps
-    an unbiased running variance, and its momentum is one minus this one. A layer before it does without a bias.
+    With `train=True`, mean and variance are those of the batch, and the running statistics in the state are updated:
+    `mean <- momentum · mean + (1 - momentum) · batch mean`. With `train=False` the running statistics are used.
+    Statistics are in at least float32, in two passes. The layer before it needs no bias.
+
+    Params scale [c], initially ones, and bias [c], initially zeros, as in PyTorch, Keras and flax; state mean [c] and
+    var [c].
 
     Args:
-      momentum: share of the running statistics that stays at each step, in [0, 1].
+      momentum: fraction of the running statistics kept at each step, in [0, 1].
       eps: added to the variance, >= 0.
-      axis_name: the axis or axes over which the batch is spread, those of a mesh under `jax.shard_map` or of
-        `jax.vmap(axis_name=)`: the statistics are then those of the whole batch, alike on all shards. Without it each
-        shard has statistics of its own there, and running ones that differ from shard to shard. Under `jit` with
-        sharded arrays it is not needed: the batch is the whole one. Used in training alone.
+      axis_name: name or names of the axes over which the batch is distributed, of a mesh under `jax.shard_map` or of
+        `jax.vmap(axis_name=)`. The statistics are then those of the whole batch, equal on all shards. Without it each
+        shard has its own batch statistics there, and running statistics that differ between shards. Not needed under
+        `jit` with sharded arrays, where the batch is the whole one. Used only in training.
       name: pins the name.
 
-    Params scale [c], of ones, and bias [c], of zeros, as in PyTorch, Keras and flax; state mean, var [c].
+    Raises:
+      ValueError: if a batch in training is empty, x has another number of channels, an argument is out of range, or no
+        surrounding `shard_map` or `vmap` has the axis `axis_name`.
+      TypeError: if x is not floating, or `axis_name` is not a string, a tuple of strings or None.
 
-    Raises ValueError for an empty batch in training, another number of channels, and for an axis_name that no
-    `shard_map` or `vmap` around it binds; TypeError for an x that is not floating, or an axis_name that is no name.
+    Differences: the variance is the biased one in the batch and in the running statistics, as in Keras and flax;
+    PyTorch keeps an unbiased running variance. PyTorch's momentum is one minus this one. In place of `axis_name`
+    PyTorch has the class SyncBatchNorm; flax's axis_name and Keras's synchronized are equivalent.
 
-    Differences: PyTorch's SyncBatchNorm is a class of its own; flax's axis_name and Keras's synchronized are the same.
+    Reference: Ioffe & Szegedy, Batch Normalization, 2015.
 
     >>> params, state = batch_norm().init(jax.random.key(0), jnp.ones((4, 3)))
     >>> y, state = batch_norm().apply(params, state, jnp.arange(12.0).reshape(4, 3), train=True)
@@ -95,15 +101,15 @@ def batch_norm(
 
 
 def _examples(x: jax.Array, counts: jax.Array | None) -> int | jax.Array:
-    """The number of values that a channel's statistics are taken over."""
+    """Number of values in the statistics of one channel."""
     if counts is None:
         return x.size // x.shape[-1]
-    places = x.size // x.shape[-1] // counts.size  # of each element of the mask
+    places = x.size // x.shape[-1] // counts.size  # positions of each element of the mask
     return jnp.sum(counts, dtype=jnp.float32) * places
 
 
 def _renewed(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array, momentum: float | jax.Array) -> dict:
-    """The running statistics after a batch of n values a channel; of a batch in which nothing counts, those before."""
+    """Running statistics after a batch of n values for each channel; unchanged if n is 0."""
     if "count" in state:
         return _merged(state, mean, var, n)
     moved = {"mean": _moved(state["mean"], mean, momentum), "var": _moved(state["var"], var, momentum)}
@@ -118,9 +124,9 @@ def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) ->
 def _over_shards(
     where: str, names: tuple[str, ...], mean: jax.Array, var: jax.Array, n: Any
 ) -> tuple[jax.Array, jax.Array, Any]:
-    """Mean, variance and count of the examples of all shards, from those of each: exactly, in two passes.
+    """Mean, variance and count over all shards, from those of each shard; exact, in two passes.
 
-    With shares s = n / Σ n over the shards: mean <- Σ s mean, var <- Σ s (var + (mean of the shard - mean)²).
+    With fractions s = n / Σ n over the shards: mean <- Σ s mean, var <- Σ s (var + (mean of the shard - mean)²).
     """
     for axis in names:
         try:
@@ -136,7 +142,7 @@ def _over_shards(
 
 
 def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) -> dict:
-    """The statistics of all examples so far and of n more, exactly; `recalibrate` puts the count beside them."""
+    """Exact statistics of all examples so far and n more; `recalibrate` stores the count next to them."""
     before, dtype = state["count"], state["mean"].dtype
     n = jnp.asarray(n, before.dtype)
     share = (n / jnp.maximum(before + n, 1)).astype(dtype)
@@ -148,16 +154,20 @@ def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) ->
 
 @recorded
 def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
-    """Layer normalisation over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.layer_norm`.
+    """Layer normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d], as `ops.layer_norm`.
 
-    The same in training and after it, and for any batch. Params scale [*d], of ones, and bias [*d], of zeros.
+    The same in training and evaluation, and independent of the batch. Params scale [*d], initially ones, and bias [*d],
+    initially zeros.
 
     Args:
-      bias: False leaves the bias out.
-      axis: the first of the axes normalised over; -1 is the last alone, the features.
-      eps: added to the variance, >= 0; as PyTorch (Keras has 1e-3, flax 1e-6).
+      bias: False omits the bias.
+      axis: first of the normalised axes; -1 is the last axis alone, the features.
+      eps: added to the variance, >= 0. The default is PyTorch's; Keras's is 1e-3, flax's 1e-6.
+      name: pins the name.
 
-    Raises ValueError for an x of other features, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x has other features than the params, x has no such axis, or `eps` is out of range.
+      TypeError: if x is not floating.
 
     >>> params, state = layer_norm().init(jax.random.key(0), jnp.ones((4, 2)))
     >>> layer_norm().apply(params, state, jnp.array([[1.0, 3.0]]))[0].round(2).tolist()
@@ -172,15 +182,18 @@ def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e
 
 @recorded
 def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None = None) -> Layer:
-    """Division by the root mean square over the axes from `axis` on, [..., *d] -> [..., *d], as `ops.rms_norm`.
+    """RMS normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d], as `ops.rms_norm`.
 
-    Params scale [*d], of ones.
+    Params scale [*d], initially ones.
 
     Args:
-      axis: the first of the axes normalised over; -1 is the last alone, the features.
+      axis: first of the normalised axes; -1 is the last axis alone, the features.
       eps: added to the mean square, >= 0.
+      name: pins the name.
 
-    Raises ValueError for an x of other features, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x has other features than the params, x has no such axis, or `eps` is out of range.
+      TypeError: if x is not floating.
 
     >>> params, state = rms_norm().init(jax.random.key(0), jnp.ones((4, 2)))
     >>> rms_norm().apply(params, state, jnp.array([[2.0, -2.0]]))[0].round(2).tolist()
@@ -195,15 +208,19 @@ def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None 
 
 @recorded
 def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
-    """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
+    """Group normalisation: each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
 
-    As `ops.group_norm`. Params scale [c], of ones, and bias [c], of zeros.
+    As `ops.group_norm`. Params scale [c], initially ones, and bias [c], initially zeros.
 
     Args:
-      groups: neighbouring channels are cut into that many equal groups; flax has 32 by default.
+      groups: number of equal groups of consecutive channels, an integer >= 1 that divides c; flax's default is 32.
       eps: added to the variance, >= 0.
+      name: pins the name.
 
-    Raises ValueError for an x of other channels, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x has other channels than the params, the groups do not divide them, or an argument is out of
+        range.
+      TypeError: if x is not floating.
 
     >>> params, state = group_norm(2).init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     >>> params["scale"].shape
@@ -219,14 +236,19 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
 
 @recorded
 def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
-    """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c].
+    """Instance normalisation: each channel of each example over space, [n, *space, c] -> [n, *space, c].
 
-    As `ops.instance_norm`. Params scale [c], of ones, and bias [c], of zeros; PyTorch has none unless asked.
+    As `ops.instance_norm`. Params scale [c], initially ones, and bias [c], initially zeros.
 
     Args:
       eps: added to the variance, >= 0.
+      name: pins the name.
 
-    Raises ValueError for an x of other channels, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x has other channels than the params, or `eps` is out of range.
+      TypeError: if x is not floating.
+
+    Differences: PyTorch's has no params by default.
 
     >>> params, state = instance_norm().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     >>> params["bias"].shape
@@ -248,11 +270,18 @@ def local_response_norm(
     k: float | jax.Array = 1.0,
     name: str | None = None,
 ) -> Layer:
-    """Division by the activity of neighbouring channels, [..., c] -> [..., c], as `ops.local_response_norm`.
+    """Local response normalisation, division by the activity of neighbouring channels, [..., c] -> [..., c].
+
+    As `ops.local_response_norm`.
 
     Args:
-      size: channels summed over, >= 1.
+      size: number of channels in the sum, an integer >= 1.
       alpha, beta, k: as in `ops.local_response_norm`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if `size` is not an integer >= 1.
+      TypeError: if x is not floating.
 
     >>> local_response_norm(3).apply({}, {}, jnp.ones((2, 8, 8, 4)))[0].shape
     (2, 8, 8, 4)
@@ -272,7 +301,7 @@ def _by_example(
     axis: int = -1,
     groups: int = 1,
 ) -> Layer:
-    """A norm without state, whose params lie on the axes of x from `axis` on; over space it leaves padding out."""
+    """A norm without state, with params over the axes from `axis` to the last; norms over space exclude padding."""
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check.scalar(where, "eps", eps)

@@ -25,7 +25,16 @@ def max_pool(
     ceil_mode: bool = False,
     name: str | None = None,
 ) -> Layer:
-    """Largest value of each window, [n, *space, c] -> [n, *space', c], as `ops.max_pool`.
+    """Max pooling, [n, *space, c] -> [n, *space', c], as `ops.max_pool`.
+
+    Args:
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      stride: distance between kernel positions; None is the kernel size.
+      padding, dilation, ceil_mode: as in `ops.max_pool`.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.max_pool`.
 
     >>> max_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
@@ -46,7 +55,17 @@ def avg_pool(
     count_include_pad: bool = False,
     name: str | None = None,
 ) -> Layer:
-    """Mean of each window, [n, *space, c] -> [n, *space', c], as `ops.avg_pool`: padding does not count unless asked.
+    """Average pooling, [n, *space, c] -> [n, *space', c], as `ops.avg_pool`.
+
+    Args:
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      stride: distance between kernel positions; None is the kernel size.
+      padding, dilation, ceil_mode: as in `ops.max_pool`.
+      count_include_pad: if True, padding counts as zeros, as is PyTorch's default.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.avg_pool`.
 
     >>> avg_pool(2, stride=1).apply({}, {}, jnp.ones((1, 8, 3)))[0].shape
     (1, 7, 3)
@@ -67,7 +86,17 @@ def lp_pool(
     ceil_mode: bool = False,
     name: str | None = None,
 ) -> Layer:
-    """p-norm of each window, [n, *space, c] -> [n, *space', c], as `ops.lp_pool`.
+    """p-norm pooling, [n, *space, c] -> [n, *space', c], as `ops.lp_pool`.
+
+    Args:
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      p: exponent, a finite number >= 1.
+      stride: distance between kernel positions; None is the kernel size.
+      padding, dilation, ceil_mode: as in `ops.max_pool`.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.lp_pool`.
 
     >>> lp_pool(2).apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
     (1, 4, 4, 3)
@@ -79,9 +108,15 @@ def lp_pool(
 
 @recorded
 def global_max_pool(*, name: str | None = None) -> Layer:
-    """Largest value over all of space, [n, *space, c] -> [n, c], as `ops.global_max_pool`.
+    """Global max pooling: maximum over space, [n, *space, c] -> [n, c], as `ops.global_max_pool`.
 
-    Of a `Padded`, over the steps that count; a sequence without any gives 0.
+    For a `Padded`, over the valid steps; a sequence without any gives 0.
+
+    Args:
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.global_max_pool`.
 
     >>> global_max_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
@@ -91,11 +126,18 @@ def global_max_pool(*, name: str | None = None) -> Layer:
 
 @recorded
 def global_avg_pool(*, name: str | None = None) -> Layer:
-    """Mean over all of space, [n, *space, c] -> [n, c], as `ops.global_avg_pool`; it takes the place of a dense head.
+    """Global average pooling: mean over space, [n, *space, c] -> [n, c], as `ops.global_avg_pool`.
 
-    Of a `Padded`, over the steps that count; a sequence without any gives 0.
+    Use it in place of dense layers at the end of a convolutional network. For a `Padded`, over the valid steps; a
+    sequence without any gives 0.
 
-    Lin et al., Network In Network, 2013.
+    Args:
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.global_avg_pool`.
+
+    Reference: Lin et al., Network In Network, 2013.
 
     >>> global_avg_pool().apply({}, {}, jnp.ones((2, 8, 8, 3)))[0].shape
     (2, 3)
@@ -105,9 +147,16 @@ def global_avg_pool(*, name: str | None = None) -> Layer:
 
 @recorded
 def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
-    """Mean over windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c], for images of any size.
+    """Average pooling to a given size, [n, *space, c] -> [n, *size, c], as `ops.adaptive_avg_pool`.
 
-    As `ops.adaptive_avg_pool`.
+    The images may have any size.
+
+    Args:
+      size: size of the result, an integer >= 1 for all space axes or one for each.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.adaptive_avg_pool`.
 
     >>> adaptive_avg_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)
@@ -118,9 +167,16 @@ def adaptive_avg_pool(size: int | Sequence[int], *, name: str | None = None) -> 
 
 @recorded
 def adaptive_max_pool(size: int | Sequence[int], *, name: str | None = None) -> Layer:
-    """Largest value of windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+    """Max pooling to a given size, [n, *space, c] -> [n, *size, c], as `ops.adaptive_max_pool`.
 
-    As `ops.adaptive_max_pool`.
+    The images may have any size.
+
+    Args:
+      size: size of the result, an integer >= 1 for all space axes or one for each.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.adaptive_max_pool`.
 
     >>> adaptive_max_pool(4).apply({}, {}, jnp.ones((2, 9, 11, 3)))[0].shape
     (2, 4, 4, 3)

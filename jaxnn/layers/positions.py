@@ -1,4 +1,4 @@
-"""What tells a sequence of positions, added to it."""
+"""Positional encodings added to a sequence: sinusoidal and learned."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,13 +20,16 @@ from jaxnn.layer import Layer, layer
 
 @recorded
 def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: str | None = None) -> Layer:
-    """Sines and cosines of the positions added, [n, t, d] -> [n, t, d], as `ops.sinusoidal`.
+    """Adds sinusoidal positional encodings, [n, t, d] -> [n, t, d], as `ops.sinusoidal`.
 
     Args:
-      base: of the frequencies.
-      cached: count on from call to call, beside an attention with a cache; state position.
+      base: > 0, of the frequencies, as in `ops.sinusoidal`.
+      cached: if True, positions continue from call to call, for use with an attention with a cache; state position.
+      name: pins the name.
 
-    Raises ValueError for an odd d, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if d is odd.
+      TypeError: if x is not floating.
 
     >>> sinusoidal_positions().apply({}, {}, jnp.zeros((1, 1, 4)))[0].tolist()
     [[[0.0, 1.0, 0.0, 1.0]]]
@@ -45,15 +48,18 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
 def learned_positions(
     length: int, *, cached: bool = False, w_init: Callable | None = None, name: str | None = None
 ) -> Layer:
-    """A learned vector for each position added, [n, t, d] -> [n, t, d], with t <= `length`.
+    """Adds a learned vector for each position, [n, t, d] -> [n, t, d], with t <= `length`; params w [length, d].
 
     Args:
-      length: the positions that there are.
-      cached: count on from call to call, beside an attention with a cache; state position. Steps beyond the end give
-        NaN, those before them do not.
-      w_init: a function (key, shape, dtype) -> array; None is N(0, 0.02²), as GPT-2 and ViT.
+      length: number of positions, an integer >= 1.
+      cached: if True, positions continue from call to call, for use with an attention with a cache; state position.
+        Steps beyond the end give NaN, the steps before them are unaffected.
+      w_init: initializer (key, shape, dtype) -> array; None is N(0, 0.02²), as in GPT-2 and ViT.
+      name: pins the name.
 
-    Params w [length, d]. Raises ValueError for a longer x, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x is longer than `length` or has other features.
+      TypeError: if x is not floating.
 
     >>> params, state = learned_positions(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
     >>> params["w"].shape

@@ -1,4 +1,4 @@
-"""Recurrent layers over [n, t, d]: the params, the stacking and the directions; `ops` has the arithmetic."""
+"""Recurrent layers over [n, t, d]: params, stacked layers and directions; the steps are computed by `ops`."""
 
 from __future__ import annotations
 
@@ -41,27 +41,33 @@ def rnn(
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """Elman's recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
+    """Elman recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
 
-    x is [n, t, d]; or `Padded(x, lengths)`, where the steps after a sequence's end give zeros and play no part, and the
-    result is a `Padded`; or a tuple (x, lengths) or (x, lengths, carry), of which lengths and carry may be None, with
-    an array for a result.
+    The input is x [n, t, d]; or `Padded(x, lengths)`, in which steps after the end of a sequence give zeros and do not
+    affect others, with a `Padded` as the result; or a tuple (x, lengths) or (x, lengths, carry), with an array as the
+    result. lengths and carry may be None.
+
+    Params w_x [d, features], w_h [features, features], b [features]. Those of several layers are stored under "0", "1",
+    ..., those of two directions under "forward" and "backward".
 
     Args:
-      layers: how many stand on each other, each with the outputs of the one below.
-      bidirectional: another network runs from the end to the start, its outputs beside those of the first,
-        [n, t, 2 features]. With `layers`, each sees both directions of the one below.
-      last: give h after the last step (of `lengths`), [n, features], and not all of them.
-      return_carry: give (y, carry), for a sequence cut in pieces. The carry is h [n, features]; of several layers, a
-        tuple; of two directions, a pair for each.
-      bias: False leaves b out.
-      activation: elementwise.
-      init: whose default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`); `w_x_init`, `w_h_init`
-        and `b_init`, functions (key, shape, dtype) -> array, go before it.
+      features: size of the state, an integer >= 1.
+      layers: number of stacked layers, an integer >= 1; each receives the outputs of the layer before.
+      bidirectional: if True, a second network runs from the end to the start; both outputs are concatenated, [n, t, 2
+        features]. With `layers`, each layer receives both directions of the one before.
+      last: if True, the result is h after the last step (of `lengths`), [n, features], in place of all steps.
+      return_carry: if True, the result is (y, carry), to process a sequence in pieces. The carry is h [n, features]; a
+        tuple for several layers; a pair in each for two directions.
+      bias: False omits b.
+      activation: an elementwise function.
+      init: preset of the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_x_init, w_h_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
       precision: of all products, as in `dense`.
+      name: pins the name.
 
-    Params w_x [d, features], w_h [features, features], b [features]; several are kept by layer, "0", "1", ..., and by
-    direction, "forward", "backward". Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, or the lengths are not integers.
 
     >>> params, state = rnn(8, layers=2).init(jax.random.key(0), jnp.ones((2, 5, 3)))
     >>> rnn(8, layers=2).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
@@ -93,16 +99,23 @@ def lstm(
 ) -> Layer:
     """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
 
-    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+    The input is x [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+
+    Params w_x [d, 4 features], w_h [features, 4 features], b [4 features], in the order input, forget, cell, output.
+    The bias of the forget gate is initially 1 with "jaxnn" and "keras", so that the cell retains its state from the
+    start.
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
-      peephole: the gates see the cell; param peephole [3, features], of zeros.
-      projection: h is projected to that many features, which are those of y; param projection.
+      features: size of the state, an integer >= 1.
+      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      peephole: if True, the gates also receive the cell state; param peephole [3, features], initially zeros.
+      projection: number of features to which h is projected, which are those of y; param projection. None omits it.
+      init, w_x_init, w_h_init, b_init, precision: as in `rnn`.
+      name: pins the name.
 
-    Params w_x [d, 4 features], w_h [features, 4 features], b [4 features], in the order input, forget, cell, output;
-    the bias of the forget gate starts at 1 ("jaxnn" and "keras"), so that the cell remembers from the start. Raises
-    ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
 
     >>> model = lstm(8, bidirectional=True, last=True)
     >>> x, lengths = jnp.ones((2, 5, 3)), jnp.array([5, 2])
@@ -137,15 +150,23 @@ def gru(
 ) -> Layer:
     """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
 
-    x is [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
+    The input is x [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
+
+    Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate. With
+    reset="after" also b_h [features], the candidate's bias inside the reset gate; the other parts of a second bias
+    would only add to b.
 
     Args:
-      layers, bidirectional, last, return_carry, bias, init, precision: as in `rnn`.
-      reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras; or "before", as in the paper.
+      features: size of the state, an integer >= 1.
+      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      reset: position of the reset gate: "after" the product with w_h, as in cuDNN, PyTorch and Keras, or "before" it,
+        as in the paper.
+      init, w_x_init, w_h_init, b_init, precision: as in `rnn`.
+      name: pins the name.
 
-    Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate; and
-    with reset="after" b_h [features], the candidate's own inside the reset gate: the rest of a second bias would only
-    add to the first. Raises ValueError where x does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, or the lengths are not integers.
 
     >>> params, state = gru(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
     >>> gru(8).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
@@ -175,18 +196,21 @@ def conv_lstm(
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """`lstm` with convolutions for products, as for video, [n, t, *space, c] -> [n, t, *space, features].
+    """Convolutional LSTM, for video, [n, t, *space, c] -> [n, t, *space, features], as `ops.conv_lstm`.
 
-    x is [n, t, *space, c], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The arithmetic is
-    `ops.conv_lstm`.
+    The input is x [n, t, *space, c], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+    Params w_x [*kernel_size, c, 4 features], w_h [*kernel_size, features, 4 features], b [4 features].
 
     Args:
-      window: steps of both convolutions, one number for all space axes or one for each.
-      layers, bidirectional, last, return_carry, bias, init: as in `rnn`.
+      features: number of channels of the state, an integer >= 1.
+      window: kernel size of both convolutions, an integer >= 1 for all space axes or one for each.
+      layers, bidirectional, last, return_carry, bias, init, w_x_init, w_h_init, b_init: as in `rnn`.
       precision: of the products, as in `ops.conv`.
+      name: pins the name.
 
-    Params w_x [*window, c, 4 features], w_h [*window, features, 4 features], b [4 features]. Raises ValueError where x
-    does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
 
     >>> params, state = conv_lstm(8, 3).init(jax.random.key(0), jnp.ones((2, 5, 16, 16, 3)))
     >>> conv_lstm(8, 3).apply(params, state, jnp.ones((2, 5, 16, 16, 3)))[0].shape
@@ -201,7 +225,7 @@ def conv_lstm(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One direction of one layer: its params, and its run over a sequence."""
+    """One direction of one layer: its params, and its computation over a sequence."""
 
     kind: str
     features: int
@@ -238,7 +262,10 @@ class _Cell:
         return made
 
     def _recurrent_weight(self, draw: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """A preset's is square by gate: a projected or a convolved state has other axes, drawn as w_x is."""
+        """Initial w_h. A preset's has one square matrix for each gate.
+
+        The state of a projected or convolutional cell has other axes, so its w_h is drawn as a convolution's.
+        """
         if self.given["w_h"] is not None or shape[:-1] == (self.features,):
             return draw(key, shape, dtype)
         return drawn_by(self.init, "conv", prod(shape[:-1]))["w"](key, shape, dtype)
@@ -326,7 +353,7 @@ def _recurrent(
 
 
 def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:
-    """The carry of each layer and direction, out of what `return_carry` gives."""
+    """Carry of each layer and direction, from the structure that `return_carry` gives."""
     if carry is None:
         return [[None] * directions] * layers
 

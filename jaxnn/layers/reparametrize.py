@@ -1,4 +1,4 @@
-"""Wrappers that keep a layer's weights in another form."""
+"""Wrappers that reparametrise a layer's weights: weight norm and spectral norm."""
 
 from functools import reduce
 from typing import Any
@@ -18,20 +18,25 @@ from jaxnn.layer import Layer, as_layer, wrap
 
 @recorded
 def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
-    """A layer whose weights are a length times a direction, w = g v / |v|, for each feature.
+    """Weight normalisation, w = g v / |v| for each feature: the length of the weights is separate from their direction.
 
-    It frees the length from the direction: a large gradient turns v without shrinking it. At the start g = |w|, so the
-    layer is what it was; where w is 0, g is 0 and v all ones, so that g can learn. A v of 0 gives w = 0, and finite
-    gradients.
+    A large gradient changes the direction v without shrinking the weights. Initially g = |w|, so the layer computes the
+    same function as without the wrapper. If w is 0, g is 0 and v all ones, so that g can learn. A v of 0 gives w = 0,
+    and finite gradients.
+
+    Params w_v, of w's shape, and w_g [features], in place of w.
 
     Args:
-      child: a layer, or a whole model, all of whose weights are kept so.
-      param: the name of the weights: "w", or "w_x", "w_h", "w_q", ...
-      axis: of the features, each with a length of its own.
+      child: a layer, or a whole model; all its weights called `param` are normalised.
+      param: name of the weights: "w", or "w_x", "w_h", "w_q", ...
+      axis: axis of the features, each of which has its own length.
 
-    Params w_v, of w's shape, and w_g [features], in w's place. Raises ValueError for a child without such weights.
+    Raises:
+      ValueError: if the child has no such weights.
 
-    Salimans & Kingma, Weight Normalization, 2016. PyTorch keeps the features first, so its dim is 0.
+    Differences: PyTorch stores the features first, so its default `dim` is 0.
+
+    Reference: Salimans & Kingma, Weight Normalization, 2016.
 
     >>> import jaxnn as nn
     >>> params, state = weight_norm(nn.dense(3)).init(jax.random.key(0), jnp.ones((2, 4)))
@@ -69,21 +74,24 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
 
 @recorded
 def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float = 1e-12) -> Layer:
-    """A layer whose weights are divided by their largest singular value, w / σ(w): it stretches nothing.
+    """Spectral normalisation, w / σ(w), with σ the largest singular value: the linear map has Lipschitz constant 1.
 
-    σ is estimated by power iteration on w as [inputs, features], one step for each training call, from where the last
-    one stopped; no gradient goes through the vectors. With `train=False` they stay. Products are of the highest
-    precision of the platform. Weights of 0, whose σ is 0, stay as they are.
+    σ is estimated by power iteration on w as a matrix [inputs, features], `steps` steps at each training call, starting
+    from the last vector. No gradient passes through the vectors. With `train=False` they are unchanged. Products have
+    the highest precision of the platform. Weights of 0, whose σ is 0, are unchanged.
+
+    State w_u [features], next to the child's state.
 
     Args:
-      child: a layer, or a whole model, all of whose weights are kept so.
-      param: the name of the weights.
-      steps: of power iteration for each call, >= 1.
-      eps: the least σ, and the least length of a vector, that something is divided by.
+      child: a layer, or a whole model; all its weights called `param` are normalised.
+      param: name of the weights.
+      steps: number of power iterations at each training call, an integer >= 1.
+      eps: smallest σ, and smallest length of a vector, that is used as a divisor, > 0.
 
-    State w_u [features], beside the child's. Raises ValueError for a child without such weights.
+    Raises:
+      ValueError: if the child has no such weights, or `steps` is out of range.
 
-    Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018.
+    Reference: Miyato et al., Spectral Normalization for Generative Adversarial Networks, 2018.
 
     >>> import jaxnn as nn
     >>> params, state = spectral_norm(nn.dense(3)).init(jax.random.key(0), jnp.ones((2, 4)))
@@ -126,7 +134,7 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
             params = _put(params, path, {**node, param: w})
             vectors[*path, vector] = new.astype(u.dtype)
         y, state = child.apply(params, state, x, key=key, train=train)
-        for path, u in vectors.items():  # where the child left its own state alone they were lost
+        for path, u in vectors.items():  # a child that returns only its own state has dropped them
             state = _put(state, path, u)
         return y, state
 
@@ -138,13 +146,13 @@ def _product(equation: str, a: Array, b: Array) -> Array:
 
 
 def _unit(v: Array, otherwise: Array, eps: float) -> Array:
-    """v / |v|; where v has no direction, `otherwise`."""
+    """v / |v|, or `otherwise` if v is 0 or nearly so."""
     length = jnp.linalg.norm(v)
     return jnp.where(length > eps, v / jnp.maximum(length, eps), placed_as(otherwise, v))
 
 
 def _length(w: Array, axis: int) -> Array:
-    """|w| for each index of `axis`, the other axes kept; its gradient is 0 where w is 0."""
+    """|w| for each index of `axis`, with the other axes kept at size 1; its gradient is 0 where w is 0."""
     kept = check.axis("weight_norm", "axis", axis, w.ndim, "the weights") % w.ndim
     others = tuple(a for a in range(w.ndim) if a != kept)
     square = jnp.sum(jnp.square(w), others, keepdims=True)
@@ -156,7 +164,7 @@ def _or_1(length: Array) -> Array:
 
 
 def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
-    """The paths of all nodes with weights of that name, of which there must be some."""
+    """Paths of all nodes with weights called `param`; raises if there are none."""
     nodes = _nodes(params, param)
     if not nodes:
         raise invalid(where, f"a child with params named {param!r}", list(params), "Name them by param=.")
@@ -164,7 +172,7 @@ def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
 
 
 def _nodes(tree: dict, leaf: str) -> list[tuple[str, ...]]:
-    """The paths of all nodes with a leaf of that name."""
+    """Paths of all nodes with a leaf of that name."""
     inner = [(name, *path) for name, node in tree.items() if isinstance(node, dict) for path in _nodes(node, leaf)]
     return [(), *inner] if leaf in tree and not isinstance(tree[leaf], dict) else inner
 
@@ -174,7 +182,7 @@ def _get(tree: dict, path: tuple[str, ...]) -> Any:
 
 
 def _put(tree: dict, path: tuple[str, ...], value: Any) -> dict:
-    """The tree with another value, or one more, at a path."""
+    """The tree with a value replaced, or added, at a path."""
     return {**tree, path[0]: _put(tree.get(path[0], {}), path[1:], value)} if path else value
 
 

@@ -1,4 +1,4 @@
-"""Layers that change the size of images."""
+"""Layers that resize images."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ def upsample(
     a: float | None = None,
     name: str | None = None,
 ) -> Layer:
-    """Images `scale` times as large, [n, *space, c] -> [n, *(scale space), c], as `ops.resize`.
+    """Upsampling by interpolation, [n, *space, c] -> [n, *(scale space), c], as `ops.resize`.
 
-    Followed by a convolution it takes the place of a transposed one, without its chequers.
+    Followed by a convolution, it replaces a transposed convolution without checkerboard artifacts.
 
     Args:
-      scale: of all space axes, or of each, > 0.
-      method: "nearest" repeats; "linear" (bilinear) and "cubic" (bicubic) interpolate.
+      scale: factor > 0 of all space axes, or of each.
+      method: "nearest" repeats values; "linear" (bilinear) and "cubic" (bicubic) interpolate.
       coordinates, rounding, antialias, exclude_outside, a: as in `ops.resize`.
       name: pins the name.
 
-    Raises as `ops.resize`.
+    Raises:
+      ValueError, TypeError: as `ops.resize`.
 
-    Odena et al., Deconvolution and Checkerboard Artifacts, 2016.
+    Reference: Odena et al., Deconvolution and Checkerboard Artifacts, 2016.
 
     >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
     (1, 14, 14, 3)
@@ -62,7 +63,15 @@ def upsample(
 def depth_to_space(
     factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
 ) -> Layer:
-    """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], as `ops.depth_to_space`: pixel shuffle.
+    """Pixel shuffle: moves channels to space, [n, *space, r^k c] -> [n, *(r space), c], as `ops.depth_to_space`.
+
+    Args:
+      factor: r, an integer >= 1 for all k space axes or one for each.
+      order: layout of the channels, "rrc" or "crr", as in `ops.depth_to_space`.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.depth_to_space`.
 
     >>> depth_to_space(2).apply({}, {}, jnp.ones((1, 7, 7, 12)))[0].shape
     (1, 14, 14, 3)
@@ -75,7 +84,15 @@ def depth_to_space(
 def space_to_depth(
     factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc", name: str | None = None
 ) -> Layer:
-    """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], as `ops.space_to_depth`.
+    """Pixel unshuffle: moves space to channels, [n, *(r space), c] -> [n, *space, r^k c], as `ops.space_to_depth`.
+
+    Args:
+      factor: r, an integer >= 1 for all k space axes or one for each.
+      order: layout of the channels, "rrc" or "crr", as in `ops.space_to_depth`.
+      name: pins the name.
+
+    Raises:
+      ValueError, TypeError: as `ops.space_to_depth`.
 
     >>> space_to_depth(2).apply({}, {}, jnp.ones((1, 14, 14, 3)))[0].shape
     (1, 7, 7, 12)

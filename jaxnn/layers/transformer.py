@@ -1,4 +1,4 @@
-"""The blocks of transformers, and the patches that make an image a sequence for them."""
+"""Transformer blocks, and patches, which turn images into sequences for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jaxnn.layers.noise import dropout
 from jaxnn.layers.norm import layer_norm
 from jaxnn.ops._window import check_sizes, per_axis
 
-OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # attentions of a decoder block
+OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # for both attentions of a decoder
 
 
 @recorded
@@ -42,28 +42,30 @@ def encoder_block(
     name: str | None = None,
     **how: Any,
 ) -> Layer:
-    """A pre-norm transformer block, [n, t, d] -> [n, t, d].
+    """Pre-norm transformer encoder block, [n, t, d] -> [n, t, d].
 
         x <- x + attention(norm(x))
         x <- x + dense(activation(dense(norm(x))))
 
-    With causal=True it is that of a decoder alone, as GPT's. x is [n, t, d], a `Padded`, or a dict as for `attention`,
-    without context; it comes out as the same, so that blocks follow each other.
+    With causal=True it is the block of a decoder-only model such as GPT. The input is x [n, t, d], a `Padded`, or a
+    dict as for `attention`, without context. The output has the same form, so that blocks can be stacked. Children
+    attention_norm, attention, mlp_norm, up, down.
 
     Args:
-      heads: of the attention.
+      heads: number of heads of the attention.
       hidden: features of the inner dense layer; None is 4 d.
-      rate: of dropout, after the attention and after the last dense layer.
-      activation: elementwise, between the dense layers.
-      norm: the factory of both norms: `layer_norm` or `rms_norm`.
-      init: whose default initialization the attention and the dense layers have.
+      rate: dropout rate after the attention and after the last dense layer, in [0, 1); may be traced.
+      activation: elementwise function between the dense layers.
+      norm: factory of both norms: `layer_norm` or `rms_norm`.
+      init: preset of the default initialization of the attention and the dense layers.
       name: pins the name.
       how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `dropout`, `implementation`, `bias`,
-        for the attention; `precision`, for the dense layers too.
+        for the attention; `precision`, for attention and dense layers.
 
-    Children attention_norm, attention, mlp_norm, up, down. Raises as `attention`.
+    Raises:
+      ValueError, TypeError: as `attention`.
 
-    Xiong et al., On Layer Normalization in the Transformer Architecture, 2020.
+    Reference: Xiong et al., On Layer Normalization in the Transformer Architecture, 2020.
 
     >>> params, state = encoder_block(2).init(jax.random.key(0), jnp.ones((2, 5, 8)))
     >>> sorted(params)
@@ -97,22 +99,25 @@ def decoder_block(
     name: str | None = None,
     **how: Any,
 ) -> Layer:
-    """A pre-norm transformer block that also looks at a context, {"x": [n, t, d], "context": [n, s, e]} -> the same.
+    """Pre-norm transformer decoder block, {"x": [n, t, d], "context": [n, s, e]} -> a dict of the same form.
 
         x <- x + attention(norm(x)), causal
         x <- x + attention(norm(x), context)
         x <- x + dense(activation(dense(norm(x))))
 
-    "lengths" [n] of the dict are those of the context, "mask" and "bias" too; x and context may each be a `Padded`. The
-    dict comes out with x renewed, so that blocks follow each other.
+    "lengths" [n], "mask" and "bias" of the dict refer to the context. x and context may each be a `Padded`. The result
+    is the dict with x replaced, so that blocks can be stacked. Children attention_norm, attention, context_norm,
+    context_attention, mlp_norm, up, down.
 
     Args:
-      heads: of both attentions.
+      heads: number of heads of both attentions.
       hidden, rate, activation, norm, init, name: as in `encoder_block`.
-      how: `kv_heads`, `size`, `dropout`, `implementation`, `bias` for both attentions, `window`, `rotary`, `softcap`,
-        `cache` for the first; `precision`, for the dense layers too.
+      how: `kv_heads`, `size`, `dropout`, `implementation`, `bias` for both attentions; `window`, `rotary`, `softcap`,
+        `cache` for the first; `precision`, for attentions and dense layers.
 
-    Children attention_norm, attention, context_norm, context_attention, mlp_norm, up, down. Raises as `attention`.
+    Raises:
+      ValueError: as `attention`.
+      TypeError: as `attention`, and if the input is not a dict with "x" and "context".
 
     >>> x = {"x": jnp.ones((2, 5, 8)), "context": jnp.ones((2, 3, 8))}
     >>> params, state = decoder_block(2).init(jax.random.key(0), x)
@@ -138,7 +143,7 @@ def decoder_block(
 
 
 class _Runner:
-    """Calls children one after the other, the state passed on."""
+    """Calls children in sequence and updates the state."""
 
     def __init__(self, params: dict, state: dict, key: Array | None, train: bool):
         self.params, self.state, self.key, self.train = params, state, key, train
@@ -149,7 +154,7 @@ class _Runner:
 
 
 class _Branches(NamedTuple):
-    """The residual branches of both blocks; dropout is None where nothing is dropped."""
+    """Residual branches of both blocks; `dropout` is None if the rate is 0."""
 
     hidden: int | None
     dropout: Layer | None
@@ -199,21 +204,23 @@ def patches(
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
-    """An image cut into patches, each through one dense layer, [n, *space, c] -> [n, patches, features].
+    """Patch embedding, [n, *space, c] -> [n, patches, features]: one dense layer on each patch of an image.
 
-    The first layer of a vision transformer; the same as a convolution whose stride is its window.
+    The first layer of a vision transformer. Equivalent to a convolution with its stride equal to its kernel size.
+    Params w [size · c, features], where size is the number of positions of a patch, and b [features].
 
     Args:
-      features: of a patch's vector, >= 1.
-      size: of a patch, one number for all space axes or one for each; it divides the image.
-      init: whose default initialization, of a dense layer.
+      features: size of the vector of a patch, an integer >= 1.
+      size: size of a patch, an integer >= 1 for all space axes or one for each; it divides the image.
+      init: preset of the default initialization of a dense layer.
       precision: of the product, as in `dense`.
       name: pins the name.
 
-    Params w [size, c, features] with the axes of a patch as one, b [features]. Raises ValueError for an image that size
-    does not divide, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if size does not divide the image, or an argument is out of range.
+      TypeError: if x is not floating.
 
-    Dosovitskiy et al., An Image is Worth 16x16 Words, 2020.
+    Reference: Dosovitskiy et al., An Image is Worth 16x16 Words, 2020.
 
     >>> params, state = patches(32, 4).init(jax.random.key(0), jnp.ones((2, 28, 28, 1)))
     >>> patches(32, 4).apply(params, state, jnp.ones((2, 28, 28, 1)))[0].shape

@@ -1,4 +1,4 @@
-"""The arithmetic on raw arrays, without params and without state."""
+"""Functions on raw arrays, without params and without state."""
 
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # keeps unknown names an error for type checkers
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

@@ -1,13 +1,14 @@
-"""The convolution underneath all others: `lax.conv_general_dilated`, with a form of its own on a CPU.
+"""`jaxnn_conv`, the primitive of every convolution: `lax.conv_general_dilated`, with a faster lowering on CPUs.
 
-`jaxnn_conv` is a primitive with the parameters and the rules of lax's own: type, derivatives, batching and precision
-are lax's, and on every platform but a CPU it is lowered to lax's operation. On a CPU it is lowered to another form:
+The primitive has the parameters and rules of lax's convolution: type, derivatives, batching and precision are lax's,
+and on all platforms except CPU it lowers to lax's operation. On a CPU it has a lowering of its own:
 
-- lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts those in order at
-  the top level of a program but not inside a loop, where they run as naive loops, tens of times slower. Here every
-  convolution is put in canonical order, [n, *space, c] by [*window, c, features], by explicit transposes.
-- XLA's grouped convolutions, and above all their gradients, are naive loops on a CPU: a few groups, and a few members
-  of a `vmap`, which lax makes groups of, are laid out one by one; depthwise convolutions are sums over taps.
+- lax writes the gradients of a convolution with permuted dimension numbers. XLA's CPU compiler puts them in canonical
+  order at the top level of a program but not inside a loop, where they run as naive loops, tens of times slower. Here
+  every convolution is put in canonical order, [n, *space, c] by [*kernel_size, c, features], by explicit transposes.
+- XLA's grouped convolutions, and above all their gradients, are naive loops on a CPU. A small number of groups, or of
+  members of a `vmap` (which lax turns into groups), is unrolled into separate convolutions. Depthwise convolutions are
+  computed as sums over the elements of the kernel.
 """
 
 import inspect
@@ -26,10 +27,10 @@ from jax.typing import DTypeLike
 from jaxnn._placement import equally_varying
 from jaxnn._platform import primitive_by_platform
 
-# Members of a vmap over both operands, and groups, that a CPU lays out one by one; more would compile too long.
+# Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
 UNROLLED = 16
-UNROLLED_TAPS = 125  # taps of a depthwise window that a CPU writes out one by one
-OURS = ("members", "depthwise")  # static parameters that say what a CPU does; all others are lax's
+UNROLLED_TAPS = 125  # largest number of elements of a depthwise kernel that a CPU unrolls
+OURS = ("members", "depthwise")  # static parameters for the CPU lowering; all others are lax's
 
 
 def bilinear_conv(
@@ -45,9 +46,10 @@ def bilinear_conv(
     preferred_element_type: DTypeLike | None = None,
     depthwise: bool = False,
 ) -> Array:
-    """[n, *space, c], [*window, c / groups, features] -> [n, *space', features]; one entry a space axis elsewhere.
+    """Convolution, [n, *space, c], [*kernel_size, c / groups, features] -> [n, *space', features].
 
-    `depthwise` says that each channel is a group, to be summed over the taps of the window on a CPU.
+    All other arguments have one entry for each space axis. `depthwise` declares that each channel is a group; a CPU
+    then sums over the elements of the kernel.
     """
     numbers = lax.conv_dimension_numbers(x.shape, w.shape, _names(len(stride)))
     if preferred_element_type is not None:
@@ -73,19 +75,19 @@ def bilinear_conv(
 
 @cache
 def _fixed(precision: Any, default: Any) -> Any:
-    """The precision as lax fixes it when an operation is bound, from what was asked for and the default in force."""
+    """Precision parameter that lax fixes when it binds an operation, from the argument and the current default."""
     one = jax.ShapeDtypeStruct((1, 1, 1), jnp.float32)
     conv = partial(lax.conv_general_dilated, window_strides=(1,), padding="VALID", precision=precision)
     return jax.make_jaxpr(conv)(one, one).eqns[0].params["precision"]
 
 
-# The form on a CPU.
+# Lowering on CPUs.
 
 
 def cpu_conv(x: Array, w: Array, *, members: int, dimension_numbers: Any, **how: Any) -> Array:
-    """Any convolution as one in canonical order, between explicit transposes, and member by member.
+    """CPU lowering: any convolution in canonical order, between explicit transposes, one member of a `vmap` at a time.
 
-    Members are the outermost factor of the groups; 0 stands for too many of them.
+    Members are the outermost factor of the groups; `members=0` means that there are too many to unroll.
     """
     how.pop("out_sharding")
     one = partial(_in_order, dimension_numbers=dimension_numbers, unrolled=members > 0)
@@ -100,17 +102,17 @@ def cpu_conv(x: Array, w: Array, *, members: int, dimension_numbers: Any, **how:
 
 
 def _parted(v: Array, axis: int, members: int) -> list[Array]:
-    """[..., members · c, ...] -> members times [..., c, ...].
+    """Splits an axis into members, [..., members · c, ...] -> list of `members` arrays [..., c, ...].
 
-    Members are stacked on axis 0 and taken from there, although lax's rules leave them beside the channels: the
-    compiler then keeps each member in one piece of memory, and the transposes cost nothing.
+    Members are stacked on axis 0 and taken from there, although lax's rules place them next to the channels: the
+    compiler then keeps each member in contiguous memory, and the transposes cost nothing.
     """
     v = jnp.moveaxis(v.reshape(*v.shape[:axis], members, v.shape[axis] // members, *v.shape[axis + 1 :]), axis, 0)
     return [v[m] for m in range(members)]
 
 
 def _in_order(x: Array, w: Array, *, dimension_numbers: Any, depthwise: bool, unrolled: bool, **how: Any) -> Array:
-    """The convolution of x and w in the order in which the forms take them, and back."""
+    """Convolution of x and w in canonical order, transposed back to the original dimension numbers."""
     (n, c, *space), (o, i, *window), out = dimension_numbers
     form: Callable = partial(_grouped, unrolled=unrolled)
     if depthwise:
@@ -123,7 +125,7 @@ def _in_order(x: Array, w: Array, *, dimension_numbers: Any, depthwise: bool, un
 def _grouped(
     x: Array, w: Array, *, feature_group_count: int, batch_group_count: int, unrolled: bool = False, **how: Any
 ) -> Array:
-    """Group by group where they are few."""
+    """Grouped convolution, unrolled into one convolution per group if there are at most `UNROLLED`."""
     groups = feature_group_count * batch_group_count
     if groups == 1 or not unrolled or groups > UNROLLED:
         how |= {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
@@ -133,9 +135,10 @@ def _grouped(
 
 
 def _by_tap(x: Array, w: Array, **how: Any) -> Array:
-    """Depthwise, as a sum over the taps of the window: [n, *space, g · i], [*window, i, g · o] -> [n, *space', g · o].
+    """Depthwise convolution as a sum over the elements of the kernel.
 
-    One channel a group as in the operation itself, or one feature a group as in its gradient by x.
+    [n, *space, g · i], [*kernel_size, i, g · o] -> [n, *space', g · o]. Each group has one channel (i = 1), as in the
+    forward pass, or one feature (o = 1), as in the gradient with respect to x.
     """
     *window, i, features = w.shape
     o = features // how["feature_group_count"]
@@ -146,7 +149,7 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
     w = w.astype(dtype).reshape(prod(window), *(1,) * (x.ndim - 1), x.shape[-1])
     stride, padding, spread, reach = _per_axis(how)
     sizes = _sizes(x.shape[1:-1], window, how)
-    if set(stride) == {1} and set(spread) != {1}:  # each product at its places, so that no zeros are multiplied
+    if set(stride) == {1} and set(spread) != {1}:  # pads the products instead of x, so that no zeros are multiplied
         parts = []
         for tap, part in zip(product(*map(range, window)), (x * v for v in w), strict=True):
             before = [p[0] - t * r for p, t, r in zip(padding, tap, reach, strict=True)]
@@ -161,9 +164,9 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
 
 
 def _by_place(x: Array, w: Array, **how: Any) -> Array:
-    """The gradient of a depthwise convolution by its window, as a product for each place of the window.
+    """Gradient of a depthwise convolution with respect to its kernel, one product for each element of the kernel.
 
-    [g, *space, n], [*space', n, g · o] -> [1, *window, g · o].
+    [g, *space, n], [*space', n, g · o] -> [1, *kernel_size, g · o].
     """
     *space, _, features = w.shape
     places = _sizes(x.shape[1:-1], space, how)
@@ -183,7 +186,7 @@ def _per_axis(how: dict) -> tuple:
 
 
 def _sizes(space: Sequence, window: Sequence, how: dict) -> list:
-    """Steps of the result on each axis of space."""
+    """Size of the result on each space axis."""
     axes = zip(space, window, *_per_axis(how), strict=True)
     return [((n - 1) * d + sum(pads) - (k - 1) * r) // s + 1 for n, k, s, pads, d, r in axes]
 
@@ -228,10 +231,11 @@ def _names(rank: int) -> tuple[str, str, str]:
 
 
 def _taken_for_groups(n: Any, k: int, stride: int, padding: tuple[int, int], x_dilation: int, w_dilation: int) -> bool:
-    """Workaround for an XLA crash: an axis of space that XLA's simplifier may take for one of groups.
+    """Workaround for an XLA crash (jaxlib 0.10.2, 0.12): True for a space axis that needs one extra output element.
 
-    Where the window is no smaller than x it exchanges the two, asks this and forgets n = k; a wrong guess ends the
-    process (jaxlib 0.10.2, 0.12). One extra output element, sliced off again, avoids that rewrite.
+    When the kernel is at least as large as the input, XLA's simplifier swaps the two and uses the condition below,
+    without n != k, to recognise a space axis as feature groups. If it is wrong, the process ends. One extra output
+    element, sliced off again, avoids that rewrite.
     """
     return padding == (0, 0) and w_dilation == 1 and x_dilation == k > 1 and stride == k - 1 and n != k
 
@@ -241,7 +245,10 @@ def _taken_for_groups(n: Any, k: int, stride: int, padding: tuple[int, int], x_d
 
 @cache
 def primitive() -> Any:
-    """Made at the first convolution: the interpreters take longer to import than the rest of the library."""
+    """The primitive, made at the first convolution.
+
+    JAX's interpreters take longer to import than the rest of the library.
+    """
     from jax.experimental import checkify
     from jax.experimental.jet import jet_rules
     from jax.extend.core import Var
@@ -280,7 +287,10 @@ def primitive() -> Any:
     batching.fancy_primitive_batchers[p] = batched
 
     def remat(policy: Any, unknown: Any, instantiated: Any, eqn: Any) -> Any:
-        """A policy of `jax.checkpoint` is asked about lax's convolution. What it offloads is saved where it is."""
+        """Passes lax's convolution to the policy of `jax.checkpoint`.
+
+        Values that the policy would offload are saved without being moved.
+        """
         needed = [v for v, there in zip(eqn.invars, instantiated, strict=True) if isinstance(v, Var) and not there]
         if any(unknown):
             return None, eqn, [True], [True], needed
@@ -303,9 +313,9 @@ def _laxs(how: dict) -> dict:
 
 
 def _as_lax(rule: Callable, how: dict, *operands: Array) -> Array:
-    """What a rule of lax's convolution makes of `operands`, with `jaxnn_conv` in the place of lax's primitive.
+    """Result of a rule of lax's convolution on `operands`, with `jaxnn_conv` in place of lax's primitive.
 
-    Where the rule multiplies the groups, it is by members of a `vmap`, the outermost factor.
+    If the rule multiplies the number of groups, the factor is the number of members of a `vmap`, the outermost factor.
     """
     from jax.extend.core import Literal
 

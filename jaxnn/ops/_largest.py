@@ -1,8 +1,9 @@
-"""The largest value of each window; its gradient goes to the first of equal values.
+"""Maximum over each pooling kernel; its gradient goes to the first of equal values.
 
-One primitive for the value and two for its derivative, the tangent and its transpose. Elsewhere than on a CPU they are
-lax's `reduce_window` and `select_and_scatter`. On a CPU a window of up to `SLICED_TAPS` taps is a chain of strided
-slices: forward and backward together 24 times as fast as `select_and_scatter` at 2 by 2, 6 times at 3 by 3, stride 2.
+One primitive computes the value and two its derivative, the tangent and its transpose. On all platforms except CPU they
+are lax's `reduce_window` and `select_and_scatter`. On a CPU a kernel of up to `SLICED_TAPS` elements is a chain of
+strided slices: forward and backward together are 24 times as fast as `select_and_scatter` at 2 by 2, and 6 times at 3
+by 3, stride 2.
 """
 
 from collections.abc import Sequence
@@ -22,20 +23,20 @@ SLICED_TAPS = 32
 
 
 def largest(x: Array, window: Sequence, stride: Sequence, dilation: Sequence, sides: Sequence) -> Array:
-    """[n, *space, c] -> [n, *space', c]; padding never wins, the first NaN always does."""
+    """Maximum of each kernel position, [n, *space, c] -> [n, *space', c]; never padding, always the first NaN."""
     how = {"window": window, "stride": stride, "dilation": dilation}
     every = {name: (1, *sizes, 1) for name, sizes in how.items()}
     return _primitives()[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)))
 
 
 def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Array:
-    """Whether the later value b takes the place of a: larger, the first NaN, or the first that is no padding."""
+    """True where the later value b replaces a: b is larger, the first NaN, or the first value that is not padding."""
     larger = (a == a) & ~(a >= b)
     return larger if a_inside is True else b_inside & (larger | ~a_inside)
 
 
 def chain(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
-    """The largest values as a chain of strided slices."""
+    """Maximum as a chain of strided slices."""
     cut: Any = partial(taps, window=window[1:-1], stride=stride[1:-1], dilation=dilation[1:-1])
     parts = cut(jnp.pad(x, sides, constant_values=-jnp.inf))
     if all(side == (0, 0) for side in sides):
@@ -50,20 +51,20 @@ def chain(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tup
 
 
 def windowed(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
-    """The largest values by `reduce_window`."""
+    """Maximum by `reduce_window`."""
     return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, sides, window_dilation=dilation)
 
 
 def _ordered(x: Array, sides: tuple) -> Array:
-    """x with values that `select_and_scatter` orders as `wins` does: NaN above all, -inf above the padding."""
+    """x with values that `select_and_scatter` orders as `wins` does: NaN above all others, -inf above the padding."""
     x = jnp.where(x != x, jnp.inf, x)
     return x if all(side == (0, 0) for side in sides) else jnp.maximum(x, jnp.finfo(x.dtype).min)
 
 
 def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) -> Array:
-    """Of the value at x, applied to v: the tangent, or the cotangent where it is transposed.
+    """Derivative of the maximum at x, applied to v: the tangent, or the cotangent if `transposed`.
 
-    lax has no `select_and_scatter` of a dilated window, so that one is always a chain.
+    lax has no `select_and_scatter` of a dilated kernel; those are always a chain.
     """
     if sliced or set(how["dilation"]) != {1}:
         f, at = partial(chain, **how), x
@@ -73,7 +74,10 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
 
 
 def _few(x: Array, window: tuple) -> bool:
-    """Whether a CPU takes the chain: in a chain of slices of symbolic sizes no gradient finds x's shape again."""
+    """True if a CPU uses the chain.
+
+    With symbolic sizes it cannot: the gradient of a slice does not recover x's shape.
+    """
     return prod(window) <= SLICED_TAPS and not any(map(is_symbolic_dim, x.shape))
 
 
@@ -87,7 +91,10 @@ def _derivative_on_cpu(transposed: bool, v: Array, x: Array, **how: Any) -> Arra
 
 @cache
 def _primitives() -> tuple[Any, Any, Any]:
-    """Made at the first pool: the interpreters take longer to import than the rest of the library."""
+    """The three primitives, made at the first pool.
+
+    JAX's interpreters take longer to import than the rest of the library.
+    """
     from jax.experimental.jet import jet_rules
     from jax.interpreters import ad, batching
 
@@ -110,7 +117,7 @@ def _primitives() -> tuple[Any, Any, Any]:
 
     ad.primitive_jvps[value] = jvp
     for linear, transpose in ((tangent, cotangent), (cotangent, tangent)):
-        ad.defjvp(linear, partial(_along, linear), None)  # the places are constant but for steps
+        ad.defjvp(linear, partial(_along, linear), None)  # positions of maxima are piecewise constant in x
         ad.primitive_transposes[linear] = partial(_transposed, transpose)
         jet_rules[linear] = partial(_linear_series, linear)
     jet_rules[value] = lambda x, series, **how: (

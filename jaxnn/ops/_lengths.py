@@ -1,4 +1,4 @@
-"""Ragged sequences: how many of their first steps count."""
+"""Ragged sequences: lengths, masks of valid steps, and zeroed padding."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jaxnn._errors import invalid, wrong_type
 
 
 def check_lengths(where: str, lengths: Any, n: int) -> None:
-    """Raises unless `lengths` are n whole numbers, or None."""
+    """Raises unless `lengths` is an integer array of shape [n], or None."""
     if lengths is None:
         return
     if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -19,7 +19,7 @@ def check_lengths(where: str, lengths: Any, n: int) -> None:
 
 
 def before_end(lengths: Array, x: Array) -> Array:
-    """Which steps of x [n, t, ...] count, [n, t, 1, ...]."""
+    """Boolean mask of the valid steps of x [n, t, ...], of shape [n, t, 1, ...]."""
     n, t, *rest = x.shape
     around = (1,) * len(rest)
     steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, *around)
@@ -27,5 +27,5 @@ def before_end(lengths: Array, x: Array) -> Array:
 
 
 def without_padding(x: Array, lengths: Array | None) -> Array:
-    """Zeros for the steps after the end: a NaN there would pass a mask that comes later, in a product or a gradient."""
+    """Sets the steps after the end to 0: a NaN there would pass a later mask through a product or a gradient."""
     return x if lengths is None else jnp.where(before_end(lengths, x), x, jnp.zeros((), x.dtype))

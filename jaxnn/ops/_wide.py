@@ -1,4 +1,4 @@
-"""Products of low precision summed in high."""
+"""Matrix products with low-precision factors and high-precision sums."""
 
 from functools import cache
 from typing import Any
@@ -15,10 +15,10 @@ from jaxnn._platform import on_cpu
 
 
 def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike = None) -> Array:
-    """`einsum` of two arrays of one dtype, its sums and result in `dtype`; so are the sums of its gradients.
+    """`einsum` of two arrays of equal dtype; its sums and its result, and the sums of its gradients, are in `dtype`.
 
-    The factors of all products have the dtype of `a` and `b`: the cotangent, which comes in `dtype`, is rounded to it
-    first, as the gradient is in the end. TPU and GPU have units for such products, which sum in float32.
+    The factors of all products have the dtype of `a` and `b`: the cotangent, which arrives in `dtype`, is first rounded
+    to it, as the gradient is at the end. TPUs and GPUs have units for such products, which sum in float32.
     """
     if a.dtype == dtype:
         return einsum(equation, a, b, precision=precision)
@@ -27,7 +27,11 @@ def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: 
 
 @cache
 def _widening(equation: str, dtype: Any, precision: PrecisionLike) -> Any:
-    """XLA's CPU has no product of bfloat16 with a result of float32 (jaxlib 0.10.2): there the factors are widened."""
+    """The product for one equation and dtype, with derivatives.
+
+    Workaround for XLA on CPU (jaxlib 0.10.2), which has no product of bfloat16 with a float32 result: there the factors
+    are cast to `dtype` first.
+    """
 
     def wide(a: Array, b: Array) -> Array:
         return einsum(equation, a.astype(dtype), b.astype(dtype), precision=precision)
@@ -35,7 +39,7 @@ def _widening(equation: str, dtype: Any, precision: PrecisionLike) -> Any:
     def native(a: Array, b: Array) -> Array:
         return einsum(equation, a, b, precision=precision, dtype=dtype)
 
-    def narrow(a: Array, b: Array) -> Array:  # bilinear in its factors, its transposes products of them
+    def narrow(a: Array, b: Array) -> Array:  # bilinear: its transposes are such products too
         y = on_cpu(
             lambda a, b: wide(a, b).astype(a.dtype), lambda a, b: einsum(equation, a, b, precision=precision), a, b
         )

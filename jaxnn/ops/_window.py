@@ -1,4 +1,4 @@
-"""What convolutions and pools share: sizes per space axis, padding by name, and the taps of a window."""
+"""Helpers of convolution and pooling: one size per space axis, padding by name, and slices for each kernel element."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -15,7 +15,7 @@ Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
 
 def per_axis(where: str, argument: str, value: Any, rank: int | None, least: int = 1) -> tuple[int, ...]:
-    """An integer for each of `rank` space axes, from one for all or one for each; 1 to 3 axes while x is not known."""
+    """An integer for each of `rank` space axes, from one integer for all or one for each."""
     several = isinstance(value, Sequence) and not isinstance(value, str)
     values = tuple(value) if several else (value,) * (rank or 1)
     found = [n for v in values if (n := whole(v)) is not None]
@@ -39,10 +39,11 @@ def pads(
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each space axis; "same" as TensorFlow: ceil(size / stride) windows, the odd step behind.
+    """Padding (before, after) for each space axis; "same" as in TensorFlow, with ceil(size / stride) outputs.
 
-    No steps stay none where the padding keeps the size. Sizes may be symbolic, as in `jax.export`: whether the window
-    fits in those is not checked, and a window that does not fit is not made.
+    With "same", an odd total puts the extra position behind. An axis of size 0 stays 0 if the padding keeps the size.
+    Sizes may be symbolic (`jax.export`): then it is not checked that the kernel fits, and kernel positions that do not
+    fit give no output.
     """
     check_padding(where, padding, len(size))
     reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
@@ -68,7 +69,7 @@ def pads(
 def check_padding(
     where: str, padding: Any, rank: int | None = None, names: tuple[str, ...] = ("same", "valid")
 ) -> None:
-    """Raises unless `padding` is one of `rank` space axes, or of any number of them while x is not known."""
+    """Raises unless `padding` is valid for `rank` space axes, or for any number of axes if `rank` is None."""
     if padding in names if isinstance(padding, str) else _whole(padding, 0):
         return
     some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
@@ -89,14 +90,14 @@ def _flat(p: Any) -> Sequence[Any]:
 
 
 def check_sizes(where: str, **sizes: Any) -> None:
-    """Raises for a window, a stride and the like that fit no x: each is an integer >= 1, or 1 to 3 of them."""
+    """Raises for a kernel size, stride or dilation that fits no x: each is an integer >= 1, or 1 to 3 of them."""
     for argument, value in sizes.items():
         per_axis(where, argument, value, None)
 
 
 def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
-    """The taps of all windows over a padded x in row-major order, each one strided slice, [n, *space', c]."""
-    starts = [n - (k - 1) * d for n, k, d in zip(x.shape[1:-1], window, dilation, strict=True)]  # of whole windows
+    """Slices of a padded x, one for each kernel element in row-major order, each one strided slice [n, *space', c]."""
+    starts = [n - (k - 1) * d for n, k, d in zip(x.shape[1:-1], window, dilation, strict=True)]  # of kernels that fit
 
     def at(tap: tuple[int, ...]) -> Array:
         start = [t * d for t, d in zip(tap, dilation, strict=True)]

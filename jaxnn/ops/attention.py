@@ -1,4 +1,4 @@
-"""Attention over whole sequences or a cache of them, and what tells it of positions."""
+"""Scaled dot-product attention, and positional encodings: rotary and sinusoidal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
 
 IMPLEMENTATIONS = (None, "xla", "cudnn")
-UNBOUNDED = 2**30  # steps of a window without a limit, for functions that ask for a number
+UNBOUNDED = 2**30  # size of an unlimited window, for functions that require a number
 
 
 def attention(
@@ -44,33 +44,43 @@ def attention(
 ) -> Array:
     """Scaled dot-product attention, q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e] -> [n, t, heads, e].
 
-        y_i = Σ_j softmax_j(scale · q_i k_j + bias_ij) v_j,    over the j that i may see
+        y_i = Σ_j softmax_j(scale · q_i k_j + bias_ij) v_j,    over the keys j that query i may attend to
 
-    Each of the kv heads serves heads / kv neighbouring heads of q (grouped queries; one for all is multi-query).
-    Products have factors of q's dtype, in both directions; they are summed, and the softmax is taken, in at least
-    float32. A query that may see nothing gives 0, where a softmax would be NaN.
+    Each of the kv heads serves heads / kv consecutive heads of q (grouped-query attention; kv = 1 is multi-query). The
+    factors of all products, forward and backward, have q's dtype; the sums and the softmax are in at least float32. A
+    query without any key to attend to gives 0, where a softmax would give NaN.
 
     Args:
-      q, k, v: queries, keys and values, of one floating dtype.
-      mask: of booleans, that broadcasts with [n, heads, t, s]: True where query i may see key j.
-      bias: that broadcasts likewise, added to the scores, such as positions; -inf forbids.
-      causal: query i sees the keys up to its own position, offset + i.
-      window: (left, right): query i sees the keys from offset + i - left to offset + i + right; None has no limit.
-      offset: the position of the first query among the keys: what a cache already held; one number, or [n].
-      lengths: [n]: the keys of each example that count, the first ones. Those after them may hold anything.
-      scale: 1 / √d by default.
-      softcap: c > 0 turns the scores s into c · tanh(s / c), before bias and mask, as Gemma.
-      dropout: the probability of dropping a weight, in [0, 1); the others are divided by 1 - dropout. May be traced.
-      key: for dropout. Under `shard_map` every shard draws weights of its own.
+      q, k, v: queries, keys and values, of equal floating dtype.
+      mask: boolean, broadcast with [n, heads, t, s]: True where query i may attend to key j.
+      bias: floating, broadcast in the same way and added to the scores, such as a positional bias; -inf excludes a key.
+      causal: if True, query i attends to keys up to its own position, offset + i.
+      window: (left, right): query i attends to keys from offset + i - left to offset + i + right, integers >= 0; None
+        is no limit.
+      offset: position of the first query among the keys, equal to the number of keys that a cache already held; an
+        integer, or an array [n].
+      lengths: integers [n], the number of valid keys of each example. The keys and values after them may hold anything.
+      scale: factor of the scores; None is 1 / √d.
+      softcap: c > 0 replaces the scores s by c · tanh(s / c), before bias and mask, as in Gemma. None applies no cap.
+      dropout: probability of dropping an attention weight, in [0, 1); the others are divided by 1 - dropout. May be
+        traced.
+      key: random key, required with dropout. Under `shard_map` every shard draws different values.
       precision: of both products, as in `jax.lax.dot_general`.
-      implementation: "xla" or "cudnn" call `jax.nn.dot_product_attention`: "cudnn" is its fused kernel, for float16 and
-        bfloat16 on a GPU. They have no softcap, dropout, offset or precision and no e other than d; "cudnn" has no
-        window but with causal=True; a query that may see nothing gives what they give.
+      implementation: None, or "xla" or "cudnn" for `jax.nn.dot_product_attention`; "cudnn" is its fused kernel for
+        float16 and bfloat16 on GPUs. They do not support softcap, dropout, offset, precision or e other than d; "cudnn"
+        supports `window` only with causal=True or right = 0. A query without any key to attend to gives the result of
+        `jax.nn.dot_product_attention`.
 
-    Raises ValueError where shapes do not fit, TypeError for dtypes.
+    Raises:
+      ValueError: if the shapes do not fit, an argument is out of range, dropout has no key, or `implementation` does
+        not support an argument.
+      TypeError: if q, k and v are not floating or differ in dtype, the mask is not boolean, the lengths are not
+        integers, or the dtype is not supported by "cudnn".
 
-    Layout and grouping as `jax.nn.dot_product_attention`; PyTorch's has the heads before t, and NaN where a query sees
-    nothing. Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023.
+    Differences: layout and grouping are those of `jax.nn.dot_product_attention`. PyTorch's has the heads before t, and
+    gives NaN for a query without any key to attend to.
+
+    Reference: Vaswani et al., Attention Is All You Need, 2017; Ainslie et al., GQA, 2023.
 
     >>> q, k, v = jnp.zeros((1, 3, 2, 4)), jnp.zeros((1, 3, 1, 4)), jnp.arange(3.0).reshape(1, 3, 1, 1)
     >>> attention(q, k, v, causal=True)[0, :, 0, 0].tolist()
@@ -148,7 +158,7 @@ def checked_window(where: str, window: Any) -> tuple[int | None, int | None] | N
 
 
 def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
-    """Raises for an implementation that is not known, or that has none of what is given."""
+    """Raises for an unknown implementation, or one that does not support the arguments in `given`."""
     check.choice(where, "implementation", implementation, IMPLEMENTATIONS)
     if implementation is None:
         return
@@ -174,7 +184,7 @@ def _from_jax(
     lengths: Array | None,
     scale: float | None,
 ) -> Array:
-    """The same by `jax.nn.dot_product_attention`."""
+    """Attention by `jax.nn.dot_product_attention`."""
     if v.shape[-1] != q.shape[-1]:
         raise invalid("attention", f"v with heads of q's size and implementation={implementation!r}", (q, v))
     if implementation == "cudnn" and jnp.finfo(q.dtype).bits > 16:
@@ -216,7 +226,7 @@ def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
 
 
 def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: ArrayLike) -> list[Array]:
-    """What causality and the window let each query see, of a shape that broadcasts with the scores."""
+    """Boolean masks of causality and window, of shapes that broadcast with the scores."""
     if not causal and window is None:
         return []
     n, _, t, s = shape
@@ -242,7 +252,7 @@ def _over_scores(argument: str, x: Array, shape: tuple[int, ...]) -> Array:
 
 @jax.custom_jvp
 def _softmax_or_nothing(scores: Array) -> Array:
-    """Softmax over the last axis; zeros, in value and gradient, where all scores are -inf."""
+    """Softmax over the last axis; value and gradient are 0 where all scores are -inf."""
     top = lax.stop_gradient(jnp.max(scores, -1, keepdims=True, initial=-jnp.inf))
     e = jnp.exp(scores - jnp.where(top == -jnp.inf, 0, top))
     total = jnp.sum(e, -1, keepdims=True)
@@ -251,21 +261,23 @@ def _softmax_or_nothing(scores: Array) -> Array:
 
 @_softmax_or_nothing.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """y (d - Σ y d): what the backward pass keeps is y alone."""
+    """y (d - Σ y d): the backward pass stores y alone."""
     y, (d,) = _softmax_or_nothing(*primals), tangents
     return y, y * (d - jnp.sum(y * d, -1, keepdims=True))
 
 
 def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) -> tuple[Array, Array]:
-    """Cosines and sines for `rotary`, positions [..., t] -> two of [..., t, size / 2], in float32.
+    """Cosines and sines for `rotary`, positions [..., t] -> two arrays [..., t, size / 2], float32.
 
         angle = position / base^(2 i / size),    i = 0 ... size / 2 - 1
 
     Args:
-      size: features that are turned, an even number: all of a head's, or its first ones.
-      base: longer contexts want a larger one (LLaMA 3 has 500 000).
+      positions: integers or floats.
+      size: number of features to rotate, an even integer: all features of a head, or its first ones.
+      base: > 0; use a larger one for longer contexts (LLaMA 3: 500 000).
 
-    Raises ValueError for an odd size.
+    Raises:
+      ValueError: if `size` is odd or less than 2.
 
     >>> cos, sin = rotary_tables(jnp.arange(3), 4)
     >>> cos.shape, sin[0].tolist()
@@ -282,19 +294,24 @@ def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) ->
 
 
 def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Array:
-    """Pairs of features turned by an angle that grows with position, [n, t, heads, d] -> [n, t, heads, d].
+    """Rotary position embedding, [n, t, heads, d] -> [n, t, heads, d]: rotates pairs of features (a, b) by position.
 
         (a, b) -> (a cos - b sin, a sin + b cos)
 
-    A product of a turned query and a turned key depends on the difference of their positions alone.
+    The dot product of a rotated query and a rotated key depends only on the difference of their positions.
 
     Args:
-      cos, sin: [t, r / 2], or [n, t, r / 2], of `rotary_tables`; the first r features are turned, the rest stay.
-      interleaved: pairs are neighbours (the paper, GPT-J); else those of the first and second half (GPT-NeoX, LLaMA).
+      x: queries or keys, floating.
+      cos, sin: [t, r / 2] or [n, t, r / 2], from `rotary_tables`. The first r features are rotated, the others are
+        unchanged.
+      interleaved: True pairs adjacent features (the paper, GPT-J); False pairs those of the first and second half
+        (GPT-NeoX, LLaMA).
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating.
 
-    Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
+    Reference: Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, 2021.
 
     >>> cos, sin = rotary_tables(jnp.array([0.0, jnp.pi / 2]), 2)
     >>> rotary(jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin)[0, :, 0, 1].round(3).tolist()
@@ -316,13 +333,19 @@ def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
 
 
 def sinusoidal(positions: ArrayLike, features: int, *, base: float = 10_000.0) -> Array:
-    """Positions as sines and cosines of falling frequency, [..., t] -> [..., t, features], in float32.
+    """Sinusoidal positional encoding, [..., t] -> [..., t, features], float32: sines and cosines, interleaved.
 
-        sin(position / base^(2 i / features)), cos(the same),    i = 0 ... features / 2 - 1, in turn
+        sin(position / base^(2 i / features)), cos(position / base^(2 i / features)),    i = 0 ... features / 2 - 1
 
-    Raises ValueError for an odd number of features.
+    Args:
+      positions: integers or floats.
+      features: an even integer.
+      base: > 0, as in `rotary_tables`.
 
-    Vaswani et al., Attention Is All You Need, 2017.
+    Raises:
+      ValueError: if `features` is odd or less than 2.
+
+    Reference: Vaswani et al., Attention Is All You Need, 2017.
 
     >>> sinusoidal(jnp.arange(2), 2).round(3).tolist()
     [[0.0, 1.0], [0.84..., 0.54...]]

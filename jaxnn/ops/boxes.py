@@ -1,7 +1,4 @@
-"""Boxes of objects in images: how far they agree, how they are written, which are kept, what lies in them.
-
-A box is (x1, y1, x2, y2), two opposite corners.
-"""
+"""Object detection: overlap, encoding and suppression of boxes, anchors, RoI align. A box is (x1, y1, x2, y2)."""
 
 from __future__ import annotations
 
@@ -22,11 +19,18 @@ from jaxnn.ops._window import per_axis
 
 
 def box_iou(a: Array, b: Array) -> Array:
-    """Intersection over union of each box with each other, [n, 4], [m, 4] -> [n, m], in [0, 1].
+    """Intersection over union of all pairs of boxes, [n, 4], [m, 4] -> [n, m], in [0, 1]:
 
-    Two boxes without area have 0.
+        IoU = |A ∩ B| / |A ∪ B|
 
-    Raises ValueError where shapes do not fit, TypeError for boxes that are not floating.
+    The value for two boxes without area is 0.
+
+    Args:
+      a, b: boxes (x1, y1, x2, y2), two opposite corners; floating.
+
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if the boxes are not floating.
 
     >>> box_iou(jnp.array([[0.0, 0.0, 2.0, 2.0]]), jnp.array([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]])).tolist()
     [[0.333..., 0.0]]
@@ -35,15 +39,20 @@ def box_iou(a: Array, b: Array) -> Array:
 
 
 def box_giou(a: Array, b: Array) -> Array:
-    """Generalized intersection over union, [n, 4], [m, 4] -> [n, m], in [-1, 1].
+    """Generalized intersection over union of all pairs of boxes, [n, 4], [m, 4] -> [n, m], in [-1, 1]:
 
-        GIoU = IoU - |C without the union| / |C|,    C the smallest box around both
+        GIoU = IoU - (|C| - |A ∪ B|) / |C|,    C the smallest box around A and B
 
-    Unlike IoU it has a gradient where boxes do not meet; 1 - GIoU is a loss for boxes.
+    Unlike that of IoU, its gradient is not 0 for disjoint boxes; 1 - GIoU is a loss for boxes.
 
-    Raises ValueError where shapes do not fit, TypeError for boxes that are not floating.
+    Args:
+      a, b: boxes (x1, y1, x2, y2), two opposite corners; floating.
 
-    Rezatofighi et al., Generalized Intersection over Union, 2019.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if the boxes are not floating.
+
+    Reference: Rezatofighi et al., Generalized Intersection over Union, 2019.
 
     >>> box_giou(jnp.array([[0.0, 0.0, 1.0, 1.0]]), jnp.array([[0.0, 0.0, 1.0, 1.0], [2.0, 0.0, 3.0, 1.0]])).tolist()
     [[1.0, -0.333...]]
@@ -54,7 +63,14 @@ def box_giou(a: Array, b: Array) -> Array:
 
 
 def box_corners(boxes: Array) -> Array:
-    """(centre x, centre y, width, height) as (x1, y1, x2, y2), [..., 4] -> [..., 4].
+    """Converts boxes (centre x, centre y, width, height) to (x1, y1, x2, y2), [..., 4] -> [..., 4].
+
+    Args:
+      boxes: floating.
+
+    Raises:
+      ValueError: if the last axis is not of size 4.
+      TypeError: if the boxes are not floating.
 
     >>> box_corners(jnp.array([2.0, 3.0, 2.0, 4.0])).tolist()
     [1.0, 1.0, 3.0, 5.0]
@@ -65,7 +81,14 @@ def box_corners(boxes: Array) -> Array:
 
 
 def box_centers(boxes: Array) -> Array:
-    """(x1, y1, x2, y2) as (centre x, centre y, width, height), [..., 4] -> [..., 4].
+    """Converts boxes (x1, y1, x2, y2) to (centre x, centre y, width, height), [..., 4] -> [..., 4].
+
+    Args:
+      boxes: two opposite corners, in any order; floating.
+
+    Raises:
+      ValueError: if the last axis is not of size 4.
+      TypeError: if the boxes are not floating.
 
     >>> box_centers(jnp.array([1.0, 1.0, 3.0, 5.0])).tolist()
     [2.0, 3.0, 2.0, 4.0]
@@ -76,13 +99,21 @@ def box_centers(boxes: Array) -> Array:
 
 
 def box_encode(boxes: Array, anchors: Array) -> Array:
-    """What a network has to say to turn anchors into boxes, [..., 4], [..., 4] -> [..., 4].
+    """Encodes boxes as regression targets relative to anchors, [..., 4], [..., 4] -> [..., 4].
 
         ((x - x_a) / w_a, (y - y_a) / h_a, log(w / w_a), log(h / h_a))
 
-    with centres, widths and heights; the inverse of `box_decode`. A box without area gives -inf.
+    x, y are centres, w, h widths and heights, those with index a the anchor's. The inverse is `box_decode`. A box
+    without area gives -inf.
 
-    Girshick et al., Rich Feature Hierarchies for Accurate Object Detection, 2014.
+    Args:
+      boxes, anchors: boxes (x1, y1, x2, y2) of equal shape, floating.
+
+    Raises:
+      ValueError: if the shapes differ or the last axis is not of size 4.
+      TypeError: if boxes or anchors are not floating.
+
+    Reference: Girshick et al., Rich Feature Hierarchies for Accurate Object Detection, 2014.
 
     >>> box_encode(jnp.array([0.0, 0.0, 2.0, 2.0]), jnp.array([0.0, 0.0, 1.0, 1.0])).round(3).tolist()
     [0.5, 0.5, 0.693..., 0.693...]
@@ -93,10 +124,17 @@ def box_encode(boxes: Array, anchors: Array) -> Array:
 
 
 def box_decode(deltas: Array, anchors: Array, *, largest: float = 1000 / 16) -> Array:
-    """The boxes that a network means, [..., 4], [..., 4] -> [..., 4]; the inverse of `box_encode`.
+    """Decodes a network's regression outputs into boxes, [..., 4], [..., 4] -> [..., 4]; the inverse of `box_encode`.
 
     Args:
-      largest: width and height over the anchor's are cut off there, so that a wild guess does not overflow.
+      deltas: outputs relative to the anchors, encoded as by `box_encode`; floating.
+      anchors: boxes (x1, y1, x2, y2) of the deltas' shape, floating.
+      largest: upper limit of width and height relative to the anchor's, > 0, which avoids overflow for wrong
+        predictions.
+
+    Raises:
+      ValueError: if the shapes differ or the last axis is not of size 4.
+      TypeError: if deltas or anchors are not floating.
 
     >>> box_decode(jnp.array([0.5, 0.5, 0.0, 0.0]), jnp.array([0.0, 0.0, 2.0, 2.0])).tolist()
     [1.0, 1.0, 3.0, 3.0]
@@ -111,18 +149,22 @@ def box_decode(deltas: Array, anchors: Array, *, largest: float = 1000 / 16) -> 
 def anchors(
     size: Sequence[int], stride: int, scales: Sequence[float], ratios: Sequence[float] = (0.5, 1.0, 2.0)
 ) -> Array:
-    """Boxes of every scale and ratio around every place of a feature map, -> [h · w · scales · ratios, 4].
+    """Anchor boxes of every scale and ratio at every position of a feature map, -> [h · w · scales · ratios, 4].
 
-    In the order of places, row by row, then scales, then ratios, as a convolution with scales · ratios · 4 features
-    gives its deltas.
+    The order is positions (row by row), then scales, then ratios: that of the outputs of a convolution with scales ·
+    ratios · 4 features.
 
     Args:
       size: (h, w) of the feature map.
-      stride: pixels from one place of it to the next; the first lies at stride / 2.
-      scales: sides of the square boxes, in pixels.
-      ratios: height over width, of boxes of the same area.
+      stride: distance between adjacent positions in pixels of the image, an integer >= 1; the first position lies at
+        stride / 2.
+      scales: sides of the square boxes, in pixels, > 0.
+      ratios: height / width, > 0; boxes of one scale have equal area.
 
-    Ren et al., Faster R-CNN, 2015.
+    Raises:
+      ValueError: if an argument is out of range.
+
+    Reference: Ren et al., Faster R-CNN, 2015.
 
     >>> anchors((1, 2), 8, [4.0], [1.0]).tolist()
     [[2.0, 2.0, 6.0, 6.0], [10.0, 2.0, 14.0, 6.0]]
@@ -146,17 +188,22 @@ def non_maximum_suppression(
     iou_threshold: ArrayLike = 0.5,
     score_threshold: ArrayLike = -jnp.inf,
 ) -> Array:
-    """The best boxes that do not cover each other, [n, 4], [n] -> indices [size], best first, -1 where none is left.
+    """Non-maximum suppression, boxes [n, 4], scores [n] -> int32 indices [size], best first, padded with -1.
 
-    Greedy: the box of the highest score is kept, those that overlap it are dropped, and so on. Of fixed size, so it
-    jits and vmaps, over images and classes; one step takes n comparisons, and no [n, n] is made.
+    Greedy: keeps the box of the highest score, drops the boxes that overlap it, and repeats. The result has a fixed
+    size, so the function works under `jit` and under `vmap` over images and classes. A step makes n comparisons; no [n,
+    n] array is built.
 
     Args:
-      size: the most boxes kept.
-      iou_threshold: boxes whose IoU with a kept one is greater are dropped.
-      score_threshold: boxes whose score is not greater are not considered; nor are those whose score is NaN.
+      boxes: (x1, y1, x2, y2), floating.
+      scores: floating; boxes with a NaN score are not considered.
+      size: the maximum number of boxes to keep, an integer >= 1.
+      iou_threshold: boxes whose IoU with a kept box is greater are dropped. May be traced.
+      score_threshold: boxes with scores not greater than this are not considered. May be traced.
 
-    Raises ValueError where shapes do not fit, TypeError for boxes or scores that are not floating.
+    Raises:
+      ValueError: if the shapes do not fit or `size` is less than 1.
+      TypeError: if boxes or scores are not floating.
 
     >>> boxes = jnp.array([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.9], [5.0, 5.0, 6.0, 6.0]])
     >>> non_maximum_suppression(boxes, jnp.array([0.8, 0.9, 0.1]), 3).tolist()
@@ -192,23 +239,28 @@ def roi_align(
     aligned: bool = True,
     mode: Literal["mean", "max"] = "mean",
 ) -> Array:
-    """What lies in each box, resampled to one size, [n, h, w, c], [m, 4], [m] -> [m, h', w', c].
+    """RoI align: the content of each box resampled to a fixed size, [n, h, w, c], [m, 4], [m] -> [m, h', w', c].
 
-    Each of the h' · w' bins is the mean of samples² bilinear reads; nothing is rounded, unlike in RoI pooling.
+    Each of the h' · w' bins is the mean of samples² bilinear samples. Coordinates are not rounded, unlike in RoI
+    pooling.
 
     Args:
-      boxes: in pixels of the image.
-      image: for each box which of the n it lies in.
-      size: (h', w'), or one number for both.
-      scale: from pixels of the image to those of x.
-      samples: reads along each side of a bin. PyTorch's and ONNX's 0, as many as a bin has pixels, would have no fixed
-        shape.
-      aligned: pixels are areas, so half a pixel is taken off, as PyTorch's `aligned=True` and ONNX's "half_pixel".
-      mode: "mean", or "max", over the reads' weighted neighbours, as ONNX has it.
+      x: images or feature maps, floating.
+      boxes: (x1, y1, x2, y2) in pixels of the image, floating.
+      image: integers [m], the index of the image, 0 to n - 1, that each box belongs to.
+      size: (h', w'), or one integer for both.
+      scale: factor from pixels of the image to those of x.
+      samples: samples along each side of a bin, an integer >= 1. The 0 of PyTorch and ONNX, as many samples as a bin
+        has pixels, is not supported: it would have no fixed shape.
+      aligned: if True, pixels are areas and half a pixel is subtracted, as PyTorch's `aligned=True` and ONNX's
+        "half_pixel".
+      mode: "mean", or "max", which is taken over the weighted neighbours of the samples, as in ONNX.
 
-    Raises ValueError where shapes do not fit, TypeError for an x or boxes that are not floating.
+    Raises:
+      ValueError: if the shapes do not fit, `mode` is unknown, or `size` or `samples` is less than 1.
+      TypeError: if x or the boxes are not floating, or `image` is not an integer array.
 
-    He et al., Mask R-CNN, 2017.
+    Reference: He et al., Mask R-CNN, 2017.
 
     >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
     >>> roi_align(x, jnp.array([[0.0, 0.0, 4.0, 4.0]]), jnp.array([0]), 2)[0, :, :, 0].tolist()
@@ -228,7 +280,7 @@ def roi_align(
     corners = boxes.astype(wide) * scale - (0.5 if aligned else 0.0)
 
     def reads(low: Array, high: Array, bins: int, n: int) -> tuple[Array, Array]:
-        """Index and weight of the two neighbours of each read along an axis, two of [m, bins · samples, 2]."""
+        """Indices and weights of the two neighbours of each sample along an axis, two of [m, bins · samples, 2]."""
         extent = high - low if aligned else jnp.maximum(high - low, 1)
         steps = np.asarray((np.arange(bins * samples) + 0.5) / (samples * bins), wide)
         at = low[:, None] + extent[:, None] * steps[None]
@@ -253,7 +305,7 @@ def roi_align(
 
 
 def _overlap(where: str, a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """IoU, area of the union and of the smallest box around, each [n, m]."""
+    """IoU, area of the union and area of the smallest enclosing box, each [n, m]."""
     a, b = _boxes(where, a), _boxes(where, b)
     if a.ndim != 2 or b.ndim != 2:
         raise invalid(where, "boxes of shapes [n, 4] and [m, 4]", (a, b))

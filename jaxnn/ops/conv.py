@@ -28,25 +28,31 @@ def conv(
     precision: lax.PrecisionLike = None,
     preferred_element_type: DTypeLike | None = None,
 ) -> Array:
-    """Convolution (cross-correlation), [n, *space, c], [*window, c / groups, features] -> [n, *space', features].
+    """Convolution (cross-correlation), [n, *space, c], [*kernel_size, c / groups, features] -> [n, *space', features].
 
         y[i, f] = Σ_k Σ_c x[i · stride + k · dilation - before, c] w[k, c, f]
 
+    On a CPU the gradients are as fast inside `lax.scan` as outside, where lax's own are tens of times slower. With more
+    than 16 groups the gradients are lax's.
+
     Args:
-      stride: steps between windows, one for all space axes or one for each.
-      padding: "same" as TensorFlow and Keras (with a stride, the odd step goes behind), "valid" (none), "causal" (in
-        front alone: over one space axis, time, no step sees those after it), or explicit: a whole number as PyTorch, or
-        a number or (before, after) for each axis.
-      dilation: steps between the taps of a window.
-      groups: channels and features are cut into that many groups which do not see each other.
-      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is that of
-        `jax.default_matmul_precision` when the call is traced.
+      x: images or sequences, floating.
+      w: kernel of x's dtype.
+      stride: distance between kernel positions, an integer >= 1 for all space axes or one for each.
+      padding: "same" as in TensorFlow and Keras (with a stride, the odd position goes behind); "valid" (none); "causal"
+        (in front only, over one space axis, time: no output depends on later steps); an integer >= 0 as in PyTorch; or
+        an integer or (before, after) for each axis.
+      dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
+      groups: number of equal groups of channels and features, connected only within a group; it divides both.
+      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is the
+        `jax.default_matmul_precision` at tracing.
       preferred_element_type: dtype of the sums and of the result; None is x's.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating or w has another dtype.
 
-    The gradients are as fast inside `lax.scan` on a CPU as outside, where those of lax are tens of times slower; with
-    more than 16 groups they are lax's own. PyTorch's layout is [n, c, *space] and [features, c / groups, *window].
+    Differences: PyTorch's layout is [n, c, *space] and [features, c / groups, *kernel_size].
 
     >>> conv(jnp.ones((1, 5, 1)), jnp.ones((3, 1, 1)))[0, :, 0].tolist()
     [2.0, 3.0, 3.0, 3.0, 2.0]
@@ -76,18 +82,23 @@ def depthwise_conv(
     precision: lax.PrecisionLike = None,
     preferred_element_type: DTypeLike | None = None,
 ) -> Array:
-    """Each channel convolved by itself, [n, *space, c], [*window, c, m] -> [n, *space', c · m].
+    """Depthwise convolution, each channel alone, [n, *space, c], [*kernel_size, c, m] -> [n, *space', c · m].
 
         y[i, c m + j] = Σ_k x[i · stride + k · dilation - before, c] w[k, c, j]
 
-    As `conv` with c groups. On a CPU, where XLA runs those as naive loops, it is a sum over the taps of the window.
+    Equal to `conv` with c groups. XLA runs those as naive loops on CPUs; there this is a sum over the kernel's
+    elements.
 
     Args:
+      x: images or sequences, floating.
+      w: kernel of x's dtype, with m features for each channel.
       stride, padding, dilation, precision, preferred_element_type: as in `conv`.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating or w has another dtype.
 
-    Chollet, Xception, 2017; Howard et al., MobileNets, 2017.
+    Reference: Chollet, Xception, 2017; Howard et al., MobileNets, 2017.
 
     >>> depthwise_conv(jnp.ones((1, 5, 2)), jnp.ones((3, 2, 1)) * jnp.array([[[1.0], [10.0]]]))[0, 1].tolist()
     [3.0, 30.0]
@@ -127,29 +138,33 @@ def conv_transpose(
     precision: lax.PrecisionLike = None,
     preferred_element_type: DTypeLike | None = None,
 ) -> Array:
-    """Transposed convolution, the gradient of `conv`, [n, *space, c] -> [n, *space', features].
+    """Transposed convolution, [n, *space, c], [*kernel_size, features / groups, c] -> [n, *space', features].
 
         y[i · stride + k · dilation - before, f] += Σ_c x[i, c] w[k, f, c]
 
-    w has shape [*window, features / groups, c]. It is what `conv` with the same w, stride, padding and dilation does to
-    a gradient: w is that convolution's own, of [*window, in / groups, out], with in and out exchanged. Overlapping
-    windows add up; a window that the stride does not divide leaves a chequered pattern.
+    It is the gradient of `conv` with the same w, stride, padding and dilation with respect to that convolution's input;
+    seen from there, w is [*kernel_size, in / groups, out] with in = features and out = c. Overlapping contributions add
+    up. A kernel size that the stride does not divide causes checkerboard artifacts.
 
     Args:
-      stride: steps between the places of x in the result.
-      padding: cut off the full result of (space - 1) · stride + (window - 1) · dilation + 1 steps: "same" gives
-        space · stride steps, as TensorFlow; "valid" cuts nothing; explicit as PyTorch.
-      output_padding: steps added behind, less than the stride or the dilation: which of the sizes that `conv` would
-        have made equal is meant. Not with "same", where nothing is open.
-      dilation: steps between the taps of a window.
-      groups: channels and features are cut into that many groups which do not see each other.
-      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is that of
-        `jax.default_matmul_precision` when the call is traced.
+      x: images or sequences, floating.
+      w: kernel of x's dtype.
+      stride: distance in the result between positions of x, an integer >= 1 for all space axes or one for each.
+      padding: number of positions cut off the full result, of size (space - 1) · stride + (kernel size - 1) · dilation
+        + 1. "same" gives size space · stride, as in TensorFlow; "valid" cuts nothing; integers and pairs as in PyTorch.
+      output_padding: positions added behind, >= 0 and less than the stride or the dilation. It selects one of the input
+        sizes for which `conv` gives results of equal size. Not allowed with "same", where the size is unambiguous.
+      dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
+      groups: number of equal groups of channels and features, connected only within a group; it divides both.
+      precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is the
+        `jax.default_matmul_precision` at tracing.
       preferred_element_type: dtype of the sums and of the result; None is x's.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating or a w of another dtype.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating or w has another dtype.
 
-    PyTorch's layout is [n, c, *space] and [c, features / groups, *window].
+    Differences: PyTorch's layout is [n, c, *space] and [c, features / groups, *kernel_size].
 
     >>> conv_transpose(jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((2, 1, 1)), stride=2)[0, :, 0].tolist()
     [1.0, 1.0, 2.0, 2.0]

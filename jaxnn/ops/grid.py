@@ -1,4 +1,4 @@
-"""Reading images at places between their steps."""
+"""Sampling images at non-integer coordinates: grid sampling and affine grids."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,20 +25,24 @@ def grid_sample(
     outside: Literal["zeros", "border", "reflection"] = "zeros",
     align_corners: bool = False,
 ) -> Array:
-    """Images read at given places, [n, *space, c], [n, *space', k] -> [n, *space', c], for k = 1 to 3 space axes.
+    """Samples images at the coordinates of a grid, [n, *space, c], [n, *space', k] -> [n, *space', c].
 
-    Differentiable in x and, but for "nearest", in the places: spatial transformers, optical flow, augmentation.
+    x has k = 1 to 3 space axes. The result is differentiable with respect to x and, except with "nearest", to the grid.
+    Use it for spatial transformers, optical flow and augmentation.
 
     Args:
-      grid: places in [-1, 1] from border to border; as in PyTorch the last axis counts the space axes from behind:
-        (x, y) along width and height.
-      method: "nearest" (halves to the even step), "linear", or "cubic" (Keys', a = -0.75).
-      outside: what lies beyond x: "zeros", its "border" repeated, or its "reflection".
-      align_corners: -1 and 1 are the centres of the first and last step; else their outer borders.
+      x: images, floating.
+      grid: coordinates in [-1, 1] from border to border, floating. As in PyTorch, the last axis lists the space axes in
+        reverse: (x, y) along width and height. A coordinate that is NaN or infinite gives NaN.
+      method: interpolation: "nearest" (halves go to the even position), "linear", or "cubic" (Keys' kernel, a = -0.75).
+      outside: values beyond x: "zeros", its "border" repeated, or its "reflection".
+      align_corners: if True, -1 and 1 are the centres of the first and last pixel, otherwise their outer borders.
 
-    Raises ValueError where shapes or names do not fit, TypeError for an x or a grid that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit, or `method` or `outside` is unknown.
+      TypeError: if x or the grid is not floating.
 
-    A place that is NaN or infinite reads as NaN. Jaderberg et al., Spatial Transformer Networks, 2015.
+    Reference: Jaderberg et al., Spatial Transformer Networks, 2015.
 
     >>> grid_sample(jnp.array([1.0, 3.0]).reshape(1, 2, 1), jnp.array([-0.5, 0.0]).reshape(1, 2, 1))[0, :, 0].tolist()
     [1.0, 2.0]
@@ -67,14 +71,14 @@ def grid_sample(
 
 
 def _taps(at: Array, n: int, method: str, outside: str, align_corners: bool) -> list[tuple[Array, Array]]:
-    """(index, weight) of each step of an axis that plays a part at the places `at`."""
+    """(index, weight) of each position of an axis that contributes at the coordinates `at`."""
     known = jnp.isfinite(at)
     at = jnp.where(known, at, 0)
     if outside == "reflection":
         at = _reflected(at, n, align_corners)
     elif outside == "border":
         at = jnp.clip(at, 0, n - 1)
-    else:  # far away all is zero alike; a place of 1e30 would overflow the index
+    else:  # all values far outside are 0; a coordinate of 1e30 would overflow the index
         at = jnp.clip(at, -4, n + 3)
     lost = jnp.where(known, 0, jnp.nan).astype(at.dtype)
     if method == "nearest":
@@ -96,7 +100,7 @@ def _taps(at: Array, n: int, method: str, outside: str, align_corners: bool) -> 
 
 
 def _reflected(at: Array, n: int, align_corners: bool) -> Array:
-    """Folded into x about the centres, or the outer borders, of its first and last step."""
+    """Reflects coordinates into x about the centres, or the outer borders, of its first and last pixel."""
     low, span = (0.0, n - 1) if align_corners else (-0.5, n)
     if span == 0:
         return jnp.zeros_like(at)
@@ -105,16 +109,18 @@ def _reflected(at: Array, n: int, align_corners: bool) -> Array:
 
 
 def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool = False) -> Array:
-    """The places that an affine map reads, for `grid_sample`: [n, k, k + 1] -> [n, *size, k].
+    """Sampling grid of an affine map, for `grid_sample`, [n, k, k + 1] -> [n, *size, k].
 
-        grid[i] = theta[:, :k] · p_i + theta[:, k],    p_i in [-1, 1], along width first
+        grid[i] = theta[:, :k] · p_i + theta[:, k],    p_i in [-1, 1], width first
 
     Args:
-      theta: the maps, from places of the result to places of x.
-      size: steps of the result on each of the k space axes.
+      theta: affine maps from coordinates of the result to coordinates of x, floating.
+      size: size of the result on each of the k space axes.
       align_corners: as in `grid_sample`.
 
-    Raises ValueError where shapes do not fit, TypeError for a theta that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if theta is not floating.
 
     >>> affine_grid(jnp.array([[[1.0, 0.0]]]), 4)[0, :, 0].tolist()
     [-0.75, -0.25, 0.25, 0.75]
@@ -129,6 +135,6 @@ def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool 
     axes = [np.linspace(-end, end, n) for n, end in zip(sizes, ends, strict=True)]
     places = np.stack([*np.meshgrid(*axes, indexing="ij")[::-1], np.ones(sizes)], -1)
     wide = param_dtype(theta)
-    highest = lax.Precision.HIGHEST  # 2⁻⁹ of an image is a pixel at 512
+    highest = lax.Precision.HIGHEST  # an error of 2⁻⁹ of the image is one pixel in 512
     grid = jnp.einsum("...j,nij->n...i", jnp.asarray(places, wide), theta.astype(wide), precision=highest)
     return grid.astype(theta.dtype)

@@ -1,4 +1,4 @@
-"""Normalisation: by batch statistics, and of each example by itself."""
+"""Normalisation: moments, layer, RMS, group, instance and local response normalisation, division by a norm."""
 
 import math
 from collections.abc import Sequence
@@ -14,15 +14,20 @@ from jaxnn._placement import fitting
 
 
 def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:
-    """Mean and (biased) variance over `axis`, in at least float32.
+    """Mean and biased variance over `axis`, [...] -> two arrays without those axes, in at least float32.
 
-    In two passes, E[(x - E[x])²]: E[x²] - E[x]² loses all digits where the mean is large.
+        mean = E[x],    var = E[(x - E[x])²]
+
+    Computed in two passes: E[x²] - E[x]² loses all digits where the mean is large compared with the deviation.
 
     Args:
-      axis: the axes to reduce.
-      where: booleans that broadcast with x: False leaves an element out, whatever it holds. Of no elements both are 0.
+      x: floating.
+      axis: the axis or axes to reduce.
+      where: boolean, broadcast with x; elements where it is False are ignored, whatever they hold. Without any element
+        both results are 0.
 
-    Raises: TypeError for an x that is not floating.
+    Raises:
+      TypeError: if x is not floating.
 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
@@ -35,9 +40,20 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
 
 
 def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Array | None, bias: Array | None) -> Array:
-    """(x - mean) / sqrt(var + eps) · scale + bias over the last axis, computed in the statistics' dtype, in x's dtype.
+    """Normalisation with given statistics over the last axis, [..., c] -> [..., c]:
 
-    PyTorch's and Keras's functions of this name divide by a norm instead: that is `lp_normalize`.
+        (x - mean) / sqrt(var + eps) · scale + bias
+
+    Computed in the dtype of the statistics; the result has x's dtype.
+
+    Args:
+      x: floating.
+      mean, var: statistics [c].
+      eps: added to the variance, >= 0.
+      scale: [c], or None for 1.
+      bias: [c], or None for 0.
+
+    Differences: PyTorch's and Keras's functions of this name divide by a norm; here that is `lp_normalize`.
 
     >>> normalize(jnp.array([[3.0]]), jnp.ones(1), jnp.full(1, 4.0), 0.0, None, None).item()
     1.0
@@ -54,18 +70,21 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
 
         y = x / max(|x|_p, eps),    |x|_p = (Σ |x_i|^p)^(1/p), or max |x_i| for p = inf
 
-    Computed in at least float32, from x over its largest entry: nothing overflows. A row of zeros gives zeros, and gets
-    no gradient.
+    Computed in at least float32, from x divided by its largest entry, which avoids overflow. For a vector of zeros the
+    result and the gradient are 0.
 
     Args:
+      x: floating.
       p: a Python number >= 1, or inf.
       axis: the axis or axes of a vector.
-      eps: the least norm that is divided by, > 0. A row with a norm below it has a gradient of 1 / eps.
+      eps: lower limit of the divisor, > 0. Vectors with a smaller norm are divided by `eps`, with gradient 1 / eps.
 
-    Raises ValueError for another p, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `p` is not a number >= 1.
+      TypeError: if x is not floating.
 
-    Differences: as PyTorch's `normalize`, whose axis is 1 by default and whose gradient at 0 is 1 / eps; Keras's
-    `normalize` has this axis.
+    Differences: in PyTorch's `normalize`, axis is 1 by default and the gradient at 0 is 1 / eps. Keras's `normalize`
+    has the same axis as here.
 
     >>> lp_normalize(jnp.array([[3.0, -1.0], [0.0, 0.0]]), 1).tolist()
     [[0.75, -0.25], [0.0, 0.0]]
@@ -97,20 +116,25 @@ def layer_norm(
     axis: int = -1,
     eps: float | Array = 1e-5,
 ) -> Array:
-    """Layer normalisation over the axes from `axis` on, [..., *d] -> [..., *d], with scale and bias of shape [*d].
+    """Layer normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d].
 
         y = (x - mean) / sqrt(var + eps) · scale + bias
 
-    Each example by itself, in training and after it alike; statistics in at least float32, in two passes. A constant
-    row gives the bias.
+    Each example is normalised independently, in the same way in training and in evaluation. The statistics are in at
+    least float32, in two passes. A constant vector gives the bias.
 
     Args:
-      axis: the first of the axes normalised over; -1 is the last alone. PyTorch gives their sizes instead.
-      eps: added to the variance, > 0; as PyTorch (Keras has 1e-3, flax 1e-6).
+      x: floating.
+      scale: [*d], or None for 1.
+      bias: [*d], or None for 0.
+      axis: first of the normalised axes; -1 is the last axis alone. PyTorch takes the sizes of these axes instead.
+      eps: added to the variance, > 0. The default is PyTorch's; Keras's is 1e-3, flax's 1e-6.
 
-    Raises ValueError where scale or bias has another shape, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `scale` or `bias` has another shape, or x has no such axis.
+      TypeError: if x is not floating.
 
-    Ba et al., Layer Normalization, 2016.
+    Reference: Ba et al., Layer Normalization, 2016.
 
     >>> layer_norm(jnp.array([[1.0, 3.0], [-4.0, -4.0]]), eps=0.0001).round(2).tolist()
     [[-1.0, 1.0], [0.0, 0.0]]
@@ -121,19 +145,24 @@ def layer_norm(
 
 
 def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float | Array = 1e-6) -> Array:
-    """Division by the root mean square over the axes from `axis` on, [..., *d] -> [..., *d], with scale [*d].
+    """RMS normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d].
 
         y = x / sqrt(mean(x²) + eps) · scale
 
-    Layer normalisation without the mean and the bias: cheaper, and as good in transformers.
+    Layer normalisation without mean and bias: cheaper, and equally good in transformers.
 
     Args:
-      axis: the first of the axes normalised over; -1 is the last alone.
-      eps: added to the mean square, > 0; as flax and LLaMA (PyTorch takes the dtype's own epsilon, ONNX 1e-5).
+      x: floating.
+      scale: [*d], or None for 1.
+      axis: first of the normalised axes; -1 is the last axis alone.
+      eps: added to the mean square, > 0. The default is that of flax and LLaMA; PyTorch's is the machine epsilon of the
+        dtype, ONNX's 1e-5.
 
-    Raises ValueError where scale has another shape, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `scale` has another shape, or x has no such axis.
+      TypeError: if x is not floating.
 
-    Zhang & Sennrich, Root Mean Square Layer Normalization, 2019.
+    Reference: Zhang & Sennrich, Root Mean Square Layer Normalization, 2019.
 
     >>> rms_norm(jnp.array([[3.0, -4.0]])).round(3).tolist()
     [[0.849..., -1.13...]]
@@ -152,19 +181,27 @@ def group_norm(
     eps: float | Array = 1e-5,
     where: Array | None = None,
 ) -> Array:
-    """Normalisation of each example over space and groups of channels, [n, *space, c] -> [n, *space, c], by scale [c].
+    """Group normalisation: each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
 
-    One group is layer normalisation over the whole example, c groups are `instance_norm`. The batch plays no part, so
-    it serves small batches where batch normalisation fails.
+        y = (x - mean) / sqrt(var + eps) · scale + bias
+
+    One group is layer normalisation over the whole example; c groups are `instance_norm`. The result does not depend on
+    the rest of the batch, so it suits small batches, where batch normalisation fails.
 
     Args:
-      groups: neighbouring channels are cut into that many equal groups.
+      x: floating.
+      groups: number of equal groups of consecutive channels, an integer >= 1 that divides c.
+      scale: [c], or None for 1.
+      bias: [c], or None for 0.
       eps: added to the variance, > 0.
-      where: booleans that broadcast with x, 1 on the last axis: False leaves a place out of the statistics.
+      where: boolean, broadcast with x, of size 1 on the last axis; positions where it is False are left out of the
+        statistics.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating.
 
-    Wu & He, Group Normalization, 2018.
+    Reference: Wu & He, Group Normalization, 2018.
 
     >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), 2).round(2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
@@ -189,17 +226,25 @@ def instance_norm(
     eps: float | Array = 1e-5,
     where: Array | None = None,
 ) -> Array:
-    """Normalisation of each channel of each example over space, [n, *space, c] -> [n, *space, c], by scale [c].
+    """Instance normalisation: each channel of each example over space, [n, *space, c] -> [n, *space, c].
 
-    It takes the contrast out of an image, as style transfer wants. With a single place in space all is the bias.
+        y = (x - mean) / sqrt(var + eps) · scale + bias
+
+    It removes the contrast of an image; use it for style transfer. If space has a single position, the result is the
+    bias.
 
     Args:
+      x: floating.
+      scale: [c], or None for 1.
+      bias: [c], or None for 0.
       eps: added to the variance, > 0.
-      where: booleans that broadcast with x: False leaves a place out of the statistics.
+      where: boolean, broadcast with x; positions where it is False are left out of the statistics.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating.
 
-    Ulyanov et al., Instance Normalization, 2016.
+    Reference: Ulyanov et al., Instance Normalization, 2016.
 
     >>> instance_norm(jnp.array([[[1.0, 7.0], [3.0, 7.0]]])).round(2).tolist()
     [[[-1.0, 0.0], [1.0, 0.0]]]
@@ -218,19 +263,27 @@ def local_response_norm(
     beta: float | Array = 0.75,
     k: float | Array = 1.0,
 ) -> Array:
-    """Division by the activity of neighbouring channels, [..., c] -> [..., c].
+    """Local response normalisation, division by the activity of neighbouring channels, [..., c] -> [..., c].
 
         y_i = x_i / (k + alpha / size · Σ_j x_j²)^beta,    j over the `size` channels around i
 
-    AlexNet's; batch normalisation has taken its place.
+    Used by AlexNet; batch normalisation has replaced it.
 
     Args:
-      size: channels summed over, >= 1, of an even number one more below i, as PyTorch; TensorFlow has a radius, and no
-        division of alpha by size.
+      x: floating.
+      size: number of channels in the sum, an integer >= 1. If it is even, one more channel below i than above is
+        summed, as in PyTorch.
+      alpha: factor of the mean square.
+      beta: exponent.
+      k: offset >= 0. With 0, a channel whose sum is 0 gives NaN.
 
-    Raises ValueError for a size that is none, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if `size` is not an integer >= 1.
+      TypeError: if x is not floating.
 
-    Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012.
+    Differences: TensorFlow has a radius in place of a size, and does not divide alpha by the size.
+
+    Reference: Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012.
 
     >>> local_response_norm(jnp.array([3.0, 4.0]), 3, alpha=3.0, beta=0.5, k=0.0).tolist()
     [0.6..., 0.8...]
@@ -261,7 +314,7 @@ def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) 
 
 
 def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:
-    """x without its mean and of unit variance over `axes`, in at least float32, in two passes."""
+    """Standardises x to mean 0 and variance 1 over `axes`, in at least float32, in two passes."""
     x = x.astype(param_dtype(x))
     return _unit(x - _mean(x, axes, where), axes, eps, where)
 
@@ -271,7 +324,7 @@ def _unit(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | No
 
 
 def _mean(x: Array, axis: int | Sequence[int], where: Array | None) -> Array:
-    """The mean over `axis`, whose size becomes 1, of the elements that count; 0 of none."""
+    """Mean of the elements selected by `where` over `axis`, which keeps size 1; 0 without any element."""
     if where is None:
         return jnp.mean(x, axis, keepdims=True)
     where = jnp.broadcast_to(where, x.shape)
@@ -284,12 +337,12 @@ def _inverse_root(var: Array, eps: float | Array) -> Array:
 
 
 def _scaled(y: Array, scale: Array | None, bias: Array | None) -> Array:
-    """y · scale + bias, which lie on the last axes of y, in y's dtype."""
+    """y · scale + bias in y's dtype, with scale and bias on the last axes of y."""
     y = y if scale is None else y * _fitted(scale, y)
     return y if bias is None else y + _fitted(bias, y)
 
 
 def _fitted(v: Array, x: Array) -> Array:
-    """v with x's rank, its axes the last, and x's dtype."""
+    """v in x's dtype, reshaped to x's rank with its axes last."""
     v = jnp.asarray(v)
     return fitting(v.astype(x.dtype).reshape((1,) * (x.ndim - v.ndim) + v.shape), x)

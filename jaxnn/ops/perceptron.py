@@ -1,4 +1,4 @@
-"""Learning without a gradient: Rosenblatt's rule."""
+"""The perceptron: learning without a gradient, by Rosenblatt's rule."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ from jaxnn._placement import scan
 def perceptron_update(
     w: ArrayLike, b: ArrayLike, x: ArrayLike, y: ArrayLike, *, learning_rate: ArrayLike = 1.0
 ) -> tuple[Array, Array, Array]:
-    """Rosenblatt's rule once through the examples, in order: -> w [d, features], b [features], mistakes [features].
+    """One pass of the perceptron rule over the examples, in order, -> (w [d, features], b, mistakes [features]).
 
-    For each example, with ŷ = 1 where x w + b >= 0, else 0:
+    For each example, with ŷ = 1 if x w + b >= 0, else 0:
 
         w <- w + η (y - ŷ) x,    b <- b + η (y - ŷ)
 
-    Only mistakes move anything. If a plane with a margin γ separates the classes and no |x, 1| exceeds r, there are at
-    most (r / γ)² mistakes however often it is called, from w = b = 0 (Novikoff 1962); if none does, as with XOR, they
-    never end. Classes far apart take few rounds, and the plane it stops at is any that separates, not the best one.
+    Only mistakes change w and b. If a hyperplane separates the classes with margin γ, and no norm |(x, 1)| exceeds r,
+    then all passes from w = b = 0 together make at most (r / γ)² mistakes (Novikoff 1962). If none separates them, as
+    for XOR, the rule never converges. Well separated classes need few passes. The rule finds any separating hyperplane,
+    not the one with the largest margin.
+
+    The products have the highest precision of the platform, because their sign is the prediction.
 
     Args:
-      w, b: floating; updates have their dtype.
-      x: [n, d], floating.
-      y: [n, features]: booleans, or 0 and 1 of any real dtype; others give NaN.
-      learning_rate: η > 0; from w = b = 0 it changes their length alone. May be traced.
+      w, b: weights [d, features] and biases [features], floating; the updates have their dtype.
+      x: examples [n, d], floating.
+      y: targets [n, features]: booleans, or 0 and 1 of any real dtype; other values give NaN.
+      learning_rate: η > 0; from w = b = 0 it only scales w and b. May be traced.
 
-    Returns the mistakes as int32, before the update that each of them caused; 0 is convergence.
+    Returns:
+      (w, b, mistakes), with mistakes int32, counted before the update that each of them causes; 0 means convergence.
 
-    The product is of the highest precision of the platform: its sign is the prediction.
+    Raises:
+      TypeError: if w, b or x is not floating, or y is not of a real dtype.
+      ValueError: if the shapes do not fit.
 
-    Raises TypeError for dtypes and ValueError for shapes that do not fit.
+    Differences: scikit-learn's Perceptron without shuffling, except that it counts a score of exactly 0 as a mistake
+    for both classes.
 
-    Rosenblatt, The Perceptron, 1958. As scikit-learn's Perceptron without shuffling, whose mistakes include y x = 0 on
-    either side.
+    Reference: Rosenblatt, The Perceptron, 1958.
 
     >>> x, both = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), jnp.array([[0], [0], [0], [1]])
     >>> w, b = jnp.zeros((2, 1)), jnp.zeros(1)

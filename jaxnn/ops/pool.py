@@ -30,19 +30,24 @@ def max_pool(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """Largest value of each window, [n, *space, c] -> [n, *space', c].
+    """Max pooling, [n, *space, c] -> [n, *space', c].
 
-    The gradient goes to the first of equal values, as in PyTorch; NaN anywhere in a window gives NaN; padding counts as
+    The gradient goes to the first of equal values, as in PyTorch. A NaN under the kernel gives NaN. Padding counts as
     -inf.
 
     Args:
-      window: steps per window, one number for all space axes or one for each.
-      stride: steps between windows; None is the window, as in PyTorch and Keras.
-      padding: as in `conv`; PyTorch's default 0 is "valid".
-      dilation: steps between the taps of a window.
-      ceil_mode: True keeps a last window that reaches beyond the padding, if it begins before it.
+      x: images or sequences, floating, with 1 to 3 space axes.
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      stride: distance between kernel positions, in the same form; None is the kernel size, as in PyTorch and Keras.
+      padding: "valid" (none), "same", an integer >= 0, or an integer or (before, after) for each axis, as in `conv`.
+        PyTorch's default 0 is "valid".
+      dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
+      ceil_mode: if True, a last kernel position that extends beyond the padding is kept, provided that it begins within
+        x or the padding before it.
 
-    Raises ValueError where the window does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating, or `ceil_mode` is not a bool.
 
     >>> max_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [3.0, 5.0]
@@ -60,10 +65,16 @@ def max_pool_with_indices(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, Array]:
-    """`max_pool` and where its values stood, [n, *space, c] -> ([n, *space', c], int32 [n, *space', c]).
+    """Max pooling and the indices of the maxima, [n, *space, c] -> ([n, *space', c], int32 [n, *space', c]).
 
-    An index counts the places of an example's space in row-major order, as in PyTorch; of equal values it is the
-    first. Arguments and errors are those of `max_pool`. What `max_unpool` undoes.
+    An index is the position in an example's space, flattened in row-major order, as in PyTorch; that of the first of
+    equal values. `max_unpool` is the partial inverse.
+
+    Args:
+      x, window, stride, padding, dilation, ceil_mode: as in `max_pool`.
+
+    Raises:
+      ValueError, TypeError: as `max_pool`.
 
     >>> max_pool_with_indices(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[1][0, :, 0].tolist()
     [1, 3]
@@ -83,16 +94,19 @@ def max_pool_with_indices(
 
 
 def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
-    """Values put back where `max_pool_with_indices` took them from, [n, *space', c] -> [n, *space, c], zeros elsewhere.
+    """Max unpooling: values at the indices of their maxima, else 0, [n, *space', c] -> [n, *space, c].
 
     Args:
-      indices: whole numbers of y's shape, the places in row-major order over `size`. A place named twice keeps one of
-        the values; one out of range is left out.
-      size: the space of the result, one number for all space axes or one for each.
+      y: pooled values, floating.
+      indices: integers of y's shape from `max_pool_with_indices`, positions in `size` in row-major order. A position
+        given twice keeps one of the values; positions out of range are ignored.
+      size: space of the result, an integer for all space axes or one for each.
 
-    Raises ValueError where the shapes differ, TypeError for indices that are not whole numbers.
+    Raises:
+      ValueError: if the shapes differ.
+      TypeError: if the indices are not integers or y is not floating.
 
-    As PyTorch's MaxUnpool, which derives a size by default; here it is always said.
+    Differences: PyTorch's MaxUnpool derives the size by default; here it is required.
 
     >>> max_unpool(jnp.array([3.0, 5.0]).reshape(1, 2, 1), jnp.array([1, 3]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
     [0.0, 3.0, 0.0, 5.0]
@@ -122,19 +136,22 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = False,
 ) -> Array:
-    """Mean of each window, [n, *space, c] -> [n, *space', c]; padding does not count, as in Keras.
+    """Average pooling, [n, *space, c] -> [n, *space', c], summed in at least float32.
 
-    Summed in at least float32.
+    Padding does not count by default, as in Keras.
 
     Args:
-      window: steps per window, one number for all space axes or one for each.
-      stride: steps between windows; None is the window.
-      padding: as in `conv`.
-      dilation: steps between the taps of a window.
-      ceil_mode: True keeps a last window that reaches beyond the padding, if it begins before it.
-      count_include_pad: True counts the padding as zeros, PyTorch's default; what `ceil_mode` adds never counts.
+      x: images or sequences, floating, with 1 to 3 space axes.
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      stride: distance between kernel positions, in the same form; None is the kernel size.
+      padding: as in `max_pool`.
+      dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
+      ceil_mode: as in `max_pool`.
+      count_include_pad: if True, padding counts as zeros, as is PyTorch's default; what `ceil_mode` adds never counts.
 
-    Raises ValueError where the window does not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating, or `ceil_mode` is not a bool.
 
     >>> avg_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [2.0, 3.5]
@@ -158,14 +175,23 @@ def lp_pool(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """p-norm of each window, (Σ |x|^p)^(1/p), [n, *space, c] -> [n, *space', c]; 1 sums, infinity would be the maximum.
+    """p-norm pooling, (Σ |x|^p)^(1/p), [n, *space, c] -> [n, *space', c].
 
-    Summed in at least float32. The gradient of a window of zeros is 0.
+    p = 1 is sum pooling of |x|; the limit p = inf is max pooling of |x|. Summed in at least float32. If all values
+    under the kernel are 0, the gradient is 0.
 
     Args:
-      p: the exponent, >= 1. PyTorch leaves out the |·|, which differs for odd p.
+      x: images or sequences, floating, with 1 to 3 space axes.
+      window: kernel size, an integer >= 1 for all space axes or one for each.
+      p: exponent, a finite number >= 1.
+      stride: distance between kernel positions, in the same form as `window`; None is the kernel size.
+      padding, dilation, ceil_mode: as in `max_pool`.
 
-    The other arguments and errors are those of `max_pool`.
+    Raises:
+      ValueError: if the shapes do not fit, or an argument is out of range.
+      TypeError: if x is not floating, or `ceil_mode` is not a bool.
+
+    Differences: PyTorch omits the absolute value, which differs for odd p.
 
     >>> lp_pool(jnp.array([3.0, -4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [5.0, 0.0]
@@ -173,7 +199,7 @@ def lp_pool(
     x, how = _checked("lp_pool", x, window, stride, padding, dilation, ceil_mode)
     check.scalar("lp_pool", "p", p, 1.0, static=True)
     y = jnp.abs(x.astype(param_dtype(x)))
-    for axis, (k, s, d, _, sides) in enumerate(zip(*how, strict=True)):  # a norm of norms along each axis of space
+    for axis, (k, s, d, _, sides) in enumerate(zip(*how, strict=True)):  # the norm of the norms along each space axis
         only = [(1,) * axis + (v,) + (1,) * (len(how.window) - axis - 1) for v in (k, s, d)]
         padded = jnp.pad(y, [sides if i == axis + 1 else (0, 0) for i in range(y.ndim)])
         y = _norm(taps(padded, *only), p)
@@ -181,7 +207,7 @@ def lp_pool(
 
 
 def _norm(parts: list[Array], p: float) -> Array:
-    """(Σ a^p)^(1/p) over non-negative parts, in units of the largest, whose powers neither overflow nor vanish."""
+    """(Σ a^p)^(1/p) of non-negative parts, scaled by the largest, so that powers neither overflow nor underflow."""
     most = lax.stop_gradient(reduce(jnp.maximum, parts))
     unit = jnp.where((most > 0) & (most < jnp.inf), most, 1)
     ratios = [a / unit for a in parts]
@@ -191,12 +217,16 @@ def _norm(parts: list[Array], p: float) -> Array:
 
 
 def global_max_pool(x: Array, *, where: Array | None = None) -> Array:
-    """Largest value over all of space, [n, *space, c] -> [n, c]; equal values share the gradient.
+    """Global max pooling: maximum over space, [n, *space, c] -> [n, c]; equal values share the gradient.
 
     Args:
-      where: booleans that broadcast with x: False leaves a place out, whatever it holds. Of no places it is 0.
+      x: images or sequences, floating.
+      where: boolean, broadcast with x; positions where it is False are ignored, whatever they hold. Without any
+        position the result is 0.
 
-    Raises ValueError for an empty space, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if a space axis is empty, or x has no space axis.
+      TypeError: if x is not floating.
 
     >>> global_max_pool(jnp.array([1.0, 3.0, 2.0]).reshape(1, 3, 1)).tolist()
     [[3.0]]
@@ -212,12 +242,16 @@ def global_max_pool(x: Array, *, where: Array | None = None) -> Array:
 
 
 def global_avg_pool(x: Array, *, where: Array | None = None) -> Array:
-    """Mean over all of space, [n, *space, c] -> [n, c], summed in at least float32.
+    """Global average pooling: mean over space, [n, *space, c] -> [n, c], summed in at least float32.
 
     Args:
-      where: booleans that broadcast with x: False leaves a place out, whatever it holds. Of no places it is 0.
+      x: images or sequences, floating.
+      where: boolean, broadcast with x; positions where it is False are ignored, whatever they hold. Without any
+        position the result is 0.
 
-    Raises ValueError for an empty space, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if a space axis is empty, or x has no space axis.
+      TypeError: if x is not floating.
 
     >>> global_avg_pool(jnp.array([1.0, 3.0, 2.0]).reshape(1, 3, 1)).tolist()
     [[2.0]]
@@ -232,15 +266,18 @@ def global_avg_pool(x: Array, *, where: Array | None = None) -> Array:
 
 
 def adaptive_avg_pool(x: Array, size: int | Sequence[int]) -> Array:
-    """Mean over windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+    """Average pooling to a given size, [n, *space, c] -> [n, *size, c].
 
-    Part i of an axis of n steps goes from floor(i n / size) to ceil((i + 1) n / size), as PyTorch; neighbours share
-    steps where size does not divide n, and repeat them where it is larger.
+    Part i of an axis of n positions goes from floor(i n / size) to ceil((i + 1) n / size), as in PyTorch. Adjacent
+    parts share positions if size does not divide n, and repeat them if size > n.
 
     Args:
-      size: parts, one number for all space axes or one for each.
+      x: images or sequences, floating.
+      size: size of the result, an integer >= 1 for all space axes or one for each.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating.
 
     >>> adaptive_avg_pool(jnp.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [0.5, 2.5]
@@ -249,14 +286,17 @@ def adaptive_avg_pool(x: Array, size: int | Sequence[int]) -> Array:
 
 
 def adaptive_max_pool(x: Array, size: int | Sequence[int]) -> Array:
-    """Largest value of windows that cut space into `size` parts, [n, *space, c] -> [n, *size, c].
+    """Max pooling to a given size, [n, *space, c] -> [n, *size, c].
 
-    The parts are those of `adaptive_avg_pool`; of equal values each gets an equal share of the gradient.
+    The parts are those of `adaptive_avg_pool`. Equal values share the gradient equally.
 
     Args:
-      size: parts, one number for all space axes or one for each.
+      x: images or sequences, floating.
+      size: size of the result, an integer >= 1 for all space axes or one for each.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating.
 
     >>> adaptive_max_pool(jnp.arange(5.0).reshape(1, 5, 1), 2)[0, :, 0].tolist()
     [2.0, 4.0]
@@ -280,8 +320,8 @@ class _How(NamedTuple):
     window: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]  # as asked for
-    sides: tuple[tuple[int, int], ...]  # and with what ceil_mode adds
+    padding: tuple[tuple[int, int], ...]  # as the argument asks
+    sides: tuple[tuple[int, int], ...]  # including the positions that ceil_mode adds
 
 
 def _images(where: str, x: Array) -> Array:
@@ -320,7 +360,7 @@ def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilat
 
 
 def _ceiled(n: Any, reach: int, stride: int, sides: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Padding with which the last window that begins within x or before it is whole."""
+    """Padding that completes the last kernel position that begins within x or the padding before it."""
     before, after = sides
     last = min_dim(-(-(n + before + after - reach) // stride), (n + before - 1) // stride)
     return before, max_dim(after, last * stride + reach - n - before)
@@ -333,7 +373,7 @@ def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
 
 
 def _counts(size: Sequence, how: _How, with_padding: bool = False) -> list[np.ndarray | Array]:
-    """How many taps of each window count, for each axis: known while tracing but for an axis of symbolic size."""
+    """Number of counted elements at each kernel position, per axis; static except for axes of symbolic size."""
     return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]  # type: ignore[call-arg]
 
 

@@ -1,6 +1,7 @@
-"""Recurrent networks over whole sequences, the carry in and out.
+"""Recurrent networks over whole sequences, with the carry as input and output.
 
-The carry is held in at least float32, whatever the dtype of x: what a step adds is often less than a bfloat16 can show.
+The carry is in at least float32, whatever the dtype of x: the change of a step is often below the resolution of
+bfloat16.
 """
 
 from __future__ import annotations
@@ -35,22 +36,26 @@ def rnn(
     activation: Callable[[Array], Array] = jnp.tanh,
     precision: PrecisionLike = None,
 ) -> tuple[Array, Array]:
-    """Elman's recurrent network, [n, t, d] -> ([n, t, h], carry [n, h]).
+    """Elman recurrent network, [n, t, d] -> ([n, t, h], carry [n, h]).
 
         h_t = activation(x_t w_x + h_{t-1} w_h + b)
 
     Args:
-      carry: h before the first step; None is zeros. What comes out goes in again where a sequence is cut in pieces.
-      w_x, w_h, b: [d, h], [h, h], [h].
-      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
-        alone and get no gradient, whatever they hold.
-      reverse: from the last step (of `lengths`) to the first.
-      activation: elementwise.
+      x: sequences, floating.
+      carry: h before the first step; None is zeros. To process a sequence in pieces, pass the carry that the piece
+        before returned.
+      w_x, w_h, b: [d, h], [h, h], [h]; b is optional.
+      lengths: integers [n], the number of valid steps of each sequence. Later steps give zeros, leave the carry
+        unchanged and get no gradient, whatever they hold.
+      reverse: if True, runs from the last step (of `lengths`) to the first.
+      activation: an elementwise function.
       precision: of the products, as in `jax.lax.dot_general`.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating, or the lengths are not integers.
 
-    Elman, Finding Structure in Time, 1990.
+    Reference: Elman, Finding Structure in Time, 1990.
 
     >>> y, h = rnn(jnp.ones((1, 3, 1)), None, jnp.ones((1, 1)), jnp.ones((1, 1)), activation=lambda v: v)
     >>> y[0, :, 0].tolist(), h.tolist()
@@ -87,20 +92,25 @@ def lstm(
         h_t = σ(o) tanh(c_t)
 
     Args:
+      x: sequences, floating.
       carry: (h, c) before the first step; None is zeros.
-      w_x, w_h, b: [d, 4 h], [h, 4 h], [4 h], the gates in the order input, forget, cell, output, as PyTorch and Keras.
-        PyTorch has two biases, which are added.
-      peephole: [3, h]: how the cell moves the input and forget gates (c_{t-1}) and the output gate (c_t).
-      projection: [h, p]: h_t becomes h_t projection, and w_h is [p, 4 h].
-      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
-        alone and get no gradient, whatever they hold.
-      reverse: from the last step (of `lengths`) to the first.
+      w_x, w_h, b: [d, 4 h], [h, 4 h], [4 h]; b is optional. The gates are in the order input, forget, cell, output, as
+        in PyTorch and Keras. PyTorch has two biases, which are added.
+      peephole: weights [3, h] with which the cell state is added to the input and forget gates (c_{t-1}) and to the
+        output gate (c_t). None omits them.
+      projection: [h, p]; h_t is replaced by h_t projection, and w_h is [p, 4 h]. None omits it.
+      lengths: integers [n], the number of valid steps of each sequence. Later steps give zeros, leave the carry
+        unchanged and get no gradient, whatever they hold.
+      reverse: if True, runs from the last step (of `lengths`) to the first.
       precision: of the products, as in `jax.lax.dot_general`.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
 
-    Hochreiter & Schmidhuber, Long Short-Term Memory, 1997; Gers & Schmidhuber, Recurrent Nets that Time and Count,
-    2000 (peephole); Sak et al., Long Short-Term Memory Based Recurrent Neural Network Architectures, 2014 (projection).
+    Reference: Hochreiter & Schmidhuber, Long Short-Term Memory, 1997; Gers & Schmidhuber, Recurrent Nets that Time and
+    Count, 2000 (peephole); Sak et al., Long Short-Term Memory Based Recurrent Neural Network Architectures, 2014
+    (projection).
 
     >>> y, (h, c) = lstm(jnp.ones((2, 5, 3)), None, jnp.ones((3, 8)), jnp.ones((2, 8)))
     >>> y.shape, h.shape, c.shape
@@ -147,19 +157,23 @@ def gru(
         h_t = (1 - z) g + z h_{t-1}
 
     Args:
+      x: sequences, floating.
       carry: h before the first step; None is zeros.
-      w_x, w_h, b, b_h: [d, 3 h], [h, 3 h], [3 h], [3 h], the parts in the order reset, update, candidate, as PyTorch;
-        Keras has update, reset, candidate.
-      reset: the gate works "after" the product with w_h, as cuDNN, PyTorch and Keras: one product a step; or "before",
-        as in the paper.
-      lengths: [n] whole numbers: the steps of each sequence that count. Those after them give zeros, leave the carry
-        alone and get no gradient, whatever they hold.
-      reverse: from the last step (of `lengths`) to the first.
+      w_x, w_h, b, b_h: [d, 3 h], [h, 3 h], [3 h], [3 h]; b and b_h are optional. The parts are in the order reset,
+        update, candidate, as in PyTorch; Keras has update, reset, candidate.
+      reset: position of the reset gate: "after" the product with w_h, as in cuDNN, PyTorch and Keras (one product a
+        step), or "before" it, as in the paper.
+      lengths: integers [n], the number of valid steps of each sequence. Later steps give zeros, leave the carry
+        unchanged and get no gradient, whatever they hold.
+      reverse: if True, runs from the last step (of `lengths`) to the first.
       precision: of the products, as in `jax.lax.dot_general`.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit, or `reset` is unknown.
+      TypeError: if x is not floating, or the lengths are not integers.
 
-    Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014, where z and 1 - z are exchanged.
+    Reference: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014, where z and 1 - z are
+    exchanged.
 
     >>> y, h = gru(jnp.ones((2, 5, 3)), None, jnp.ones((3, 6)), jnp.ones((2, 6)))
     >>> y.shape, h.shape
@@ -200,18 +214,26 @@ def conv_lstm(
     reverse: bool = False,
     precision: PrecisionLike = None,
 ) -> tuple[Array, tuple[Array, Array]]:
-    """`lstm` with convolutions for products, as for video: [n, t, *space, c] -> ([n, t, *space, f], carry (h, c)).
+    """Convolutional LSTM, for video, [n, t, *space, c] -> ([n, t, *space, f], carry (h, c)).
+
+    `lstm` with convolutions in place of products.
 
     Args:
+      x: sequences of images, floating.
       carry: (h, c), each [n, *space, f], before the first step; None is zeros.
-      w_x, w_h, b: [*window, c, 4 f], [*window, f, 4 f], [4 f], the gates in the order input, forget, cell, output.
-      lengths: [n] whole numbers: the steps of each sequence that count, as in `lstm`.
-      reverse: from the last step (of `lengths`) to the first.
+      w_x, w_h, b: [*kernel_size, c, 4 f], [*kernel_size, f, 4 f], [4 f]; b is optional. The gates are in the order
+        input, forget, cell, output.
+      lengths: integers [n], the number of valid steps of each sequence, as in `lstm`.
+      reverse: if True, runs from the last step (of `lengths`) to the first.
       precision: of the products, as in `conv`.
 
-    Raises ValueError where shapes do not fit, TypeError for an x that is not floating.
+    Raises:
+      ValueError: if the shapes do not fit.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
 
-    Shi et al., Convolutional LSTM Network, 2015, here without its peephole, as in Keras.
+    Differences: without the peephole of the paper, as in Keras.
+
+    Reference: Shi et al., Convolutional LSTM Network, 2015.
 
     >>> y, (h, c) = conv_lstm(jnp.ones((2, 5, 8, 8, 3)), None, jnp.ones((3, 3, 3, 8)), jnp.ones((3, 3, 2, 8)))
     >>> y.shape, c.shape
@@ -256,15 +278,15 @@ def _lstm_cell(a: Array, c: Array, peephole: Array | None) -> tuple[Array, Array
 
 
 def _times(h: Array, w: Array, x: Array, precision: PrecisionLike) -> Array:
-    """h w with factors of x's dtype, summed in the carry's."""
+    """h w with factors in x's dtype and sums in the carry's dtype."""
     return wide_einsum("nh,hk->nk", h.astype(x.dtype), jnp.asarray(w).astype(x.dtype), h.dtype, precision)
 
 
 def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precision: PrecisionLike) -> Array:
-    """x w_x + b for all steps at once: one large product, where the loop would do many small ones."""
+    """x w_x + b for all steps at once: one large product in place of many small ones in the loop."""
     wide, (n, t, d) = param_dtype(x), x.shape
     x, w_x = without_padding(x, lengths), jnp.asarray(w_x).astype(x.dtype)
-    if local_cpu():  # merged as in `dense`, for the gradient of w_x
+    if local_cpu():  # batch and time merged as in `dense`, for the gradient of w_x
         a = wide_einsum("ad,dk->ak", x.reshape(n * t, d), w_x, wide, precision).reshape(n, t, w_x.shape[1])
     else:
         a = wide_einsum("ntd,dk->ntk", x, w_x, wide, precision)
@@ -272,9 +294,9 @@ def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precis
 
 
 def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
-    """`step(carry, a_t) -> (carry, y_t)` along axis 1; beyond the lengths the carry stays and y is 0.
+    """Scan of `step(carry, a_t) -> (carry, y_t)` along axis 1; after the lengths the carry is unchanged and y is 0.
 
-    On an Explicit mesh the steps of a sequence, taken in turn, are gathered.
+    On an Explicit mesh the steps of a sequence are gathered, because they are processed sequentially.
     """
     a = gathered(a, axis=1)
     counts = None if lengths is None else jnp.moveaxis(before_end(lengths, a), 1, 0)
@@ -301,7 +323,7 @@ def _checked(
     lengths: Array | None,
     projection: Array | None = None,
 ) -> tuple[Array, int]:
-    """x as an array and the size of the state."""
+    """x as an array, and the size of the state."""
     x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
     if jnp.ndim(w_x) != 2 or jnp.ndim(w_h) != 2:
         raise invalid(where, "w_x and w_h with two axes", (w_x, w_h))

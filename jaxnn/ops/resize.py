@@ -1,4 +1,4 @@
-"""Changing the size of images, and moving their steps between space and channels."""
+"""Resizing images, and moving positions between space and channels."""
 
 from __future__ import annotations
 
@@ -36,37 +36,44 @@ def resize(
     exclude_outside: bool | None = None,
     a: float | None = None,
 ) -> Array:
-    """Images of another size, [n, *space, c] -> [n, *space', c], by linear maps of one space axis after the other.
+    """Resizes images by interpolation, one linear map for each space axis, [n, *space, c] -> [n, *space', c].
 
         y_i = Σ_p k(p - s_i) x_p / Σ_p k(p - s_i),    s_i = (i + 1/2) / scale - 1/2
 
     with k(t) = max(1 - |t|, 0) for "linear" (bilinear, trilinear) and Keys' cubic convolution for "cubic" (bicubic).
 
+    Coordinates are computed in float64 and products in the highest precision of the platform: a coordinate off by 2⁻⁹
+    of the image is off by one pixel in 512. Space axes may be symbolic (`jax.export`); then coordinates are in float32,
+    and a scale is rounded to the nearest fraction with a denominator up to 10⁶. "nearest" with an integer factor is a
+    broadcast.
+
     Args:
-      size: steps of the result, for all space axes or for each; or
-      scale: result over x, > 0, for all or for each; the result has floor(scale · steps). One of the two is given.
+      x: images or sequences, floating.
+      size: size of the result, an integer >= 1 for all space axes or one for each. Exactly one of size and scale is
+        required.
+      scale: size of the result / size of x, > 0, for all space axes or for each; the result has floor(scale · size of
+        x) positions.
       method: "nearest", "linear" or "cubic".
-      coordinates: where step i of the result lies in x, s_i. "half_pixel": as above, pixels are areas (TensorFlow 2,
-        Keras, jax.image, PyTorch's align_corners=False); "align_corners": i (steps - 1) / (steps' - 1), pixels are
-        points; "asymmetric": i / scale (TensorFlow 1, PyTorch's "nearest" with rounding="floor");
-        "half_pixel_symmetric": about the centre where scale · steps is not whole; "pytorch_half_pixel": "half_pixel",
-        but a single step lies at -1/2.
-      rounding: of s_i for "nearest": a half goes up (jax.image, PyTorch's "nearest-exact") or down, or all do.
-      antialias: where the result is smaller, widen k by 1 / scale, as jax.image does and PyTorch on request; without
-        it, fine patterns turn into coarse ones. Not with "nearest".
-      exclude_outside: True leaves out the p outside x and divides by the sum of the others; False takes x's border
-        there. None follows who has that antialias and a: True with antialias (jax.image, PyTorch) and with a = -0.5
-        (jax.image, TensorFlow), else False (PyTorch, ONNX). For "linear" without antialias both are the same.
-      a: the slope of the cubic at 1, of the cubic alone: -0.75 as PyTorch; -0.5 as jax.image and TensorFlow, and as
+      coordinates: formula of s_i, the coordinate in x of position i of the result. "half_pixel": as above, pixels are
+        areas (TensorFlow 2, Keras, jax.image, PyTorch's align_corners=False). "align_corners": i (n - 1) / (n' - 1)
+        with n and n' the sizes before and after, pixels are points. "asymmetric": i / scale (TensorFlow 1, PyTorch's
+        "nearest" with rounding="floor"). "half_pixel_symmetric": symmetric about the centre if scale · n is not an
+        integer. "pytorch_half_pixel": "half_pixel", but a result of size 1 lies at -1/2.
+      rounding: of s_i for "nearest": "half_up" (jax.image, PyTorch's "nearest-exact"), "half_down", "floor" or "ceil".
+      antialias: if True, k is widened by 1 / scale on axes that shrink, as in jax.image by default and in PyTorch on
+        request. Without it, fine patterns alias to coarse ones. Not allowed with "nearest".
+      exclude_outside: if True, positions outside x are left out and the remaining weights are normalised; if False,
+        they have the value of x's border. None follows the library with that antialias and a: True with antialias
+        (jax.image, PyTorch) or a = -0.5 (jax.image, TensorFlow), else False (PyTorch, ONNX). For "linear" without
+        antialias both are equal.
+      a: slope of the cubic kernel at 1, for "cubic" only: -0.75 in PyTorch; -0.5 in jax.image and TensorFlow, and in
         PyTorch with antialias. None is PyTorch's.
 
-    The places are computed in float64, and the products in the highest precision of the platform: an error of 2⁻⁹ in a
-    place is one of a pixel at 512. Space axes may be symbolic (`jax.export`); then places are in float32, and a scale
-    is taken as the nearest fraction with a denominator up to 10⁶. Whole-factor "nearest" is a broadcast.
+    Raises:
+      ValueError: if sizes or scales do not fit, or a name is unknown.
+      TypeError: if x is not floating.
 
-    Raises ValueError for sizes and names that do not fit, TypeError for an x that is not floating.
-
-    Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
+    Reference: Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981.
 
     >>> resize(jnp.array([1.0, 2.0]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
     [1.0, 1.25, 1.75, 2.0]
@@ -115,7 +122,7 @@ def resize(
 
 
 def _real(n: Any) -> Any:
-    """A size as a real number: of Python, or of JAX where it is symbolic."""
+    """A size as a real number: a Python float, or a JAX scalar if it is symbolic."""
     return float(n) if isinstance(n, int) else jnp.asarray(n, jnp.float32)
 
 
@@ -127,7 +134,7 @@ def _floor(n: Any, scale: float) -> Any:
 
 
 def _whole_factor(scale: Any, coordinates: str, rounding: str) -> int | None:
-    """r where step i of the result is i // r of x, or None."""
+    """The integer r for which position i of the result is position i // r of x, or None."""
     places = "half" if "half" in rounding else rounding
     on_step = (coordinates, places) == ("asymmetric", "floor") or ("half_pixel" in coordinates and places == "half")
     return int(scale) if on_step and isinstance(scale, float) and scale >= 1 and scale.is_integer() else None
@@ -143,7 +150,7 @@ def _scales(scale: Any, rank: int) -> tuple[float, ...]:
 
 
 def _sources(n: Any, out: Any, scale: Any, coordinates: str) -> Any:
-    """Where each step of the result lies in x; in NumPy where the sizes are numbers."""
+    """Coordinates in x of the positions of the result; NumPy arrays unless a size is symbolic."""
     static = isinstance(n, int) and isinstance(out, int)
     i = np.arange(out, dtype=np.float64) if static else jnp.arange(out).astype(jnp.float32)
     steps = _real(n)
@@ -174,7 +181,7 @@ def _rounded(at: Any, rounding: str) -> Any:
 
 
 def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_outside: bool, a: float) -> Any:
-    """[steps', steps], each row the fraction of every step of x in one of the result."""
+    """Interpolation weights [n', n], one row for each position of the result."""
     numpy, taps = _numpy(at), 4 if method == "cubic" else 2
 
     def kernel(p: Any) -> Any:
@@ -205,30 +212,36 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
 
 
 def _numpy(at: Any) -> Any:
-    """NumPy for its own arrays, `jax.numpy` for those of symbolic sizes."""
+    """`numpy` for NumPy arrays, `jax.numpy` for those of symbolic sizes."""
     return np if isinstance(at, np.ndarray) else jnp
 
 
 def keys_cubic(t: Any, a: float) -> Any:
-    """Keys' cubic convolution at distances t >= 0 of NumPy or JAX: one piece to 1, one to 2, both 0 at their ends."""
+    """Keys' cubic convolution kernel at distances t >= 0 (NumPy or JAX arrays).
+
+    One polynomial for t <= 1, one for 1 < t <= 2; both are 0 at the end of their interval.
+    """
     near, far = t.clip(max=1), t.clip(1, 2)
     return ((a + 2) * near - (a + 3)) * near * near + 1 + (((far - 5) * far + 8) * far - 4) * a
 
 
 def depth_to_space(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
-    """Channels become finer space, [n, *space, r^k c] -> [n, *(r space), c], with r = `factor` on each of k space axes.
+    """Pixel shuffle: moves channels to space, [n, *space, r^k c] -> [n, *(r space), c], k space axes, r = `factor`.
 
-    Sub-pixel convolution: a convolution makes the channels, this lays them out, without the chequers of a transposed
-    one. The inverse of `space_to_depth`.
+    For sub-pixel convolution: a convolution computes r^k c channels, which this function arranges in space, without the
+    checkerboard artifacts of a transposed convolution. The inverse is `space_to_depth`.
 
     Args:
-      factor: r, one number for all space axes or one for each.
-      order: how the channels are read: "rrc", the channel of the result last, as TensorFlow's depth_to_space and ONNX's
-        DCR; "crr", first, as PyTorch's pixel_shuffle and ONNX's CRD.
+      x: images or sequences, floating.
+      factor: r, an integer >= 1 for all space axes or one for each.
+      order: layout of the channels: "rrc", with the result's channel last, as TensorFlow's depth_to_space and ONNX's
+        DCR; "crr", with it first, as PyTorch's pixel_shuffle and ONNX's CRD.
 
-    Raises ValueError for channels that r^k does not divide, TypeError for an x that is no array.
+    Raises:
+      ValueError: if r^k does not divide the channels, or `order` is unknown.
+      TypeError: if x is not floating.
 
-    Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
+    Reference: Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, 2016.
 
     >>> depth_to_space(jnp.array([[[1.0, 2.0], [3.0, 4.0]]]), 2)[0, :, 0].tolist()
     [1.0, 2.0, 3.0, 4.0]
@@ -251,16 +264,19 @@ def depth_to_space(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
 
 
 def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc", "crr"] = "rrc") -> Array:
-    """Blocks of space become channels, [n, *(r space), c] -> [n, *space, r^k c], with r = `factor` on each of k axes.
+    """Pixel unshuffle: moves blocks of space to channels, [n, *(r space), c] -> [n, *space, r^k c], r = `factor`.
 
-    The inverse of `depth_to_space`: nothing is lost, unlike in a pool.
+    k is the number of space axes. The inverse is `depth_to_space`. No information is lost, unlike in pooling.
 
     Args:
-      factor: r, one number for all space axes or one for each.
-      order: how the channels are laid: "rrc", those of x last, as TensorFlow; "crr", first, as PyTorch's
-        pixel_unshuffle.
+      x: images or sequences, floating.
+      factor: r, an integer >= 1 for all space axes or one for each.
+      order: layout of the channels: "rrc", with the channel of x last, as TensorFlow; "crr", with it first, as
+        PyTorch's pixel_unshuffle.
 
-    Raises ValueError for space that the factor does not divide, TypeError for an x that is no array.
+    Raises:
+      ValueError: if the factor does not divide the space axes, or `order` is unknown.
+      TypeError: if x is not floating.
 
     >>> space_to_depth(jnp.arange(4.0).reshape(1, 4, 1), 2)[0].tolist()
     [[0.0, 1.0], [2.0, 3.0]]
