@@ -39,7 +39,7 @@ class Differs(InvalidValue):
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
-    """Saves a tree of arrays and Python values as one safetensors file, atomically: a failure keeps an older file.
+    """Saves a tree of arrays and Python values as one safetensors file, atomically: on failure an older file remains.
 
     A tree consists of dict (with str keys), list, tuple, NamedTuple, None and the vectors of `trainer(flat=True)`. Its
     leaves are NumPy and JAX arrays (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed PRNG

@@ -76,10 +76,10 @@ def drive(
     Args:
       trainer: as in `fit`.
       key: one key, or a batch of keys [n] for n runs at once: every leaf of the `Run` then has a leading axis.
-      train: arrays as in `fit`; or, without `batch_size`, a source of batches: a function `epoch -> iterable of
-        batches`, or an object that can be iterated again in each epoch, such as a loader. A list is a pytree of arrays:
-        pass `lambda epoch: batches`. A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB. Arrays or
-        batches that are sharded over devices stay sharded: each device trains on its part.
+      train: arrays as in `fit`; or, without `batch_size`, a source of batches: a function
+        `epoch -> iterable of batches`, or an object that can be iterated again in each epoch, such as a loader. A list
+        is a pytree of arrays: pass `lambda epoch: batches`. A thread reads a few pieces ahead, each of up to 64 batches
+        and 8 MiB. Arrays or batches that are sharded over devices stay sharded: each device trains on its part.
       valid: as in `fit`, or a source of batches of any sizes, whose means are over everything that counts in them.
       epochs, batch_size, patience, monitor, mode, augment: as in `fit`.
       run: an earlier `Run` to resume, with otherwise equal arguments; it is not modified. `key` then only determines if

@@ -42,8 +42,8 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
     the members and that more data would reduce. For values, [...], the mean and the variance over members. Both are at
     least float32.
 
-    Train members with `sweep`, with `drive` and a batch of keys, or with `vmap`. `predict(ensemble(model, 8),
-    *runs.best, x)` evaluates such runs in batches. Names and paths are those of the model.
+    Train members with `sweep`, with `drive` and a batch of keys, or with `vmap`.
+    `predict(ensemble(model, 8), *runs.best, x)` evaluates such runs in batches. Names and paths are those of the model.
 
     Args:
       model: the layer of one member.

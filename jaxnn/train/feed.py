@@ -1,4 +1,4 @@
-"""Batches from user-supplied iterables: checked, grouped into pieces of several batches, and read ahead by a thread."""
+"""Feeds: batches from user-supplied iterables, checked, grouped into pieces, and read ahead by a thread."""
 
 import queue
 import threading

@@ -87,10 +87,10 @@ def fit(
     the examples in a new random order, in full batches (the remaining examples are left out in that epoch), and then
     evaluates on all of `valid`. On a CPU jit it with `compiler_options`, as `drive` does.
 
-    A run ends at the first step with a non-finite loss, or after an epoch with non-finite params. `failed` is that
-    step, or the last step of the epoch; `ts` is the state before the epoch; `history` holds everything reached. This
-    requires memory for two copies of the state. A non-finite metric or evaluation does not end a run. Members under
-    `vmap` fail independently. `drive` describes the failure and returns the state just before it.
+    A run ends at the first step with a non-finite loss, or after an epoch in which params became non-finite. `failed`
+    is that step, or the last step of the epoch; `ts` is the state before the epoch; `history` holds everything reached.
+    This requires memory for two copies of the state. A non-finite metric or evaluation does not end a run. Members
+    under `vmap` fail independently. `drive` describes the failure and returns the state just before it.
 
     The run is differentiable with respect to everything traced in it: rates and strengths that the trainer closes over,
     data, and weights of data. Forward mode (`jax.jacfwd`) takes the memory of a few runs. Reverse mode (`jax.grad`)
@@ -251,7 +251,7 @@ def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
     Full batches are evaluated in a loop, the remaining examples as one smaller batch.
     """
     n = jax.tree.leaves(data)[0].shape[0]
-    size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
+    size = min(n, max(plan.batch_size or n, 256))  # no backward pass: larger batches fit in memory
     full = n // size * size
     measure = partial(totals_of, plan.trainer, ts) if full > size or full < n else partial(plan.trainer.evaluate, ts)
     if plan.valid_spread is None:

@@ -137,8 +137,8 @@ def sweep(
     requires it; on a CPU they run sequentially if the mean matrix product or convolution of one member keeps it busy.
 
     Completed chunks are kept. An interrupt (Ctrl-C) ends the sweep and returns the completed chunks, with a
-    RuntimeWarning; `done` marks their members. Any other exception has such a `Sweep` as its attribute `sweep`. Pass it
-    as `resume` to run the other members. If no chunk is complete, the interrupt is raised.
+    RuntimeWarning; `done` marks their members. Any other exception has such a `Sweep` as its attribute `sweep`. Pass
+    such a sweep as `resume` to run the other members. If no chunk is complete, the interrupt is raised.
 
     A member equals the same run alone up to rounding. With "map" on a CPU it equals bit for bit that run jitted with
     `compiler_options(quick=True)`. Random layers draw the same numbers with "shard" as with the other strategies.

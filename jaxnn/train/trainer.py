@@ -136,9 +136,9 @@ def trainer(
       frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. Weight decay
         masks of `nn`'s optimizers may cover all params. State is not frozen: running statistics of a batch norm with
         frozen scale and bias still change; use `nn.inference(backbone)` to keep them.
-      average: decay d, in [0, 1), of a moving average of the trained params that `evaluate` and `best` of `fit` use: a
-        <- a + (1 - d)/(1 - d^t) (p - a) after step t, as a debiased `optax.ema` of the params. None is off. The model's
-        state is not averaged: `recalibrate` recomputes batch norm's statistics.
+      average: decay d, in [0, 1), of a moving average a of the trained params p, updated after step t by
+        `a <- a + (1 - d)/(1 - d^t) (p - a)`, as a debiased `optax.ema`; `evaluate` and the `best` of `fit` use it.
+        None: no average. The model's state is not averaged: `recalibrate` recomputes the statistics of batch norms.
       flat: True stores params, gradients and optimizer state as one vector per dtype; the numbers are unchanged. Use it
         for steps called separately: with hundreds of small arrays a call takes 0.7 to 0.87 of the time on a CPU, in a
         scan, as in `fit`, 0.9 to 1.25; compiling takes about twice as long. `params.tree()` returns the dict for the
@@ -151,14 +151,14 @@ def trainer(
       A `Trainer`.
 
     Raises:
-      TypeError: for an invalid model, loss or optimizer, one that `flat` does not support, and a loss or metric without
-        a count.
+      TypeError: for an invalid model, loss or optimizer, an optimizer that `flat` does not support, and a loss or
+        metric that does not determine how much of the batch counts.
       ValueError: for a pattern that matches no path, weights of another shape, and a loss that broadcasts a prediction
         [n, 1] with a target [n].
 
-    Differences: Keras's `sample_weight` divides by n; this mean divides by the sum of the weights, as PyTorch's
-    cross-entropy does with class weights and `ignore_index`. PyTorch's `AveragedModel` starts at the first params and
-    does not debias.
+    Differences: Keras multiplies by `sample_weight` and divides by n; this mean divides by the sum of the weights, as
+    PyTorch's cross-entropy does with class weights and `ignore_index`. PyTorch's `AveragedModel` starts at the first
+    params and does not debias.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
