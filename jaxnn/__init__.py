@@ -1,6 +1,6 @@
-"""Functional neural networks and whole training runs on JAX.
+"""Functional neural networks and complete training runs on JAX.
 
-Layers, combinators, activations, optimizers and training are here; the other names live in their rooms: `nn.ops`,
+The top level has layers, combinators, activations, optimizers and training. Other names are in modules: `nn.ops`,
 `nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`, `nn.points`.
 """
 
@@ -258,7 +258,7 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker shall see which names there are
+if not TYPE_CHECKING:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name):
         raise _elsewhere.missing(__name__, name)

@@ -1,4 +1,4 @@
-"""The calls by which layers, optimizers and trainers were made: what prints, and what tells that two are made alike."""
+"""Calls by which layers, optimizers and trainers were made: for printing, and to compare them by equal calls."""
 
 import functools
 import inspect
@@ -12,18 +12,24 @@ from jaxnn._errors import describe, is_function, is_layer, wrong_type
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LONGEST = 60  # characters of an argument that are printed
+LONGEST = 60  # maximum length of a printed argument
 
 
 class Call(NamedTuple):
-    """A call: the function, the arguments that it asks for, and those by name that are not the default."""
+    """A recorded call.
+
+    Attributes:
+      function: the function that was called.
+      args: its required and variadic arguments.
+      kwargs: its optional arguments that differ from their defaults.
+    """
 
     function: Callable
     args: tuple
     kwargs: dict[str, Any]
 
     def text(self, args: tuple | None = None) -> str:
-        """As it would be written, with all its positional arguments or those given."""
+        """The call as Python source, with all its positional arguments or those given."""
         parts = [_text(a) for a in (self.args if args is None else args)]
         parts += [f"{name}={_text(value)}" for name, value in self.kwargs.items()]
         return f"{self.function.__name__}({', '.join(parts)})"
@@ -33,7 +39,11 @@ _CALLS: WeakKeyDictionary[Callable, Call] = WeakKeyDictionary()
 
 
 def recorded(make: Callable[P, R]) -> Callable[P, R]:
-    """Decorates what makes a layer, an optimizer or a trainer, a tuple of functions: `call_of` then knows the call.
+    """Decorator that records the call of a factory of layers, optimizers or trainers for `call_of`.
+
+    Args:
+      make: the factory; it returns a tuple of functions. An unexpected keyword argument raises TypeError with a
+        suggestion.
 
     >>> from typing import NamedTuple
     >>> class Pair(NamedTuple):
@@ -72,21 +82,21 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
         _CALLS[out[1]] = Call(make, tuple(args), kwargs)  # type: ignore[index]
         return out
 
-    # doctest passes over what was defined in another module, as the function above is
+    # doctest skips functions that were defined in another module, as `made` was.
     make.__globals__.setdefault("__test__", {})[make.__name__] = make
     return made
 
 
 def call_of(made: Any) -> Call | None:
-    """The call that made a layer, an optimizer or a trainer; None where it is not known."""
+    """The call that made a layer, an optimizer or a trainer; None if unknown."""
     try:
         return _CALLS.get(made[1])
-    except (TypeError, IndexError):  # no weak references, or another tuple
+    except (TypeError, IndexError):  # not weakly referenceable, or another tuple
         return None
 
 
 def alike(made: Any) -> Any:
-    """A key that is equal for what was made by equal calls: itself where the call, or an argument of it, is not known.
+    """A key that is equal for objects made by equal calls; the object itself if its call or an argument is unknown.
 
     >>> import jaxnn as nn
     >>> alike(nn.serial(nn.dense(3), nn.relu)) == alike(nn.serial(nn.dense(3), nn.relu)) != alike(nn.dense(3))
@@ -106,17 +116,18 @@ def alike(made: Any) -> Any:
 
 
 def tree(made: Any, named: Callable[[tuple], dict[str, Any]]) -> str:
-    """A layer as a tree: its call, and each layer in it on lines of its own.
+    """A layer as text in the form of a tree: its call, with each inner layer on separate lines.
 
     Args:
-      named: names the layers of a row, as combinators do.
+      made: the layer.
+      named: maps a tuple of layers to a dict by name, as combinators name them.
     """
     return "\n".join(_lines(made, named))
 
 
 def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
     call = call_of(made)
-    if call is None or call.function.__name__ == "lift":  # a layer of the user's, or a function
+    if call is None or call.function.__name__ == "lift":  # a user-defined layer, or a function
         return [str(made.name)]
     inside, args = {}, []
     parameters = list(inspect.signature(call.function).parameters.values())

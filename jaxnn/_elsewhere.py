@@ -1,4 +1,4 @@
-"""Names of PyTorch, Keras, flax, optax and scikit-learn, and what they are called here: one table for errors and docs.
+"""Names of PyTorch, Keras, flax, optax and scikit-learn and their equivalents in jaxnn: one table for errors and docs.
 
 `python tools/names.py` writes it as the page docs/names.md.
 """
@@ -13,7 +13,13 @@ ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "points")
 
 
 class Row(NamedTuple):
-    """Names from elsewhere, what they are here, and what is done in another way."""
+    """One entry of the table.
+
+    Attributes:
+      target: name in jaxnn.
+      names: names in other libraries, separated by spaces.
+      remark: difference from the other libraries.
+    """
 
     target: str
     names: str
@@ -276,7 +282,11 @@ NOT_HERE = {
 
 
 def unexpected(name: str, parameters: Collection[str]) -> str:
-    """What to write in place of an argument that a function does not have; empty where that is not known.
+    """Advice for an argument that a function does not have; "" if there is none.
+
+    Args:
+      name: the unexpected argument.
+      parameters: names of the function's parameters.
 
     >>> unexpected("lr", ["learning_rate", "b1", "b2"])
     'lr is learning_rate here.'
@@ -291,7 +301,7 @@ def unexpected(name: str, parameters: Collection[str]) -> str:
 
 
 def here(name: str) -> Row | None:
-    """The row of a name, however it is written; names of our own count, from whatever room.
+    """The row of a name of another library or of jaxnn, ignoring case and underscores; None if unknown.
 
     >>> here("Linear").target, here("BatchNorm2d").target, here("SquaredError").target, here("nonsense")
     ('dense', 'batch_norm', 'losses.squared_error', None)
@@ -302,7 +312,7 @@ def here(name: str) -> Row | None:
 
 
 def missing(module: str, name: str) -> AttributeError:
-    """The error for a name that a module does not have: what it is called here, if that is known."""
+    """AttributeError for a name that a module does not have; it names the equivalent in jaxnn, if known."""
     text = f"module {module!r} has no attribute {name!r}"
     row = None if name.startswith("__") else here(name)
     if row is not None:
@@ -332,7 +342,7 @@ def _plain(name: str) -> str:
 
 
 def _ours() -> Iterator[tuple[str, str]]:
-    """The public functions and classes, as path and name, those at the top first."""
+    """Pairs (path, name) of the public functions and classes, those of the top level first."""
     top = sys.modules["jaxnn"]
     for room, module in [("", top), *((f"{room}.", vars(top).get(room)) for room in ROOMS)]:
         for name in getattr(module, "__all__", ()):

@@ -1,4 +1,4 @@
-"""Trees of arrays as one vector per dtype, and the transformations that may be applied to them so."""
+"""Trees of arrays as one vector per dtype, and the optimizers that may be applied to such vectors."""
 
 from math import prod
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from jax import Array
 from jaxnn._calls import call_of
 from jaxnn._errors import describe, wrong_type
 
-FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
+FROZEN = "frozen_"  # prefix of the dtype in the name of a vector of frozen params
 
 
 class Optimizer(optax.GradientTransformationExtraArgs):
-    """An optax.GradientTransformationExtraArgs that prints as the call by which it was made."""
+    """An optax.GradientTransformationExtraArgs whose repr is the call by which it was made."""
 
     __slots__ = ()
 
@@ -25,13 +25,13 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 
 class Elementwise(Optimizer):
-    """A transformation that does the same to every element, whatever array it stands in: what `flat` may join."""
+    """An optimizer whose update treats every element independently of its array, as `flat` requires."""
 
     __slots__ = ()
 
 
 def check_elementwise(where: str, optimizer: Any) -> None:
-    """Raise unless `optimizer` says of itself that it treats every element alike."""
+    """Raises TypeError unless `optimizer` is declared elementwise."""
     if not isinstance(optimizer, Elementwise):
         got = "another transformation" if isinstance(optimizer, optax.GradientTransformation) else describe(optimizer)
         fix = "Those of nn without a mask do, and compensated ones."
@@ -39,7 +39,12 @@ def check_elementwise(where: str, optimizer: Any) -> None:
 
 
 class Layout(NamedTuple):
-    """Where the leaves of a tree lie: its structure, and the dtype and shape of each leaf in its order."""
+    """The structure of a tree, and the dtype and shape of each leaf in order.
+
+    Attributes:
+      structure: the pytree structure.
+      leaves: pairs (name of the vector, shape).
+    """
 
     structure: Any
     leaves: tuple[tuple[str, tuple[int, ...]], ...]
@@ -49,12 +54,13 @@ class Layout(NamedTuple):
 class Flat:
     """A tree of arrays as one vector per dtype: a pytree with as many leaves as there are dtypes.
 
-    A thousand small arrays cost a thousand small operations wherever trees are mapped; their vector costs one.
+    A tree map over a thousand small arrays performs a thousand small operations; over their vector it performs one.
 
     Attributes:
-      vectors: dtype name -> [n], its leaves in the tree's order, [..., n] where the tree was stacked; those apart from
-        the others lie in vectors of their own, "frozen_float32".
-      layout: the tree's structure, and each leaf's vector and shape; static. It is the same for a part of the vectors.
+      vectors: dtype name -> [n], the leaves of this dtype in the tree's order, or [..., n] if the tree was stacked.
+        Frozen leaves are in vectors of their own, such as "frozen_float32".
+      layout: structure of the tree, and vector name and shape of each leaf; static. It describes the whole tree, even
+        if `vectors` are only a part.
 
     >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     >>> params.vectors["float32"].shape, params.tree()["w"].shape
@@ -68,9 +74,12 @@ class Flat:
 
     @classmethod
     def of(cls, tree: Any, like: Any = None, frozen: Any = None) -> "Flat":
-        """`tree`, joined in groups of the dtypes of `like`, a tree of its structure; by default its own.
+        """The vectors of a tree.
 
-        Where `frozen`, a tree of bools, is True, leaves are kept apart from the others.
+        Args:
+          tree: the tree.
+          like: tree of the same structure, by whose dtypes the leaves are grouped; None groups by their own dtypes.
+          frozen: tree of bools; leaves with True are kept in separate vectors. None: all leaves are together.
         """
         leaves, structure = jax.tree.flatten(tree)
         leaves = [jnp.asarray(x) for x in leaves]
@@ -86,7 +95,7 @@ class Flat:
         return cls(vectors, layout)
 
     def tree(self) -> Any:
-        """The tree. Its gradient is one concatenation; that of so many slices would be a sum of padded vectors."""
+        """The tree. The gradient of `lax.split` is a concatenation, that of separate slices a sum of padded vectors."""
         parts = {}
         for name, vector in self.vectors.items():
             sizes = [prod(shape) for own, shape in self.layout.leaves if own == name]
@@ -98,23 +107,23 @@ class Flat:
         return jax.tree.unflatten(self.layout.structure, leaves)
 
     def divided(self) -> tuple["Flat", "Flat"]:
-        """Its vectors without the frozen ones, and these."""
+        """The vectors of trained params, and those of frozen params."""
         trained = {name: v for name, v in self.vectors.items() if not name.startswith(FROZEN)}
         frozen = {name: v for name, v in self.vectors.items() if name.startswith(FROZEN)}
         return Flat(trained, self.layout), Flat(frozen, self.layout)
 
     def joined(self, other: "Flat") -> "Flat":
-        """The inverse of `divided`."""
+        """Both parts as one; the inverse of `divided`."""
         return Flat({**self.vectors, **other.vectors}, self.layout)
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
-        """The vectors under the names of their dtypes."""
+        """The vectors, with their names as keys, and the static parts."""
         names = tuple(self.vectors)
         return tuple((jax.tree_util.DictKey(name), self.vectors[name]) for name in names), (names, self.layout)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[tuple[str, ...], Layout], vectors: Any) -> "Flat":
-        """The inverse."""
+        """The inverse of `tree_flatten_with_keys`."""
         names, layout = static
         return cls(dict(zip(names, vectors, strict=True)), layout)
 

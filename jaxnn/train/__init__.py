@@ -1,4 +1,4 @@
-"""Training runs: the trainer, the run, prediction, and what is kept of them."""
+"""Training runs: trainer, fit, drive, prediction, sweeps, ensembles, and saving and loading."""
 
 from jaxnn.train import points
 from jaxnn.train.checkpoint import load, save

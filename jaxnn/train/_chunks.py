@@ -1,4 +1,4 @@
-"""Members of a sweep in chunks: what is done stays when one fails or is interrupted."""
+"""Chunked execution of the members of a sweep: results of completed chunks survive a failure or an interrupt."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,16 +15,16 @@ from jaxnn.train.interrupt import Signals
 from jaxnn.train.leaderboard import best_value
 from jaxnn.train.progress import Count, Reporter
 
-Best = tuple[float, str] | None  # the best value so far, and whether the least or the greatest is best
+Best = tuple[float, str] | None  # the best value so far and its mode, "min" or "max"; None without a value
 
 
 class Done(NamedTuple):
-    """The members that ran, the first ones of all.
+    """The completed members of a sweep, always the first ones.
 
     Attributes:
-      parts: their results, a tree for each chunk.
-      number: how many they are.
-      error: what ended the sweep before its end.
+      parts: results, one tree per chunk.
+      number: number of completed members.
+      error: the exception or interrupt that ended the sweep early; None if it completed.
     """
 
     parts: list[Any]
@@ -33,9 +33,16 @@ class Done(NamedTuple):
 
 
 def run_chunks(program: Callable[[np.ndarray], Any], points: Any, n: int, size: int, report: Reporter | None) -> Done:
-    """Runs `program(rows)` for chunks of `size` of n members, the last one filled up with its last member.
+    """Runs `program(rows)` on successive chunks of the members 0 to n - 1 and collects the results.
 
-    An interrupt or an exception ends it, and comes back with what is done.
+    An interrupt or an exception ends the loop. It is returned in `Done` together with the completed chunks, not raised.
+
+    Args:
+      program: maps the member indices [size] to a tree of results [size, ...].
+      points: tree of arrays [n, ...], used only to report the best value.
+      n: number of members.
+      size: members per chunk. The last chunk is padded to it by repeating the last member.
+      report: called with a `Count` after each chunk; None for no reports.
     """
     parts: list[Any] = []
     done, best, began = 0, None, perf_counter()
@@ -45,7 +52,7 @@ def run_chunks(program: Callable[[np.ndarray], Any], points: Any, n: int, size: 
                 rows = np.minimum(np.arange(done, done + size), n - 1)
                 part, real = program(rows), min(size, n - done)
                 for leaf in jax.tree.leaves(part):
-                    if hasattr(leaf, "is_ready"):  # keys have none
+                    if hasattr(leaf, "is_ready"):  # key arrays have no is_ready
                         signals.wait(leaf)
                 part = jax.block_until_ready(part)
                 with signals.held():
@@ -60,7 +67,7 @@ def run_chunks(program: Callable[[np.ndarray], Any], points: Any, n: int, size: 
 
 
 def joined(parts: list[Any]) -> Any:
-    """The parts as one tree, leaf after leaf: the memory of the parts is given back on the way."""
+    """Concatenation of the parts along axis 0, leaf by leaf; empties `parts` to free its memory along the way."""
     if len(parts) == 1:
         return parts[0]
     structure = jax.tree.structure(parts[0])
@@ -70,7 +77,7 @@ def joined(parts: list[Any]) -> Any:
 
 
 def placed(rows: np.ndarray, part: Any, n: int, whole: Any = None) -> Any:
-    """Rows [n] of results: those of `part` at `rows`, the others of `whole`, or NaN, and 0 where there is no NaN."""
+    """Results [n, ...] with `part` at the indices `rows`, and elsewhere `whole` or, without it, NaN (integers: 0)."""
 
     def leaf(a: jax.Array, old: jax.Array | None) -> jax.Array:
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
@@ -86,7 +93,7 @@ def placed(rows: np.ndarray, part: Any, n: int, whole: Any = None) -> Any:
 
 
 def check_alike(results: Any, known: Any) -> None:
-    """Raises unless a sweep that is resumed has the results, by path, that its run gives."""
+    """Raises unless a resumed sweep has the paths, shapes and dtypes of the results that its run would return."""
     if (found := first_difference(results, known)) is not None:
         path, new, old = found
         expected = f"resume to be a sweep of this run, with {new} at {path or 'its results'}"
@@ -94,7 +101,7 @@ def check_alike(results: Any, known: Any) -> None:
 
 
 def _better(best: Best, points: Any, part: Any) -> Best:
-    """The best value so far, where the results tell which value is meant and which way is better."""
+    """The better of `best` and the best value of a chunk; `best` if the results do not determine value and mode."""
     with suppress(ValueError, TypeError):
         new = best_value(points, part)
         if best is None or (new[0] < best[0] if new[1] == "min" else new[0] > best[0]) or np.isnan(best[0]):

@@ -1,4 +1,4 @@
-"""The tree of a structure that `_structure.encode` wrote, whatever stands in the file instead."""
+"""Decoder of the structure that `_structure.encode` writes; it validates every node of an untrusted file."""
 
 import math
 import re
@@ -20,12 +20,23 @@ Tree = Any
 Leaf = Callable[[str, Any], Any]
 Instance = Callable[[str, str, dict[str, Any], str], Any]
 
-_NAMES = 200_000_000  # characters of all paths together: a long key above many leaves stands in each of theirs
+_NAMES = 200_000_000  # total characters of all paths: a long key is repeated in the path of every leaf below it
 _NUMBERS: dict[str, Callable[[str], Any]] = {"int": partial(int, base=16), "float": float, "complex": complex}
 
 
 def decode(structure: Any, tensors: dict[str, Tensor], leaf: Leaf, instance: Instance, where: str) -> Tree:
-    """The tree of a structure, whose leaves and NamedTuples are made by `leaf` and `instance`."""
+    """The tree described by a structure; `leaf` makes its leaves and `instance` its NamedTuples.
+
+    Args:
+      structure: JSON value as `_structure.parse` returns it.
+      tensors: arrays of the file by name.
+      leaf: `leaf(name, value) -> leaf`; the value is a plain Python value or a `Stored`.
+      instance: `instance(module, qualname, fields, where)`, returns a NamedTuple.
+      where: start of error messages.
+
+    Raises:
+      ValueError: if `encode` cannot have written the structure, or an array of the file is not in it.
+    """
     decoder = _Decoder(tensors, instance, where)
     tree = decoder.walk(structure, "", 0, leaf)
     if decoder.unused:
@@ -36,10 +47,10 @@ def decode(structure: Any, tensors: dict[str, Tensor], leaf: Leaf, instance: Ins
 
 
 class _Decoder:
-    """A walk through a structure that raises for all that `encode` does not write.
+    """Recursive walk over a structure that raises for everything that `encode` does not write.
 
     Attributes:
-      unused: the arrays of the file that no node has named yet.
+      unused: arrays of the file that no node has named yet.
     """
 
     def __init__(self, tensors: dict[str, Tensor], instance: Instance, where: str):
@@ -50,7 +61,14 @@ class _Decoder:
         return invalid(at(self.where, name), "a structure as `save` writes it", told=got, fix=DAMAGED)
 
     def walk(self, node: Any, name: str, depth: int, leaf: Leaf) -> Any:
-        """A node, whose path joined is `name`; a name is made from that of its parent, so that depth costs no more."""
+        """Decodes one node.
+
+        Args:
+          node: the JSON value.
+          name: the joined path. It is extended from the parent's name, so the cost per node does not grow with depth.
+          depth: number of nested levels above.
+          leaf: as in `decode`.
+        """
         self.characters += len(name)
         if depth > DEPTH:
             raise self.bad(f"more than {DEPTH} levels", name)
@@ -89,9 +107,10 @@ class _Decoder:
         return self.walk(child, _joined(name, depth, key), depth + 1, leaf)
 
     def layout(self, node: Any, vectors: dict[str, Any], leading: list[Any], name: str, depth: int) -> Layout:
-        """The layout of such vectors, which all are arrays [*leading, n].
+        """The layout of a `Flat` whose vectors are arrays [*leading, n].
 
-        Files written before the leading axes were kept lack them: `like` tells them, and without it there are none.
+        Older files do not store the leading axes. With `like` they are read from the vectors, without it there are
+        none.
         """
         arrays = {key: self.tensors.get(entry(_joined(name, depth, key))) for key in vectors}
         shapes = {key: x.shape for key, x in arrays.items() if x is not None and x.shape and vectors[key] in _VECTORS}
@@ -104,7 +123,7 @@ class _Decoder:
         return found
 
     def number(self, tag: str, text: str, name: str) -> Any:
-        """A number that JSON has not, from its one text."""
+        """A number that JSON cannot represent, from its text; raises unless `encode` would write the same text."""
         try:
             number = _NUMBERS[tag](text)
         except ValueError as error:
@@ -114,7 +133,7 @@ class _Decoder:
         return number
 
     def keys(self, tensor: Tensor, impl: str, name: str) -> Stored:
-        """An array of PRNG keys."""
+        """A stored array of PRNG keys, checked against the key shape of its implementation."""
         if impl not in self.words:
             try:
                 key = jax.eval_shape(lambda: jax.random.key(0, impl=impl))
@@ -127,7 +146,7 @@ class _Decoder:
         return Stored(tensor, "keys", spec(jax.ShapeDtypeStruct(tensor.shape[:-1], dtype)), impl)
 
 
-_LEAF = re.compile(r"(\S+)((?: \d{1,19}){0,64})", re.ASCII)  # float32 3 4
+_LEAF = re.compile(r"(\S+)((?: \d{1,19}){0,64})", re.ASCII)  # such as "float32 3 4"
 _VECTORS = ({"array": "jax"}, {"array": "numpy"})
 
 
@@ -136,9 +155,9 @@ def _joined(name: str, depth: int, key: str) -> str:
 
 
 def _layout(tree: Tree, sizes: dict[str, int]) -> Layout | None:
-    """The layout of a tree of texts `float32 3 4`, or None if such leaves do not fill vectors of these sizes.
+    """The layout in a tree of texts such as `float32 3 4`, or None if such leaves do not fill vectors of these sizes.
 
-    A layout is that of all params; the vectors may be some of them, as those that are not frozen.
+    A layout describes all params. The vectors may cover a part of them, for example the params that are not frozen.
     """
     leaves, structure = jax.tree.flatten(tree)
     filled: dict[str, int] = {}
@@ -157,7 +176,7 @@ def _layout(tree: Tree, sizes: dict[str, int]) -> Layout | None:
 
 
 def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> Any:
-    """The NamedTuple of a class that is imported already, found and made without running any of its code."""
+    """The NamedTuple of an already imported class, found and constructed without running any code of the class."""
     found: Any = sys.modules.get(module)
     for part in qualname.split(".", DEPTH):
         found = _static(found, part)
@@ -176,22 +195,22 @@ def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> 
 
 
 def no_instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> None:
-    """For a tree of which only the leaves are wanted."""
+    """Stand-in for `instance` when only the leaves are needed."""
 
 
 def _listed(fields: Iterable[str]) -> str:
     return shown(", ".join(fields))
 
 
-# Descriptors of the base types, because getattr, and inspect.getattr_static too, may run code of lazy modules and of
-# metaclasses.
+# Descriptors of the base types are used because getattr, and inspect.getattr_static too, may run code of lazy modules
+# and of metaclasses.
 _module_dict = vars(types.ModuleType)["__dict__"].__get__
 _class_dict = vars(type)["__dict__"].__get__
 _class_mro = vars(type)["__mro__"].__get__
 
 
 def _static(holder: Any, name: str) -> Any:
-    """What a module or a class itself has under a name, or None."""
+    """The value under a name in the own `__dict__` of a module or class, or None."""
     if issubclass(type(holder), types.ModuleType):
         return (_module_dict(holder) or {}).get(name)
     return _class_dict(holder).get(name) if issubclass(type(holder), type) else None

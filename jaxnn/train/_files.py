@@ -1,7 +1,7 @@
-"""Files that take the place of others, whole or not at all, and the temporary files of writers that were killed.
+"""Atomic file replacement, and removal of temporary files left by killed processes.
 
-A writer holds a lock on its temporary file until that has the final name. The lock ends with its process: a temporary
-file that can be locked belongs to nobody.
+A writer holds a lock on its temporary file until the file is renamed to its final name. The operating system releases
+the lock when the process ends: a temporary file that can be locked is abandoned.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from jaxnn._errors import invalid
 
 try:
     import fcntl
-except ImportError:  # Windows, which removes no file that is open
+except ImportError:  # Windows, which does not remove open files
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is being written
@@ -24,9 +24,11 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is bei
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end, or leaves no trace if anything fails before.
+    """Context manager: a new file that replaces `path` on success, and leaves no trace on failure.
 
-    Raises ValueError for a path that is no file's; an OSError, as of a full disk, has the path as its `filename`.
+    Raises:
+      ValueError: if the folder does not exist, or `path` is not a regular file.
+      OSError: for example for a full disk; its `filename` is `path`.
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
@@ -42,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
                 if fcntl is None:
-                    file.close()  # Windows renames no file that is open
+                    file.close()  # Windows cannot rename an open file
                 os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -54,7 +56,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Gives every OSError the path that the user knows: that of a full disk has none."""
+    """Context manager that sets the path on every OSError: that of a full disk has none."""
     try:
         yield
     except OSError as error:
@@ -64,7 +66,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def remove_abandoned(folder: str | os.PathLike[str]) -> None:
-    """Removes the temporary files in a folder that no process is writing any more."""
+    """Removes the temporary files in a folder that no process is writing any longer."""
     for name in os.listdir(folder):
         if TEMPORARY.fullmatch(name):
             with contextlib.suppress(OSError):  # locked, gone, read-only, or on a file system without locks
@@ -73,7 +75,7 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def alone(folder: str) -> Iterator[None]:
-    """Waits until no other thread or process is in this block with the same folder."""
+    """Context manager for exclusive access: waits until no other thread or process is inside with the same folder."""
     if fcntl is None:
         yield
         return
@@ -86,18 +88,18 @@ def alone(folder: str) -> Iterator[None]:
 
 
 def _begun(folder: str) -> tuple[str, Any]:
-    """A new temporary file, which nobody else removes while it is open."""
+    """A new temporary file, open and locked, so that no other process removes it."""
     while True:
         temporary = os.path.join(folder, f".{uuid.uuid4().hex}.tmp")
         file = open(temporary, "xb")  # noqa: SIM115
         _lock(file.fileno())
         if os.fstat(file.fileno()).st_nlink:
             return temporary, file
-        file.close()  # it was removed before it was locked
+        file.close()  # another process removed it before it was locked
 
 
 def _lock(descriptor: int) -> None:
-    """Locks a file for this process, if its file system has locks."""
+    """Locks a file for this process, if its file system supports locks."""
     if fcntl is not None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Whether a compiled program fits in the memory that is free."""
+"""Memory that a compiled program needs, and memory that is free."""
 
 import os
 from collections.abc import Sequence
@@ -8,9 +8,14 @@ import jax
 
 
 def needed(program: Any, devices: Sequence[jax.Device], calls: int = 1) -> int:
-    """Bytes on one device beside the arguments: the results of all calls of the program, and the temporaries of one.
+    """Bytes per device that a program needs in addition to its arguments: results of all calls, temporaries of one.
 
-    The devices of a CPU share one memory: there it is the sum over them.
+    The devices of a CPU share one memory: there it is the sum over the devices.
+
+    Args:
+      program: a compiled JAX program.
+      devices: devices on which it runs.
+      calls: number of calls whose results are kept, >= 1.
     """
     stats = program.memory_analysis()
     bytes_ = calls * stats.output_size_in_bytes + stats.temp_size_in_bytes if stats else 0
@@ -18,7 +23,7 @@ def needed(program: Any, devices: Sequence[jax.Device], calls: int = 1) -> int:
 
 
 def available(devices: Sequence[jax.Device]) -> int | None:
-    """Bytes free on the fullest of the devices, in the machine for those of a CPU; None where nothing tells."""
+    """Free bytes on the device with the least free memory, for a CPU those of the machine; None if unknown."""
     if devices[0].platform == "cpu":
         return _of_machine()
     stats = [device.memory_stats() or {} for device in devices]
@@ -31,7 +36,7 @@ def _of_machine() -> int | None:
         with open("/proc/meminfo") as lines:
             fields = dict(line.split(":", 1) for line in lines)
         return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: all there is, in use or not
+    except (OSError, KeyError):  # not Linux: total memory, used or not
         try:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         except (AttributeError, ValueError, OSError):
@@ -39,7 +44,7 @@ def _of_machine() -> int | None:
 
 
 def in_words(n: int) -> str:
-    """Bytes with a unit, 1000 at a time.
+    """Number of bytes as text with a decimal unit.
 
     >>> in_words(800), in_words(12_345_678)
     ('800 bytes', '12.3 MB')

@@ -1,10 +1,10 @@
-"""Trees that are no file: a folder with one of our files, and beside it an orbax checkpoint of the large arrays.
+"""Trees saved as a folder: one safetensors file, and next to it an orbax checkpoint with the large arrays.
 
-    tree.safetensors    structure, Python leaves and the arrays that orbax is not for; it names the folder of the others
-    arrays-1/           those, by name, as orbax writes them: each process its own parts
+    tree.safetensors    structure, Python leaves and the arrays that orbax does not store; names the arrays folder
+    arrays-1/           the other arrays, by name, in the format of orbax: each process writes its own parts
 
-It is replaced as a file is: new arrays are written beside the old ones, then `tree.safetensors` is replaced, then the
-old arrays are removed. Wherever a process is killed, the folder holds the old tree or the new one.
+The folder is replaced atomically: new arrays are written next to the old ones, `tree.safetensors` is replaced, and the
+old arrays are removed. If a process is killed at any point, the folder holds the old tree or the new one.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Path = str | os.PathLike[str]
 
 
 def is_folder(path: Path, arrays: Mapping[str, Any]) -> bool:
-    """Whether a tree goes into a folder: by its path, by what is there, or because processes share an array."""
+    """True if a tree is saved as a folder: `path` ends in `.orbax` or is such a folder, or processes share an array."""
     asked = os.fspath(path).rstrip("/").endswith(SUFFIX) or os.path.isfile(os.path.join(path, TREE))
     return asked or any(_is_spread(x) for x in arrays.values())
 
@@ -42,12 +42,12 @@ def _is_spread(x: Any) -> bool:
 
 
 def _is_for_orbax(x: Any) -> bool:
-    """orbax takes no empty arrays, and of several processes none that each has of its own."""
+    """True for the arrays that orbax stores: not empty, and with several processes only arrays that span processes."""
     return isinstance(x, jax.Array) and x.size > 0 and (jax.process_count() == 1 or not x.is_fully_addressable)
 
 
 def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]) -> None:
-    """Writes arrays by name and metadata; called in all processes, with what each has."""
+    """Writes arrays by name and metadata into a folder; all processes must call it, each with its own parts."""
     folder = os.path.realpath(path)
     if not os.path.isdir(os.path.dirname(folder)):
         fix = "Create it by os.makedirs(folder, exist_ok=True)."
@@ -61,7 +61,7 @@ def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]
         checkpointer = stack.enter_context(_checkpointer("save")) if large else None
         os.makedirs(folder, exist_ok=True)
         if jax.process_index() == 0:
-            stack.enter_context(alone(folder))  # another writer would take the new arrays for old ones
+            stack.enter_context(alone(folder))  # another writer would remove the new arrays as old ones
         current = ""
         if large:
             current = _next(folder)
@@ -79,7 +79,7 @@ def write_folder(path: Path, arrays: Mapping[str, Any], metadata: dict[str, str]
 
 
 def _write_arrays(checkpointer: Any, folder: str, arrays: Mapping[str, Any]) -> None:
-    """Writes arrays by orbax, whose errors, as of a full disk, come as an OSError."""
+    """Writes arrays by orbax; its errors, for example for a full disk, are raised as OSError."""
     try:
         checkpointer.save(folder, arrays)
         checkpointer.wait_until_finished()
@@ -90,14 +90,14 @@ def _write_arrays(checkpointer: Any, folder: str, arrays: Mapping[str, Any]) -> 
 
 
 def _is_ours(folder: str) -> bool:
-    """A tree, or what a process left that was killed before there was one."""
+    """True for a folder that holds nothing but files of `write_folder`, complete or left by a killed process."""
     return os.path.isdir(folder) and all(
         name == TREE or _ARRAYS.match(name) or TEMPORARY.fullmatch(name) for name in os.listdir(folder)
     )
 
 
 def _next(folder: str) -> str:
-    """A name for new arrays, the same in all processes."""
+    """Name of the next arrays folder, the same in all processes."""
     number = 1 + max((int(m[1]) for m in map(_ARRAYS.match, os.listdir(folder)) if m), default=0)
     if jax.process_count() > 1:
         number = int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -105,7 +105,7 @@ def _next(folder: str) -> str:
 
 
 def tree_file(path: Path, where: str) -> str:
-    """The file of ours at a path, which is that or such a folder."""
+    """Path of the safetensors file at `path`, which is this file or a folder that `write_folder` wrote."""
     if not os.path.isdir(path):
         if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for its writer
             raise invalid(where, "a file or a folder written by `save`", told="a device or a pipe")
@@ -117,7 +117,13 @@ def tree_file(path: Path, where: str) -> str:
 
 
 def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> tuple[str, dict[str, Tensor]]:
-    """The folder of the arrays that are with orbax, and what they are by name; none has the name of another."""
+    """The name of the arrays folder and the arrays in it by name; ("", {}) if there is none.
+
+    Args:
+      metadata: metadata of the safetensors file.
+      others: names of the arrays in that file; none of them may be repeated.
+      where: start of error messages.
+    """
     if "orbax" not in metadata:
         return "", {}
 
@@ -145,7 +151,13 @@ def listed(metadata: Mapping[str, str], others: Collection[str], where: str) -> 
 
 
 def read_folder(folder: str, wanted: Mapping[str, tuple[Tensor, Any]], where: str) -> dict[str, Any]:
-    """Arrays by name, with a sharding as JAX arrays, without as NumPy arrays."""
+    """Arrays of an orbax folder by name: JAX arrays if a sharding is given, NumPy arrays otherwise.
+
+    Args:
+      folder: path of the arrays folder.
+      wanted: name -> (tensor, sharding or None); exactly the arrays of the folder.
+      where: start of error messages.
+    """
     if not wanted:
         return {}
     targets = {

@@ -1,8 +1,8 @@
-"""The safetensors format: eight bytes with the length of a JSON header, the header, the raw arrays without gaps.
+"""The safetensors format: eight bytes with the length of a JSON header, the header, and the raw arrays without gaps.
 
-Written here and not left to the safetensors package: its low-level functions changed incompatibly between 0.6 and 0.8,
-and take whole files as bytes, where these read and write each array in place, one at a time. Its readers open what
-`write` writes, and `read_header` opens what it writes.
+Own code instead of the safetensors package: the package's low-level functions changed incompatibly between 0.6 and 0.8
+and take whole files as bytes, whereas this code reads and writes one array at a time without a copy. The package's
+readers open the files of `write`, and `read_header` opens the files of the package.
 """
 
 import io
@@ -33,19 +33,19 @@ CODES = {
 }
 DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
 
-# What a header may hold: a text that lies takes no more than 2 seconds and 200 MB to be found out.
+# Limits for headers: a malformed or hostile header is rejected within 2 seconds and 200 MB.
 HEADER_LIMIT = 10_000_000  # bytes
-VALUES_LIMIT = 200_000  # commas, colons and opening brackets: so many JSON values there are at most
+VALUES_LIMIT = 200_000  # commas, colons and opening brackets: an upper bound for the number of JSON values
 
 NAME_LIMIT = 256  # characters of a name in an error
 
-# The checksum stands in the header before all else: its place is known, and it is set once the rest is written.
+# The checksum is the first entry of the header: its position is known, and it is filled in after the rest is written.
 _NO_SUM = b"00000000"
 _SUM_AT = 8 + len(b'{"__metadata__":{"crc32":"')
 
 
 class Tensor(NamedTuple):
-    """An array of a file, not read yet; its position is -1 if it lies elsewhere."""
+    """Shape, dtype and byte position of an array of a file, not read yet; position -1 for an array stored elsewhere."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -53,11 +53,20 @@ class Tensor(NamedTuple):
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndarray], metadata: dict[str, str]) -> None:
-    """Write arrays by name to one file, whole or not at all; sharded ones are gathered one at a time.
+    """Writes arrays by name to one file, atomically; sharded arrays are gathered one at a time.
 
-    The metadata get an entry more, `crc32`: that of the whole file with eight zeros in its place.
+    The metadata get the additional entry `crc32`: the checksum of the file with eight zeros in place of the checksum.
+
+    Args:
+      path: path of the file.
+      arrays: name -> array.
+      metadata: name -> text.
+
+    Raises:
+      ValueError: if the header would exceed its limits, or as `replacing` raises.
     """
-    # Wide elements first: each array then starts at a multiple of its element's size, as readers that map files want.
+    # Largest elements first: each array then starts at a multiple of its element size, as memory-mapping readers
+    # require.
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
     header: dict[str, Any] = {"__metadata__": {"crc32": _NO_SUM.decode(), **metadata}}
     end = 0
@@ -84,7 +93,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
 
 
 def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The arrays of a file by name and its metadata; every number is checked before it is used."""
+    """The arrays of a file by name, not read yet, and its metadata; every number is checked before it is used."""
 
     def bad(got: str) -> InvalidValue:
         return invalid(where, "a safetensors file", told=got, fix="It is cut short, damaged, or of another format.")
@@ -133,7 +142,7 @@ def read_header(file: io.BufferedReader, where: str) -> tuple[dict[str, Tensor],
 
 
 def check_sum(file: io.BufferedReader, metadata: dict[str, str], where: str) -> None:
-    """Raises unless the bytes are those that `write` wrote; a file of others has no checksum."""
+    """Raises ValueError if the checksum of a file is wrong; files of other programs have no checksum and pass."""
     if "crc32" not in metadata:
         return
     file.seek(0)
@@ -149,7 +158,7 @@ def check_sum(file: io.BufferedReader, metadata: dict[str, str], where: str) -> 
 
 
 def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarray:
-    """One array, in memory of its own."""
+    """Reads one array into newly allocated memory."""
     array = np.empty(tensor.shape, tensor.dtype)
     file.seek(tensor.position)
     if file.readinto(_bytes(array)) != array.nbytes:
@@ -164,12 +173,12 @@ def read_array(file: io.BufferedReader, tensor: Tensor, where: str) -> np.ndarra
 
 
 def is_possible(shape: Sequence[int], itemsize: int = 1) -> bool:
-    """Whether NumPy takes a shape: at most 64 axes, and less than 2**63 bytes even where another axis is empty."""
+    """True for a shape that NumPy supports: at most 64 axes, and below 2**63 bytes with empty axes counted as 1."""
     return len(shape) <= 64 and math.prod(max(n, 1) for n in shape) * itemsize < 2**63
 
 
 def parse_json(text: bytes, bad: Callable[[str], InvalidValue]) -> dict[str, Any]:
-    """The JSON object of a text; else `bad` makes the error, also for a key given twice and for nesting too deep."""
+    """The JSON object of a text; raises the error of `bad` for other texts, duplicate keys and too deep nesting."""
     if _values(text) > VALUES_LIMIT:
         raise bad(f"of more than {VALUES_LIMIT} JSON values")
 
@@ -191,15 +200,15 @@ def parse_json(text: bytes, bad: Callable[[str], InvalidValue]) -> dict[str, Any
 
 
 def _values(text: bytes) -> int:
-    """An upper bound for the values in a JSON text, found before any of them is made."""
+    """Upper bound for the number of values in a JSON text, counted before any of them is created."""
     return sum(map(text.count, (b",", b":", b"{", b"[")))
 
 
 def shown(name: str) -> str:
-    """A name as it stands in an error, cut if it is long."""
+    """A name as it is printed in an error, truncated if it is long."""
     return name if len(name) <= NAME_LIMIT else f"{name[:NAME_LIMIT]}..."
 
 
 def _bytes(x: np.ndarray) -> np.ndarray:
-    """The bytes of an array in row-major and native order, without a copy if they lie so already."""
+    """The bytes of an array in row-major and native byte order, without a copy if they are stored that way."""
     return np.ascontiguousarray(x, x.dtype.newbyteorder("=")).reshape(-1).view(np.uint8)

@@ -1,4 +1,4 @@
-"""The structure of a tree as JSON: None, bool, str and plain numbers as such, all else as one-key objects."""
+"""The structure of a tree as JSON: None, bool, str and plain numbers unchanged, other nodes as objects with one key."""
 
 import itertools
 import json
@@ -19,12 +19,12 @@ Tree = Any
 _VERSION = 1
 DAMAGED = "It is damaged, or was not written by `save`."
 
-DEPTH = 100  # levels of nesting; bounds the recursion over a hostile file and over a list that holds itself
-LISTED = 8  # differences named in one error, of each kind
+DEPTH = 100  # levels of nesting; bounds the recursion for hostile files and for lists that contain themselves
+LISTED = 8  # differences of each kind that an error names
 
 
 class Stored(NamedTuple):
-    """An array of the file and what it comes back as: jax, numpy, scalar, or keys of the implementation `impl`."""
+    """An array of a file, its kind after loading (jax, numpy, scalar or keys), its `spec`, its key implementation."""
 
     tensor: Tensor
     kind: str
@@ -33,13 +33,13 @@ class Stored(NamedTuple):
 
 
 def encode(tree: Tree, arrays: dict[str, Any]) -> str:
-    """The structure and the Python leaves of a tree as JSON; its arrays go into `arrays` by name."""
+    """The structure and the Python leaves of a tree as JSON text; adds the arrays of the tree to `arrays` by name."""
     structure = {"version": _VERSION, "tree": _node(tree, (), arrays)}
     return json.dumps(structure, separators=(",", ":"), allow_nan=False)
 
 
 def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
-    """One node as JSON; the arrays in it go into `arrays` by name."""
+    """One node as a JSON value; adds the arrays in it to `arrays` by name."""
     name = name_of(path)
     where = at("save", name)
     if len(path) > DEPTH:
@@ -85,18 +85,18 @@ def _node(node: Tree, path: tuple[str, ...], arrays: dict[str, Any]) -> Any:
 
 
 def is_plain(node: Any) -> bool:
-    """Whether JSON has a leaf as such; other readers of it stop at 64 bits."""
+    """True for a leaf that JSON represents directly; integers are limited to 64 bits, as in other JSON readers."""
     if type(node) is int:
         return -(2**63) < node < 2**63
     return node is None or type(node) in (bool, str) or (type(node) is float and math.isfinite(node))
 
 
-# The text of the numbers that JSON has not, by their types.
+# Text forms of the numbers that JSON cannot represent, by type.
 TEXTS: dict[type, Callable[[Any], str]] = {int: hex, float: repr, complex: repr}
 
 
 def parse(text: str, where: str) -> Any:
-    """The structure that `encode` wrote, its nodes not looked at yet."""
+    """The structure in a text that `encode` wrote; its nodes are not checked yet."""
 
     def bad(got: str) -> InvalidValue:
         return invalid(where, "a structure as `save` writes it", told=f"one {got}", fix=DAMAGED)
@@ -111,7 +111,7 @@ def parse(text: str, where: str) -> Any:
 
 
 def _layout_tree(layout: Layout) -> Tree:
-    """The tree of a layout, with what a leaf is as text: `float32 3 4`."""
+    """The tree of a layout, with a text such as `float32 3 4` for each leaf."""
     return jax.tree.unflatten(layout.structure, [" ".join([name, *map(str, shape)]) for name, shape in layout.leaves])
 
 
@@ -119,7 +119,7 @@ def _layout_tree(layout: Layout) -> Tree:
 
 
 def spec(x: Any) -> str:
-    """The dtype and shape of an array, the type of another leaf."""
+    """The dtype and shape of an array as text; the type name of another leaf."""
     if isinstance(x, Stored):
         return x.spec
     if not isinstance(x, Tensor | jax.ShapeDtypeStruct | jax.Array | np.ndarray | np.generic):
@@ -138,7 +138,7 @@ def _check_key(key: Any, where: str) -> None:
 
 
 def check_concrete(x: Any, where: str) -> None:
-    """Raises for a traced leaf."""
+    """Raises TypeError for a traced leaf."""
     if isinstance(x, jax.core.Tracer):
         fix = "Files are read and written outside jit, grad, vmap and scan."
         raise wrong_type(where, "concrete arrays", told=f"a traced {describe(x)}", fix=fix)
@@ -152,26 +152,26 @@ def _check_array(x: jax.Array, where: str) -> None:
 
 
 def name_of(path: Iterable[str]) -> str:
-    """The path as one string, different for different paths."""
+    """A path as one string, unique for each path."""
     return entry("/".join(map(escaped, path)))
 
 
 def escaped(key: str) -> str:
-    """A key as it stands in such a string."""
+    """A key as it is written in such a string."""
     return key.replace("~", "~0").replace("/", "~1")
 
 
 def entry(joined: str) -> str:
-    """The name of a joined path in a header, whose own entry is `__metadata__`."""
+    """The header name of a joined path. `__metadata__` is escaped: the header uses that name itself."""
     return "~__metadata__" if joined == "__metadata__" else joined
 
 
 def at(where: str, name: str) -> str:
-    """The place of a leaf in an error."""
+    """The location of a leaf as text for an error."""
     return f"{where} at {shown(name) or 'the root'}"
 
 
 def some(names: Collection[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first names of a collection as text, and the number of the remaining ones."""
     listed = ", ".join(shown(name) or "the root" for name in itertools.islice(names, LISTED))
     return listed + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

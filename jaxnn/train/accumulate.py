@@ -1,4 +1,4 @@
-"""Gradients accumulated by `optax.MultiSteps`, each part of a cycle by how much counts in it."""
+"""Gradient accumulation by `optax.MultiSteps`, with each mini-batch weighted by the count of its loss."""
 
 from typing import Any, NamedTuple
 
@@ -11,20 +11,20 @@ from jaxnn.train.weigh import Known, number_of
 
 
 class Weighed(NamedTuple):
-    """The `skip_state` of MultiSteps, and beside it the sum of the counts of the parts so far."""
+    """The `skip_state` of MultiSteps together with the sum of the counts of the mini-batches so far."""
 
     count: Array  # type: ignore[assignment]
     skip_state: Any
 
 
 def accumulates(optimizer: Any) -> optax.MultiSteps | None:
-    """The MultiSteps that an optimizer is, or whose `gradient_transformation` it is."""
+    """The MultiSteps object of an optimizer, or of its `gradient_transformation`; None for other optimizers."""
     owner = getattr(getattr(optimizer, "update", None), "__self__", optimizer)
     return owner if isinstance(owner, optax.MultiSteps) else None
 
 
 def begun(state: Any) -> Any:
-    """The state of MultiSteps with a count of 0."""
+    """The state of MultiSteps extended by a count of 0."""
     count = jnp.zeros((), jax.dtypes.canonicalize_dtype(float))
     return state._replace(skip_state=Weighed(count, state.skip_state))
 
@@ -32,13 +32,26 @@ def begun(state: Any) -> Any:
 def accumulated(
     multi: optax.MultiSteps, grads: Any, state: Any, params: Any, count: Array | Known, **extra: Any
 ) -> tuple[Any, Any, Array | None]:
-    """One update of MultiSteps in which a part weighs by its count.
+    """One update of MultiSteps in which each mini-batch is weighted by its count.
 
-    After m parts MultiSteps takes acc <- acc + (g - acc) / (m + 1). To be the mean weighted by counts c it is given
-    g' = acc + (g - acc) c (m + 1) / (C + c) for g, C the sum of the counts before; g itself where all are equal. With
-    `use_grad_mean=False` the sum stays k times the mean.
+    After m mini-batches MultiSteps updates acc <- acc + (g - acc) / (m + 1). To make this the mean weighted by counts
+    c, the gradient g is replaced by
 
-    Returns the updates, the state, and whether params may have moved or something counted: None where that is certain.
+        g' = acc + (g - acc) c (m + 1) / (C + c)        C: the sum of the earlier counts
+
+    which is g if all counts are equal. With `use_grad_mean=False` the sum is k times this mean.
+
+    Args:
+      multi: the MultiSteps object.
+      grads: gradients of the mini-batch.
+      state: state of MultiSteps as `begun` returns it.
+      params: trained params.
+      count: count of the mini-batch.
+      extra: further arguments of the inner optimizer's update.
+
+    Returns:
+      The updates, the new state, and a boolean: True if params may have changed or the mini-batch counted. None if this
+      is certain.
     """
     before, m = state.skip_state.count, state.mini_step
     c = number_of(count, before.dtype)
@@ -69,7 +82,7 @@ def accumulated(
     new = new._replace(skip_state=Weighed(jnp.where(over, 0, total), new.skip_state))
     if isinstance(count, Known) and count.n:
         return updates, new, None
-    still = taken & over & (total == 0)  # nothing counted in the whole cycle
+    still = taken & over & (total == 0)  # all counts of the cycle are 0
     held = plain.inner_opt_state, plain.gradient_step
     inner, step = jax.tree.map(
         lambda old, now: jnp.where(still, old, now), held, (new.inner_opt_state, new.gradient_step)

@@ -1,4 +1,4 @@
-"""Trees to disk and back: `save` writes one file, or a folder with orbax, `load` reads it and runs nothing it names."""
+"""Saving and loading trees: `save` writes a safetensors file, or a folder by orbax; `load` runs no code of the file."""
 
 import io
 import os
@@ -26,11 +26,11 @@ from jaxnn.train._structure import (
 
 Tree = Any
 
-_FOREIGN = object()  # the structure of a file of others; that of a saved None is None
+_FOREIGN = object()  # structure of a file that another program wrote; None would be the structure of a saved None
 
 
 class Differs(InvalidValue):
-    """The leaves of a file are not those of `like`."""
+    """The leaves of a file differ from those of `like`."""
 
     def __init__(self, where: str, differences: str):
         error = invalid(where, "the leaves of `like`", told=differences, fix="Change `like`, or load without it.")
@@ -39,32 +39,40 @@ class Differs(InvalidValue):
 
 
 def save(path: str | os.PathLike[str], tree: Tree) -> None:
-    """Write a tree to one safetensors file, all of it or, when anything fails, nothing: an older file stays as it was.
+    """Saves a tree of arrays and Python values as one safetensors file, atomically: on failure an older file remains.
 
-    A tree is nested from dict (with str keys), list, tuple, NamedTuple, None and the vectors of `trainer(flat=True)`;
-    its leaves are NumPy and JAX arrays (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed
-    PRNG keys, and Python bool, int, float, complex and str. All come back from `load` to the bit, except that arrays
-    become contiguous and of native byte order, JAX arrays lose weak types and shardings, and leaves that share memory
-    no longer do.
+    A tree consists of dict (with str keys), list, tuple, NamedTuple, None and the vectors of `trainer(flat=True)`. Its
+    leaves are NumPy and JAX arrays (bool, int, uint, float, bfloat16, float8 and complex64), NumPy scalars, typed PRNG
+    keys, and Python bool, int, float, complex and str. `load` restores all of them bit for bit, with these exceptions:
+    arrays become contiguous and of native byte order, JAX arrays lose weak types and shardings, and leaves no longer
+    share memory.
 
-    An array is stored under its path, `params/stem/conv/w`, for any reader of safetensors; in dict keys `~` is written
-    `~0` and `/` is written `~1` (RFC 6901), and a path that is all of `__metadata__` gets a `~` in front. The metadata
-    hold the structure and the Python leaves as JSON, under `jaxnn`, and a checksum of the file, under `crc32`. The
+    Each array is stored under its path, such as `params/stem/conv/w`, for any reader of safetensors. In dict keys `~`
+    is written `~0` and `/` is written `~1` (RFC 6901); the path `__metadata__` gets the prefix `~`. The metadata hold
+    the structure and the Python leaves as JSON, under `jaxnn`, and a checksum of the file, under `crc32`. The
     safetensors package reads complex64 from version 0.7 on, float8_e4m3fnuz and float8_e5m2fnuz from 0.8 on.
 
-    The file is written beside `path` under a hidden name, synced, and renamed; a process that is killed may leave that
-    hidden file. If only the sync of the folder fails, last of all, the new file is in place and the OSError is raised.
-    Through a symbolic link its target is replaced. Arrays sharded over the devices of this process are gathered.
+    The file is written under a hidden temporary name in the same folder, synced, and renamed; a killed process may
+    leave the hidden file. If only the final sync of the folder fails, the new file is in place and the OSError is
+    raised. For a symbolic link the target is replaced. Arrays sharded over the devices of this process are gathered.
 
-    Where `path` ends in `.orbax`, or an array is spread over several processes (which then all call this), a folder is
-    written: each process writes its own parts by orbax-checkpoint (`pip install "jaxnn[orbax]"`), nothing is gathered,
-    and a file as above holds the rest: structure, Python leaves, NumPy arrays, and arrays that each process has of its
-    own as the first process has them. It too is replaced whole or not at all.
+    A folder is written instead if `path` ends in `.orbax`, or if an array is sharded over several processes, all of
+    which must then call `save`. Each process writes its own parts by orbax-checkpoint (`pip install "jaxnn[orbax]"`);
+    nothing is gathered. A safetensors file in the folder holds the rest: structure, Python leaves, NumPy arrays, and
+    arrays that are local to each process, with the values of the first process. The folder is replaced atomically too.
 
-    Raises TypeError for another node, leaf, key or dtype, and for traced arrays; ValueError if the folder is missing or
-    `path` is no file, for a deleted (donated) array, past 100 levels, and past what a header holds, about 13 000 arrays
-    or 200 000 Python numbers; what is wrong in the tree is named by its path. An OSError, as of a full disk, names
-    `path`. Unlike `torch.save`, no pickle: the file cannot run code.
+    Args:
+      path: path of the file or folder, str or os.PathLike; its parent folder must exist.
+      tree: the tree; at most 100 levels.
+
+    Raises:
+      TypeError: for another type of node, leaf, key or dtype, and for traced arrays.
+      ValueError: if the parent folder is missing, `path` is not a regular file, an array is deleted (donated), or the
+        tree has more than 100 levels or exceeds the limits of the header, about 13 000 arrays or 200 000 Python
+        numbers.
+      OSError: for example for a full disk. Errors about the tree name the path in the tree, an OSError names `path`.
+
+    Differences: unlike `torch.save` there is no pickle: the file cannot run code.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
@@ -76,7 +84,7 @@ def save(path: str | os.PathLike[str], tree: Tree) -> None:
 
 
 def save_with(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str]) -> None:
-    """`save` with texts of other names in the metadata of the file."""
+    """`save` with additional metadata, name -> text."""
     _check_path("save", path, "save(path, tree)")
     arrays: dict[str, Any] = {}
     metadata = {"jaxnn": encode(tree, arrays), **metadata}
@@ -84,24 +92,32 @@ def save_with(path: str | os.PathLike[str], tree: Tree, metadata: dict[str, str]
 
 
 def load(path: str | os.PathLike[str], like: Tree = None) -> Tree:
-    """Read a tree that `save` wrote: the same structure, classes and leaves, or those of `like`.
+    """Loads a tree that `save` wrote: the same structure, classes and leaves, or the structure of `like`.
 
-    Without `like`, what was a JAX array comes back as one, uncommitted on the default device, and what was NumPy as
-    NumPy. A NamedTuple's class is looked up by module and name among the modules imported by now: none is imported and
-    none of the class's code runs.
+    Without `like`, JAX arrays are restored as JAX arrays, uncommitted on the default device, and NumPy arrays as NumPy
+    arrays. The class of a NamedTuple is looked up by module and name among the modules that are already imported:
+    `load` imports no module and runs no code of the class.
 
     Args:
-      like: a tree of arrays, `jax.ShapeDtypeStruct`s or Python leaves; any registered pytree will do. The leaves of the
-        file are put in its structure by their paths, so a file outlives a class that moved or was renamed; shapes
-        and dtypes (of a Python leaf its type) must agree. A leaf comes back as NumPy where `like` has NumPy, else as a
-        JAX array, with the sharding of a committed array or of a `ShapeDtypeStruct` that has one: from a folder each
-        process then reads only its own parts. The names of a safetensors file from elsewhere are taken for paths.
+      path: path of the file or folder, str or os.PathLike.
+      like: a tree of arrays, `jax.ShapeDtypeStruct`s or Python leaves, with any registered pytree nodes. The leaves of
+        the file are placed in its structure by their paths, so a file remains readable after a class is moved or
+        renamed. Shapes and dtypes, or the types of Python leaves, must agree. A leaf is NumPy where `like` has NumPy,
+        otherwise a JAX array, with the sharding of a committed array or of a `ShapeDtypeStruct` that has one: from a
+        folder each process then reads only its own parts. For a safetensors file of another program the names of the
+        arrays are the paths. None restores the saved structure.
 
-    Raises ValueError, naming the file, if it is cut short, damaged or lies about itself, before much time or memory is
-    spent on it; without `like`, if it has no
-    structure of ours or names a class that is not imported or has other fields; with `like`, if paths are missing or
-    unexpected or differ, all in one message; and if a 64-bit array is to become a JAX array while `jax_enable_x64` is
-    off: nothing is cut to 32 bits. A missing file is a FileNotFoundError. Unlike `torch.load`, no pickle.
+    Returns:
+      The tree.
+
+    Raises:
+      ValueError: if the file is truncated, damaged or inconsistent, found before much time or memory is used; without
+        `like`, if the file has no structure written by `save`, or names a class that is not imported or has other
+        fields; with `like`, if paths are missing, unexpected or differ, all in one message; and if a 64-bit array would
+        become a JAX array while `jax_enable_x64` is off: nothing is truncated to 32 bits. The message names the file.
+      FileNotFoundError: if there is no such file.
+
+    Differences: unlike `torch.load` there is no pickle.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "weights.safetensors")
@@ -149,7 +165,7 @@ def _wanted(like: Tree, where: str) -> dict[str, Any]:
 
 
 def _found(structure: Any, tensors: dict[str, Tensor], wanted: dict[str, Any] | None, where: str) -> dict[str, Any]:
-    """The arrays of a file by name; with `wanted` all of its leaves, which must be those."""
+    """The arrays of a file by name; with `wanted` all leaves, which must match it."""
     found: dict[str, Any] = {}
     unexpected: list[str] = []
 
@@ -173,7 +189,7 @@ def _found(structure: Any, tensors: dict[str, Tensor], wanted: dict[str, Any] | 
 
 
 def _check_leaves(wanted: dict[str, Any], found: dict[str, Any], unexpected: list[str], where: str) -> None:
-    """Raises unless the leaves of a file are those of `like`."""
+    """Raises `Differs` unless the leaves of a file match those of `like`."""
     missing = [name for name in wanted if name not in found]
     different = [
         f"{name or 'the root'}: {spec(found[name])}, not {spec(leaf)}"
@@ -189,13 +205,13 @@ def _check_leaves(wanted: dict[str, Any], found: dict[str, Any], unexpected: lis
 def _read(
     file: io.BufferedReader, folder: str, found: dict[str, Any], wanted: dict[str, Any], where: str
 ) -> dict[str, Any]:
-    """The leaves by name: arrays as NumPy or JAX or with the sharding as `wanted` has them, or as they were."""
+    """The leaves by name; arrays with the type and sharding of `wanted`, or with the type that was saved."""
     stored = {name: leaf for name, leaf in found.items() if isinstance(leaf, Stored)}
     kinds = {name: _kind(leaf, wanted.get(name), at(where, name)) for name, leaf in stored.items()}
     apart = {name: (leaf.tensor, kinds[name][1]) for name, leaf in stored.items() if leaf.tensor.position < 0}
     arrays = read_folder(folder, apart, where)
     values = dict(found)
-    for name, leaf in sorted(stored.items(), key=lambda item: item[1].tensor.dtype != np.bool_):  # which may be damaged
+    for name, leaf in sorted(stored.items(), key=lambda item: item[1].tensor.dtype != np.bool_):  # bools may be damaged
         kind, sharding = kinds[name]
         array = arrays.pop(name) if name in apart else read_array(file, leaf.tensor, at(where, name))
         if kind == "numpy":
@@ -209,7 +225,7 @@ def _read(
 
 
 def _kind(stored: Stored, like: Any, where: str) -> tuple[str, Any]:
-    """What an array comes back as, and its sharding if it is to have one."""
+    """The type in which an array is returned, and its sharding or None."""
     kind = stored.kind
     if like is not None and stored.impl is None:
         kind = "numpy" if isinstance(like, np.ndarray) else "scalar" if isinstance(like, np.generic) else "jax"

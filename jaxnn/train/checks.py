@@ -1,4 +1,4 @@
-"""Checks of the functions from which a trainer is made, and of what they return."""
+"""Checks of the functions from which a trainer is made, and of the values that they return."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from jaxnn.layer import Layer, as_layer
 
 
 def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
-    """Raises unless a trainer can be made of them."""
+    """Raises TypeError unless model, loss and regularizer have the types that a trainer needs."""
     if not isinstance(model, Layer):
         fix = ""
         if is_function(model):
@@ -27,7 +27,7 @@ def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Raises unless it has the two functions of an optimizer."""
+    """Raises TypeError unless `optimizer` has `init` and `update`."""
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         fix = "Make one, for example nn.adam(1e-3)."
         if is_function(optimizer):
@@ -37,7 +37,7 @@ def check_optimizer(optimizer: Any) -> None:
 
 
 def named_metrics(metrics: Any) -> dict[str, Callable]:
-    """Metrics by name, checked."""
+    """The metrics as a dict name -> function, checked."""
     known = rooms.__all__
     expected = "metrics to be a dict of names and functions (prediction, target) -> value"
     if metrics is not None and not isinstance(metrics, Mapping):
@@ -55,7 +55,7 @@ def named_metrics(metrics: Any) -> dict[str, Callable]:
 
 
 def results(out: Any) -> tuple[Any, tuple[Any, dict]]:
-    """What an objective returned, checked: `(loss, (state, metrics))`."""
+    """The value `(loss, (state, metrics))` that an objective returned, checked."""
     good = isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], tuple) and len(out[1]) == 2
     if not good or not isinstance(out[1][1], Mapping):
         fix = "Without state and metrics return loss, ({}, {})."
@@ -64,7 +64,7 @@ def results(out: Any) -> tuple[Any, tuple[Any, dict]]:
 
 
 def check_numbers(name: str, value: Any) -> None:
-    """Raises unless a loss or a metric is a number or an array of numbers."""
+    """Raises TypeError unless a loss or metric is a number or an array of numbers."""
     if not isinstance(value, bool | int | float | complex) and not is_array(value):
         fix = "Does the function have a return statement?" if value is None else ""
         what = "loss" if name == "loss" else f"the metric {name!r}"
@@ -72,7 +72,7 @@ def check_numbers(name: str, value: Any) -> None:
 
 
 def check_kept(where: str, before: Any, after: Any) -> None:
-    """Raises unless a step keeps the structure, the shapes and the dtypes of the state of a run, as a loop needs it."""
+    """Raises unless a step keeps the structure, shapes and dtypes of the run's state, as a loop requires."""
     if (found := first_difference(before, after)) is not None:
         path, old, new = found
         fix = "The objective returns (loss, (state, metrics)), with the state as init made it."

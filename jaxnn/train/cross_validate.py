@@ -1,4 +1,4 @@
-"""Cross-validation: every fold of the data is a member of one sweep."""
+"""Cross-validation with every fold as a member of one sweep."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,14 +15,14 @@ from jaxnn.train.weigh import takes
 
 
 class CrossValidation(NamedTuple):
-    """What `cross_validate` found.
+    """Result of `cross_validate`: scores, predictions, and the runs.
 
     Attributes:
-      scores: one for each fold, [folds], or a tree of such.
-      mean, std: their mean and standard deviation; the latter divides by the number of folds, as NumPy's.
-      predictions: for every example, [n, ...], by the run that did not see it.
-      fold: the fold in which each example was held out, int32[n].
-      sweep: the runs, with the strategy by which they went.
+      scores: score of each fold, [folds], or a tree of such arrays.
+      mean, std: mean and standard deviation of the scores; the latter divides by the number of folds, as in NumPy.
+      predictions: prediction for every example, [n, ...], by the run that did not train on it.
+      fold: number of the fold in which each example was held out, int32[n].
+      sweep: the `Sweep` of the runs, with the strategy that was used.
 
     >>> import jaxnn as nn
     >>> y = np.arange(6) % 2
@@ -50,28 +50,34 @@ def cross_validate(
     stratified: bool = True,
     strategy: Strategy = "auto",
 ) -> CrossValidation:
-    """Each of k parts of the data predicted by a run that was trained on the others, all of them one `sweep`.
+    """k-fold cross-validation: each of k folds is predicted by a run that was trained on the others, in one `sweep`.
 
-    Every example is held out exactly once. The parts differ by one example at most; so that one program serves all,
-    each run trains on n - ⌈n/k⌉ examples, and one with a smaller part to predict leaves out one more, drawn at random.
-    What fills up the smaller parts is cut off again before it is scored: scores and predictions are exact.
+    Every example is held out exactly once. Fold sizes differ by at most one example. One compiled program serves all
+    folds: each run trains on n - ⌈n/k⌉ examples, and a run with a smaller held-out fold leaves out one more example,
+    drawn at random. Smaller folds are padded for the program; the padding is removed before scoring, so scores and
+    predictions are exact.
 
     Args:
-      run: `run(key, train, x) -> predictions`, traceable: trains on `train`, n - ⌈n/k⌉ examples of `data`, `(x, y)` or
-        `(x, y, weights)`, and predicts for `x`, ⌈n/k⌉ others: a tree of arrays with the examples on axis 0. For example
-        `nn.predict(model, *nn.fit(trainer, key, train, epochs=20).best, x)`.
-      key: of the parts, and of the runs, which get one each.
+      run: `run(key, train, x) -> predictions`, traceable. It trains on `train`, n - ⌈n/k⌉ examples of `data`, `(x, y)`
+        or `(x, y, weights)`, and returns predictions for `x`, ⌈n/k⌉ other examples: a tree of arrays with the examples
+        on axis 0. For example `nn.predict(model, *nn.fit(trainer, key, train, epochs=20).best, x)`.
+      key: a JAX key for the split into folds and for the runs, each of which gets its own key.
       data: `(x, y)` or `(x, y, weights)`, each a tree of arrays with n examples on axis 0.
-      score: `score(predictions, y) -> number`, or a tree of numbers, called for each part with NumPy arrays of exactly
-        its examples, outside the program: `nn.metrics.accuracy`, or anything else. Where the data have weights it is
-        called as `score(predictions, y, weights=weights)`.
-      folds: k, 2 to n.
-      stratified: y is one array of labels [n], integers, and every part gets ⌊n_c/k⌋ or ⌈n_c/k⌉ of a class's n_c
-        examples, as scikit-learn's StratifiedKFold; False deals regardless of y, as KFold.
-      strategy: that of `sweep`.
+      score: `score(predictions, y) -> number`, or a tree of numbers, such as `nn.metrics.accuracy`. It is called
+        outside the compiled program, once for each fold, with NumPy arrays of exactly its examples. If the data have
+        weights it is called as `score(predictions, y, weights=weights)`.
+      folds: number of folds k, 2 to n.
+      stratified: True for y one array of integer labels [n]: every fold gets ⌊n_c/k⌋ or ⌈n_c/k⌉ of a class's n_c
+        examples, as in scikit-learn's StratifiedKFold. False ignores y, as in KFold.
+      strategy: as in `sweep`.
 
-    Raises TypeError under a trace, for data that are no pair of arrays and for labels that are no integers, ValueError
-    for arrays of different lengths, another number of folds, and predictions of another length.
+    Returns:
+      A `CrossValidation`.
+
+    Raises:
+      TypeError: under a trace, if the data are not two or three arrays, if labels are not integers, or if the data have
+        weights and `score` has no parameter `weights`.
+      ValueError: if arrays differ in length, `folds` is out of range, or predictions have another length than x.
 
     >>> import jaxnn as nn
     >>> x, y = np.linspace(-1, 1, 35, dtype=np.float32)[:, None], np.arange(35) // 18
@@ -99,7 +105,7 @@ def cross_validate(
     if stratified:
         order = order[np.argsort(_labels(data[1])[order], kind="stable")]
     fold = np.empty(n, np.int32)
-    fold[order] = np.arange(n) % folds  # dealt like cards, class after class
+    fold[order] = np.arange(n) % folds  # examples are assigned in rotation, class by class
     held = [np.flatnonzero(fold == i) for i in range(folds)]
     shuffled = np.asarray(jax.random.permutation(fold_name(key, "left out"), n))  # type: ignore[arg-type]
     size = -(-n // folds)
@@ -126,7 +132,7 @@ def cross_validate(
 
 @lru_cache(maxsize=32)
 def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The run of a fold; the same for the same run, so that it compiles once."""
+    """The function of one fold; cached by `run`, so that it compiles once."""
 
     def of_fold(point: dict[str, jax.Array], *data: Any) -> Any:
         train = jax.tree.map(lambda a: a[point["train"]], data)
@@ -136,7 +142,7 @@ def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _labels(y: Any) -> np.ndarray:
-    """The labels that keep their shares."""
+    """The labels by which the folds are stratified, checked."""
     labels = np.asarray(y) if hasattr(y, "dtype") else None
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biu":
         fix = "For other targets pass stratified=False."

@@ -1,4 +1,4 @@
-"""The run of `fit` driven from outside: compiled here, its progress shown, an interrupt survived."""
+"""Training loop on the host around the run of `fit`: compilation, progress, checkpoints, hooks and interrupts."""
 
 from __future__ import annotations
 
@@ -57,54 +57,62 @@ def drive(
     params: Any = None,
     state: Any = None,
 ) -> Run:
-    """The run of `fit`, compiled here and driven piece by piece: progress is shown, an interrupt keeps what is done.
+    """Trains like `fit`, but runs the training loop on the host, with progress, checkpoints, hooks and safe interrupts.
+
+    It compiles with `compiler_options` and returns bit for bit the `Run` of `fit` jitted with these options, also if an
+    iterable supplies the same batches. Each batch shape, such as that of a smaller last batch, compiles a program. For
+    an iterable the first epoch determines the number of batches, and later epochs must have as many; during the first
+    epoch the history is only as wide as the steps taken. A run interrupted within an epoch skips the batches it has
+    seen. A second call with the same trainer and `augment` objects compiles nothing.
+
+    An interrupt (Ctrl-C) ends the run and returns it as far as it got: epochs that are being computed are finished. A
+    second interrupt ends it at once. With `checkpoint`, SIGTERM writes the run, prints a message and exits with status
+    143. Both hold for the main thread; in other threads KeyboardInterrupt is raised.
+
+    A failed run, as defined in `fit`, has in `ts` the state just before the failing step, and `failed` is that step. A
+    RuntimeWarning names the step, the metrics, and the first path with a non-finite gradient. A failed run that is
+    passed as `run` is returned unchanged. Any other exception has the run, as far as it got, as its attribute `run`.
 
     Args:
-      key: one key, or a row of keys for as many runs at once: every leaf of the `Run` then has a leading axis.
-      train: as in `fit`; or batches from outside, without `batch_size`: a function `epoch -> iterable of batches`, or
-        what can be iterated anew in each epoch, such as a loader (a list is a pytree of arrays: pass
-        `lambda epoch: batches`). A thread reads a few pieces ahead, each of up to 64 batches and 8 MiB. Batches, or
-        batches of arrays, that are sharded over devices stay so: each device trains on its part.
-      valid: as in `fit`, or batches from outside, of any sizes: the means are over all that counts in them.
-      run: an earlier `Run` to go on with, in place of a new one, with the same other arguments; it is left intact, and
-        `key` only says whether it is one run or a row of them. More `epochs` than it was begun with prolong it, as in a
-        folder: to the bit of one long run, where nothing but `epochs` says how long it is (a schedule may).
-      every: epochs of arrays between two looks at the run, >= 1; it leaves the numbers as they are.
-      checkpoint: a folder, made if need be, into which `save` writes the run at every look that ends an epoch: the last
-        `keep` of them as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. Called again with
-        the same arguments after whatever ended it, `drive` goes on from the newest intact one, to the last bit; a file
-        that is damaged, or holds another epoch than its name says, is passed over with a warning. The settings that are
-        known are kept in the files and compared: `monitor`, `mode`, `patience`, `batch_size`, `augment`, the numbers of
-        examples, a checksum of the first ones or of the first batch (of a loader that gives the same when asked again),
-        and the arguments of `trainer`: `model`, `loss`, `optimizer/learning_rate` and so on; functions by name, optax's
-        optimizers not at all. `every`, `keep` and `progress` may differ.
-      keep: runs kept in the folder, >= 1.
-      on_epoch: called with a `Look` at each look that ends an epoch: `look.epoch`, `step`, `metrics`, `elapsed`, `run`.
-        It may return True to end the run there. What it raises is raised here, with the run as its attribute `run`.
-      on_steps: `(n, f)`: `f` is called so after every n steps of an epoch, and after its last. Arrays then go in pieces
-        of n steps; one run, not a row of them.
-      params, state: arrays to begin a new run with, as in `trainer.init`.
-      changed: settings that may differ from those of the folder, with all below them: "patience", or
-        ["optimizer", "first_batch"]. The run goes on with the new ones, if its shapes allow it.
-      progress: shows epoch, step, metrics, rate and time left: a live line in a terminal, plain lines elsewhere.
+      trainer: as in `fit`.
+      key: one key, or a batch of keys [n] for n runs at once: every leaf of the `Run` then has a leading axis.
+      train: arrays as in `fit`; or, without `batch_size`, a source of batches: a function
+        `epoch -> iterable of batches`, or an object that can be iterated again in each epoch, such as a loader. A list
+        is a pytree of arrays: pass `lambda epoch: batches`. A thread reads a few pieces ahead, each of up to 64 batches
+        and 8 MiB. Arrays or batches that are sharded over devices stay sharded: each device trains on its part.
+      valid: as in `fit`, or a source of batches of any sizes, whose means are over everything that counts in them.
+      epochs, batch_size, patience, monitor, mode, augment: as in `fit`.
+      run: an earlier `Run` to resume, with otherwise equal arguments; it is not modified. `key` then only determines if
+        it is one run or a batch of runs. A larger `epochs` prolongs the run, as it does for a run from a checkpoint
+        folder. The result equals one long run bit for bit, unless something else, such as a schedule, depends on its
+        length.
+      every: epochs computed between two reports if the data are arrays, >= 1. It does not change the results.
+      checkpoint: folder, created if missing, in which `save` writes the run at every report at the end of an epoch: the
+        last `keep` runs as `epoch-000012.safetensors`, and `Best(params, state)` as `best.safetensors`. A later call
+        with equal arguments resumes from the newest intact run, bit for bit. A damaged file, or one with another epoch
+        than its name, is skipped with a warning. The known settings are stored and compared: `monitor`, `mode`,
+        `patience`, `batch_size`, `augment`, the numbers of examples, a checksum of the first examples or of the first
+        batch (for a loader that returns the same batch again), and the arguments of `trainer`: `model`, `loss`,
+        `optimizer/learning_rate` and so on. Functions are compared by name, optax's optimizers not at all. `every`,
+        `keep` and `progress` may differ.
+      keep: number of runs kept in the folder, >= 1.
+      changed: names of settings that may differ from those in the folder, including all settings below them:
+        "patience", or ["optimizer", "first_batch"]. The run resumes with the new settings, if its shapes allow it.
+      progress: True prints epoch, step, metrics, rate and time left: a live line in a terminal, plain lines otherwise.
+      on_epoch: function called with a `Look` at each report at the end of an epoch; it has `look.epoch`, `step`,
+        `metrics`, `elapsed`, `run`. Returning True ends the run. Its exceptions are raised by `drive`, with the run as
+        their attribute `run`.
+      on_steps: `(n, f)` calls `f` in the same way after every n steps of an epoch and after its last step. Arrays are
+        then computed n steps at a time. For one run, not a batch of runs.
+      params, state: initial arrays of a new run, as in `trainer.init`.
 
-    It compiles with `compiler_options`, and gives the bits of a `fit` that is jitted with them, also where the batches
-    that `fit` would take come from outside. Each shape of a batch, such as that of a smaller last one, compiles a
-    program. The first epoch tells how many batches there are, and the others must have as many; until it is over, the
-    history is as wide as what was reached. A run that was interrupted in an epoch skips what it has seen.
+    Returns:
+      The `Run`.
 
-    An interrupt (Ctrl-C) ends the run, and what is done is returned; epochs that are being computed are finished, and a
-    second one ends at once. With `checkpoint`, SIGTERM writes the run, says so and exits with 143. Both are so in the
-    main thread; elsewhere an interrupt is raised.
-
-    A run that fails, as `fit` says, has the `ts` just before the step that broke it, and `failed` is that step. A
-    RuntimeWarning names it, the metrics and the first path whose gradient is not finite. The run stays as it is when
-    it is driven on. Any other exception has the run, as far as it got, as its attribute `run`.
-
-    The other arguments are those of `fit`; a second call with the same trainer and `augment`, as objects, compiles
-    nothing. Raises as `fit` does, TypeError under a trace, where `fit` is the one to call, and ValueError for a `run`
-    of other arguments, and for a folder of a run with another key or of other paths, shapes, dtypes or settings, which
-    it names, or without an intact run: the folder then stays as it is.
+    Raises:
+      TypeError: as `fit`, and under a trace: use `fit` there.
+      ValueError: as `fit`; if `run` does not fit the other arguments; and if the folder holds a run with another key,
+        paths, shapes, dtypes or settings, which the message names, or has no intact run. The folder is then unchanged.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -156,7 +164,7 @@ def drive(
                 kept = Kept(settings_of(pieces.plan, train, valid, first), changed, train)
                 found = newest(checkpoint, run, partial(pieces.expected, key), kept)
                 write = partial(record, checkpoint, keep=keep, kept=kept)
-                if found is not run and isinstance(pieces, Fed):  # to be opened where that one stands
+                if found is not run and isinstance(pieces, Fed):  # reopen the feed at the checkpoint
                     if not unfinished(plan, found).any():
                         return found
                     pieces.close()
@@ -168,7 +176,7 @@ def drive(
 
 
 class Hooks:
-    """What is called while a run goes on: at the end of an epoch, and after every so many steps of one."""
+    """The hooks of the user: `on_epoch` at the end of an epoch, `on_steps` after every n steps."""
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
         if on_epoch is not None:
@@ -188,7 +196,13 @@ class Hooks:
         self.every, self.on_steps = every, on_steps[1]
 
     def end(self, look: Look, within: int, ended: bool) -> bool:
-        """Calls those that are due, `within` steps into an epoch or at its end; whether one of them ends the run."""
+        """Calls the hooks that are due; True if one of them ends the run.
+
+        Args:
+          look: the snapshot passed to the hooks.
+          within: steps done in the epoch.
+          ended: True at the end of an epoch.
+        """
         answers = []
         if self.on_steps is not None and look.step != self._told and (ended or within % self.every == 0):
             self._told = look.step
@@ -204,10 +218,15 @@ class Hooks:
 def _pieces(
     plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, *, every: int, steps: int | None
 ) -> Pieces:
-    """What a run, or a new one, goes on with; a feed is opened where the run stands.
+    """The pieces of a new or resumed run; a feed is opened at the position of the run.
 
     Args:
-      steps: of a piece, at most, where it is asked for.
+      plan: the plan of the run.
+      many: True for a batch of runs.
+      train, valid: as in `drive`.
+      run: the run to resume, or None.
+      every: epochs per piece for arrays.
+      steps: maximum number of steps per piece; None for no limit.
     """
     fed = {name: feed for name, feed in (("train", train), ("valid", valid)) if is_feed(feed)}
     for name, feed in fed.items():
@@ -245,7 +264,7 @@ def _go_on(
     hooks: Hooks,
     signals: Signals,
 ) -> Run:
-    """The loop over pieces, with its looks at the run."""
+    """The loop over pieces, with a snapshot of the run after each."""
     plan, texts = pieces.plan, []
     known = np.asarray(run.failed) >= 0
     with reporter(progress, plan.epochs) as report:
@@ -273,7 +292,7 @@ def _go_on(
                     break
         except KeyboardInterrupt:
             if _taken(run):
-                raise  # not in the main thread, and between the old run and the new one
+                raise  # outside the main thread, between the donation of the old run and the new one
             report.note("interrupted: the run is kept as far as it got")
             signals.wait(run.epoch)
             if signals.terminated and write is not None:
@@ -284,7 +303,7 @@ def _go_on(
                 raise SystemExit(128 + signal.SIGTERM) from None
         except Exception as error:
             if not _taken(run) and int(jnp.max(run.ts.step)) > begun:
-                with contextlib.suppress(AttributeError):  # a class may have no room for it
+                with contextlib.suppress(AttributeError):  # a class with __slots__ has no such attribute
                     error.run = run  # type: ignore[attr-defined]
                     error.add_note("drive: the run, as far as it got, is the attribute `run` of this exception.")
             raise
@@ -298,14 +317,14 @@ def _taken(run: Run) -> bool:
 
 
 class _Clock:
-    """Steps per second since the first look, which waited for compilation."""
+    """Steps per second since the first snapshot, so that compilation is excluded."""
 
     def __init__(self, step: int):
         self.begun = self.since = time.perf_counter()
         self.step, self.looks = step, 0
 
     def rate(self, step: int) -> float:
-        """The rate at a look."""
+        """Steps per second at a snapshot."""
         now = time.perf_counter()
         rate = (step - self.step) / (now - self.since)
         if not self.looks:
@@ -315,7 +334,7 @@ class _Clock:
 
 
 def _look(pieces: Pieces, run: Run, clock: _Clock) -> Look:
-    """Where the run stands: means over the steps of the latest epoch, and the latest evaluation."""
+    """Snapshot of a run, with means over the steps of the latest epoch and the latest evaluation."""
     epoch, step = int(jnp.max(run.epoch)), int(jnp.max(run.ts.step))
     total = None if pieces.steps is None else pieces.plan.epochs * pieces.steps
     within = step - epoch * _width(run) if epoch else step
@@ -334,7 +353,7 @@ def _width(run: Run) -> int:
 
 
 def _check_run(run: Any, expected: Run) -> None:
-    """Raises unless `run` has the leaves that a new run would have: a row missing in the history would be dropped."""
+    """Raises unless `run` has the leaves of a new run: JAX silently drops writes to missing rows of a history."""
     if (found := first_difference(run, expected)) is not None:
         path, leaf, known = found
         got = f"one with {leaf} where {known} should be, at {path}"

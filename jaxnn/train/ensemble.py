@@ -1,4 +1,4 @@
-"""Members trained together as one model: the mean of what they predict, and how far they disagree."""
+"""Ensembles: members as one model that returns their mean prediction and their disagreement."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +13,11 @@ from jaxnn.layer import Layer, wrap
 
 
 class Consensus(NamedTuple):
-    """What an `ensemble` gives for its input.
+    """Output of an `ensemble`: mean prediction and disagreement of its members.
 
     Attributes:
-      mean: the mean over members: of their probabilities, [..., k], or of their outputs, [...].
-      disagreement: [...], >= 0, and 0 where all agree: nats of mutual information, or the variance over members.
+      mean: mean over members of their probabilities, [..., k], or of their outputs, [...].
+      disagreement: mutual information in nats, or variance over members; [...], >= 0, and 0 where all members agree.
 
     >>> import jaxnn as nn
     >>> model = nn.ensemble(nn.dense(3), 5)
@@ -32,32 +32,38 @@ class Consensus(NamedTuple):
 
 @recorded
 def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "logits") -> Layer:
-    """The layer of m members with params and state stacked `[m, ...]`, x -> their mean prediction and disagreement.
+    """Layer of m members with params and state stacked [m, ...], x -> `Consensus(mean, disagreement)`.
 
-    For logits z_i = model_i(x), [..., k], with p_i = softmax(z_i) and H(p) = -Σ_k p_k log p_k:
+    For logits z_i = model_i(x), [..., k], with p_i = softmax(z_i) and entropy H(p) = -Σ_k p_k log p_k:
 
         mean          p̄ = Σ_i p_i / m
         disagreement  I = H(p̄) - Σ_i H(p_i) / m = Σ_i KL(p_i ‖ p̄) / m
 
-    I is the mutual information of label and member: the part of the uncertainty H(p̄) that comes from the members not
-    agreeing, and that more data would take away (BALD: Houlsby et al. 2011, arXiv:1112.5745). For values, [...], the
-    mean and the variance over members. Deep ensembles: Lakshminarayanan et al. 2017, arXiv:1612.01474.
+    I is the mutual information of label and member: the part of the uncertainty H(p̄) that is caused by disagreement of
+    the members and that more data would reduce. For values, [...], the mean and the variance over members. Both are at
+    least float32.
 
-    `sweep`, `drive` with a row of keys and `vmap` train members so: `predict(ensemble(model, 8), *runs.best, x)` takes
-    such a run, in batches. Paths and names are the model's.
+    Train members with `sweep`, with `drive` and a batch of keys, or with `vmap`.
+    `predict(ensemble(model, 8), *runs.best, x)` evaluates such runs in batches. Names and paths are those of the model.
 
     Args:
-      members: m >= 1.
-      of: what the model puts out: "logits" over the last axis, or "values" that are averaged as they are.
+      model: the layer of one member.
+      members: number of members m >= 1.
+      of: output of the model: "logits" over the last axis, or "values", which are averaged directly.
 
-    Both parts are at least float32. Raises TypeError for what is no layer, ValueError for params and state that are not
-    stacked for m members.
+    Raises:
+      TypeError: if `model` is not a layer or does not return one floating array.
+      ValueError: if `members` or `of` is out of range, or params or state are not stacked for m members.
+
+    Reference: BALD: Houlsby et al., Bayesian Active Learning for Classification and Preference Learning, 2011,
+    arXiv:1112.5745; Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles, 2017, arXiv:1612.01474.
 
     >>> import jaxnn as nn
     >>> model = ensemble(nn.dense(2), 2)
     >>> params = {"w": jnp.array([[[9.0, -9.0]], [[-9.0, 9.0]]]), "b": jnp.zeros((2, 2))}
     >>> y, _ = model.apply(params, {}, jnp.array([[0.0], [1.0]]))
-    >>> y.mean.tolist(), [round(d, 3) for d in y.disagreement.tolist()]  # they agree to know nothing, then log 2 apart
+    >>> y.mean.tolist(), [round(d, 3) for d in y.disagreement.tolist()]  # both members uniform; then opposite classes
     ([[0.5, 0.5], [0.5, 0.5]], [0.0, 0.693])
     """
     check.model("ensemble", "model", model)
@@ -88,10 +94,10 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
 
 
 def _of_logits(z: jax.Array) -> Consensus:
-    """As the mean of the divergences, which does not take the difference of two entropies that are almost equal."""
+    """Consensus of logits, with I as the mean divergence: a difference of nearly equal entropies loses precision."""
     log_p = jax.nn.log_softmax(z)
     p = jnp.exp(log_p)
     mean = jnp.mean(p, 0)
     log_mean = jax.nn.logsumexp(log_p, 0) - jnp.log(jnp.asarray(len(z), z.dtype))
-    apart = jnp.where(p > 0, log_p - log_mean[None], 0)  # a class ruled out by a logit of -inf adds nothing
+    apart = jnp.where(p > 0, log_p - log_mean[None], 0)  # a class with the logit -inf contributes 0
     return Consensus(mean, jnp.maximum(jnp.mean(jnp.sum(p * apart, -1), 0), 0))

@@ -1,4 +1,4 @@
-"""Why a run broke: the step that did it, found by running the same program up to it, and what was not finite there."""
+"""Diagnosis of a failed run: the failing step, found by replaying the same program, and the non-finite values in it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +17,18 @@ from jaxnn.train.programs import Programs
 from jaxnn.train.steps import augmented, batches, finite, spoiled, take_step, take_steps
 from jaxnn.train.trainer import Metrics, TrainState
 
-LISTED = 8  # members of a row whose reasons are told
+LISTED = 8  # members of a batch of runs whose failures are described
 
 
 class Step(NamedTuple):
-    """One step: its metrics, whether each gradient is finite (None: unknown), each param no longer, and its data."""
+    """Diagnosis of one step.
+
+    Attributes:
+      metrics: its metrics.
+      finite: tree of booleans, True for finite gradients; None if gradients are unknown.
+      lost: tree of booleans, True for params that were finite before the step and are not after it.
+      data: its data.
+    """
 
     metrics: Metrics
     finite: dict | None
@@ -30,16 +37,19 @@ class Step(NamedTuple):
 
 
 def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) -> tuple[Run, str]:
-    """The run with the state just before the step that broke it, and what happened there in words.
+    """The run with the state just before the failing step, and a description of the failure.
 
     Args:
-      run: what the loop left behind: `ts` from before the steps of `data` in which it broke.
-      failed: which members of a row did; of shape [] for one run.
+      plan: the plan of the run.
+      many: True for a batch of runs.
+      run: the run at the end of the loop, with `ts` from before the steps of `data` in which it failed.
+      data: data of the last piece.
+      failed: mask of the failed members; shape [] for one run.
     """
     replays, examine = _KEPT.of(plan, many)
     before, at = np.asarray(run.ts.step), np.asarray(run.failed)
-    low, high = np.zeros_like(before), np.where(failed, at - before + 1, 1)  # fine after so many steps, and not fine
-    middle = high - 1  # mostly it is the last one; else by halves, for a loss may be late to show what broke
+    low, high = np.zeros_like(before), np.where(failed, at - before + 1, 1)  # `low` steps are fine, `high` are not
+    middle = high - 1  # usually the last step fails; otherwise bisect, as the loss may show a failure late
     while (high - low > 1).any():
         _, fine = replays(run, data, middle)
         low, high = np.where(fine, middle, low), np.where(fine, high, middle)
@@ -61,7 +71,7 @@ def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) ->
 
 
 def _reason(seen: Step) -> str:
-    """What was not finite in a step."""
+    """Text that names the non-finite values of a step."""
     odd = [name for name, m in seen.metrics.items() if not np.isfinite(m)]
     reason = ", ".join(f"{name} is {seen.metrics[name]:g}" for name in odd or ["loss"])
     lost = _first(seen.lost)
@@ -73,13 +83,13 @@ def _reason(seen: Step) -> str:
 
 
 def _first(marks: dict) -> str | None:
-    """The first path whose leaf is True."""
+    """The first path whose leaf is True, or None."""
     pairs = zip(jax.tree.leaves(path_tree(marks)), jax.tree.leaves(marks), strict=True)
     return next((path for path, mark in pairs if mark), None)
 
 
 def _replays(plan: Plan, many: bool, run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
-    """The state after `count` steps more, and whether it is fine."""
+    """The state after `count` further steps, and a boolean: True if no step failed."""
 
     def replay(run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
         ts, _, failed = take_steps(plan, run.ts, data, run.epoch, count, jnp.ones((), bool), run.history["train"])
@@ -89,10 +99,10 @@ def _replays(plan: Plan, many: bool, run: Run, data: Any, count: jax.Array) -> t
 
 
 def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) -> Step:
-    """What step `i` of the epoch does to a state."""
+    """Diagnosis of step `i` of the epoch from the state before it."""
     batch = batches(plan, ts, data, epoch)(i)
     after, metrics = take_step(plan, ts, batch)
-    gradients = getattr(plan.trainer.step, "gradients", None)  # a Trainer need not be ours
+    gradients = getattr(plan.trainer.step, "gradients", None)  # a user-defined Trainer may lack it
     grads = None if gradients is None else gradients(ts, augmented(plan, ts.key, batch, ts.step))
     found = seen(plan, ts, data, epoch, i)
     return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params), found)

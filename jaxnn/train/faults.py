@@ -1,4 +1,4 @@
-"""Faults in the data of a step that broke: labels that are no classes, numbers that are not finite."""
+"""Faults in the data of a failed step: labels out of range, and non-finite numbers."""
 
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from jaxnn.train.trainer import TrainState
 
 
 class Seen(NamedTuple):
-    """What a step saw.
+    """The data of a step.
 
     Attributes:
-      batch, augmented: before and after `augment`.
-      rows: the numbers of its examples among those of `train`; None where they are not known.
-      outcome: predictions, targets and losses; None of a Trainer that is not `nn.trainer`'s.
+      batch, augmented: the batch before and after `augment`.
+      rows: indices of its examples in `train`; None if unknown.
+      outcome: predictions, targets and losses; None for a Trainer that was not made by `nn.trainer`.
     """
 
     batch: Any
@@ -28,7 +28,7 @@ class Seen(NamedTuple):
 
 
 def seen(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) -> Seen:
-    """What step `i` of an epoch sees, traceable."""
+    """The data of step `i` of an epoch; traceable."""
     batch = batches(plan, ts, data, epoch)(i)
     rows = None
     if not isinstance(data, Ordered | Whole):
@@ -41,7 +41,7 @@ def seen(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) 
 
 
 def _numbers(tree: Any) -> Any:
-    """The tree without what is no array of numbers, such as keys."""
+    """The tree with leaves that are not numeric arrays, such as keys, replaced by 0."""
     kinds = jnp.number, jnp.bool
     return jax.tree.map(
         lambda a: a if any(jnp.issubdtype(jnp.result_type(a), kind) for kind in kinds) else jnp.zeros(()), tree
@@ -49,13 +49,13 @@ def _numbers(tree: Any) -> Any:
 
 
 def fault_of(data: Seen) -> str:
-    """The first fault in words, such as "label 3 with 3 classes at example 17 of train"; "" where there is none."""
+    """Text that names the first fault, such as "label 3 with 3 classes at example 17 of train"; "" without a fault."""
     found = _label(data) or _not_finite(data.batch, data.rows)
     return found or _not_finite(data.augmented, data.rows, after="augmented ")
 
 
 def _label(data: Seen) -> str:
-    """The first class number that the predictions do not have, of those whose loss is not finite."""
+    """Text for the first label outside the predicted classes, among those with non-finite loss; "" if none."""
     if data.outcome is None:
         return ""
     prediction, target, values = data.outcome
@@ -74,7 +74,7 @@ def _label(data: Seen) -> str:
 
 
 def _not_finite(batch: Any, rows: Any, after: str = "") -> str:
-    """The first array with a number that is not finite, at an example that counts."""
+    """Text for the first array with a non-finite number at an example with non-zero weight; "" if there is none."""
     parts = dict(zip(("x", "y", "weights"), batch, strict=False)) if type(batch) in (tuple, list) else {"data": batch}
     weights = parts.get("weights")
     for name, part in parts.items():

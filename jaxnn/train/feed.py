@@ -1,4 +1,4 @@
-"""Batches from outside: iterables anew for each epoch, read ahead by a thread, several batches to a piece."""
+"""Feeds: batches from user-supplied iterables, checked, grouped into pieces, and read ahead by a thread."""
 
 import queue
 import threading
@@ -13,35 +13,40 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn.train.plan import is_spread
 from jaxnn.train.steps import Ordered, Whole
 
-BATCHES, BYTES = 64, 2**23  # at most so much in a piece, and one batch at least
-AHEAD = 2  # pieces that wait
+BATCHES, BYTES = 64, 2**23  # maximum batches and bytes of a piece; it has at least one batch
+AHEAD = 2  # pieces read ahead
 
 
 class Piece(NamedTuple):
-    """Data of some steps of an epoch: batches one upon the other, or all arrays for all of its steps."""
+    """Data of some steps of an epoch: grouped batches, or all arrays for all steps.
+
+    Attributes:
+      data: the data of the steps.
+      steps: number of steps.
+    """
 
     data: Any
     steps: int
 
 
 def is_feed(data: Any) -> bool:
-    """Whether `data` is a function of the epoch or an iterable: a leaf to JAX, and no array."""
+    """True if `data` is a function of the epoch or an iterable of batches, not a pytree of arrays."""
     if isinstance(data, Iterator):
-        return True  # which is no leaf to JAX for much longer
+        return True  # later versions of JAX do not treat iterators as leaves
     if hasattr(data, "shape") or isinstance(data, str | bytes) or not jax.tree_util.all_leaves([data]):
         return False
     return callable(data) or hasattr(data, "__iter__") or hasattr(data, "__getitem__")
 
 
 def check_feed(argument: str, feed: Any, epochs: int) -> None:
-    """Raises for what can be gone through once only."""
+    """Raises TypeError for an iterator, which can be read only once, if there are several epochs."""
     if epochs > 1 and not callable(feed) and isinstance(feed, Iterator):
         fix = "Pass a function that makes one: lambda epoch: batches()."
         raise wrong_type("drive", f"{argument} to be iterable anew in each epoch", feed, fix)
 
 
 def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
-    """The batches of one epoch, each checked, as NumPy arrays, or as they are where they are spread over devices."""
+    """Iterator over the checked batches of one epoch, as NumPy arrays; arrays sharded over devices are unchanged."""
     found = feed(epoch) if callable(feed) else feed
     if not hasattr(found, "__iter__") and not hasattr(found, "__getitem__"):
         raise wrong_type("drive", f"{argument} to give an iterable of batches", found)
@@ -55,10 +60,17 @@ def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
 
 
 def pieces_of(feed: Any, epoch: int, skip: int, epochs: int, most: int | None = None) -> Generator[Any, None, None]:
-    """A first batch by itself; then pieces, from a batch of an epoch on, and None at the end of each epoch.
+    """Generator of one batch, then of pieces from batch `skip` of `epoch` on, with None at the end of each epoch.
 
-    Batches of one shape fill a piece; another shape, as the last batch may have, begins a piece of its own. So does a
-    batch that is spread over devices, and it stays there.
+    Successive batches of equal shape form a piece. A batch of another shape, such as a smaller last batch, starts a new
+    piece. A batch that is sharded over devices is a piece of its own and stays sharded.
+
+    Args:
+      feed: function of the epoch or iterable.
+      epoch: first epoch.
+      skip: batches of the first epoch to skip.
+      epochs: end of the range of epochs.
+      most: maximum number of steps per piece; None for no limit.
     """
     capacity = 0
     for number in range(epoch, epochs):
@@ -91,10 +103,10 @@ def _shapes(batch: Any) -> Any:
 
 
 def _joined(group: list[Any], capacity: int) -> Piece:
-    """A piece on the device, filled up to its capacity, so that one program runs them all.
+    """A piece on the device, padded to its capacity, so that all pieces share one program.
 
-    It is data with an order, as an epoch of arrays is, and not one batch upon the other: a step then reads its batch by
-    the same instructions, and rounds as it would there.
+    The batches are stored as data with an order, like an epoch of arrays, not stacked: a step then reads its batch by
+    the same instructions and rounds identically.
     """
     filled = group + group[-1:] * (capacity - len(group))
     data = jax.tree.map(lambda *a: jax.device_put(np.concatenate(a)), *filled)
@@ -104,10 +116,10 @@ def _joined(group: list[Any], capacity: int) -> Piece:
 
 
 def prefetched(items: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    """The same items, made by a thread a few ahead; closing this ends it, and what it raises is raised here."""
+    """Generator of the same items, computed ahead by a thread whose exceptions it raises; close() stops the thread."""
     ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(AHEAD)
     stop, end = threading.Event(), object()
-    x64 = jax.dtypes.canonicalize_dtype(np.float64) == np.float64  # a thread begins without what `with` has set
+    x64 = jax.dtypes.canonicalize_dtype(np.float64) == np.float64  # threads do not inherit settings of `with` blocks
     device = jax.config.jax_default_device  # type: ignore[attr-defined]
 
     def hand_over(item: Any, error: BaseException | None = None) -> bool:
@@ -141,4 +153,4 @@ def prefetched(items: Generator[Any, None, None]) -> Generator[Any, None, None]:
             yield item
     finally:
         stop.set()
-        thread.join(timeout=1.0)  # a source that blocks is left to itself: it must not hold up an interrupt
+        thread.join(timeout=1.0)  # do not wait for a source that blocks: it would delay an interrupt

@@ -19,7 +19,11 @@ from jaxnn.train.weigh import totals_of
 
 
 class Best(NamedTuple):
-    """Params and state of the best epoch, the averaged params where the trainer averages.
+    """Params and state of the best epoch; the params are the averaged ones if the trainer averages.
+
+    Attributes:
+      params: params of the model.
+      state: state of the model.
 
     >>> import jaxnn as nn
     >>> x = jnp.ones((4, 3))
@@ -33,16 +37,16 @@ class Best(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The whole of a fit; saved and loaded, it goes on to the last bit.
+    """Complete state and history of a training run; a saved and loaded run resumes bit for bit.
 
     Attributes:
-      ts: the state after the last step.
-      best: params and state after the epoch whose monitored value was best.
-      best_value: that value.
-      wait: epochs since then.
-      epoch: epochs done.
-      history: {"train": {metric: [epochs, steps]}, "valid": {metric: [epochs]}}, NaN for what was not reached.
-      failed: -1, or the step, counted from 0 as in `ts.step`, at which numbers were finite no more: see `fit`.
+      ts: the `TrainState` after the last step.
+      best: params and state after the epoch with the best monitored value.
+      best_value: the best monitored value.
+      wait: number of epochs since the best one.
+      epoch: number of epochs done.
+      history: {"train": {metric: [epochs, steps]}, "valid": {metric: [epochs]}}; NaN for epochs and steps not reached.
+      failed: -1, or the step, counted from 0 as in `ts.step`, at which the run became non-finite, as defined in `fit`.
 
     >>> import jaxnn as nn
     >>> x = jnp.ones((4, 3))
@@ -76,41 +80,49 @@ def fit(
     params: Any = None,
     state: Any = None,
 ) -> Run:
-    """A whole training run, pure and traceable: under `jit` one program; seeds, rates and folds are `vmap`.
+    """Trains a model for some epochs as a pure, traceable function: one program under `jit`, many runs under `vmap`.
 
-    Each epoch visits the examples in a new order, in full batches (what does not fill a batch waits for another epoch's
-    order), then evaluates on all of `valid`. Under `vmap` all members compute until the slowest has stopped. On a CPU
-    jit it with `compiler_options`, as `drive` does.
+    `vmap` runs over seeds (keys), rates or folds; all members compute until the slowest has stopped. Each epoch visits
+    the examples in a new random order, in full batches (the remaining examples are left out in that epoch), and then
+    evaluates on all of `valid`. On a CPU jit it with `compiler_options`, as `drive` does.
 
-    A run ends at the first step whose loss is not finite, or after an epoch that leaves params which are not: `failed`
-    is that step, or the last of the epoch; `ts` is what it was before the epoch, and `history` has all that was
-    reached. That takes memory for the state twice over. A metric that is not finite, or an evaluation, ends nothing.
-    Members under `vmap` fail by themselves. `drive` says in words what failed, and has the state just before it.
+    A run ends at the first step with a non-finite loss, or after an epoch in which params became non-finite. `failed`
+    is that step, or the last step of the epoch; `ts` is the state before the epoch; `history` holds everything reached.
+    This requires memory for two copies of the state. A non-finite metric or evaluation does not end a run. Members
+    under `vmap` fail independently. `drive` describes the failure and returns the state just before it.
 
-    The run is differentiable with respect to all that is traced in it: rates and strengths that the trainer closes
-    over, data, weights of data. Forward mode (`jax.jacfwd`) takes the memory of a few runs. Reverse mode (`jax.grad`)
-    is for a run without `patience` and keeps what every step of it needs: steps times the activations and the state of
-    one. With `trainer._replace(step=jax.checkpoint(trainer.step))` it keeps the state alone and computes each step
-    twice. Optimizers of `nn` have finite hypergradients where a coordinate had no gradient yet; optax's Adam has NaN.
+    The run is differentiable with respect to everything traced in it: rates and strengths that the trainer closes over,
+    data, and weights of data. Forward mode (`jax.jacfwd`) takes the memory of a few runs. Reverse mode (`jax.grad`)
+    requires `patience=None` and stores the activations and the state of every step; with
+    `trainer._replace(step=jax.checkpoint(trainer.step))` it stores only the states and computes each step twice. Where
+    a coordinate has had no gradient yet, hypergradients are finite for the optimizers of `nn` and NaN for optax's Adam.
 
     Args:
-      key: of init, order and dropout; the same key gives the same run.
-      train: a pytree of arrays with examples on axis 0, for `trainer` `(x, y)` or `(x, y, weights)`. Pass data as
-        arguments of the function that is compiled, not as constants.
-      valid: the same for evaluation, whose means are over all that counts in it, whatever the parts; None evaluates on
-        nothing, and the means of the training metrics over the steps of an epoch are monitored.
-      epochs: how often the data are visited, at most.
-      batch_size: examples a step; None takes all of them in one step.
-      patience: stops after more than so many epochs without a better value; None never.
-      monitor: the metric that decides which epoch is best.
-      mode: whether "min" or "max" of it is better; NaN never is. None knows it for "loss" and for metrics under the
-        names of those in `nn.metrics` and `nn.losses`, such as "accuracy"; another name raises without it.
-      augment: `augment(key, batch) -> batch`, applied to each training batch and to none of `valid`; a pure function,
-        whose key is another at each step of each run.
-      params, state: arrays to begin with, as in `trainer.init`: trained ones, all or some; the others are drawn.
+      trainer: a `Trainer`.
+      key: a JAX key for initialisation, order and dropout; equal keys give equal runs.
+      train: pytree of arrays with examples on axis 0, for `trainer` `(x, y)` or `(x, y, weights)`. Pass data as
+        arguments of the compiled function, not as constants.
+      valid: data for evaluation in the same form. The means are exact over everything that counts in them, independent
+        of the batches. None: no evaluation, and the monitored value is the mean of a training metric over the steps of
+        an epoch.
+      epochs: maximum number of epochs, >= 1.
+      batch_size: examples per step, >= 1; None uses all examples in one step.
+      patience: the run stops after more than this number of successive epochs without improvement, >= 0; None never
+        stops.
+      monitor: name of the metric that determines the best epoch.
+      mode: "min" or "max", the direction in which the metric improves; NaN is never better. None infers it for "loss"
+        and for metrics named as in `nn.metrics` and `nn.losses`, such as "accuracy"; other names require it.
+      augment: `augment(key, batch) -> batch`, a pure function applied to each training batch, not to `valid`. Its key
+        is different at each step of each run.
+      params, state: initial arrays, as in `trainer.init`: all or some, for example of a trained model; the others are
+        drawn at random.
 
-    Raises ValueError for params or state that are not the model's, for sizes that do not fit together and for a
-    monitored metric without a known direction, before anything compiles, and in reverse mode with `patience`.
+    Returns:
+      The `Run`.
+
+    Raises:
+      ValueError: before anything compiles, if params or state do not fit the model, sizes do not fit together, or the
+        direction of the monitored metric is unknown; in reverse mode with `patience`.
 
     >>> import jaxnn as nn
     >>> x = jax.random.normal(jax.random.key(1), (64, 3))
@@ -131,10 +143,15 @@ def fit(
 
 
 def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given: tuple = (None, None)) -> Run:
-    """The run before its first epoch, from a batch, the steps of an epoch, and something to evaluate on.
+    """The run before its first epoch.
 
     Args:
-      given: params and state to begin with, None where they are drawn.
+      plan: the plan of the run.
+      key: key of the run.
+      batch: a batch, for shapes.
+      steps: steps per epoch.
+      valid: data for evaluation, for shapes; None for no evaluation.
+      given: initial params and state; None where they are drawn at random.
     """
     batch = augmented(plan, key, batch)
     known = {name: tree for name, tree in zip(("params", "state"), given, strict=True) if tree is not None}
@@ -153,7 +170,7 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given:
 
 
 def prolonged(run: Run, epochs: int) -> Run:
-    """The run with room in its history for so many epochs, if it has less."""
+    """The run with its history padded to `epochs` epochs, if it is shorter."""
 
     def longer(h: Any, axis: int) -> Any:
         if (missing := epochs - h.shape[axis]) <= 0:
@@ -165,7 +182,7 @@ def prolonged(run: Run, epochs: int) -> Run:
 
 
 def shortened(run: Run, epochs: int) -> Run:
-    """The shapes of the run with room for so many epochs."""
+    """The run as shapes, with a history of `epochs` epochs."""
     return _with_history(
         jax.eval_shape(lambda: run) if isinstance(run.epoch, jax.Array) else run,
         lambda h, axis: jax.ShapeDtypeStruct((*h.shape[:axis], epochs, *h.shape[axis + 1 :]), h.dtype),
@@ -173,14 +190,14 @@ def shortened(run: Run, epochs: int) -> Run:
 
 
 def _with_history(run: Run, change: Callable[[Any, int], Any]) -> Run:
-    """The run with other arrays in its history, by the axis of their epochs."""
+    """The run with `change(history, axis of its epochs)` applied to every array of the history."""
     behind = {"train": 2, "valid": 1}
     history = {s: {k: change(h, h.ndim - behind[s]) for k, h in of.items()} for s, of in run.history.items()}
     return run._replace(history=history)
 
 
 def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
-    """Epochs up to `until`, a traced bound: however a run is cut into pieces, it runs this same loop."""
+    """The run trained up to epoch `until`, a traced bound: a run in several parts uses the same loop and program."""
     count = jnp.asarray(steps_in(plan, train), jnp.int32)
 
     def going(run: Run) -> jax.Array:
@@ -204,13 +221,13 @@ def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> R
 
 
 def unfinished(plan: Plan, run: Run) -> jax.Array:
-    """Whether a run has epochs left, patience left and finite numbers."""
+    """True if a run has epochs left, has patience left, and has not failed."""
     more = (run.epoch < plan.epochs) & (run.failed < 0)
     return more if plan.patience is None else more & (run.wait <= plan.patience)
 
 
 def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, going: jax.Array) -> Run:
-    """The run after the last step of an epoch: evaluated, compared and counted; as it was if it is not `going`."""
+    """The run at the end of an epoch: evaluated, compared with the best, and counted; unchanged where not `going`."""
     value = jnp.mean(rows[plan.monitor]) if measured is None else measured[plan.monitor]
     history = run.history
     if measured is not None:
@@ -227,15 +244,18 @@ def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, goin
 
 
 def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
-    """Means over all that counts: full batches in a loop, what is left over as one smaller batch; totals and counts."""
+    """Means of the metrics over everything that counts in the data, from totals and counts of batches.
+
+    Full batches are evaluated in a loop, the remaining examples as one smaller batch.
+    """
     n = jax.tree.leaves(data)[0].shape[0]
-    size = min(n, max(plan.batch_size or n, 256))  # nothing is kept for a backward pass: larger batches fit
+    size = min(n, max(plan.batch_size or n, 256))  # no backward pass: larger batches fit in memory
     full = n // size * size
     measure = partial(totals_of, plan.trainer, ts) if full > size or full < n else partial(plan.trainer.evaluate, ts)
     if plan.valid_spread is None:
         batches = jax.tree.map(lambda a: a[:full].reshape(-1, size, *a.shape[1:]), data)
         parts = jax.lax.map(measure, batches)
-    else:  # each batch is spread as the arrays are
+    else:  # each batch is sharded as the arrays are
         rows = jnp.arange(full, dtype=jnp.int32).reshape(-1, size)
         parts = jax.lax.map(lambda r: measure(taken(data, r, plan.valid_spread)), rows)
     if n == size:

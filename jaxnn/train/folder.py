@@ -1,9 +1,10 @@
-"""The runs that `drive` keeps in a folder: written as it goes, found again when it is called again.
+"""Checkpoint folder of `drive`: runs are written during training, and the newest intact one is found again.
 
-    epoch-000012.safetensors    the whole `Run` after so many epochs, the last few of them
+    epoch-000012.safetensors    the complete `Run` after 12 epochs; the last few such files are kept
     best.safetensors            its `Best`, params and state
 
-`best` is written before the run that it belongs to: wherever a process is killed, the newest run has its best with it.
+`best` is written before the run to which it belongs: if a process is killed at any point, the newest run has its best
+next to it.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ from jaxnn.train.checkpoint import Differs, load, save_with
 from jaxnn.train.fit import Run, prolonged, shortened
 from jaxnn.train.settings import Kept, Settings, decoded
 
-SETTINGS = "settings"  # their name in the metadata of a file
+SETTINGS = "settings"  # key of the settings in the metadata of a file
 BEST = "best.safetensors"
 _RUN = re.compile(r"epoch-(\d{6,})\.safetensors")
 
@@ -35,14 +36,19 @@ Folder = str | os.PathLike[str]
 
 
 def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kept | None = None) -> Run:
-    """The newest intact run of a folder, which is made if need be; `begun`, the run at hand, if that is further on.
+    """The newest intact run of a folder, created if missing; `begun` if that has more epochs or there is none.
 
-    `expected` gives the shapes of a run with so many steps in an epoch, which batches from outside tell only as they
-    come.
+    A damaged file, or a file that holds another epoch than its name, is skipped with a warning.
 
-    A damaged file is passed over with a warning, and so is one that holds another epoch than its name says. Raises, and
-    changes nothing, if the folder holds a run of other paths, shapes, dtypes, settings or another key than `begun`, or
-    none that is intact.
+    Args:
+      folder: path of the folder.
+      begun: the run at hand.
+      expected: shapes of a run with a given number of steps per epoch; for a feed that number is unknown at the start.
+      kept: the settings to compare; None compares none.
+
+    Raises:
+      ValueError: if the folder holds a run with other paths, shapes, dtypes, settings or another key than `begun`, or
+        has runs, none of which is intact. The folder is then unchanged.
     """
     if not isinstance(folder, str | os.PathLike):
         raise wrong_type("drive", "checkpoint to be a path (str or os.PathLike)", folder)
@@ -62,21 +68,21 @@ def newest(folder: Folder, begun: Run, expected: Callable[[int], Run], kept: Kep
         )
     kept.check_changed()
     best = _read(folder, BEST, begun) if os.path.lexists(os.path.join(folder, BEST)) else None
-    if jax.process_count() == 1:  # of several, on several hosts, not every file system tells who writes
+    if jax.process_count() == 1:  # with several hosts, not every file system shows which files are in use
         remove_abandoned(folder)
     if found is None or epochs_done(found) < epochs_done(begun):
         found = begun
     elif best is None:
         save_with(os.path.join(folder, BEST), found.best, {})
-    if jax.process_count() > 1:  # none writes before all have read
+    if jax.process_count() > 1:  # no process writes before all have read
         multihost_utils.sync_global_devices(f"drive {os.fspath(folder)}")
     return found
 
 
 def record(folder: Folder, run: Run, keep: int, kept: Kept | None = None) -> None:
-    """Writes a run into its folder, before it `best` if that is new, and removes all but the last `keep` runs.
+    """Writes a run into its folder, after its `best` if that is new, and removes all but the last `keep` runs.
 
-    Runs of later epochs, which `newest` passed over, stay.
+    Runs of later epochs, which `newest` skipped, are not removed.
     """
     epoch = epochs_done(run)
     earlier = [_epoch(name) for name in _runs(folder) if _epoch(name) < epoch]
@@ -89,14 +95,14 @@ def record(folder: Folder, run: Run, keep: int, kept: Kept | None = None) -> Non
 
 
 def epochs_done(run: Run) -> int:
-    """Epochs done, in a row of runs by the longest."""
+    """Number of epochs done; for a batch of runs the maximum."""
     return int(jnp.max(run.epoch))
 
 
 def _read(
     folder: Folder, name: str, begun: Run, expected: Callable[[int], Run] | None = None, kept: Kept | None = None
 ) -> Any:
-    """The run of a file, or, without `expected`, its best; None with a warning if it is damaged or has a wrong name."""
+    """The run in a file, or, without `expected`, its best; None with a warning for a damaged file or a wrong name."""
     path = os.path.join(folder, name)
     saved: Settings = {}
     try:
@@ -123,9 +129,10 @@ def _read(
 
 
 def _like(tensors: dict[str, Tensor], begun: Run, expected: Callable[[int], Run]) -> Run:
-    """What `load` is to find in a file: `begun`, with its shardings, or the shapes of one with other steps an epoch.
+    """The `like` argument to load a run: `begun`, with its shardings, or shapes with another number of steps per epoch.
 
-    A file of fewer epochs is one to be prolonged. Steps are 0 if it has no such history, which `load` then says.
+    A file with fewer epochs is loaded with its shapes and prolonged later. If the file has no such history the number
+    of steps is 0, and `load` raises an error that names the difference.
     """
     stored = tensors.get(f"history/train/{next(iter(begun.history['train']))}")
     epochs, steps = stored.shape[-2:] if stored is not None and len(stored.shape) > 1 else (0, 0)
@@ -135,7 +142,7 @@ def _like(tensors: dict[str, Tensor], begun: Run, expected: Callable[[int], Run]
 
 
 def _described(path: str) -> tuple[dict[str, Tensor], Settings]:
-    """The arrays of a file by name, not read yet, and the settings in it."""
+    """The arrays of a file by name, not read yet, and its settings."""
     where = f"load {path}"
     with open(tree_file(path, where), "rb") as file:
         tensors, metadata = read_header(file, where)
@@ -152,8 +159,8 @@ def _epoch(name: str) -> int:
 
 
 def _remove(path: str) -> None:
-    if os.path.isdir(path):  # `save` makes folders of arrays that are spread over processes
+    if os.path.isdir(path):  # `save` writes a folder if arrays are sharded over processes
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(FileNotFoundError):  # another process of this run was faster
+        with contextlib.suppress(FileNotFoundError):  # another process of this run may have removed it
             os.unlink(path)

@@ -1,4 +1,4 @@
-"""Params and state that exist already, in the place of those that a model would draw."""
+"""Initial params and state that replace randomly drawn ones."""
 
 from typing import Any
 
@@ -8,16 +8,22 @@ import jax.numpy as jnp
 from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._flat import Flat
 
-LISTED = 4  # differences that are told
+LISTED = 4  # differences named in an error
 
 
 def begun_with(role: str, drawn: dict, given: Any) -> dict:
-    """`drawn`, with the arrays of `given`, which may lack some: a backbone leaves the head as it was drawn.
+    """`drawn` with the arrays of `given` in place of its own; paths missing in `given` stay as drawn.
+
+    For example, a trained backbone leaves the head as drawn.
 
     Args:
-      role: "params" or "state", for the error.
+      role: "params" or "state", for errors.
+      drawn: nested dict of arrays from `model.init`.
+      given: nested dict of arrays, a `Flat`, or None.
 
-    Raises TypeError for what is no nested dict, ValueError where a path, a shape or a dtype is not the model's.
+    Raises:
+      TypeError: if `given` is not a nested dict.
+      ValueError: if it has a path, shape or dtype that the model does not have.
 
     >>> begun_with("params", {"a": jnp.zeros(2), "b": {"w": jnp.zeros(1)}}, {"b": {"w": jnp.ones(1)}})["b"]["w"].item()
     1.0

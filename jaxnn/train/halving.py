@@ -1,4 +1,4 @@
-"""Successive halving: many runs begin, and the best of them go on."""
+"""Successive halving: many runs start, and only the best continue."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -40,34 +40,37 @@ def halving(
     chunk: int | None = None,
     progress: bool = False,
 ) -> Sweep:
-    """A sweep of `fit` over points by successive halving: after each rung only the best go on.
+    """Successive halving: a sweep of `fit` over points in which only the best runs continue after each rung.
 
-    All runs train up to the first rung, a number of epochs; the fraction `keep` with the best `best_value` trains up to
-    the next, and so on up to `epochs`. With the default rungs that takes about a quarter of the epochs of the whole
-    sweep. A run that stays to the end is the run of `fit` with these epochs, schedules of rates included; a good point
-    that starts slowly may be dropped: then raise `keep` or the rungs.
+    All runs train up to the first rung, a number of epochs. The fraction `keep` with the best `best_value` trains up to
+    the next rung, and so on up to `epochs`. With the default rungs this takes about a quarter of the epochs of a full
+    sweep. A run that reaches the end equals the run of `fit` with these epochs, including schedules of rates. A good
+    point that starts slowly may be dropped: then raise `keep` or the rungs.
 
     Args:
-      make: `make(point) -> nn.trainer(...)`, traceable: the trainer of one point. The same function compiles once, but
-        for each number of members.
-      points: a tree of arrays stacked on axis 0, as in `sweep`.
-      key: one key with which all runs are made, or a row of n, one for each.
-      epochs: those of a run that stays to the end, >= 1.
-      rungs: epochs, rising, each >= 1 and < `epochs`, at which runs are dropped. None is `epochs keep²` and
+      make: `make(point) -> nn.trainer(...)`, traceable: the trainer of one point. One function object compiles once for
+        each number of members.
+      points: tree of arrays stacked on axis 0, as in `sweep`.
+      key: one key for all runs, or a batch of n keys, one for each run.
+      train, valid: as in `fit`.
+      epochs: number of epochs of a run that reaches the end, >= 1.
+      rungs: increasing numbers of epochs, each >= 1 and < `epochs`, at which runs are dropped. None: `epochs keep²` and
         `epochs keep`, rounded.
-      keep: the fraction that goes on, in (0, 1); at least one member does. Runs that failed go last.
-      train, valid, batch_size, patience, monitor, mode, augment: as in `fit`. `monitor` decides which runs go on.
-      strategy, chunk, progress: as in `sweep`, but for "measure".
+      keep: fraction of the runs that continue, in (0, 1); at least one run does. Failed runs are dropped first.
+      batch_size, patience, augment: as in `fit`.
+      monitor, mode: as in `fit`; the monitored metric decides which runs continue.
+      strategy, chunk, progress: as in `sweep`, without "measure".
 
     Returns:
-      A `Sweep` whose results are the `Run`s [n, ...], of those that were dropped as they were at their last rung:
-      `results.epoch` says how far each got, and `history` is NaN from there on. After an interrupt it is as far as it
-      got, with a RuntimeWarning; other exceptions have it as their attribute `sweep`.
+      A `Sweep` whose results are the `Run`s [n, ...]. A dropped run is returned as it was at its last rung:
+      `results.epoch` is the number of its epochs, and its `history` is NaN after them. An interrupt returns the sweep
+      as far as it got, with a RuntimeWarning; other exceptions have it as their attribute `sweep`.
 
-    Raises ValueError for rungs or `keep` out of range, and what `sweep` and `fit` raise.
+    Raises:
+      ValueError: for rungs or `keep` out of range; otherwise as `sweep` and `fit`.
 
-    Differences: scikit-learn's HalvingGridSearchCV begins a run anew at each rung and takes more examples, not epochs.
-    Hyperband is this for several choices of rungs.
+    Differences: scikit-learn's HalvingGridSearchCV restarts runs at each rung and increases the number of examples, not
+    of epochs. Hyperband is successive halving with several choices of rungs.
 
     Reference: Jamieson & Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, 2016; Li et
     al., Hyperband, 2018.
@@ -118,7 +121,7 @@ def halving(
 
 
 def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points: Any) -> Sweep:
-    """The whole with what the members that are alive have reached since."""
+    """The whole sweep, updated with the latest results of the members that are still running."""
     if whole is None or found is None:
         first = whole or found
         assert first is not None
@@ -128,7 +131,7 @@ def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points:
 
 
 def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
-    """Epochs at which a part of the runs ends, the last one included."""
+    """Epochs at which a part of the runs ends, including `epochs`."""
     check.scalar(
         "halving", "keep", keep, below=1.0, ends="()", static=True, fix="It is the fraction of the runs that go on."
     )
@@ -144,7 +147,7 @@ def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable, Callable]:
-    """The functions of one member that begin its run and go on with it; the same ones for the same settings."""
+    """Functions that start and continue the run of one member; cached, so that equal settings compile once."""
 
     def planned(point: Any) -> Plan:
         return make_plan("halving", make(point), *settings)
@@ -163,7 +166,7 @@ def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable, Ca
 
 
 def _kept(runs: Run, alive: np.ndarray, number: int, mode: str | None) -> np.ndarray:
-    """Those of the members that are alive that go on, in their order: the best that did not fail."""
+    """The indices of the members that continue, in ascending order: the best ones that did not fail."""
     value, failed = np.asarray(runs.best_value, np.float64)[alive], np.asarray(runs.failed)[alive] >= 0
     order = np.lexsort((-value if mode == "max" else value, failed))
     return np.sort(alive[order[:number]])

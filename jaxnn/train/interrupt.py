@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run is driven: neither falls where the old run is gone and the new one not there yet."""
+"""Ctrl-C and SIGTERM during a run: neither may arrive between the donation of the old run and the new run."""
 
 import contextlib
 import signal
@@ -10,16 +10,17 @@ import jax
 
 
 class Signals:
-    """Within `with`, an interrupt raises KeyboardInterrupt, but in `held` parts, which it lets end before.
+    """Context manager in which an interrupt raises KeyboardInterrupt, delayed to the end of a `held` block.
 
-    In the main thread only, and where nobody else has taken the signals: elsewhere Python's own rules hold.
+    It acts in the main thread only, and only on signals that have Python's default handler; otherwise Python's own
+    rules apply.
 
     Attributes:
-      terminated: whether SIGTERM came.
+      terminated: True after SIGTERM.
     """
 
     def __init__(self, *, terminates: bool):
-        """`terminates`: whether SIGTERM is to be heeded, too."""
+        """If `terminates`, SIGTERM is handled like an interrupt."""
         self.terminated = False
         self._held = self._waiting = False
         self._watched: dict[Any, Any] = {signal.SIGINT: signal.default_int_handler}
@@ -47,7 +48,7 @@ class Signals:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A part that no interrupt breaks: one that came meanwhile is raised at its end."""
+        """Context manager that delays an interrupt to its end."""
         self._held = True
         try:
             yield
@@ -58,13 +59,13 @@ class Signals:
             raise KeyboardInterrupt
 
     def wait(self, array: Any) -> None:
-        """Waits until an array is computed, so that an interrupt is heard at once and not only then."""
+        """Waits until an array is computed; an interrupt is raised at once, not only after the computation."""
         if not self._before or array.is_ready():
             return
         done = threading.Event()
 
         def wait() -> None:
-            with contextlib.suppress(Exception):  # whoever reads the array has it raised
+            with contextlib.suppress(Exception):  # the exception is raised again when the array is read
                 jax.block_until_ready(array)
             done.set()
 

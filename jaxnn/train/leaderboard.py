@@ -1,4 +1,4 @@
-"""Points and values of many runs as a table, the best first."""
+"""Leaderboard: points and values of many runs as a table, best first."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ from jaxnn.metrics._direction import direction
 
 
 class Leaderboard(NamedTuple):
-    """Rows of plain Python values, the best first; prints as a table.
+    """Table of plain Python values, best first; printing shows it as text.
 
     Attributes:
-      columns: "row", the paths of the points' numbers, and the name of the value.
-      rows: for each member its row in the sweep, its point's numbers and its value.
+      columns: "row", the paths of the numbers in the points, and the name of the value.
+      rows: for each member its row in the sweep, the numbers of its point, and its value.
 
     >>> import jaxnn as nn
     >>> found = nn.sweep(lambda p: {"loss": (p["x"] - 2) ** 2}, nn.points.grid(x=[0.0, 1.0, 2.0, 3.5]))
@@ -42,7 +42,13 @@ class Leaderboard(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One member of a `Sweep`: its row, its value, its point and its result.
+    """One member of a `Sweep`.
+
+    Attributes:
+      row: its index in the sweep.
+      value: the value by which members are compared.
+      point: its point.
+      result: its result.
 
     >>> import jaxnn as nn
     >>> found = nn.sweep(lambda p: (p["x"] - 2) ** 2, nn.points.grid(x=[0.0, 1.0, 2.0, 3.0]))
@@ -64,7 +70,7 @@ def leaderboard(
     mode: str | None,
     numbers: np.ndarray | None = None,
 ) -> Leaderboard:
-    """See `Sweep.leaderboard`; `numbers` are those of the members, if not 0, 1, ..."""
+    """`Sweep.leaderboard`; `numbers` are the row numbers of the members, by default 0, 1, ..."""
     name, values, mode = _compared(points, results, value, mode)
     numbers = np.arange(len(values)) if numbers is None else numbers
     columns = {
@@ -79,14 +85,14 @@ def leaderboard(
 
 
 def best_value(points: Any, results: Any) -> tuple[float, str]:
-    """The best value, as `leaderboard` finds it, and the mode; NaN if all are."""
+    """The best value, as `leaderboard` determines it, and the mode; NaN if all values are NaN."""
     _, values, mode = _compared(points, results, None, None)
     known = values[~np.isnan(values)]
     return float(getattr(known, mode)()) if known.size else float("nan"), mode
 
 
 def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
-    """The name of the value, the values, [n], and which of them is better."""
+    """The name of the value, the values [n], and the mode, "min" or "max"."""
     check.choice("leaderboard", "mode", mode, ("min", "max", None))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
     mode = mode or _direction(name, value, results, values)
@@ -99,7 +105,10 @@ def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[
 
 
 def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str | None:
-    """Which values are better: by the name, or by that of the metric in a run's history whose best they are."""
+    """The mode of a value, "min" or "max", from its name; "min" for results that are one array; None if unknown.
+
+    For "best_value" it is the mode of the metric in the run's history whose best values equal it.
+    """
     leaves = _leaves(results)
     if name != "best_value" or callable(value):
         return "min" if "" in leaves and not callable(value) else None if callable(value) else direction(name)
@@ -118,7 +127,7 @@ def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str |
 
 
 def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> tuple[str, np.ndarray]:
-    """The name and the values, [n], by which members are compared."""
+    """The name and the values [n] by which members are compared."""
     leaves = _leaves(results)
     if callable(value):
         name, found = "value", value(results)

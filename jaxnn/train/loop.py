@@ -1,4 +1,4 @@
-"""Loops with a traced end that have derivatives: forward as they are, and in reverse as a scan."""
+"""Loops with a traced number of iterations and with derivatives: forward mode directly, reverse mode as a scan."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +16,12 @@ Carry = TypeVar("Carry")
 
 
 def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], carry: Carry, most: int) -> Carry:
-    """`jax.lax.while_loop(more, body, carry)` of at most `most` turns, with the derivative of a scan of `most` turns.
+    """`jax.lax.while_loop(more, body, carry)` with at most `most` iterations, differentiable in reverse mode.
 
-    A while loop has no reverse mode: how much must be kept is not known. Here the bound is. Without differentiation
-    this is the while loop itself. Its derivative is that of a scan, whose turns after the end change nothing. `body` is
-    traced once for both, and what it closes over becomes an argument. A body with effects, such as printing, keeps the
-    plain loop.
+    A while loop has no reverse mode, because the number of values to store is unknown; here it is bounded. Without
+    differentiation this is the while loop. Its derivative is that of a scan of `most` iterations, in which iterations
+    after the end change nothing. `body` is traced once for both, and arrays that it closes over become arguments. A
+    body with effects, such as printing, uses the plain loop.
     """
     test, turn = jax.make_jaxpr(more)(carry), jax.make_jaxpr(body)(carry)
     structure = jax.tree.structure(carry)
@@ -78,7 +78,7 @@ ad.deflinear(_forward_only, _refuse)
 
 @jax.custom_jvp
 def forward_only(tree: Any) -> Any:
-    """The tree, whose derivatives are had in forward mode alone; in reverse it raises."""
+    """The tree unchanged; its derivatives exist in forward mode only, reverse mode raises."""
     return tree
 
 

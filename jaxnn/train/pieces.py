@@ -1,4 +1,4 @@
-"""A run piece by piece: whole epochs of arrays, or a few batches at a time as they are fed."""
+"""Training in pieces: several epochs of arrays at a time, or a few batches of a feed."""
 
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -21,14 +21,14 @@ from jaxnn.train.weigh import totals_of
 
 
 class Pieces:
-    """How a run begins and goes on.
+    """Base class: how a run starts and advances by one piece.
 
     Attributes:
-      data: what the last piece went through.
-      steps: those of an epoch, None while they are not known.
-      epoch, done: where a feed was opened: the epoch at hand, and how many of its steps are done.
-      given: params and state to begin with, in the place of those that are drawn.
-      donates: whether `advance` takes the memory of the run that it is given.
+      data: data of the last piece.
+      steps: steps per epoch; None while unknown.
+      epoch, done: position at which a feed was opened: the epoch, and the number of its steps that are done.
+      given: initial params and state, in place of randomly drawn ones.
+      donates: True if `advance` donates the memory of the run passed to it.
     """
 
     donates, epoch, done = False, 0, 0
@@ -43,23 +43,23 @@ class Pieces:
         return programs(self.plan, self.many).starts(self.steps or 0, key, self.batch, self._valid(), self.given)
 
     def expected(self, key: jax.Array, steps: int) -> Run:
-        """Its shapes, with so many steps of an epoch where that is not known."""
+        """Shapes of that run; `steps` is the number of steps per epoch if it is still unknown."""
         begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
         return jax.eval_shape(begin, key, self.batch, self._valid(), self.given)
 
     def _valid(self) -> Any:
-        return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names
+        return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names for any data
 
     def advance(self, run: Run) -> Run:
         """The run after the next piece."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends what is read ahead."""
+        """Stops reading ahead."""
 
 
 class Epochs(Pieces):
-    """Epochs of arrays, several to a piece, in the one program that is `fit`."""
+    """Epochs of arrays, several per piece, in the same program as `fit`."""
 
     donates = True
 
@@ -69,15 +69,15 @@ class Epochs(Pieces):
         self.data, self.every = train, every
 
     def advance(self, run: Run) -> Run:
-        """Some epochs on; the run before is donated."""
+        """The run after the next epochs; the run passed to it is donated."""
         until = min(int(jnp.max(run.epoch)) + self.every, self.plan.epochs)
         return programs(self.plan, self.many).advances(run, self.data, self.valid, until)
 
 
 class Fed(Pieces):
-    """Pieces as they come, None after each epoch, from a step of an epoch on; nothing is donated.
+    """Pieces of a feed, with None at the end of each epoch, from a given step of an epoch on; nothing is donated.
 
-    The first epoch tells how many steps there are: until then the history is as wide as what was reached.
+    The first epoch determines the number of steps per epoch; during it the history is only as wide as the steps taken.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Fed(Pieces):
         self.pieces, (self.epoch, self.done) = pieces, at
 
     def advance(self, run: Run) -> Run:
-        """The run after the next piece, or after the evaluation at an epoch's end."""
+        """The run after the next piece, or after the evaluation at the end of an epoch."""
         piece = next(self.pieces)
         going = unfinished(self.plan, run)
         if piece is None:
@@ -109,7 +109,7 @@ class Fed(Pieces):
         return run._replace(ts=ts, history=run.history | {"train": train}, failed=jnp.maximum(run.failed, failed))
 
     def close(self) -> None:
-        """Ends the thread that reads."""
+        """Stops the thread that reads ahead."""
         self.pieces.close()
 
     def _conclude(self, run: Run, going: jax.Array) -> Run:
@@ -137,13 +137,13 @@ class Fed(Pieces):
         return {name: _joined([part[name] for part in parts], h.dtype) for name, h in history.items()}
 
     def _written(self, history: jax.Array, row: jax.Array, count: int) -> jax.Array:
-        """The history with the next `count` steps; where a member does not go on, they are NaN as the rest is."""
+        """The history with the next `count` steps; NaN where a member has stopped."""
         wide = np.asarray(history)
         if (missing := self.done + count - wide.shape[-1]) > 0:
             wide = np.pad(wide, [(0, 0)] * (wide.ndim - 1) + [(0, missing)], constant_values=np.nan)
         new = np.array(wide)
         new[..., self.epoch, self.done : self.done + count] = np.asarray(row)[..., :count]
-        return jax.device_put(new)  # `asarray` would compile for each width
+        return jax.device_put(new)  # jnp.asarray would compile for each width
 
     def _check(self, done: int, *, whole: bool) -> None:
         if self.steps is not None and (done > self.steps or (whole and done < self.steps)):
@@ -153,7 +153,7 @@ class Fed(Pieces):
 
 
 class Cut(Fed):
-    """Arrays in pieces of up to `size` steps, with the batches of `Epochs`."""
+    """Arrays in pieces of up to `size` steps, with the same batches as `Epochs`."""
 
     def __init__(self, plan: Plan, train: Any, valid: Any, size: int, at: tuple[int, int]):
         first = jax.tree.map(lambda a: a[: plan.batch_size], train)
@@ -161,7 +161,7 @@ class Cut(Fed):
         self.train, self.size, self.opened = train, size, False
 
     def advance(self, run: Run) -> Run:
-        """The run after the next piece; the order of the examples is drawn from its key."""
+        """The run after the next piece; the order of the examples is drawn from the key of the run."""
         if not self.opened:
             self.pieces, self.opened = _cut(self.plan, run.ts.key, self.train, self.size, self.epoch, self.done), True
         return super().advance(run)
@@ -172,7 +172,7 @@ def _none() -> Generator[Piece | None, None, None]:
 
 
 def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
-    """Arrays as pieces of an epoch each."""
+    """Generator of one piece per epoch of arrays, with None at the end of each epoch."""
     for number in range(epoch, epochs):
         if number > epoch or not done:
             yield Piece(data, steps)
@@ -189,20 +189,20 @@ def _cut(
         while first < steps:
             rows = order[first : first + size - first % size]
             first += len(rows)
-            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])  # one shape, one program
+            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])  # padded: one shape, one program
             yield Piece(Ordered(data, jax.device_put(filled)), len(rows))
         yield None
 
 
 def position(plan: Plan, run: Run) -> tuple[int, int]:
-    """The epoch in which an unfinished run stands, and how many of its steps are done."""
+    """The epoch of an unfinished run, and the number of steps done in it."""
     going = np.asarray(unfinished(plan, run))
     epoch, step = (int(np.asarray(a)[going].max()) for a in (run.epoch, run.ts.step))
     return epoch, step - epoch * next(iter(run.history["train"].values())).shape[-1]
 
 
 def _joined(parts: list[Mean], dtype: Any) -> jax.Array:
-    """The mean over all parts, added up in float64; 0 where nothing counts."""
+    """The mean over all parts, summed in float64; 0 where nothing counts."""
     total, count = (sum(np.asarray(a, np.float64) for a in column) for column in zip(*parts, strict=True))
     return jnp.asarray(np.divide(total, count, out=np.zeros_like(total), where=count != 0), dtype)
 
@@ -212,11 +212,11 @@ def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
         yield jax.tree.map(jax.device_put, batch)
 
 
-# What is compiled, for one run or, `many`, for a row of them.
+# Compiled functions, for one run or, with `many`, for a batch of runs.
 
 
 class Compiled(NamedTuple):
-    """The pieces of a run, compiled."""
+    """The compiled functions of a run, as in `Pieces` and `fit`."""
 
     starts: Callable[..., Run]
     advances: Callable[..., Run]
@@ -234,7 +234,7 @@ def _with(key: Callable[[], tuple], f: Callable) -> Callable:
 
 
 def _compiled(key: Callable[[], tuple]) -> Compiled:
-    """Those of the plan, and of one run or a row, that `key` gives."""
+    """The compiled functions for the pair of plan and `many` that `key` returns."""
     jit = partial(jax.jit, compiler_options=compiler_options())
     return Compiled(
         jit(_with(key, _starts), static_argnums=0),
@@ -250,7 +250,7 @@ _KEPT = Programs(_compiled, size=16)
 
 
 def programs(plan: Plan, many: bool) -> Compiled:
-    """Those of a plan: compiled at their first call, kept for the latest plans and as long as their trainers live."""
+    """The functions of a plan, compiled at their first call and cached for the latest plans with live trainers."""
     return _KEPT.of(plan, many)
 
 

@@ -1,4 +1,4 @@
-"""What is fixed about a run before it begins."""
+"""Static settings of a run."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,12 @@ from jaxnn.train.trainer import Trainer
 
 
 class Plan(NamedTuple):
-    """What is static about a run; hashable, so that one plan compiles once."""
+    """Static settings of a run; hashable, so that equal plans share one compiled program.
+
+    Attributes:
+      train_spread, valid_spread: shardings of the arrays if they are sharded over devices, otherwise None.
+      where: name of the public function, for errors.
+    """
 
     trainer: Trainer
     epochs: int
@@ -22,9 +27,9 @@ class Plan(NamedTuple):
     monitor: str
     mode: str
     augment: Callable | None
-    train_spread: tuple | None = None  # the shardings of the arrays, where they lie on several devices
+    train_spread: tuple | None = None  # shardings of arrays that are sharded over devices
     valid_spread: tuple | None = None
-    where: str = "fit"  # what was called, for errors
+    where: str = "fit"  # the public function, for errors
 
 
 def make_plan(
@@ -37,7 +42,7 @@ def make_plan(
     mode: str | None,
     augment: Any,
 ) -> Plan:
-    """The plan of a run, its arguments checked."""
+    """The plan of a run, with its arguments checked."""
     if not isinstance(trainer, Trainer):
         raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
     return Plan(trainer, *checked_settings(where, epochs, batch_size, patience, monitor, mode, augment), where=where)
@@ -65,13 +70,13 @@ def checked_settings(
 
 
 def is_spread(array: Any) -> bool:
-    """Whether an array lies on several devices; of a traced one that is not known."""
+    """True if an array is sharded over several devices; False for traced arrays, where it is unknown."""
     concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
     return concrete and len(array.sharding.device_set) > 1
 
 
 def spread(plan: Plan, train: Any, valid: Any) -> Plan:
-    """The plan for these arrays: a batch of them stays on the devices over which they are spread."""
+    """The plan for these arrays: a batch stays on the devices over which they are sharded."""
 
     def shardings(data: Any, cut: bool) -> tuple | None:
         leaves = jax.tree.leaves(data)
@@ -90,7 +95,7 @@ def spread(plan: Plan, train: Any, valid: Any) -> Plan:
 
 
 def taken(data: Any, rows: Any, shardings: tuple | None) -> Any:
-    """Some rows of arrays, spread as these are."""
+    """Rows of arrays, with the shardings of the arrays."""
     leaves, structure = jax.tree.flatten(data)
     parts = [_rows(a, rows, s) for a, s in zip(leaves, shardings or [None] * len(leaves), strict=True)]
     return jax.tree.unflatten(structure, parts)
@@ -101,7 +106,7 @@ def _rows(array: jax.Array, rows: Any, sharding: Any) -> jax.Array:
 
 
 def check_data(where: str, train: Any, valid: Any, batch_size: int | None) -> None:
-    """Raises unless there are arrays for a step at least."""
+    """Raises unless the arrays have examples for at least one step."""
     n = check.examples(where, "train", train)
     if valid is not None:
         check.examples(where, "valid", valid)

@@ -16,19 +16,23 @@ from jaxnn.layer import fold_name
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
 
-Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> array of that shape
+Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> array of this shape
 
 
 def grid(**axes: Any) -> dict[str, jax.Array]:
-    """Every combination of the axes' values, {name: [k, ...]} -> {name: [n, ...]}, the last axis fastest.
+    """Cartesian product of the values of all axes, {name: [k, ...]} -> {name: [n, ...]}, the last axis fastest.
 
     Args:
-      axes: an array, or a sequence of numbers, with the values on axis 0; rows of keys too, by `jax.random.split`.
-        `np.geomspace(1e-4, 1e-1, 7)` spaces them evenly in the logarithm. Sizes of layers are no values: they are
-        static, and take one sweep each.
+      **axes: the values of each axis on axis 0 of an array, or as a sequence of numbers. `np.geomspace(1e-4, 1e-1, 7)`
+        has equal steps in the logarithm; `jax.random.split` makes a batch of keys. Layer sizes are static, so they
+        cannot be axes: use one sweep for each.
 
-    Returns n = Πk points, in the order of scikit-learn's ParameterGrid for names that are sorted. Raises TypeError for
-    what is no row of values, ValueError for no axes and for an empty one.
+    Returns:
+      Dict of arrays with n = Πk points, in the order of scikit-learn's ParameterGrid for sorted names.
+
+    Raises:
+      TypeError: if the values of an axis are not an array or sequence of numbers or keys.
+      ValueError: if there are no axes, or an axis is empty.
 
     >>> points = grid(rate=[0.1, 0.01], decay=[0.0, 0.5, 0.9])
     >>> points["rate"].shape, [round(d, 1) for d in points["decay"].tolist()]
@@ -42,18 +46,26 @@ def grid(**axes: Any) -> dict[str, jax.Array]:
 
 
 def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
-    """n points with each value drawn by itself, {name: (key, shape) -> [n, ...]}; random search beats a grid.
+    """Random search: n points with independently drawn values, {name: (key, shape) -> [n, ...]} -> {name: [n, ...]}.
 
-    Where few of the values matter, n points try n values of each, a grid of n points few of them (Bergstra & Bengio,
-    Random Search for Hyper-Parameter Optimization, 2012).
+    If only few of the hyper-parameters matter, n random points try n values of each of them, a grid of n points only
+    few.
 
     Args:
+      key: a JAX key.
       n: number of points, >= 1.
-      draws: functions of `(key, shape)`: `uniform`, `log_uniform`, `integers` and `choice` make them, and
-        `jax.random.normal` or, for a key each, `jax.random.split` are such. Each gets a key of its own, by its name:
-        another axis leaves the values of these.
+      **draws: functions of `(key, shape)`, such as the results of `uniform`, `log_uniform`, `integers` and `choice`,
+        `jax.random.normal`, or `jax.random.split` for a key per point. Each function gets its own key, derived from its
+        name: adding an axis does not change the values of the others.
 
-    Raises TypeError for what is no function, ValueError for a row of another length.
+    Returns:
+      Dict of arrays [n, ...].
+
+    Raises:
+      TypeError: if a draw is not a function.
+      ValueError: if there are no draws, or a draw does not return n values.
+
+    Reference: Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, 2012.
 
     >>> points = random(jax.random.key(0), 20, rate=log_uniform(1e-4, 1e-1), units=integers(1, 9), key=jax.random.split)
     >>> points["rate"].shape, points["units"].dtype, points["key"].shape
@@ -75,9 +87,17 @@ def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
 
 
 def uniform(low: float, high: float) -> Draw:
-    """The draw of numbers evenly in [low, high).
+    """Draw for `random`: uniform distribution over [low, high).
 
-    Raises ValueError unless low < high.
+    Args:
+      low, high: bounds, finite, low < high.
+
+    Returns:
+      A function `(key, shape) -> array`.
+
+    Raises:
+      TypeError: if a bound is not a number.
+      ValueError: unless low < high.
 
     >>> draw = uniform(-1.0, 1.0)
     >>> bool(jnp.all(jnp.abs(draw(jax.random.key(0), (100,))) <= 1))
@@ -88,9 +108,19 @@ def uniform(low: float, high: float) -> Draw:
 
 
 def log_uniform(low: float, high: float) -> Draw:
-    """The draw of numbers whose logarithm is even in [log low, log high): rates, strengths; 0 < low < high.
+    """Draw for `random`: log-uniform distribution over [low, high], such as for learning rates; log x is uniform.
 
-    As SciPy's `loguniform`. Raises ValueError unless 0 < low < high.
+    The distribution of SciPy's `loguniform`.
+
+    Args:
+      low, high: bounds, finite, 0 < low < high.
+
+    Returns:
+      A function `(key, shape) -> array`.
+
+    Raises:
+      TypeError: if a bound is not a number.
+      ValueError: unless 0 < low < high.
 
     >>> rates = log_uniform(1e-4, 1e-1)(jax.random.key(0), (900,))
     >>> [round(float(jnp.mean((1e-4 * 10**i <= rates) & (rates < 1e-3 * 10**i))), 1) for i in range(3)]
@@ -103,9 +133,17 @@ def log_uniform(low: float, high: float) -> Draw:
 
 
 def integers(low: int, high: int) -> Draw:
-    """The draw of whole numbers evenly in [low, high), int32, as NumPy's `Generator.integers`.
+    """Draw for `random`: uniform integers in [low, high), int32.
 
-    Raises TypeError for what is no whole number, ValueError unless low < high.
+    Args:
+      low, high: integer bounds, low < high; `high` is excluded, as in NumPy's `Generator.integers`.
+
+    Returns:
+      A function `(key, shape) -> array`.
+
+    Raises:
+      TypeError: if a bound is not an integer.
+      ValueError: unless low < high.
 
     >>> sorted(set(integers(2, 5)(jax.random.key(0), (100,)).tolist()))
     [2, 3, 4]
@@ -116,10 +154,17 @@ def integers(low: int, high: int) -> Draw:
 
 
 def choice(values: Any) -> Draw:
-    """The draw of one of the values, [k, ...], each as likely as the other.
+    """Draw for `random`: one of the values, [k, ...], with equal probabilities.
 
     Args:
       values: an array, or a sequence of numbers, with the values on axis 0.
+
+    Returns:
+      A function `(key, shape) -> array`.
+
+    Raises:
+      TypeError: if `values` are not an array or sequence of numbers or keys.
+      ValueError: if there are no values.
 
     >>> sorted(set(choice([16, 64, 256])(jax.random.key(0), (100,)).tolist()))
     [16, 64, 256]
@@ -132,7 +177,7 @@ def _row(where: str, name: str, values: Any) -> jax.Array:
     """The values as an array [k, ...], k >= 1."""
     try:
         row = values if hasattr(values, "dtype") else np.asarray(values)
-    except (TypeError, ValueError):  # of unequal lengths, or keys
+    except (TypeError, ValueError):  # sequences of unequal lengths, or of keys
         row = np.asarray("")
     if not (
         jnp.issubdtype(row.dtype, jax.dtypes.prng_key) or jnp.issubdtype(row.dtype, jnp.number) or row.dtype == bool

@@ -1,4 +1,4 @@
-"""Predictions for any number of examples, in batches of a few sizes."""
+"""Batched prediction with few compiled batch sizes."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -22,28 +22,32 @@ _NOT_GIVEN: Any = object()
 
 
 def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GIVEN, *, batch_size: int = 256) -> Any:
-    """The model's outputs with `train=False` for any number of examples, [n, ...] -> [n, ...], in batches.
+    """Outputs of a model with `train=False` for any number of examples, [n, ...] -> [n, ...], computed in batches.
 
-    `predict(model, params, state, x)`; or `predict(model, run, x)` of a `Run`, for its best params and state, of its
-    `best`, or of a `TrainState`, for its averaged params where it has some.
+    Call it as `predict(model, params, state, x)`; or as `predict(model, run, x)` with a `Run`, whose best params and
+    state are used, with its `best`, or with a `TrainState`, whose averaged params are used if it has any.
 
-    A batch has `batch_size` examples or a power of two below it: the rest of the examples is cut into such, or filled
-    up to one with copies that are cut off again, where they are at most a sixteenth of the work. So a model is compiled
-    for a handful of sizes and no other n. The programs of the 16 models used last are kept; models made by equal calls,
-    such as `nn.dense(3)` and `nn.dense(3)`, are one.
+    A batch has `batch_size` examples or a smaller power of two. The remaining examples are split into such batches, or
+    padded to one by copies, if the copies are at most a sixteenth of the work; their outputs are dropped. A model
+    therefore compiles for a few batch sizes only, whatever n is. The programs of the 16 most recently used models are
+    cached; models made by equal calls, such as `nn.dense(3)` and `nn.dense(3)`, share a program.
 
     Args:
       model: a Layer.
-      params, state: of the model; or a run in the place of both.
-      x: an array, or a pytree of arrays with examples on axis 0. Of NumPy, one batch at a time is read. Those sharded
-        over devices are taken whole, and the outputs are sharded like x along axis 0. Others that lie on a device are
-        cut on the host.
-      batch_size: examples at a time, >= 1.
+      params, state: params and state of the model; or one run in place of both.
+      x: an array, or a pytree of arrays with examples on axis 0. NumPy arrays are read one batch at a time. Arrays
+        sharded over devices are processed in one piece, with outputs sharded like x along axis 0. Other arrays on a
+        device are split on the host.
+      batch_size: examples per batch, >= 1.
 
-    Returns the outputs on the device on which the model ran. PyTorch's and flax's users write the loop themselves;
-    Keras's `predict` gives NumPy arrays.
+    Returns:
+      The outputs, on the device on which the model ran.
 
-    Raises TypeError for what is no model and for no arrays, ValueError for arrays of different lengths.
+    Raises:
+      TypeError: if `model` is not a Layer, or x is not arrays.
+      ValueError: if the arrays differ in length.
+
+    Differences: PyTorch and flax have no such function; Keras's `predict` returns NumPy arrays.
 
     >>> import jaxnn as nn
     >>> model = nn.dense(3)
@@ -54,7 +58,7 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     check.model("predict", "model", model)
     batch_size = check.count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
-    if isinstance(x, jax.Array) and not under_trace() and _is_one_batch(x, batch_size):  # the rest takes some 15 µs
+    if isinstance(x, jax.Array) and not under_trace() and _is_one_batch(x, batch_size):  # saves some 15 µs
         return _program(model)(params, state, x)
     leaves, structure = jax.tree.flatten(x)
     n = check.examples("predict", "x", x, least=0)
@@ -79,7 +83,7 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
 
 
 def _is_one_batch(x: jax.Array, batch_size: int) -> bool:
-    """Whether `x` on one device is a batch of a size that is compiled for."""
+    """True if `x` is on one device and is a batch of a compiled size."""
     n = x.shape[0] if x.ndim else 0
     return (n == batch_size or (0 < n < batch_size and n & (n - 1) == 0)) and len(x.sharding.device_set) == 1
 
@@ -103,7 +107,7 @@ def _told(params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
 
 
 class Piece(NamedTuple):
-    """Examples from `start`, `taken` of them, in a batch of `size`."""
+    """A batch of `size` examples from `start` on, of which `taken` are examples and the others are padding."""
 
     start: int
     taken: int
@@ -111,19 +115,19 @@ class Piece(NamedTuple):
 
 
 def _pieces(n: int, batch_size: int) -> Iterator[Piece]:
-    """Batches of `batch_size` or a power of two below: as few as let copies be no more than a sixteenth of the work."""
+    """The fewest batches of `batch_size` or a smaller power of two with padding of at most a sixteenth of the work."""
     start = 0
     while start < n:
         rest = n - start
-        size = min(1 << (rest - 1).bit_length(), batch_size)  # the least that holds them all
+        size = min(1 << (rest - 1).bit_length(), batch_size)  # the smallest that holds them all
         if 16 * (size - rest) > n:
-            size = 1 << (rest.bit_length() - 1)  # the largest that they fill
+            size = 1 << (rest.bit_length() - 1)  # the largest that they fill completely
         yield Piece(start, min(rest, size), size)
         start += size
 
 
 def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any, int]]:
-    """The outputs of each piece, and how many of them are asked for; the next is begun before one is handed over."""
+    """The outputs of each piece and its number of examples; the next piece is started before the last is yielded."""
     behind: list = []
     for start, taken, size in pieces:
         copies = np.minimum(np.arange(start, start + size), start + taken - 1)
@@ -135,7 +139,7 @@ def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any
 
 
 def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
-    """All outputs, on the device on which they were made; joined on the host, where that compiles nothing."""
+    """All outputs on the device on which they were computed; concatenated on the host, which compiles nothing."""
     where: list = []
 
     def fetched(y: Any, taken: int) -> Any:
@@ -152,12 +156,12 @@ def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
 
 @lru_cache(maxsize=16)
 def _program(model: Layer) -> Callable:
-    """The compiled model, one for all that were made alike."""
+    """The compiled model, shared by models made by equal calls."""
     return _compiled(_Alike(alike(model), model))
 
 
 class _Alike:
-    """A model that is equal to those made by equal calls."""
+    """A model with equality by the call that made it."""
 
     def __init__(self, key: Any, model: Layer):
         self.key, self.model = key, model
@@ -175,7 +179,7 @@ def _compiled(of: _Alike) -> Callable:
 
 
 def _beside(x: jax.Array, params: Any) -> Any:
-    """`params`, on the devices of an x that is sharded over several, whole on each where they do not lie there."""
+    """`params` on the devices of a sharded x, replicated unless they are there already."""
     if not isinstance(x.sharding, jax.sharding.NamedSharding):
         return params
     whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())

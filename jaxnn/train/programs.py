@@ -1,4 +1,4 @@
-"""Compiled programs, kept for what was used last, and no longer than that lives."""
+"""Cache of compiled programs that holds its keys weakly."""
 
 import weakref
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any
 
 
 class Programs:
-    """What `make` gives for a key of models, trainers, functions and settings; the `size` used last are kept.
+    """Cache of `make(key)` for keys of models, trainers, functions and settings; keeps the `size` most recently used.
 
-    A trainer that is no longer in use is let go, and its programs with it: functions are held by weak references, so
-    what is made may hold a key only as the function that `make` is given, to be called while it traces. Unlike
-    `functools.lru_cache` and the `static_argnums` of `jax.jit`, which hold what they were called with.
+    Functions in a key are held by weak references: when a trainer is no longer in use, it is freed together with its
+    programs. A made value must therefore hold its key only through the function passed to `make`, and call it while it
+    traces. In contrast, `functools.lru_cache` and the `static_argnums` of `jax.jit` keep their arguments alive.
 
     >>> import jax
     >>> programs = Programs(lambda key: jax.jit(lambda x: x ** key()[0]), size=2)
@@ -24,12 +24,12 @@ class Programs:
         self._kept: dict[Any, Any] = {}
 
     def of(self, *key: Any) -> Any:
-        """What was made for the key, or is made now."""
+        """The cached value for a key, or a new one."""
         weak = _weak(key, self._forget)
         made = self._kept.pop(weak, None)
         if made is None:
             made = self._make(lambda: _strong(weak))
-        self._kept[weak] = made  # the last one now
+        self._kept[weak] = made  # most recently used
         for old in list(self._kept)[: -self._size]:
             self._kept.pop(old, None)
         return made

@@ -1,4 +1,4 @@
-"""How a run shows itself while it goes: a live line in a terminal, plain lines elsewhere, nothing on request."""
+"""Progress display: a live line in a terminal, plain lines otherwise, nothing if it is off."""
 
 import contextlib
 import datetime
@@ -15,17 +15,17 @@ Measured = dict[str, dict[str, np.ndarray]]
 
 
 class Look(NamedTuple):
-    """A run at one moment.
+    """Snapshot of a run.
 
     Attributes:
-      epoch: epochs done.
-      step: steps taken.
-      steps: steps of all epochs, None while that is not known.
+      epoch: number of epochs done.
+      step: number of steps done.
+      steps: total number of steps of all epochs; None while unknown.
       rate: steps per second.
-      metrics: split -> metric -> a number, or one for each member of a row: of "train" the means over the steps of the
-        latest epoch, of "valid" the latest evaluation.
+      metrics: split -> metric -> a number, or one number for each member of a batch of runs. "train": means over the
+        steps of the latest epoch; "valid": the latest evaluation.
       elapsed: seconds since this call of `drive` began.
-      run: the `Run`. The next step may take its memory: keep copies of what you need, `jax.tree.map(jnp.copy, run)`.
+      run: the `Run`. The next step may donate its memory: copy the parts you keep by `jax.tree.map(jnp.copy, run)`.
     """
 
     epoch: int
@@ -38,10 +38,10 @@ class Look(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A sweep at one moment.
+    """Snapshot of a sweep.
 
     Attributes:
-      done: members done.
+      done: number of members done.
       rate: members per second.
       metrics: as in a `Look`.
     """
@@ -52,21 +52,21 @@ class Count(NamedTuple):
 
 
 class Reporter:
-    """Told of every look at the run: `report(look)`."""
+    """Receiver of snapshots, `report(look)`; this base class shows nothing."""
 
     def __init__(self, total: int):
-        """For a run of so many epochs at most, or a sweep of so many members."""
+        """`total`: maximum number of epochs of the run, or number of members of the sweep."""
         self.total = total
 
     def __call__(self, look: Look | Count) -> None:
         """Shows the latest metrics."""
 
     def note(self, text: str) -> None:
-        """Says something about the run itself."""
+        """Shows a message about the run."""
 
 
 class _Lines(Reporter):
-    """Plain lines on standard error, not more often than one can read."""
+    """Plain lines on standard error, at most one every `SECONDS_BETWEEN_LINES`."""
 
     def __init__(self, total: int):
         super().__init__(total)
@@ -84,7 +84,7 @@ class _Lines(Reporter):
 
 
 class _Live(Reporter):
-    """A bar with the metrics under it, by rich."""
+    """A progress bar with the metrics below it, by rich."""
 
     def __init__(self, total: int, bar: Any):
         super().__init__(total)
@@ -102,7 +102,7 @@ class _Live(Reporter):
 
 @contextlib.contextmanager
 def reporter(progress: bool, total: int) -> Iterator[Reporter]:
-    """A reporter for this process's standard error."""
+    """Context manager: a reporter that suits standard error of this process."""
     if not progress:
         yield Reporter(total)
         return
@@ -118,7 +118,7 @@ def reporter(progress: bool, total: int) -> Iterator[Reporter]:
         return
 
     class Bar(Progress):
-        """The bar, and under it the metrics, as many lines as they need."""
+        """The bar, and the metrics in as many lines as they need below it."""
 
         def get_renderables(self) -> Iterable[RenderableType]:
             yield self.make_tasks_table(self.tasks)
@@ -142,7 +142,7 @@ def _place(look: Look | Count, total: int) -> str:
 
 
 def _time(look: Look | Count, total: int) -> str:
-    """The rate and, where the end is known, the time left."""
+    """The rate and, if the end is known, the time left."""
     counts = (look.done, total, "members") if isinstance(look, Count) else (look.step, look.steps, "steps")
     done, end, unit = counts
     rate = f"{look.rate:.4g} {unit}/s" if look.rate < 1000 else f"{look.rate:.0f} {unit}/s"
@@ -158,7 +158,7 @@ def _text(metrics: Measured) -> str:
 
 
 def _number(v: np.ndarray) -> str:
-    """A number, or mean and deviation of a row, without members that stopped."""
+    """A number, or mean and standard deviation over members that have not stopped."""
     if not v.ndim:
         return f"{v:.4f}"
     kept = v[~np.isnan(v)]

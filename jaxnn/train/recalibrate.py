@@ -1,4 +1,4 @@
-"""Statistics of normalisation layers over a whole data set."""
+"""Recomputed statistics of normalisation layers over a data set."""
 
 from typing import Any
 
@@ -12,20 +12,29 @@ from jaxnn.layer import Layer
 def recalibrate(
     model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 256, key: jax.Array | None = None
 ) -> Any:
-    """The state with the mean and variance of every batch norm over all of x, [n, ...], and no longer a moving mean.
+    """State with the mean and variance of every batch norm over all of x, [n, ...], instead of moving averages.
 
-    The model runs over the batches with `train=True`; each layer merges what its batches hold, exactly and whatever
-    their size, so its statistics are those of all n of its inputs. After averaged weights (EMA, ensembles) and with
-    short training the moving ones are of other weights. A pure function: it jits and vmaps.
+    The model runs over batches with `train=True`; each layer merges the statistics of its batches exactly, whatever
+    their sizes, so that the result is that of all n of its inputs. Use it after averaging weights (EMA, ensembles) and
+    after short training, where the moving averages belong to other weights. A pure function: it can be jitted and
+    vmapped.
 
     Args:
+      model: a Layer.
+      params, state: params and state of the model.
       x: an array, or a pytree of arrays with examples on axis 0.
-      batch_size: examples at a time, >= 1; the last batch may be smaller. Layers see those before them normalised by
-        the statistics of a batch.
-      key: for layers that draw.
+      batch_size: examples per batch, >= 1; the last batch may be smaller. The inputs of a layer are normalised by the
+        statistics of their batch in the layers before it.
+      key: a JAX key for random layers; None if there are none.
 
-    Returns the state; that of other layers is what training would leave. PyTorch's `update_bn` weighs batches alike.
-    Raises TypeError for what is no model and for no arrays, ValueError for no examples or arrays of different lengths.
+    Returns:
+      The state; that of other layers is as after training on the same batches.
+
+    Raises:
+      TypeError: if `model` is not a Layer, or x is not arrays.
+      ValueError: if there are no examples, or arrays differ in length.
+
+    Differences: PyTorch's `update_bn` gives all batches equal weights.
 
     >>> import jaxnn as nn
     >>> model = nn.batch_norm()
@@ -55,7 +64,7 @@ def recalibrate(
 
 
 def _counting(state: Any) -> Any:
-    """The state with a count of 0 beside every mean and variance, by which a norm merges instead of moving."""
+    """The state with a count of 0 next to every mean and variance, so that a norm merges statistics exactly."""
     if not isinstance(state, dict):
         return state
     new = {name: _counting(node) for name, node in state.items()}

@@ -1,4 +1,4 @@
-"""What is known of the settings of a run: kept with its checkpoints, and compared when it goes on."""
+"""Known settings of a run: saved with its checkpoints, and compared when it is resumed."""
 
 import inspect
 import json
@@ -20,20 +20,20 @@ from jaxnn.train.plan import Plan, is_spread
 
 Settings = dict[str, Any]
 
-FIRST = 64  # examples that a checksum is of
-GATHERED = 2**26  # bytes of an array that are gathered from several devices for it
-TEXT = 1000  # characters of an argument that are kept
+FIRST = 64  # number of examples in a checksum
+GATHERED = 2**26  # largest array, in bytes, that is gathered from several devices for a checksum
+TEXT = 1000  # characters of an argument that are saved
 LONGEST = 80  # characters of a value in an error
-# The checksums, and the numbers of examples that they are of if those are fewer than FIRST.
+# The checksums, and the settings with the number of examples in them if that is less than FIRST.
 SIZES = {"first_batch": "batch_size", "first_examples": "examples", "first_valid_examples": "valid_examples"}
-OTHER = "another"  # an optimizer, or the like, that does not tell the call by which it was made
+OTHER = "another"  # an optimizer or similar object whose call is unknown
 
 
 class Kept:
-    """The settings of the run at hand, and what is to be done with those of a file.
+    """The settings of the current run, and their comparison with those of a file.
 
     Attributes:
-      settings: by name, those of a part below it: `optimizer/learning_rate`. What is not known is left out.
+      settings: name -> value; parts have names such as `optimizer/learning_rate`. Unknown settings are omitted.
     """
 
     def __init__(self, settings: Settings, changed: str | Sequence[str], train: Any):
@@ -45,22 +45,22 @@ class Kept:
         return json.dumps(self.settings, separators=(",", ":"))
 
     def differing(self, saved: Settings) -> list[str]:
-        """The names of what differs and may not; what only one side knows is not compared."""
+        """Names of settings that differ and are not in `changed`; settings known on one side only are not compared."""
         now = self.settings
         names = [name for name in now if name in saved and not _equal(saved[name], now[name])]
         names = [name for name in names if not any(_covers(c, name) for c in self.changed)]
         names = [name for name in names if _is_comparable(name, saved, now)]
         if is_feed(self.train) and not {"first_batch", "batch_size"}.isdisjoint(names):
             again = now | _of_batch(next(iter(batches_of("train", self.train, 0))))
-            names = [name for name in names if _equal(again[name], now[name])]  # others change from look to look
+            names = [name for name in names if _equal(again[name], now[name])]  # a shuffling loader is not compared
         return names
 
     def differences(self, saved: Settings) -> list[str]:
-        """What differs and may not, in words: `mode max (there min)`."""
+        """Settings that differ and may not, as text such as `mode max (there min)`."""
         return [_difference(name, saved[name], self.settings[name]) for name in self.differing(saved)]
 
     def check(self, saved: Settings, path: str) -> None:
-        """Raises if the run of a file has settings that differ and may not; else takes over what only it knows."""
+        """Raises if settings of a file differ and may not; otherwise adopts its checksums and sizes if unknown here."""
         self.known |= set(saved)
         if names := self.differing(saved):
             upper = [n for n in names if not any(n != other and _covers(other, n) for other in names)]
@@ -71,7 +71,7 @@ class Kept:
                 self.settings.setdefault(name, saved[name])
 
     def check_changed(self) -> None:
-        """Raises for a name in `changed` that is none of the settings, here or in the file, nor above some."""
+        """Raises for a name in `changed` that is neither a setting, here or in the file, nor the prefix of one."""
         for name in self.changed:
             if not any(_covers(name, known) for known in self.known):
                 below = sorted(known for known in self.known if known.endswith(f"/{name}"))
@@ -81,10 +81,12 @@ class Kept:
 
 
 def settings_of(plan: Plan, train: Any, valid: Any, first: Any) -> Settings:
-    """What is known of the settings of a run. `epochs` is none of them: a run may be prolonged.
+    """The known settings of a run. `epochs` is not included: a run may be prolonged.
 
     Args:
-      first: the first batch of a feed; None where that is not known.
+      plan: the plan of the run.
+      train, valid: as in `drive`.
+      first: the first batch of a feed; None if unknown.
     """
     found: Settings = {name: getattr(plan, name) for name in ("monitor", "mode", "patience", "batch_size")}
     if is_feed(train):
@@ -109,7 +111,7 @@ def decoded(text: str, where: str) -> Settings:
 
 
 def _is_comparable(name: str, saved: Settings, now: Settings) -> bool:
-    """Whether two values can tell more than those of other names: checksums of fewer and of more examples cannot."""
+    """True unless the setting is a checksum of different numbers of examples, which cannot be compared."""
     sizes = [known.get(SIZES.get(name, name)) for known in (saved, now)]
     few = any(type(size) is not int or size < FIRST for size in sizes)
     return name not in SIZES or sizes[0] == sizes[1] or not few
@@ -128,7 +130,7 @@ def _names(changed: Any) -> tuple[str, ...]:
 
 
 def _covers(name: str, setting: str) -> bool:
-    """Whether `setting` is that name, or below it."""
+    """True if `setting` is `name` or below it."""
     return setting == name or setting.startswith(f"{name}/")
 
 
@@ -138,7 +140,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _apart(a: Any, b: Any) -> tuple[str, str]:
-    """Two values as text, of two models the first lines that differ."""
+    """Two values as text; for two models their first lines that differ."""
     if isinstance(a, str) and isinstance(b, str):
         lines = zip([*a.splitlines(), ""], [*b.splitlines(), ""], strict=False)
         a, b = next(((x.strip(), y.strip()) for x, y in lines if x != y), (a, b))
@@ -159,19 +161,19 @@ def _examples(name: str, data: Any) -> Settings:
 
 
 def _checksum(name: str, data: Any) -> Settings:
-    """A checksum of the first examples; none of what is too large to be gathered from several devices."""
+    """A checksum of the first examples; none for arrays that are too large to gather from several devices."""
     total = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         if is_spread(leaf) and (leaf.nbytes > GATHERED or not leaf.is_fully_addressable):
             return {}
-        rows = np.asarray(jnp.asarray((np.asarray(leaf) if is_spread(leaf) else leaf)[:FIRST]))  # as they train
+        rows = np.asarray(jnp.asarray((np.asarray(leaf) if is_spread(leaf) else leaf)[:FIRST]))  # in training dtypes
         total = zlib.crc32(f"{jax.tree_util.keystr(path)} {rows.dtype} {rows.shape}".encode(), total)
         total = zlib.crc32(np.ascontiguousarray(rows).reshape(-1).view(np.uint8), total)
     return {name: f"checksum {total:08x}"}
 
 
 def _arguments(prefix: str, call: Any) -> Settings:
-    """The arguments of a call, also those that have their defaults."""
+    """The arguments of a call, including defaults."""
     parameters = inspect.signature(call.function).parameters
     names = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
     defaults = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
@@ -182,7 +184,7 @@ def _arguments(prefix: str, call: Any) -> Settings:
 
 
 def _told(name: str, value: Any) -> Settings:
-    """What is known of an argument: numbers and names, the call of an optimizer and its arguments, a model as text."""
+    """Known settings of an argument: numbers and names, the call of an optimizer and its arguments, a model as text."""
     call = call_of(value) if isinstance(value, tuple) else None
     if is_layer(value):
         return {name: _steady(str(value))}
@@ -193,7 +195,7 @@ def _told(name: str, value: Any) -> Settings:
     if isinstance(value, Mapping):
         parts: Sequence[tuple[Any, Any]] = list(value.items())
     elif type(value) in (list, tuple) and all(isinstance(part, str) for part in value):
-        return {name: ", ".join(value)}  # one pattern or a list of one is the same
+        return {name: ", ".join(value)}  # one pattern and a list of one are equal
     elif type(value) in (list, tuple):
         parts = list(enumerate(value))
     else:
@@ -205,7 +207,7 @@ def _told(name: str, value: Any) -> Settings:
 
 
 def _leaf(value: Any) -> Any:
-    """An argument as JSON has it."""
+    """An argument as a JSON value."""
     array = isinstance(value, jax.Array | np.ndarray | np.generic) and not isinstance(value, jax.core.Tracer)
     if array and value.ndim == 0 and jnp.issubdtype(value.dtype, np.floating):
         value = float(str(np.asarray(value)))  # float32(0.1) is 0.1
@@ -219,5 +221,5 @@ def _leaf(value: Any) -> Any:
 
 
 def _steady(text: str) -> str:
-    """A text without what differs from process to process."""
+    """A text without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)

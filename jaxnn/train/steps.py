@@ -1,4 +1,4 @@
-"""Steps of a run in one loop: a traced bound, the batches of an epoch, and a stop where numbers are finite no more."""
+"""The steps of an epoch in one loop, with a traced number of steps, and a stop at the first non-finite loss."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -14,20 +14,20 @@ from jaxnn.train.trainer import Metrics, TrainState, typed
 
 
 class Ordered(NamedTuple):
-    """Data, [n, ...], and which examples make each batch, [steps, batch], in place of data that each epoch shuffles."""
+    """Data [n, ...] with a fixed order: the indices of the examples of each batch, [steps, batch]."""
 
     data: Any
     order: Any
 
 
 class Whole(NamedTuple):
-    """One batch as it came, spread over devices."""
+    """One batch, used unchanged, which is sharded over devices."""
 
     batch: Any
 
 
 def steps_in(plan: Plan, data: Any) -> int:
-    """How many batches there are in the data."""
+    """Number of batches in the data."""
     if isinstance(data, Ordered):
         return data.order.shape[0]
     if isinstance(data, Whole):
@@ -39,15 +39,20 @@ def steps_in(plan: Plan, data: Any) -> int:
 def take_steps(
     plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Metrics
 ) -> tuple[TrainState, Metrics, jax.Array]:
-    """The first `count` steps of an epoch, all of them or, in effect, none.
+    """The first `count` steps of an epoch; if one of them fails the state is returned unchanged.
 
     Args:
-      going: whether to take them at all; a member of a row that has stopped keeps what it has.
+      plan: the plan of the run.
+      ts: the state.
+      data: arrays, `Ordered` or `Whole`.
+      epoch: number of the epoch.
+      count: number of steps.
+      going: False takes no step, for members of a batch of runs that have stopped.
       like: metric name -> an array of its dtype.
 
-    Returns the state; the metrics, [steps], NaN for steps not taken; and the step that broke the run, -1 for none: the
-    first whose loss is not finite, or the last, if after it params are not finite that were. The state is then as it
-    came.
+    Returns:
+      The state; the metrics, [steps], NaN for steps not taken; and the number of the failing step, -1 for none. A step
+      fails if its loss is not finite. If params that were finite are not finite after all steps, the last step fails.
     """
     batch = batches(plan, ts, data, epoch)
 
@@ -57,7 +62,7 @@ def take_steps(
 
     def step(carry: tuple) -> tuple:
         i, now, rows, broke = carry
-        whole = broke < 0  # a broken member goes on until all are, and nothing heeds it
+        whole = broke < 0  # a failed member continues until all have stopped; its results are ignored
         now, metrics = take_step(plan, now, batch(i))
         rows = {name: row.at[i].set(jnp.where(whole, metrics[name], jnp.nan)) for name, row in rows.items()}
         return i + 1, now, rows, jnp.where(whole & ~jnp.isfinite(metrics["loss"]), i, broke)
@@ -74,12 +79,12 @@ def take_steps(
 
 
 def take_step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-    """One step on a batch, augmented."""
+    """One step on an augmented batch."""
     return plan.trainer.step(ts, augmented(plan, ts.key, batch, ts.step))
 
 
 def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable[[jax.Array], Any]:
-    """The batches of an epoch by their number, in the order given, or in one drawn from the run's key and the epoch."""
+    """Function of the step number that returns the batch, in the given order or in the random order of the epoch."""
     if isinstance(data, Whole):
         return lambda i: data.batch
     if isinstance(data, Ordered):
@@ -88,13 +93,13 @@ def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable
         return lambda i: data
     else:
         order = order_of(plan, ts.key, data, epoch)
-    if len(order) == 1:  # else XLA reads the only batch before the loop, and what follows is rounded in another way
+    if len(order) == 1:  # else XLA reads the only batch before the loop, which changes the rounding of later operations
         order = jnp.concatenate([order, order])
     return lambda i: taken(data, order[i], plan.train_spread)
 
 
 def order_of(plan: Plan, key: jax.Array, data: Any, epoch: Any) -> jax.Array:
-    """Which examples make each batch of an epoch, [steps, batch], drawn from the run's key and the epoch."""
+    """Indices of the examples of each batch of an epoch, [steps, batch], drawn from the run's key and the epoch."""
     n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
     key = jax.random.fold_in(fold_name(typed(key), "order"), epoch)  # type: ignore[arg-type]
     size = plan.batch_size or n
@@ -103,29 +108,29 @@ def order_of(plan: Plan, key: jax.Array, data: Any, epoch: Any) -> jax.Array:
 
 
 def augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:
-    """The batch as a step sees it, drawn from the run's key and the number of the step, whatever piece it is in."""
+    """The augmented batch, with a key derived from the run's key and the step number, independent of the pieces."""
     if plan.augment is None:
         return batch
     return plan.augment(jax.random.fold_in(fold_name(typed(key), "augment"), step), batch)  # type: ignore[arg-type]
 
 
 def spoiled(before: Any, after: Any) -> jax.Array:
-    """Whether an array that was finite is so no more."""
+    """True if an array that was finite in `before` is not finite in `after`."""
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     return reduce(jnp.logical_or, [finite(a) & ~finite(b) for a, b in pairs], jnp.zeros((), bool))
 
 
 def finite(x: jax.Array) -> jax.Array:
-    """Whether all elements of an array are."""
+    """True if all elements of an array are finite."""
     return jnp.all(jnp.isfinite(x))
 
 
 @jax.custom_batching.custom_vmap
 def for_any(going: jax.Array) -> jax.Array:
-    """Whether a loop goes on: under vmap as long as any member does.
+    """Loop condition: under vmap True as long as any member continues.
 
-    A bound that vmap maps would have the loop select every array of its state at each turn; what stopped members do
-    meanwhile is masked once, at the end.
+    With a condition batched by vmap, the loop would select every array of its state in each iteration. Instead, the
+    results of stopped members are masked once, at the end.
     """
     return going
 

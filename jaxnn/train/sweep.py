@@ -1,4 +1,4 @@
-"""Many runs as one program: a function of one point run on all points, in the way that suits the machine."""
+"""Sweeps: many runs as one program, which applies a function of one point to all points."""
 
 import warnings
 from collections.abc import Callable
@@ -24,22 +24,22 @@ from jaxnn.train.progress import reporter
 
 Strategy = Literal["auto", "measure", "vmap", "map", "shard"]
 
-# FLOPs of a member's mean matrix product or convolution from which on it keeps a CPU busy by itself: some 50 µs, beside
-# which the few µs that it takes to start an operation do not count.
+# Mean FLOPs per matrix product or convolution of a member from which on one member keeps a CPU busy: some 50 µs,
+# compared with which the few µs to start an operation are negligible.
 BUSY = 10_000_000
-MOST_CALLS = 64  # of the program in one sweep: each waits for the one before
+MOST_CALLS = 64  # calls of the program in one sweep: they are sequential
 
 
 class Sweep(NamedTuple):
-    """What `sweep` found: the points, and what came of each.
+    """Result of `sweep`: the points and the result of each.
 
     Attributes:
       points: the points, [n, ...].
-      results: what `run` returned for each, [n, ...].
-      strategy: how the members ran, "vmap", "map" or "shard"; "auto" and "measure" chose one of them.
-      chunk: members that ran together, on one device; 1 is one after the other.
-      seconds: by "measure" alone: what each way took, compilation apart.
-      done: bools [n], False for members that did not run because the sweep was interrupted: their results are NaN, or 0
+      results: the values that `run` returned, [n, ...].
+      strategy: strategy used: "vmap", "map" or "shard"; "auto" and "measure" choose one of them.
+      chunk: number of members that ran together on each device; 1 means sequentially.
+      seconds: with "measure", the run time of each strategy without compilation; otherwise empty.
+      done: bools [n]; False for members that did not run because the sweep was interrupted. Their results are NaN, or 0
         for integers and keys.
 
     >>> import jaxnn as nn
@@ -58,14 +58,14 @@ class Sweep(NamedTuple):
     def leaderboard(
         self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] | None = None
     ) -> Leaderboard:
-        """The points that are done as a table with one value each, the best first and NaN last; it prints.
+        """Table of the completed points with one value each, best first and NaN last; printing shows it as text.
 
         Args:
-          value: the path of an array [n] in `results`, such as "best_value", or a function of `results` that gives one,
-            such as `lambda r: r.history["valid"]["accuracy"].max(axis=1)`; None is "best_value", or the only leaf.
-          mode: whether "min" or "max" is better. None knows it for a path that ends in the name of a metric or loss of
-            `nn`, for "best_value" where the run monitored one, and takes results that are one array for an objective
-            that is minimised; anything else raises.
+          value: path of an array [n] in `results`, such as "best_value"; or a function of `results` that returns one,
+            such as `lambda r: r.history["valid"]["accuracy"].max(axis=1)`. None is "best_value", or the only leaf.
+          mode: "min" or "max", the better direction. None infers it for a path that ends in the name of a metric or
+            loss of `nn`, and for "best_value" if the run monitored one. Results that are one array are an objective to
+            be minimised. Otherwise it is required.
         """
         if self.done.all():
             return leaderboard(self.points, self.results, value, mode)
@@ -76,25 +76,34 @@ class Sweep(NamedTuple):
     def best(
         self, value: str | Callable[[Any], Any] | None = None, mode: Literal["min", "max"] | None = None
     ) -> Member:
-        """The first member of the leader board: its index, value, point and result."""
+        """The first member of the leaderboard: its index, value, point and result.
+
+        Args:
+          value, mode: as in `leaderboard`.
+        """
         first = self.leaderboard(value, mode).rows[0]
         point, result = jax.tree.map(lambda a: a[first[0]], (self.points, self.results))
         return Member(first[0], first[-1], point, result)
 
 
 class Layout(NamedTuple):
-    """How members lie on the machine: how many run together, and over how many devices, if they are spread at all."""
+    """Distribution of the members over the machine.
+
+    Attributes:
+      chunk: number of members that run together on each device.
+      devices: number of devices over which members are sharded; None for no sharding.
+    """
 
     chunk: int
     devices: int | None = None
 
     @property
     def strategy(self) -> str:
-        """The name of it."""
+        """Name of the strategy."""
         return "shard" if self.devices else "map" if self.chunk == 1 else "vmap"
 
     def together(self, n: int) -> int:
-        """Members in one call of the program: evened out over the calls, and several chunks in each if n is large."""
+        """Members per call of the program: equal for all calls, and several chunks per call if n is large."""
         devices = self.devices or 1
         width = self.chunk * devices
         calls = -(-n // width)
@@ -115,40 +124,47 @@ def sweep(
     progress: bool = False,
     resume: Sweep | None = None,
 ) -> Sweep:
-    """`run(point, *shared)` for each of the points, compiled here as one program: seeds, rates, strengths, folds.
+    """Applies `run(point, *shared)` to all points as one compiled program: seeds, rates, strengths, folds.
 
-    | strategy | members run | |
+    | strategy | execution of the members | suits |
     |-|-|-|
     | "vmap" | together, or `chunk` at a time | small models; accelerators |
-    | "map" | one after the other | large models on a CPU; least memory; each stops early by itself |
-    | "shard" | spread over the devices of this process, `chunk` at a time on each | several devices |
-    | "auto" | in one of these ways, chosen from backend and shapes alone | |
-    | "measure" | in all of these ways, one after the other; the fastest is kept | a sweep that is run often |
+    | "map" | sequential | large models on a CPU; least memory; members stop early independently |
+    | "shard" | sharded over the devices of this process, `chunk` at a time on each | several devices |
+    | "auto" | one of these, chosen from backend and shapes alone | |
+    | "measure" | all of these, sequentially; the fastest is kept | a sweep that is run often |
 
-    "auto" is "shard" where there are several devices. On each, members run together, fewer at a time if memory asks for
-    it; on a CPU one after the other, where a mean matrix product or convolution of one member keeps it busy.
+    "auto" is "shard" if there are several devices. On each device members run together, fewer at a time if memory
+    requires it; on a CPU they run sequentially if the mean matrix product or convolution of one member keeps it busy.
 
-    Each chunk is kept when it is done. An interrupt (Ctrl-C) ends the sweep: the chunks that are done are returned,
-    with a RuntimeWarning, and `done` says which members they are; any other exception has such a `Sweep` as its
-    attribute `sweep`. Pass it as `resume` to run the others. If no chunk is done, the interrupt is raised.
+    Completed chunks are kept. An interrupt (Ctrl-C) ends the sweep and returns the completed chunks, with a
+    RuntimeWarning; `done` marks their members. Any other exception has such a `Sweep` as its attribute `sweep`. Pass
+    such a sweep as `resume` to run the other members. If no chunk is complete, the interrupt is raised.
 
-    A member equals the same run alone up to rounding. By "map" on a CPU it is that run to the bit, when it is jitted
-    with `compiler_options(quick=True)`. Random layers draw under "shard" what they draw elsewhere.
+    A member equals the same run alone up to rounding. With "map" on a CPU it equals bit for bit that run jitted with
+    `compiler_options(quick=True)`. Random layers draw the same numbers with "shard" as with the other strategies.
 
     Args:
-      run: traceable, of one point, typically one that calls `fit`. The same function compiles once for the same shapes.
-      points: a tree of arrays stacked on axis 0, keys among them; `points.grid` and `points.random` make such.
-      shared: trees of arrays for all members; there is one copy of them on each device.
-      chunk: members at a time, >= 1, on each device; None is all for "vmap", and what suits for "auto" and "shard".
-        More than 64 chunks are kept a few at a time.
-      progress: shows members done, the best value, rate and time left after each chunk: a live line in a terminal,
-        plain lines elsewhere.
-      resume: an earlier sweep over the same points; only members that are not done run. The caller must pass the same
-        run, points and shared arrays: shapes and dtypes alone are checked.
+      run: traceable function of one point and the shared data, which typically calls `fit`. One function object
+        compiles once for the same shapes.
+      points: tree of arrays, which may be keys, stacked on axis 0; made for example by `points.grid` and
+        `points.random`.
+      *shared: trees of arrays for all members; there is one copy of them on each device.
+      strategy: one of the table.
+      chunk: members at a time on each device, >= 1. None is all for "vmap", and chosen for "auto" and "shard". If there
+        are more than 64 chunks, several chunks are completed and kept at a time.
+      progress: True prints members done, best value, rate and time left after each chunk: a live line in a terminal,
+        plain lines otherwise.
+      resume: earlier sweep over the same points; only members that are not done run. The caller must pass the same run,
+        points and shared arrays: only shapes and dtypes are checked.
 
-    Raises TypeError under a trace, and ValueError for points of different lengths, for another strategy or chunk, for
-    `resume` with another number of points or other results, and, before it starts, for a sweep that does not fit in
-    memory.
+    Returns:
+      A `Sweep`.
+
+    Raises:
+      TypeError: under a trace, or if `run` is not a function.
+      ValueError: if points differ in length, `strategy` or `chunk` is invalid, `resume` has another number of points or
+        other results, or, before it starts, if the sweep does not fit in memory.
 
     >>> import jaxnn as nn
     >>> def run(point, x, y):
@@ -174,7 +190,7 @@ def sweep(
 
 
 def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | None) -> tuple[Any, tuple]:
-    """Points and shared data as JAX's arrays; raises for what no sweep takes."""
+    """Points and shared data as JAX arrays; raises for invalid arguments of a sweep."""
     check.eager(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
     check.choice(where, "strategy", strategy, get_args(Strategy))
     if chunk is not None:
@@ -188,7 +204,7 @@ def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | 
 
 
 def warn_interrupted(where: str, found: Sweep) -> None:
-    """Says, at the caller of `where`, that not all was done."""
+    """Warns, with the location of the caller of `where`, that not all members are done."""
     fix = " Pass it as resume= to run the others." if where == "sweep" else ""
     text = f"{where}: interrupted with {found.done.sum()} of {found.done.size} members done.{fix}"
     warnings.warn(text, RuntimeWarning, stacklevel=3)
@@ -204,7 +220,7 @@ def sweep_members(
     chunk: int | None,
     progress: bool,
 ) -> Sweep:
-    """The sweep of what was checked; after an interrupt it is as far as it got."""
+    """The sweep of checked arguments; after an interrupt, as far as it got."""
     n = len(jax.tree.leaves(points)[0])
     if strategy != "measure":
         layout = _chosen(strategy, chunk, run, points, shared)
@@ -224,12 +240,12 @@ def sweep_members(
         seconds[str(layout)] = perf_counter() - began
         if seconds[str(layout)] == min(seconds.values()):
             fastest = found._replace(seconds=seconds)
-        del found  # the next one may need its memory
+        del found  # the next layout may need its memory
     return fastest
 
 
 def _found(where: str, points: Any, layout: Layout, done: Done) -> Sweep:
-    """The sweep as far as it got; raises what ended it if that was no interrupt, or if nothing is done."""
+    """The sweep as far as it got; raises an exception that ended it, and an interrupt if no member is done."""
     n, number, error = len(jax.tree.leaves(points)[0]), done.number, done.error
     if not number and error is not None:
         raise error
@@ -239,7 +255,7 @@ def _found(where: str, points: Any, layout: Layout, done: Done) -> Sweep:
         results = placed(np.flatnonzero(ran), results, n)
     found = Sweep(points, results, layout.strategy, layout.chunk, {}, ran)
     if isinstance(error, Exception):
-        with suppress(AttributeError):  # a class may have no room for it
+        with suppress(AttributeError):  # a class with __slots__ has no such attribute
             error.sweep = found  # type: ignore[attr-defined]
             error.add_note(f"{where}: {number} of {n} members are done, in the attribute `sweep` of this exception.")
         raise error
@@ -247,7 +263,7 @@ def _found(where: str, points: Any, layout: Layout, done: Done) -> Sweep:
 
 
 def _resumed(earlier: Any, run: Callable[..., Any], points: Any, shared: tuple, **how: Any) -> Sweep:
-    """The earlier sweep with the members that it lacked."""
+    """The earlier sweep completed by the members that were not done."""
     n = len(jax.tree.leaves(points)[0])
     if not isinstance(earlier, Sweep):
         raise wrong_type("sweep", "resume to be a Sweep", earlier)
@@ -286,7 +302,7 @@ def _chosen(strategy: str, chunk: int | None, run: Callable[..., Any], points: A
 
 
 def _ways(n: int, chunk: int | None) -> list[Layout]:
-    """All that "measure" tries."""
+    """The layouts that "measure" compares."""
     devices, each = _spread(n)
     ways = [Layout(min(n, chunk or n)), Layout(1)]
     if devices > 1:
@@ -295,13 +311,13 @@ def _ways(n: int, chunk: int | None) -> list[Layout]:
 
 
 def _spread(n: int) -> tuple[int, int]:
-    """Over how many devices n members are spread, and the most that one of them gets."""
+    """Number of devices over which n members are sharded, and the maximum number of members on one of them."""
     devices = min(n, len(jax.local_devices()))
     return devices, -(-n // devices)
 
 
 def _busy(run: Callable[..., Any], points: Any, shared: tuple) -> bool:
-    """Whether one member keeps a CPU busy, so that others beside it only drive its numbers out of the cache."""
+    """True if one member keeps a CPU busy: running others with it would only evict its data from the cache."""
     if jax.default_backend() != "cpu":
         return False
     point = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), points)
@@ -312,7 +328,7 @@ def _busy(run: Callable[..., Any], points: Any, shared: tuple) -> bool:
 def _fitting(
     layout: Layout, run: Callable[..., Any], points: Any, shared: tuple, *, where: str, shrink: bool = False
 ) -> tuple[Layout, Callable[[np.ndarray], Any]]:
-    """The layout, with fewer members at a time if they may `shrink`, and its program; raises if that does not fit."""
+    """The layout, with smaller chunks if they may `shrink`, and its compiled program; raises if memory is too small."""
     n = len(jax.tree.leaves(points)[0])
     devices = jax.local_devices()[: layout.devices or 1]
     shared = _placed(layout.devices, shared, PartitionSpec())
@@ -338,7 +354,7 @@ def _called(program: Any, layout: Layout, points: Any, shared: tuple, rows: np.n
 
 
 def _members(layout: Layout, points: Any, rows: np.ndarray) -> Any:
-    """The points of some members, where they are needed."""
+    """The points of some members, on their devices."""
     whole = len(rows) == len(jax.tree.leaves(points)[0]) and rows[-1] == len(rows) - 1
     some = points if whole else jax.tree.map(lambda a: a[rows], points)
     return _placed(layout.devices, some, PartitionSpec(MEMBERS))
@@ -355,7 +371,7 @@ def _mesh(devices: int) -> jax.sharding.Mesh:
 
 @cache
 def _program() -> Any:
-    """Made at the first sweep: which options there are is known once JAX has its devices."""
+    """The jitted sweep, created at first use: compiler options are known only once JAX has initialised its devices."""
     return jax.jit(_swept, static_argnums=(0, 1), compiler_options=compiler_options(quick=True))
 
 
@@ -369,7 +385,7 @@ def _swept(run: Callable[..., Any], layout: Layout, points: Any, shared: tuple) 
 
 def _on_one_device(run: Callable[..., Any], chunk: int, points: Any, shared: tuple) -> Any:
     def member(point: Any) -> Any:
-        return jax.jit(run)(point, *shared)  # traced once, for the choice and for every layout
+        return jax.jit(run)(point, *shared)  # traced once for the choice of the layout and for every layout
 
     if chunk == 1:
         return jax.lax.map(member, points)

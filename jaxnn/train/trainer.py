@@ -1,4 +1,4 @@
-"""One step of training and one evaluation, as pure functions of a state that is the whole of it."""
+"""Trainers: one training step and one evaluation, as pure functions of a state."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """All that a step reads and writes; no two leaves alias, so all of it can be donated.
+    """Complete state of training, read and written by a step; no two leaves alias, so all of it can be donated.
 
     Attributes:
-      step: number of steps taken, int32.
-      params: all params of the model, frozen ones too: a nested dict, or their vectors with `flat=True`.
-      state: the model's state.
-      opt_state: the optimizer's state, for the params that are trained.
+      step: number of steps done, int32.
+      params: all params of the model, including frozen ones: a nested dict, or vectors with `flat=True`.
+      state: state of the model.
+      opt_state: state of the optimizer, for the trained params.
       key: raw key data; step i draws from `fold_in(key, i)`.
-      average: the moving mean of the params that are trained, in at least float32; None where there is none.
+      average: moving average of the trained params, in at least float32; None without averaging.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -72,17 +72,17 @@ class TrainState(NamedTuple):
 
 
 class Trainer(NamedTuple):
-    """How a model is trained: three pure functions.
+    """Three pure functions that train a model: `init`, `step` and `evaluate`.
 
     Attributes:
-      init: `init(key, batch) -> TrainState`; `init(key, batch, params=..., state=...)` begins with arrays that exist,
-        such as trained ones: nested dicts with paths, shapes and dtypes of the model, of which they may lack some (a
-        backbone); those are drawn.
+      init: `init(key, batch) -> TrainState`. `init(key, batch, params=..., state=...)` starts from existing arrays,
+        such as trained ones: nested dicts with paths, shapes and dtypes of the model. Missing paths are drawn at
+        random.
       step: `step(ts, batch) -> (ts, metrics)`, one update.
-      evaluate: `evaluate(ts, batch) -> metrics`, means over what counts in the batch, with `train=False`, and with the
-        averaged params where there are some. `evaluate(ts, batch, totals=True)` gives each as a `nn.Mean`: added up
-        over the parts of a set, they are exactly those of the set. A Trainer of yours may leave `totals` out: its
-        means are then weighted by examples.
+      evaluate: `evaluate(ts, batch) -> metrics`, means over everything that counts in the batch, with `train=False` and
+        the averaged params, if any. `evaluate(ts, batch, totals=True)` returns each as a `nn.Mean`: their sum over the
+        parts of a set is exactly that of the set. A user-defined Trainer may omit `totals`: its means are weighted by
+        examples.
 
     >>> import jaxnn as nn
     >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
@@ -110,51 +110,57 @@ def trainer(
     flat: bool = False,
     axis_name: Hashable | None = None,
 ) -> Trainer:
-    """Supervised training on batches `(x, y)` or `(x, y, weights)`: the mean of `loss(model(x), y)` over what counts.
-
-    The mean is a total over a count: a residual counts 1, or its weight, or 0 where `ignore_label` or `where` of a loss
-    leaves it out. Whatever joins batches adds totals and counts: evaluation over parts of a set, batches
-    of any size that are fed to `drive`, gradients that `optax.MultiSteps` accumulates, shards.
+    """Trainer for supervised learning on batches `(x, y)` or `(x, y, weights)`: weighted mean of the losses l_i:
 
         L = Σ_i w_i l_i / Σ_i w_i + regularizer(params)
 
-    The weights of a batch are numbers or booleans, [n] for its examples, or [n, ...], the first axes of the loss, for
-    its residuals. A residual with weight 0 may hold anything, NaN included, in y and in what the loss sees of the
-    prediction. Where the model predicts an `nn.Padded`, the loss and the metrics get its `x`, and steps after the end
-    of a sequence do not count. A batch in which nothing counts has a mean of 0 and leaves all as it is but `step`.
+    The weight of a residual is 1, its weight in the batch, or 0 where `ignore_label` or `where` of a loss excludes it.
+    Combined batches add totals and counts: evaluation in parts, batches of any sizes fed to `drive`, gradients
+    accumulated by `optax.MultiSteps`, and shards.
+
+    Weights of a batch are numbers or booleans, [n] for examples, or [n, ...], the first axes of the loss, for
+    residuals. At weight 0, y and the prediction passed to the loss may hold any value, including NaN. If the model
+    predicts an `nn.Padded`, the loss and the metrics get its `x`, and steps after the end of a sequence do not count. A
+    batch in which nothing counts has a mean of 0 and changes only `step`.
 
     Args:
-      loss: `(prediction, y) -> one loss per residual`, as in `nn.losses`; or a number, the mean over the examples; or
-        an `nn.Mean(total, count)`. Where a function of yours calls a loss with `ignore_label`, `where` or weights it
-        returns what that returned, or an `nn.Mean`: a number does not say how much of the batch counts, and raises.
-      optimizer: any `optax.GradientTransformation`, ours or optax's or a chain. `optax.MultiSteps(optimizer, k)`
-        accumulates gradients over k steps: k uneven parts are one step on all of them (with `use_grad_mean=False`, k
-        times its gradient). Inside a chain it cannot be seen, and its parts weigh alike.
+      model: a Layer.
+      loss: `(prediction, y) -> residuals`, as in `nn.losses`; or a number, the mean over the examples; or an
+        `nn.Mean(total, count)`. A function that calls a loss with `ignore_label`, `where` or weights must return that
+        loss unchanged, or an `nn.Mean`: a number computed from it does not have the count, and raises.
+      optimizer: any `optax.GradientTransformation` of jaxnn or optax. `optax.MultiSteps(optimizer, k)` accumulates
+        gradients over k steps: k uneven parts equal one step on all of them (with `use_grad_mean=False`, k times its
+        gradient). Inside a chain MultiSteps is not detected, and its parts get equal weights.
       metrics: name -> `(prediction, y)` -> a value per example or residual, a number or an `nn.Mean`, as for the loss
-        (F1 or AUC take the predictions of the whole set). A metric that returns a number is called with `weights=`
-        where the batch has weights or the prediction is padded.
-      regularizer: `params -> number`, added to the loss; it sees the frozen params too.
-      frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. A weight decay
-        mask of `nn`'s optimizers may be one of all params. State is no param: the running statistics of a batch norm
-        whose scale and bias are frozen still move; in `nn.inference(backbone)` they stay.
-      average: the decay d, in [0, 1), of a moving mean of the trained params, by which `evaluate` and the `best` of
-        `fit` go: a <- a + (1 - d)/(1 - d^t) (p - a) after step t. None is off. As `optax.ema` of the params, debiased;
-        PyTorch's `AveragedModel` starts at the first params and does not debias. The model's state is not averaged:
-        `recalibrate` takes batch norm's statistics anew.
-      flat: keep params, gradients and the optimizer's state as one vector per dtype, split where the model reads them.
-        The numbers stay. It is for steps called one by one: with hundreds of small arrays a call takes 0.7 to 0.87 of
-        the time on a CPU, in a scan, as in `fit`, 0.9 to 1.25, and compiling about twice as long. `params.tree()` gives
-        the dict that the model takes; the optimizer must treat every element alike, as in `nn.flat`.
-      axis_name: the mesh axis or axes over which a batch is spread in `jax.shard_map`, or the name of a `vmap`: loss,
-        metrics and gradients are then those of the whole batch, on every shard. Without it they are a shard's own
-        (with `check_vma` JAX adds up the gradients). Under `jit` with sharded arrays it is not needed.
+        (F1 and AUC need the predictions of the whole set). A metric that returns a number is called with `weights=` if
+        the batch has weights or the prediction is padded.
+      regularizer: `params -> number`, added to the loss; its params include the frozen ones.
+      frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. Weight decay
+        masks of `nn`'s optimizers may cover all params. State is not frozen: running statistics of a batch norm with
+        frozen scale and bias still change; use `nn.inference(backbone)` to keep them.
+      average: decay d, in [0, 1), of a moving average a of the trained params p, updated after step t by
+        `a <- a + (1 - d)/(1 - d^t) (p - a)`, as a debiased `optax.ema`; `evaluate` and the `best` of `fit` use it.
+        None: no average. The model's state is not averaged: `recalibrate` recomputes the statistics of batch norms.
+      flat: True stores params, gradients and optimizer state as one vector per dtype; the numbers are unchanged. Use it
+        for steps called separately: with hundreds of small arrays a call takes 0.7 to 0.87 of the time on a CPU, in a
+        scan, as in `fit`, 0.9 to 1.25; compiling takes about twice as long. `params.tree()` returns the dict for the
+        model. The optimizer must be elementwise, as in `nn.flat`.
+      axis_name: mesh axis or axes over which a batch is sharded in `jax.shard_map`, or name of a `vmap` axis: loss,
+        metrics and gradients are those of the whole batch, on every shard. Without it they are those of the shard (with
+        `check_vma` JAX sums the gradients). Not needed under `jit` with sharded arrays.
 
-    Differences: Keras's `sample_weight` multiplies and divides by n; this mean divides by the sum of the weights, as
-    PyTorch's cross-entropy does with class weights and `ignore_index`.
+    Returns:
+      A `Trainer`.
 
-    Raises TypeError for what is no model, loss or optimizer, for one that `flat` cannot serve, and for a loss or metric
-    that does not say what counts, ValueError for a pattern that matches no path, for weights of another shape, and for
-    a loss that broadcasts a prediction [n, 1] with a target [n].
+    Raises:
+      TypeError: for an invalid model, loss or optimizer, an optimizer that `flat` does not support, and a loss or
+        metric that does not determine how much of the batch counts.
+      ValueError: for a pattern that matches no path, weights of another shape, and a loss that broadcasts a prediction
+        [n, 1] with a target [n].
+
+    Differences: Keras multiplies by `sample_weight` and divides by n; this mean divides by the sum of the weights, as
+    PyTorch's cross-entropy does with class weights and `ignore_index`. PyTorch's `AveragedModel` starts at the first
+    params and does not debias.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -189,7 +195,7 @@ def trainer(
         return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
     def outcome(ts: TrainState, batch: Any) -> tuple:
-        """The predictions of a step, its targets, and the loss of each residual, or its mean."""
+        """The predictions and targets of a step, and the loss per residual, or its mean."""
         x, y, weights = divided(batch)
         params = ts.params.tree() if flat else ts.params
         key = jax.random.fold_in(typed(ts.key), ts.step)
@@ -199,7 +205,7 @@ def trainer(
 
     how: dict[str, Any] = {"frozen": frozen, "average": average, "flat": flat, "axis_name": axis_name}
     made = objective_trainer(init, objective, optimizer, **how)
-    made.step.outcome = outcome  # type: ignore[attr-defined]  # for `drive`, to say what is wrong with the data
+    made.step.outcome = outcome  # type: ignore[attr-defined]  # for diagnoses by `drive`
     return made
 
 
@@ -214,15 +220,20 @@ def objective_trainer(
     flat: bool = False,
     axis_name: Hashable | None = None,
 ) -> Trainer:
-    """Training of anything, from the function that is minimised.
+    """Trainer for an arbitrary objective, the function that is minimised.
 
     Args:
       init: `init(key, batch) -> (params, state)`, params a nested dict.
-      objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`; the loss and each of the
-        metrics is one number, a mean over the examples of the batch, or an `nn.Mean(total, count)` where something else
-        counts; none of them is named "loss".
-      optimizer: as in `trainer`.
-      frozen, average, flat, axis_name: as in `trainer`.
+      objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`. The loss and each metric
+        is a number, a mean over the examples of the batch, or an `nn.Mean(total, count)` with another count; no metric
+        may have the name "loss".
+      optimizer, frozen, average, flat, axis_name: as in `trainer`.
+
+    Returns:
+      A `Trainer`.
+
+    Raises:
+      TypeError, ValueError: as `trainer`, and for an objective with another result.
 
     >>> import jaxnn as nn
     >>> def objective(params, state, batch, *, key, train):
@@ -266,10 +277,10 @@ def objective_trainer(
         opt_state = opt_state if multi is None else begun(opt_state)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
-        return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
+        return jax.tree.map(jnp.copy, ts)  # some optimizers keep the params arrays; a buffer is donated only once
 
     def differentiate(ts: TrainState, batch: Any) -> tuple:
-        """The trained params and the others, the function of the former that is minimised, its value and gradients."""
+        """Trained params, other params, loss as a function of the trained params, state, measures and gradients."""
         _check_state("step", ts)
         trained, kept = divided(ts.params)
         key = jax.random.fold_in(typed(ts.key), ts.step)
@@ -280,7 +291,7 @@ def objective_trainer(
             )
             here = _measures(loss, metrics, batch)
             measures, (part, count) = _over_shards(here, axis_name), here["loss"]
-            if axis_name is not None:  # the gradients of the shards add up to that of the batch
+            if axis_name is not None:  # gradients of the shards sum to that of the batch
                 part = part * _share(measures["loss"].count, count, part.dtype)
             return part, (state, measures)
 
@@ -297,13 +308,13 @@ def objective_trainer(
             return later, metrics
         extra = {"value": loss, "grad": grads, "value_fn": value}
         apart = part_of(ts.params if patterns and not flat else None)
-        with jax.numpy_dtype_promotion("standard"), apart:  # optax's own code is not strict about dtypes
+        with jax.numpy_dtype_promotion("standard"), apart:  # optax's code does not support strict promotion
             if multi is None:
                 updates, opt_state = optimizer.update(grads, ts.opt_state, trained, **extra)
                 moves = None if isinstance(count, Known) else count != 0
             else:
                 updates, opt_state, moves = accumulated(multi, grads, ts.opt_state, trained, count, **extra)
-                later = later._replace(opt_state=opt_state)  # a part in which nothing counts is a part
+                later = later._replace(opt_state=opt_state)  # MultiSteps advances even if nothing counts
             trained = optax.apply_updates(trained, updates)
         mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
         new = TrainState(ts.step + 1, joined(trained, kept), state, opt_state, ts.key, mean)
@@ -315,7 +326,7 @@ def objective_trainer(
         _, kept, _, _, _, grads = differentiate(ts, batch)
         return joined(grads, jax.tree.map(jnp.zeros_like, kept)).tree() if flat else grads
 
-    step.gradients = gradients  # type: ignore[attr-defined]  # for `drive`, to say which of them were not finite
+    step.gradients = gradients  # type: ignore[attr-defined]  # for diagnoses by `drive`
 
     def evaluate(ts: TrainState, batch: Any, *, totals: bool = False) -> Any:
         _check_state("evaluate", ts)
@@ -324,19 +335,19 @@ def objective_trainer(
         return {name: m.mean if totals else m.value for name, m in measures.items()}
 
     for name, f in (("init", start), ("step", step), ("evaluate", evaluate)):
-        f.__qualname__ = f"trainer.{name}"  # for Python's errors
+        f.__qualname__ = f"trainer.{name}"  # for the errors of Python
     return Trainer(start, step, evaluate)
 
 
 def _check_state(where: str, ts: Any) -> None:
-    """Raises unless `ts` is what the trainer's functions begin with."""
+    """Raises TypeError unless `ts` is a TrainState."""
     if not isinstance(ts, TrainState):
         fix = f"The order is {where}(ts, batch), with ts = init(key, batch)."
         raise wrong_type(where, "ts to be a TrainState", ts, fix)
 
 
 def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
-    """The optimizer's state for the params that are trained; an error that says so where it was made for all."""
+    """The optimizer's state for the trained params; explains the error of an optimizer that was made for all params."""
     try:
         return optimizer.init(trained)
     except (TypeError, ValueError) as error:
@@ -355,7 +366,7 @@ def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
 
 
 def _transformation(optimizer: Any) -> optax.GradientTransformation:
-    """What has `init` and `update` as an optax.GradientTransformation, which `optax.MultiSteps` is not."""
+    """An object with `init` and `update`, such as `optax.MultiSteps`, as an optax.GradientTransformation."""
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
     extra = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(optimizer.update).parameters.values())
@@ -367,7 +378,7 @@ typed = partial(check.typed_key, "trainer")
 
 
 def averaged(ts: TrainState) -> Any:
-    """The params to evaluate: the averaged ones, in the dtypes of the params, and those that are not trained."""
+    """The params for evaluation: averaged ones in the dtypes of the params, and frozen ones unchanged."""
     if ts.average is None:
         return ts.params
     if isinstance(ts.params, Flat):
@@ -382,7 +393,7 @@ def averaged(ts: TrainState) -> Any:
 
 
 def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
-    """The mean after params number t, debiased: its increments are those of a mean of t numbers that weigh d^(t-i)."""
+    """The debiased average after step t: increments are those of a mean of t values with the weights d^(t-i)."""
     w = complement(decay)
 
     def moved(a: jax.Array, p: jax.Array) -> jax.Array:
@@ -393,7 +404,7 @@ def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
 
 
 def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measure]:
-    """Loss and metrics as floating numbers, so that means of them and NaN are of their dtype, and what they count."""
+    """Loss and metrics with their counts, as floating numbers, so that their means and NaN have their dtype."""
     if "loss" in metrics:
         raise invalid("trainer", "metrics under names other than 'loss'", told=f"{', '.join(metrics)}")
     measures: dict[str, Any] = {"loss": loss, **metrics}
@@ -409,7 +420,7 @@ def _measures(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measu
 
 
 def _over_shards(measures: dict[str, Measure], axis_name: Any) -> dict[str, Measure]:
-    """Those of the whole batch, of which every shard has a part."""
+    """The measures of the whole batch, combined over the shards."""
     if axis_name is None:
         return measures
     new = {}
@@ -420,7 +431,7 @@ def _over_shards(measures: dict[str, Measure], axis_name: Any) -> dict[str, Meas
 
 
 def _share(whole: Any, part: Any, dtype: Any) -> jax.Array:
-    """The fraction of a batch that a shard has, 0 of nothing."""
+    """The fraction of a batch on one shard; 0 if the count of the batch is 0."""
     whole, part = number_of(whole, dtype), number_of(part, dtype)
     return part / jnp.where(whole == 0, 1, whole)
 
@@ -430,13 +441,13 @@ def _sum(x: jax.Array, axis_name: Any) -> jax.Array:
 
 
 def _summed(axis_name: Any, gradient: jax.Array) -> jax.Array:
-    """The sum of a gradient over shards, which with `check_vma` JAX has taken already where params are the same."""
+    """The sum of a gradient over shards; with `check_vma` JAX has already summed it where params are replicated."""
     checked = varying(jax.typeof(jax.lax.axis_index(axis_name)))
     return gradient if checked else _sum(gradient, axis_name)
 
 
 def _split(params: dict, patterns: tuple[str, ...], prefix: str = "") -> tuple[dict, dict]:
-    """Params as two nested dicts, trained and frozen, without empty nodes."""
+    """Params as two nested dicts, trained and frozen, without empty dicts."""
     trained: dict = {}
     frozen: dict = {}
     for name, node in params.items():

@@ -1,4 +1,4 @@
-"""What a batch weighs: the mean of a loss or a metric over what counts in the batch, with the count."""
+"""Weighted means of losses and metrics over a batch, together with their counts."""
 
 import inspect
 from collections.abc import Callable
@@ -21,13 +21,18 @@ from jaxnn.train.checks import check_numbers
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Known:
-    """A count that shapes alone tell: nothing in the batch has a weight, and the program is the one without weights."""
+    """A count determined by shapes alone: the batch has no weights, and the program is the one without weights."""
 
     n: int
 
 
 class Measure(NamedTuple):
-    """A mean [] over a batch, and the sum of the weights in it."""
+    """Mean [] of a loss or metric over a batch, and the sum of the weights in it.
+
+    Attributes:
+      value: the mean.
+      count: the sum of the weights.
+    """
 
     value: Any
     count: Array | Known  # type: ignore[assignment]
@@ -46,7 +51,7 @@ def number_of(count: Array | Known, dtype: Any) -> Array:
 
 
 def floating(m: Any) -> Array:
-    """A number as a floating array, so that means of it and NaN are of its dtype."""
+    """A number as a floating array, so that its means and NaN have its dtype."""
     return jnp.asarray(m, None if jnp.issubdtype(jnp.result_type(m), jnp.floating) else jnp.float32)
 
 
@@ -60,12 +65,12 @@ def of_mean(mean: Mean) -> Measure:
 
 
 def examples_in(batch: Any) -> int:
-    """How many examples there are on axis 0 of a batch; 1 where it holds no arrays."""
+    """Number of examples on axis 0 of a batch; 1 if it holds no arrays."""
     return next((a.shape[0] for a in jax.tree.leaves(batch) if getattr(a, "shape", ())), 1)
 
 
 def divided(batch: Any) -> tuple[Any, Any, Any]:
-    """x, y and weights, None in a batch of two."""
+    """x, y and weights of a batch; weights are None for `(x, y)`."""
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         fix = BATCHES_FIX if is_batches(batch) else "Other batches go through objective_trainer."
         if hasattr(batch, "shape"):
@@ -82,12 +87,12 @@ def divided(batch: Any) -> tuple[Any, Any, Any]:
 
 
 class Batch(NamedTuple):
-    """What a loss and the metrics see of a batch.
+    """The arguments of the loss and the metrics for a batch.
 
     Attributes:
-      prediction, target: without what does not count, which is 0 there: 0 · nan in a gradient would be nan.
-      weights: those of examples or residuals, [n] or [n, ...], 0 after the end of a sequence; None where all count 1.
-      n: examples.
+      prediction, target: with values that do not count replaced by 0, as 0 · nan would make a gradient nan.
+      weights: weights of examples or residuals, [n] or [n, ...], 0 after the end of a sequence; None if all are 1.
+      n: number of examples.
     """
 
     prediction: Any
@@ -97,7 +102,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> "Batch":
-        """With the weights of the batch and the lengths of a `Padded` prediction, or else target, made one."""
+        """A batch; its weights combine those given with the lengths of a `Padded` prediction, or else target."""
         padded = next((a for a in (prediction, target) if isinstance(a, Padded)), None)
         prediction, target = map(values_of, (prediction, target))
         weights = None if weights is None else jnp.asarray(weights)
@@ -123,7 +128,7 @@ def _product(mask: Array, weights: Array | None) -> Array:
 
 
 def _kept(weights: Array, leaf: Any) -> Any:
-    """An array with 0 where the weight is 0; as it is if it has not the leading axes of the weights."""
+    """An array with 0 where the weight is 0; unchanged if it does not have the leading axes of the weights."""
     if jnp.shape(leaf)[: weights.ndim] != weights.shape:
         return leaf
     leaf = jnp.asarray(leaf)
@@ -131,22 +136,24 @@ def _kept(weights: Array, leaf: Any) -> Any:
 
 
 def _over(weights: Array, shape: tuple[int, ...]) -> Array:
-    """Weights of leading axes, repeated over the others."""
+    """Weights of the leading axes, broadcast over the others."""
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 
 def measured(
     name: str, f: Callable, batch: Batch, shape: tuple[int, ...] | None = None
 ) -> tuple[Measure, tuple[int, ...]]:
-    """The mean of a loss or metric over what counts in the batch, and the shape of what it returned.
+    """The weighted mean of a loss or metric over a batch, and the shape of the value that the function returned.
 
-    A function that returns an array says what each residual is, [n, ...]: the mean goes by the weights that were noted
-    for this very array (`ignore_label`, `where`, weights inside the function), times those of the batch. One that
-    returns a `Mean`, or a number, has taken the mean itself, and is told of the weights of the batch by `weights=`.
+    If the function returns an array of residuals [n, ...], the mean is weighted by the weights recorded for this array
+    object (`ignore_label`, `where`, or weights inside the function), times those of the batch. If it returns a `Mean`
+    or a number, it has taken the mean itself, and receives the weights of the batch as `weights=`.
 
     Args:
-      name: of the loss or metric, for errors.
-      shape: that of the loss, for whose residuals a metric may want the weights.
+      name: name of the loss or metric, for errors.
+      f: `(prediction, target) -> value`.
+      batch: the batch.
+      shape: shape of the loss, if weights of its residuals may have to be broadcast for a metric.
     """
     f, weights = unjitted(f), batch.weights
     with counting() as counts:
@@ -178,7 +185,7 @@ def measured(
 
 
 def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Measure:
-    """The mean of values that are multiplied by the weights noted for them already, not by those of the batch."""
+    """The mean of values already multiplied by their recorded weights `noted`, but not yet by those of the batch."""
     if values.size == 0:
         return Measure(floating(jnp.sum(values)), Known(0))
     if noted is None and weights is None:
@@ -199,7 +206,7 @@ def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Mea
 
 
 def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int, ...] | None) -> Any:
-    """What a function that takes the mean itself returns, given the weights: in their shape, or in that of the loss."""
+    """The value of a function that takes the mean itself, called with weights in their shape or that of the loss."""
     if not takes(f, "weights"):
         fix = "Return one value for each example or residual, or give it the parameter weights=."
         got = "one that returns a mean"
@@ -213,10 +220,10 @@ def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int
 
 
 def takes(f: Callable, parameter: str) -> bool:
-    """Whether a function has a parameter of this name."""
+    """True if a function has a parameter of this name."""
     try:
         return parameter in inspect.signature(f).parameters
-    except (TypeError, ValueError):  # of a built-in one nothing is known
+    except (TypeError, ValueError):  # built-in functions may have no signature
         return False
 
 
@@ -224,18 +231,18 @@ _JITTED = type(jax.jit(lambda: None))
 
 
 def unjitted(f: Callable) -> Callable:
-    """The function inside a `jax.jit`: compiled once, it would be traced once, and only then say what counts."""
+    """The function inside a `jax.jit`: a cached program is not traced again and would not record its counts."""
     if isinstance(f, partial):
         return partial(unjitted(f.func), *f.args, **f.keywords)
     return inspect.unwrap(f, stop=lambda g: not isinstance(g, _JITTED))
 
 
 def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
-    """Raises if a loss combines a prediction [n, 1] and a target [n] into [n, n]; JAX knows, if it is asked to say so.
+    """Raises if a loss broadcasts a prediction [n, 1] and a target [n] to [n, n], detected by JAX's rank promotion.
 
-    Asked is only where the shapes have a common one that is neither: a loss may as well reshape one of them.
+    Only shapes whose broadcast shape equals neither of them are checked: otherwise the loss may reshape one of them.
     """
-    if not all(hasattr(a, "dtype") for a in (prediction, target)):  # of a pytree nothing is known
+    if not all(hasattr(a, "dtype") for a in (prediction, target)):  # pytrees are not checked
         return
     shapes = jnp.shape(prediction), jnp.shape(target)
     if len(shapes[0]) == len(shapes[1]):
@@ -259,7 +266,7 @@ def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
 
 
 def totals_of(trainer: Any, ts: Any, batch: Any) -> dict[str, Mean]:
-    """The metrics of a batch as totals and counts; of a Trainer whose `evaluate` gives numbers, by examples."""
+    """The metrics of a batch as totals and counts; if `evaluate` of a Trainer returns numbers, by examples."""
     evaluate = unjitted(trainer.evaluate)
     if takes(evaluate, "totals"):
         return evaluate(ts, batch, totals=True)
