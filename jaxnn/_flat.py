@@ -1,41 +1,13 @@
-"""Trees of arrays as one vector per dtype, and the transformations that may be applied to them so."""
+"""Trees of arrays as one vector per dtype."""
 
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from jaxnn._calls import call_of
-from jaxnn._errors import describe, wrong_type
-
 FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
-
-
-class Optimizer(optax.GradientTransformationExtraArgs):
-    """An optax.GradientTransformationExtraArgs that prints as the call by which it was made."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        call = call_of(self)
-        return "an optimizer" if call is None else call.text()
-
-
-class Elementwise(Optimizer):
-    """A transformation that does the same to every element, whatever array it stands in: what `flat` may join."""
-
-    __slots__ = ()
-
-
-def check_elementwise(where: str, optimizer: Any) -> None:
-    """Raise unless `optimizer` says of itself that it treats every element alike."""
-    if not isinstance(optimizer, Elementwise):
-        got = "another transformation" if isinstance(optimizer, optax.GradientTransformation) else describe(optimizer)
-        fix = "Those of nn without a mask do, and compensated ones."
-        raise wrong_type(where, "an optimizer that treats every element alike", told=got, fix=fix)
 
 
 class Layout(NamedTuple):

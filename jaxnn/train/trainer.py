@@ -14,11 +14,13 @@ import optax
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
+from jaxnn._elementwise import check_elementwise
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
-from jaxnn._flat import Flat, check_elementwise
+from jaxnn._flat import Flat
 from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
 from jaxnn._means import Mean
-from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight, wide
+from jaxnn._moments import Average, Time
+from jaxnn._numbers import check_decay, rounded, wide
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
 from jaxnn._random import split
@@ -381,11 +383,10 @@ def averaged(ts: TrainState) -> Any:
 
 def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
     """The mean after params number t, debiased: its increments are those of a mean of t numbers that weigh d^(t-i)."""
-    w = complement(decay)
+    average, time = Average(decay), Time(t)
 
     def moved(a: jax.Array, p: jax.Array) -> jax.Array:
-        share = weight(w, t, jnp.finfo(a.dtype).dtype)
-        return ema(a, rounded(p.astype(a.dtype), p.dtype), number(w, share) / share)
+        return average.update_debiased(a, rounded(p.astype(a.dtype), p.dtype), time)
 
     return jax.tree.map(moved, mean, params)
 

@@ -8,8 +8,8 @@ import jax
 import optax
 
 from jaxnn._calls import recorded
+from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Optimizer
 from jaxnn._paths import matching, path_tree
 
 

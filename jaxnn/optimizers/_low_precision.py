@@ -8,8 +8,8 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
+from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import rounded, wide
 
 

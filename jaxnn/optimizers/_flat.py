@@ -5,8 +5,9 @@ from typing import Any
 import optax
 
 from jaxnn._calls import recorded
-from jaxnn._flat import Elementwise, Flat, check_elementwise
-from jaxnn.optimizers._lift import check_same
+from jaxnn._elementwise import Elementwise, check_elementwise
+from jaxnn._flat import Flat
+from jaxnn.optimizers._checks import check_same
 
 
 @recorded

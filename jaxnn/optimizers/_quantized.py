@@ -9,8 +9,8 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
+from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Optimizer
 from jaxnn._inputs import check_count
 
 LEVELS = 127  # of a sign
