@@ -29,9 +29,11 @@ class Elementwise(Optimizer):
 
 
 CALLS = {"closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"}
-ELEMENTWISE = set(
-    ["abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "complex", "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow", "is_finite", "le", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "real", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor"]
-)
+ELEMENTWISE = """
+    abs add add_any and atan2 cbrt ceil clamp complex conj convert_element_type copy copy_p cos cosh div eq erf erf_inv
+    erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le log log1p logistic lt max min mul ne neg nextafter not
+    or pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor
+"""
 
 
 def is_elementwise(optimizer: Any) -> bool:
@@ -72,14 +74,14 @@ def is_elementwise(optimizer: Any) -> bool:
 
 def _all_elementwise(program: Jaxpr) -> bool:
     for step in program.eqns:
-        arrays = [x for x in step.invars if x.aval.ndim]
+        arrays, results = ([x for x in xs if getattr(x.aval, "ndim", 0)] for xs in (step.invars, step.outvars))
         inside = [p.jaxpr if isinstance(p, ClosedJaxpr) else p for p in step.params.values()]
-        if not arrays and not any(x.aval.ndim for x in step.outvars):
+        if not arrays and not results:
             continue
         if step.primitive.name in CALLS:
             if not all(_all_elementwise(p) for p in inside if isinstance(p, Jaxpr)):
                 return False
-        elif step.primitive.name not in ELEMENTWISE and (step.primitive.name != "broadcast_in_dim" or arrays):
+        elif step.primitive.name not in ELEMENTWISE.split() and (step.primitive.name != "broadcast_in_dim" or arrays):
             return False
     return True
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from jaxnn._numbers import known, number, wide
 
@@ -29,7 +29,7 @@ class Time:
 
     def __init__(self, count: Array) -> None:
         self.count = count
-        self.once: Callable[[Callable[[Array, DTypeLike], Any], DTypeLike], Any] = cache(lambda f, d: f(count, d))
+        self.once: Callable[..., Any] = cache(lambda f, d: f(count, d))
 
 
 class Average:
@@ -51,7 +51,7 @@ class Average:
 
     __slots__ = ("w",)
 
-    def __init__(self, b: ArrayLike) -> None:
+    def __init__(self, b: Any) -> None:
         self.w: Any
         if known(b):
             self.w = 1.0 - float(b)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
 from jaxnn._numbers import check_number
 
 POSITIVE = (0.0, math.inf, "()")
@@ -58,7 +58,9 @@ def check_style(name: str, style: Any, **given: bool) -> None:
 def check_dtype(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is None or a real floating dtype."""
     if value is not None and not _floating(value):
-        raise wrong_type(name, f"{argument} to be a floating dtype", value, "Pass jnp.float32 or the like, or None.")
+        told = str(value) if isinstance(value, np.dtype) else describe(value)
+        fix = "Pass jnp.float32 or the like, or None."
+        raise wrong_type(name, f"{argument} to be a floating dtype", told=told, fix=fix)
 
 
 def _floating(dtype: Any) -> bool:
@@ -100,7 +102,8 @@ def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
     Args:
       what: the name of `tree` for errors: params, or a slot of the state.
     """
-    if jax.tree.structure(grads) != jax.tree.structure(tree):
+    given: Any = jax.tree.structure(grads)
+    if given != jax.tree.structure(tree):
         raise _other_structure(name, grads, tree, what)
     for (path, g), x in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(tree), strict=True):
         if g.shape != x.shape:

@@ -1,4 +1,4 @@
-"""All leaves of one dtype as one vector: an update of many small arrays at the price of one."""
+"""Updates of all leaves as one vector per dtype, for models with many small arrays."""
 
 from typing import Any
 
@@ -12,21 +12,22 @@ from jaxnn.optimizers._checks import check_same
 
 @recorded
 def flat(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """The same numbers, from one vector per dtype in place of the leaves, [...] -> [...].
+    """The same updates, computed on one vector per dtype instead of on each leaf, [...] -> [...].
 
-    Where each array's update is dear in itself, as a kernel to launch. On a CPU it is not: to join and to split 1000
-    arrays at every update takes longer than to update them. `nn.trainer(flat=True)` saves the joining: there params,
-    gradients and state are vectors throughout.
+    Faster where each operation has a fixed cost, such as a kernel launch on an accelerator. Slower on a CPU, where
+    joining and splitting 1000 arrays at every update takes longer than updating them.
 
     Args:
-      optimizer: one that treats every element alike: those of `nn` without a mask, and `compensated` of them. What
-        looks at an array as a whole (clipping by norm, `quantized`, optax's own, which do not say) is refused.
+      optimizer: an elementwise optimizer: those of `nn` without a mask, of optax, and chains of them with elementwise
+        transformations such as `optax.clip`. A transformation of your own must not depend on paths.
 
-    Its state is that of the optimizer for a tree of vectors, so `optax.tree.map_params` finds no params in it.
+    Returns: an optimizer whose state is that of `optimizer` for a tree of vectors: `optax.tree.map_params` finds no
+      params in it.
 
-    Raises TypeError for an optimizer that is not elementwise, and as the optimizer does for gradients that do not fit.
+    Raises: TypeError for an optimizer that is not elementwise: clipping by norm, `quantized`, masks, groups of params;
+      and the errors of the optimizer for gradients that do not fit.
 
-    optax.flatten takes any transformation, at its caller's risk, and casts all leaves to one dtype.
+    Differences: optax.flatten does not check the transformation, and casts all leaves to one dtype.
 
     >>> import jaxnn as nn
     >>> opt, params = flat(nn.adam(0.5)), {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}

@@ -93,11 +93,11 @@ def _rectification(w: float | Array, t: Array, dtype: np.dtype, threshold: Any) 
     near, far, tail = jnp.minimum(x, 0.5), jnp.maximum(x, 0.5), jnp.ones((), dtype)
     for ratio in reversed(BERNOULLI):
         tail = 1 - ratio * near**2 * tail
-    share = jnp.where(x < 0.5, near / 2 * (1 - near / 6 * tail), 1 - far / jnp.expm1(far))
+    tail = jnp.where(x < 0.5, near / 2 * (1 - near / 6 * tail), 1 - far / jnp.expm1(far))
     small, bracket = jnp.minimum(w, 0.03), jnp.zeros((), dtype)
     for g in reversed(GREGORY):
         bracket = small * (2 * g + bracket)
-    rho = jnp.where(w < 0.03, bracket, 2 / w - 1 - 2 / rate) + 2 / rate * share
+    rho = jnp.where(w < 0.03, bracket, 2 / w - 1 - 2 / rate) + 2 / rate * tail
     rho_inf = 2 / w - 1
     adaptive = rho >= number(threshold, rho)
     rho, rho_inf = jnp.where(adaptive, rho, 5), jnp.where(adaptive, rho_inf, 5)
