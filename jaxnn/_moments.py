@@ -14,7 +14,9 @@ import optax
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxnn._numbers import known, number, wide
+from jaxnn._dtypes import wide_dtype
+from jaxnn._inputs import known
+from jaxnn._numbers import number
 
 
 class Time:
@@ -58,7 +60,7 @@ class Average:
         else:
             b = jnp.asarray(b)
             b = b if jnp.issubdtype(b.dtype, jnp.floating) else b.astype(jnp.float32)
-            self.w = jnp.maximum(1.0 - b.astype(wide(b.dtype)), float(jnp.finfo(b.dtype).epsneg) / 2)
+            self.w = jnp.maximum(1.0 - b.astype(wide_dtype(b.dtype)), float(jnp.finfo(b.dtype).epsneg) / 2)
 
     def update(self, mean: Array, x: Array) -> Array:
         """The average after `x`, [...], [...] -> [...]: mean + (1 - b)(x - mean).

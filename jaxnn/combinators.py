@@ -11,9 +11,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._errors import describe, invalid, is_function, wrong_type
-from jaxnn._inputs import check_count
 from jaxnn._padded import Given, Padded, on_values, values_of
 from jaxnn._placement import scan
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
@@ -74,8 +74,8 @@ def parallel(
     named = children(branches, where)
     if not named:
         raise invalid(where, "at least one branch", told="none")
-    if not (is_function(join) or join in ("add", "concatenate")):
-        raise invalid(where, "join to be 'add', 'concatenate' or a function", join)
+    if not is_function(join):
+        check.choice(where, "join", join, ("add", "concatenate"), "Or pass a function: join=lambda *ys: ...")
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         params: dict = {}
@@ -189,7 +189,8 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     {'dense': {'b': (6, 8), 'w': (6, 8, 8)}}
     """
     block = as_layer(block, "repeat")
-    n = check_count("repeat", "n", n)
+    n = check.count("repeat", "n", n)
+    check.flags("repeat", unroll=unroll)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
@@ -271,7 +272,7 @@ def time_distributed(child: Layer | Callable) -> Layer:
     """
     child = as_layer(child, "time_distributed")
 
-    def check(x: Any) -> None:
+    def check_steps(x: Any) -> None:
         values = values_of(x)
         if not hasattr(values, "shape"):
             raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", x)
@@ -279,11 +280,11 @@ def time_distributed(child: Layer | Callable) -> Layer:
             raise invalid("time_distributed", "x of shape [n, t, ...]", values)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check(x)
+        check_steps(x)
         return child.init(key, jax.eval_shape(_steps_as_examples, x))
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        check(x)
+        check_steps(x)
         y, state = child.apply(params, state, _steps_as_examples(x), key=key, train=train)
         if isinstance(x, Padded) and not isinstance(y, Padded):
             fix = "A layer of your own inside it must hand on what it is given: nn.layer(..., padded=)."
@@ -327,12 +328,7 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     ('float32', 'float32')
     """
     child = as_layer(child, "cast")
-    try:
-        given = None if dtype is None else jnp.dtype(dtype)  # NumPy takes None for float64
-    except TypeError:
-        given = None
-    if given is None or not jnp.issubdtype(given, jnp.floating):
-        raise wrong_type("cast", "a floating dtype", told=describe(dtype) if given is None else given.name)
+    given = check.dtype("cast", "dtype", dtype)
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]

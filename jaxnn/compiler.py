@@ -3,6 +3,8 @@
 import jax
 import jaxlib
 
+from jaxnn import _checks as check
+
 # The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
 
@@ -25,6 +27,7 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     >>> step(1.0).item()
     2.0
     """
+    check.flags("compiler_options", quick=quick)
     version = tuple(int(part) for part in jaxlib.__version__.split(".")[:3])
     if jax.default_backend() != "cpu" or version < KNOWN[0] or version[:2] > KNOWN[1]:
         return {}

@@ -7,7 +7,8 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn import _checks as check
+from jaxnn._errors import invalid
 from jaxnn.layer import Layer, structs
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -60,13 +61,10 @@ def export(
     >>> exported.in_avals, exported.call(jnp.ones((7, 4))).shape
     ((ShapedArray(float32[n,4]),), (7, 3))
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("export", "model to be a Layer", model)
-    if not isinstance(baked, bool):
-        raise wrong_type("export", "baked to be True or False", baked)
+    check.model("export", "model", model)
+    check.flags("export", baked=baked)
     for platform in platforms or ():
-        if platform not in PLATFORMS:
-            raise invalid("export", f"platforms out of {', '.join(PLATFORMS)}", platform)
+        check.choice("export", "each of platforms", platform, PLATFORMS)
     like = structs("export", x)
     structure: Any = jax.tree.structure(like)
 

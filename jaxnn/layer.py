@@ -30,9 +30,10 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded, tree
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
-from jaxnn._inputs import check_key, is_array, to_numbers, whole
+from jaxnn._inputs import is_array, to_numbers, whole
 from jaxnn._padded import Given, Padded, on_values, padded_pair, values_of
 from jaxnn._random import fold_in
 
@@ -120,9 +121,11 @@ def layer(
     >>> scale(3).apply({}, {}, jnp.ones(2))[0].tolist()
     [3.0, 3.0]
     """
-    for given in (kind, name):
-        if given is not None and not (isinstance(given, str) and re.fullmatch(r"[A-Za-z0-9_]+", given)):
-            raise invalid("layer", "a name of letters, digits and underscores", given)
+    for argument, given in (("kind", kind), ("name", name)):
+        if given is not None:
+            check.text("layer", argument, given)
+            if not re.fullmatch(r"[A-Za-z0-9_]+", given):
+                raise invalid("layer", f"{argument} to be letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
         if not (is_function(f) or (f is None and role == "init")):
@@ -143,7 +146,7 @@ def layer(
         return (x.x if isinstance(x.x, jax.ShapeDtypeStruct) else x.zeroed), x
 
     def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check_key(where, key, "init(key, x)", one=True)
+        check.key(where, key, "init(key, x)", one=True)
         x, _ = unpadded(structs(where, x))
         out = _init_where_called(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
@@ -161,7 +164,7 @@ def layer(
                 fix = "The order is apply(params, state, x)." if exchanged else ""
                 raise wrong_type(where, f"{role} to be a nested dict, as init makes them", given, fix)
         if key is not None:
-            check_key(where, key)
+            check.key(where, key)
         x, sequence = unpadded(x)
         try:
             out = apply(params, state, x, key=key, train=train)
@@ -210,6 +213,7 @@ def call(
     >>> y.shape
     (1, 2)
     """
+    check.text("call", "name", name)
     child = as_layer(child, "call")
     if isinstance(params, _Sketch):
         return params.meet(child, name, x), state
@@ -279,19 +283,19 @@ def stateless(model: Layer) -> Stateless:
     """
     model = as_layer(model, "stateless")
 
-    def check(state: dict) -> None:
+    def check_state(state: dict) -> None:
         if state:
             fix = "Use model.apply(params, state, x), and keep the state that it returns."
             raise invalid("stateless", "a model without state", told=f"state at {', '.join(paths(state))}", fix=fix)
 
     def init(key: jax.Array, x: Any) -> dict:
         params, state = model.init(key, x)
-        check(state)
+        check_state(state)
         return params
 
     def apply(params: dict, x: Any, *, key: jax.Array | None = None, train: bool = False) -> Any:
         y, state = model.apply(params, {}, x, key=key, train=train)
-        check(state)
+        check_state(state)
         return y
 
     return Stateless(init, apply)

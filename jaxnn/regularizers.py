@@ -10,7 +10,6 @@ and `bias` of norms. `where` takes other params instead, by glob patterns of the
 Sums and norms are taken in at least float32. Strengths and limits may be traced.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,11 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn import _checks as check
 from jaxnn import _elsewhere
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn._dtypes import widened
+from jaxnn._errors import invalid
+from jaxnn._inputs import known
 from jaxnn._paths import globs, matching, path_tree
 
 __all__ = ["elastic_net", "l1", "l2", "max_norm", "non_negative", "unit_norm"]
@@ -58,7 +59,7 @@ def l1(strength: Scalar, *, where: Where = None) -> Regularizer:
     >>> l1(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.3000...
     """
-    _check_scalar("l1", "strength", strength)
+    check.scalar("l1", "strength", strength)
     return partial(_penalty, "l1", strength, None, _patterns("l1", where))
 
 
@@ -81,7 +82,7 @@ def l2(strength: Scalar, *, where: Where = None) -> Regularizer:
     >>> l2(0.1)({"w": jnp.array([1.0, -2.0]), "b": jnp.array([9.0])}).item()
     0.5
     """
-    _check_scalar("l2", "strength", strength)
+    check.scalar("l2", "strength", strength)
     return partial(_penalty, "l2", None, strength, _patterns("l2", where))
 
 
@@ -102,8 +103,8 @@ def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
     >>> elastic_net(0.5, 0.25)({"w": jnp.array([1.0, -2.0])}).item()
     2.75
     """
-    _check_scalar("elastic_net", "l1", l1)
-    _check_scalar("elastic_net", "l2", l2)
+    check.scalar("elastic_net", "l1", l1)
+    check.scalar("elastic_net", "l2", l2)
     return partial(_penalty, "elastic_net", l1, l2, _patterns("elastic_net", where))
 
 
@@ -153,7 +154,7 @@ def max_norm(limit: Scalar, *, axis: Axis = None, where: Where = None) -> optax.
     >>> optax.apply_updates(params, updates)["w"].round(5).tolist()
     [[3.0], [4.0]]
     """
-    _check_scalar("max_norm", "limit", limit, above=True)
+    check.scalar("max_norm", "limit", limit, ends="()")
 
     def landing(path: str, w: Array, update: Array) -> Array:
         v = w + update
@@ -248,13 +249,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """The axes of one norm, checked against the rank of a param."""
     if axis is None:
         return tuple(range(rank - 1))
-    axes = (axis,) if not isinstance(axis, Sequence) else tuple(axis)
-    for a in axes:
-        if whole(a) is None or not -rank <= a < rank:
-            raise invalid(
-                f"{name} at {path}", f"axis from {-rank} to {rank - 1}", told=str(a), fix=f"The param has {rank} axes."
-            )
-    return axes
+    return check.axes(f"{name} at {path}", "axis", axis, rank, "the param")
 
 
 # ---- which params, and of what dtype
@@ -281,27 +276,13 @@ def _chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
 
 def _wide(name: str, path: str, w: Any) -> Array:
     """A param in at least float32, or the error that names the one that is not of real floats."""
-    if not jnp.issubdtype(jnp.result_type(w), jnp.floating):
-        fix = "Leave it out by where=patterns."
-        raise wrong_type(f"{name} at {path}", "a param of a real floating dtype", w, fix)
-    w = jnp.asarray(w)
-    return w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
-
-
-def _check_scalar(name: str, argument: str, value: Any, *, above: bool = False) -> None:
-    """Raises unless `value` is a number >= 0, or > 0 if `above`, or a scalar array of real numbers."""
-    if isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating):
-        if not (0 < value < math.inf if above else 0 <= value < math.inf):
-            raise invalid(name, f"{argument} {'>' if above else '>='} 0 and finite", told=str(value))
-    elif not hasattr(value, "dtype") or not any(jnp.issubdtype(value.dtype, k) for k in (jnp.floating, jnp.integer)):
-        raise wrong_type(name, f"{argument} to be a real number", value)
-    elif jnp.shape(value) != ():
-        raise invalid(name, f"{argument} to be one number", value, "Sweep over values with jax.vmap.")
+    check.kind(f"{name} at {path}", "a param", w, "floating", "Leave it out by where=patterns.")
+    return widened(jnp.asarray(w))
 
 
 def _number(x: Any, dtype: Any) -> float | Array:
     """A scalar to be combined with arrays of `dtype`: a Python float, or an array of it, so that nothing promotes."""
-    return float(x) if isinstance(x, int | float | np.number) else jnp.asarray(x, dtype)
+    return float(x) if known(x) else jnp.asarray(x, dtype)
 
 
 if not TYPE_CHECKING:  # a type checker shall see which names there are

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn.activations._checks import axes_of, floating, option, wide
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
+from jaxnn.activations._checks import option
 
 
 def softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
@@ -32,8 +34,8 @@ def softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
     >>> softmax(jnp.array([[0.0, 0.0], [1e4, -1e4]])).tolist()
     [[0.5, 0.5], [1.0, 0.0]]
     """
-    x = floating("softmax", x)
-    return jax.nn.softmax(wide(x), axis=axes_of("softmax", x, axis)).astype(x.dtype)
+    x = check.array_like("softmax", "x", x)
+    return jax.nn.softmax(widened(x), axis=check.axes("softmax", "axis", axis, x.ndim)).astype(x.dtype)
 
 
 def log_softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
@@ -54,8 +56,8 @@ def log_softmax(x: ArrayLike, *, axis: int | Sequence[int] = -1) -> Array:
     >>> log_softmax(jnp.array([[0.0, 0.0], [1e4, -1e4]])).tolist()
     [[-0.693..., -0.693...], [0.0, -20000.0]]
     """
-    x = floating("log_softmax", x)
-    return jax.nn.log_softmax(wide(x), axis=axes_of("log_softmax", x, axis)).astype(x.dtype)
+    x = check.array_like("log_softmax", "x", x)
+    return jax.nn.log_softmax(widened(x), axis=check.axes("log_softmax", "axis", axis, x.ndim)).astype(x.dtype)
 
 
 def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike = 1e-5) -> Array:
@@ -81,10 +83,10 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
     >>> standardize(jnp.array([1000.0, 1001.0, 1002.0])).tolist()
     [-1.22..., 0.0, 1.22...]
     """
-    x = floating("standardize", x)
-    axes = axes_of("standardize", x, axis)
-    eps = option("standardize", "eps", eps, x, ">= 0", lambda eps: 0 <= eps < float("inf"))
-    z = wide(x)
+    x = check.array_like("standardize", "x", x)
+    axes = check.axes("standardize", "axis", axis, x.ndim)
+    eps = option("standardize", "eps", eps, x, 0.0, "[)")
+    z = widened(x)
     top = jax.lax.stop_gradient(jnp.max(jnp.abs(z), axes, keepdims=True, initial=0))
     scale = jnp.where(top > 2.0**50, 2.0**-100, 1).astype(z.dtype)  # exact, as all powers of two
     z = z * scale

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from jaxnn.activations._checks import wide
+from jaxnn._dtypes import widened
 
 
 def elementwise(value: Callable[..., Array], *slopes: Callable[..., Array]) -> Callable[..., Array]:
@@ -25,10 +25,10 @@ def elementwise(value: Callable[..., Array], *slopes: Callable[..., Array]) -> C
 
     @jax.custom_jvp
     def f(*args: Array) -> Array:
-        return value(*map(wide, args)).astype(args[0].dtype)
+        return value(*map(widened, args)).astype(args[0].dtype)
 
     def jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-        y, z = f(*primals), [wide(p) for p in primals]
+        y, z = f(*primals), [widened(p) for p in primals]
         parts = [
             (dx * slope(*z).astype(dx.dtype)).astype(y.dtype)
             for dx, slope in zip(tangents, slopes, strict=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from operator import index
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn.activations._checks import floating, is_axis, option
+from jaxnn import _checks as check
+from jaxnn._errors import invalid
+from jaxnn.activations._checks import option
 from jaxnn.activations._elementwise import elementwise
 
 
@@ -38,9 +37,8 @@ def gelu(x: ArrayLike, *, approximate: bool = False) -> Array:
     >>> gelu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.158..., 0.0, 0.841...]
     """
-    if not isinstance(approximate, bool):
-        raise wrong_type("gelu", "approximate to be True or False", approximate, "True is the tanh form.")
-    return (_gelu_tanh if approximate else _gelu)(floating("gelu", x))
+    check.flags("gelu", "True is the tanh form.", approximate=approximate)
+    return (_gelu_tanh if approximate else _gelu)(check.array_like("gelu", "x", x))
 
 
 def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> Array:
@@ -64,7 +62,7 @@ def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> Array:
     >>> silu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.268..., 0.0, 0.731...]
     """
-    x = floating("silu", x)
+    x = check.array_like("silu", "x", x)
     return _silu(x, option("silu", "beta", beta, x))
 
 
@@ -88,7 +86,7 @@ def mish(x: ArrayLike) -> Array:
     >>> mish(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-0.303..., 0.0, 0.865...]
     """
-    return _mish(floating("mish", x))
+    return _mish(check.array_like("mish", "x", x))
 
 
 def hard_swish(x: ArrayLike) -> Array:
@@ -107,7 +105,7 @@ def hard_swish(x: ArrayLike) -> Array:
     >>> hard_swish(jnp.array([-4.0, -1.5, 1.0, 5.0])).tolist()
     [0.0, -0.375, 0.666..., 5.0]
     """
-    return _hard_swish(floating("hard_swish", x))
+    return _hard_swish(check.array_like("hard_swish", "x", x))
 
 
 def glu(x: ArrayLike, *, axis: int = -1) -> Array:
@@ -129,12 +127,11 @@ def glu(x: ArrayLike, *, axis: int = -1) -> Array:
     >>> glu(jnp.array([1.0, 2.0, 0.0, 1e4])).tolist()
     [0.5, 2.0]
     """
-    x = floating("glu", x)
-    if not is_axis(x, axis):
-        raise invalid("glu", "an axis of x", told=f"axis={axis!r} for {describe(x)}", fix="Axes count from 0.")
+    x = check.array_like("glu", "x", x)
+    axis = check.axis("glu", "axis", axis, x.ndim)
     if x.shape[axis] % 2:
         fix = "The first half is gated by the second."
-        raise invalid("glu", f"an even number of entries along axis {index(axis)}", x, fix)
+        raise invalid("glu", f"an even number of entries along axis {axis}", x, fix)
     return _gated(*jnp.split(x, 2, axis))
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn.activations._checks import floating, option
+from jaxnn import _checks as check
+from jaxnn.activations._checks import option
 from jaxnn.activations._elementwise import elementwise
 
 
@@ -27,7 +28,7 @@ def relu(x: ArrayLike) -> Array:
     >>> relu(jnp.array([-2.0, 0.0, 3.0])).tolist()
     [0.0, 0.0, 3.0]
     """
-    return jax.nn.relu(floating("relu", x))
+    return jax.nn.relu(check.array_like("relu", "x", x))
 
 
 def relu6(x: ArrayLike) -> Array:
@@ -45,7 +46,7 @@ def relu6(x: ArrayLike) -> Array:
     >>> relu6(jnp.array([-2.0, 3.0, 8.0])).tolist()
     [0.0, 3.0, 6.0]
     """
-    return jax.nn.relu6(floating("relu6", x))
+    return jax.nn.relu6(check.array_like("relu6", "x", x))
 
 
 def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
@@ -69,7 +70,7 @@ def leaky_relu(x: ArrayLike, *, negative_slope: ArrayLike = 0.01) -> Array:
     >>> leaky_relu(jnp.array([-2.0, 0.0, 3.0]), negative_slope=0.25).tolist()
     [-0.5, 0.0, 3.0]
     """
-    x = floating("leaky_relu", x)
+    x = check.array_like("leaky_relu", "x", x)
     return leaky(x, option("leaky_relu", "negative_slope", negative_slope, x))
 
 
@@ -91,7 +92,7 @@ def thresholded_relu(x: ArrayLike, *, threshold: ArrayLike = 1.0) -> Array:
     >>> thresholded_relu(jnp.array([-2.0, 0.5, 1.0, 3.0])).tolist()
     [0.0, 0.0, 0.0, 3.0]
     """
-    x = floating("thresholded_relu", x)
+    x = check.array_like("thresholded_relu", "x", x)
     return _thresholded(x, option("thresholded_relu", "threshold", threshold, x))
 
 
@@ -116,7 +117,7 @@ def elu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
     >>> elu(jnp.array([-1.0, 0.0, 3.0])).tolist()
     [-0.632..., 0.0, 3.0]
     """
-    x = floating("elu", x)
+    x = check.array_like("elu", "x", x)
     return _elu(x, option("elu", "alpha", alpha, x))
 
 
@@ -138,7 +139,7 @@ def selu(x: ArrayLike) -> Array:
     >>> selu(jnp.array([-1.0, 0.0, 1.0])).tolist()
     [-1.111..., 0.0, 1.050...]
     """
-    return _selu(floating("selu", x))
+    return _selu(check.array_like("selu", "x", x))
 
 
 def celu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
@@ -160,8 +161,8 @@ def celu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
     >>> celu(jnp.array([-1.0, 0.0, 3.0]), alpha=0.5).tolist()
     [-0.432..., 0.0, 3.0]
     """
-    x = floating("celu", x)
-    return _celu(x, option("celu", "alpha", alpha, x, "> 0", lambda alpha: 0 < alpha < float("inf")))
+    x = check.array_like("celu", "x", x)
+    return _celu(x, option("celu", "alpha", alpha, x, 0.0))
 
 
 def softplus(x: ArrayLike) -> Array:
@@ -180,7 +181,7 @@ def softplus(x: ArrayLike) -> Array:
     >>> softplus(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [0.0, 0.693..., 10000.0]
     """
-    return _softplus(floating("softplus", x))
+    return _softplus(check.array_like("softplus", "x", x))
 
 
 def log_sigmoid(x: ArrayLike) -> Array:
@@ -197,7 +198,7 @@ def log_sigmoid(x: ArrayLike) -> Array:
     >>> log_sigmoid(jnp.array([-1e4, 0.0, jnp.inf])).tolist()
     [-10000.0, -0.693..., 0.0]
     """
-    return _log_sigmoid(floating("log_sigmoid", x))
+    return _log_sigmoid(check.array_like("log_sigmoid", "x", x))
 
 
 def _left(z: Array) -> Array:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn.activations._checks import floating, option
+from jaxnn import _checks as check
+from jaxnn.activations._checks import option
 from jaxnn.activations._elementwise import elementwise
 
 
@@ -32,7 +31,7 @@ def unit_step(x: ArrayLike, *, at_zero: ArrayLike = 1.0) -> Array:
     >>> unit_step(jnp.array([-2.0, 0.0, 3.0])).tolist()
     [0.0, 1.0, 1.0]
     """
-    x = floating("unit_step", x)
+    x = check.array_like("unit_step", "x", x)
     zero = option("unit_step", "at_zero", at_zero, x).astype(x.dtype)
     return jnp.where(x > 0, 1, jnp.where(x < 0, 0, jnp.where(x == 0, zero, jnp.nan)))
 
@@ -52,7 +51,7 @@ def sigmoid(x: ArrayLike) -> Array:
     >>> sigmoid(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [0.0, 0.5, 1.0]
     """
-    x = floating("sigmoid", x)
+    x = check.array_like("sigmoid", "x", x)
     return jax.nn.sigmoid(x) if jnp.finfo(x.dtype).bits >= 32 else _half_sigmoid(x)
 
 
@@ -70,7 +69,7 @@ def tanh(x: ArrayLike) -> Array:
     >>> tanh(jnp.array([-jnp.inf, 0.0, 1e4])).tolist()
     [-1.0, 0.0, 1.0]
     """
-    return jnp.tanh(floating("tanh", x))
+    return jnp.tanh(check.array_like("tanh", "x", x))
 
 
 def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 0.5) -> Array:
@@ -94,8 +93,8 @@ def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 1.5, 3.0])).tolist()
     [0.0, 0.5, 0.75, 1.0]
     """
-    x = floating("hard_sigmoid", x)
-    a = option("hard_sigmoid", "slope", slope, x, "to be > 0", lambda v: 0 < v < math.inf)
+    x = check.array_like("hard_sigmoid", "x", x)
+    a = option("hard_sigmoid", "slope", slope, x, 0.0)
     return _hard_sigmoid(x, a, option("hard_sigmoid", "offset", offset, x))
 
 
@@ -115,7 +114,7 @@ def hard_tanh(x: ArrayLike) -> Array:
     >>> hard_tanh(jnp.array([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
-    return _hard_tanh(floating("hard_tanh", x))
+    return _hard_tanh(check.array_like("hard_tanh", "x", x))
 
 
 def softsign(x: ArrayLike) -> Array:
@@ -133,7 +132,7 @@ def softsign(x: ArrayLike) -> Array:
     >>> softsign(jnp.array([-jnp.inf, -1.0, 3.0])).tolist()
     [-1.0, -0.5, 0.75]
     """
-    return _softsign(floating("softsign", x))
+    return _softsign(check.array_like("softsign", "x", x))
 
 
 def _within(z: Array, a: Array, b: Array) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import to_arrays, to_numbers, whole
 from jaxnn.data.datasets import Dataset
@@ -32,10 +33,7 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     [2, 2]
     """
     rows = _rows("split", data)
-    if isinstance(fraction, bool) or not isinstance(fraction, float | int | np.floating | np.integer):
-        raise wrong_type("split", "fraction to be a number in (0, 1)", fraction)
-    if not 0 < fraction < 1:
-        raise invalid("split", "fraction in (0, 1)", fraction)
+    check.scalar("split", "fraction", fraction, below=1.0, ends="()", static=True)
     size = int(_quota(fraction, rows) + 0.5)
     if not 0 < size < rows:
         raise invalid(
@@ -82,11 +80,8 @@ def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool
     [[0, 1], [2, 3], [4]]
     """
     rows = _rows("batches", data)
-    size = whole(batch_size)
-    if size is None:
-        raise wrong_type("batches", "batch_size to be an int", batch_size)
-    if size < 1:
-        raise invalid("batches", "batch_size >= 1", batch_size)
+    size = check.count("batches", "batch_size", batch_size)
+    check.flags("batches", drop_remainder=drop_remainder)
     if drop_remainder and size > rows:
         fix = "Lower it, or keep the remainder."
         raise invalid("batches", f"batch_size <= {rows}, the examples", batch_size, fix)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn._errors import invalid, wrong_type
+from jaxnn import _checks as check
 from jaxnn.data import _readers
 from jaxnn.data._fetch import fetch
 from jaxnn.data._sources import ARCHIVES
@@ -66,11 +66,8 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     >>> iris.train[0].shape, iris.classes, iris.features[0]
     ((150, 4), ('setosa', 'versicolor', 'virginica'), 'sepal length (cm)')
     """
-    if not isinstance(name, str):
-        raise wrong_type("load", f"a name, one of {', '.join(names())}", name)
-    if name not in ARCHIVES:
-        close = get_close_matches(name, names(), 1)
-        raise invalid("load", f"one of {', '.join(names())}", name, f"Did you mean {close[0]!r}?" if close else "")
+    close = get_close_matches(name, names(), 1) if isinstance(name, str) else []
+    check.choice("load", "name", name, names(), f"Did you mean {close[0]!r}?" if close else "")
     archive = ARCHIVES[name]
     return _READ[name](f"{archive.package} {archive.version}; {archive.cite}", *fetch(archive, cache))
 

@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import whole
 
 
 def one_hot(
@@ -35,17 +35,11 @@ def one_hot(
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     labels = labels if isinstance(labels, Array) else np.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise wrong_type("one_hot", "labels of an integer dtype", labels, "Strings become integers by encode.")
-    k = whole(classes)
-    if k is None:
-        raise wrong_type("one_hot", "classes to be an int, how many there are", classes, "Pass len(classes).")
-    if k < 1:
-        raise invalid("one_hot", "classes >= 1", classes)
-    if whole(axis) is None or not -jnp.ndim(labels) - 1 <= axis <= jnp.ndim(labels):
-        raise invalid("one_hot", f"axis to be one of the {jnp.ndim(labels) + 1} axes of the result", axis)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise wrong_type("one_hot", "a floating dtype", told=jnp.dtype(dtype).name)
+    check.kind("one_hot", "labels", labels, "integer", "Strings become integers by encode.")
+    k = check.count("one_hot", "classes", classes, fix="Pass their number, len(classes).")
+    axis = check.axis("one_hot", "axis", axis, jnp.ndim(labels) + 1, "the result")
+    dtype = check.dtype("one_hot", "dtype", dtype)
+    check.scalar("one_hot", "unknown", unknown, -math.inf, ends="[]", nan=True)
     if isinstance(labels, np.ndarray):  # JAX would wrap 2³² + 1 to the class 1
         labels = jnp.asarray(np.clip(labels.astype(np.int64), -1, k).astype(np.int32))
     elif labels.dtype.itemsize < 4:  # int8 cannot count to 200

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import jax
@@ -12,7 +12,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._inputs import known
 from jaxnn._random import quick
 
 Scalar = float | Array
@@ -49,7 +52,7 @@ def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.flo
     [-4.59..., -4.59...]
     """
     shape, dtype, _ = _checked("constant", shape, dtype)
-    if not (_is_number(value) or (hasattr(value, "dtype") and jnp.shape(value) in ((), shape))):
+    if not (known(value) or (hasattr(value, "dtype") and jnp.shape(value) in ((), shape))):
         raise invalid("constant", f"value to be a scalar or of shape {list(shape)}", value, "Nothing is broadcast.")
     return jnp.broadcast_to(jnp.array(value, dtype), shape)
 
@@ -89,12 +92,12 @@ def truncated_normal(
     True
     """
     shape, dtype, wide = _checked("truncated_normal", shape, dtype)
-    if _is_number(lower) and _is_number(upper) and not lower < upper:
-        raise invalid(
-            "truncated_normal", "lower < upper", told=f"lower={lower} and upper={upper}", fix="They count in stddev."
-        )
     stddev = _scalar("truncated_normal", "stddev", stddev, wide)
+    bounds = lower, upper
     lower, upper = _bound("lower", lower, wide), _bound("upper", upper, wide)
+    if all(map(known, bounds)) and not lower < upper:
+        told = f"lower={lower} and upper={upper}"
+        raise invalid("truncated_normal", "lower < upper", told=told, fix="They count in stddev.")
     draw = jax.nn.initializers.truncated_normal(stddev, lower=lower, upper=upper)
     return draw(quick(key), shape, wide).astype(dtype)
 
@@ -247,9 +250,8 @@ def _fan_scaled(
 ) -> Array:
     shape, dtype, wide = _checked(where, shape, dtype, rank=2)
     scale = _scalar(where, "scale", scale, wide)
-    for name, value, known in (("mode", mode, get_args(Mode)), ("distribution", distribution, get_args(Distribution))):
-        if value not in known:
-            raise invalid(where, f"{name} to be one of {', '.join(known)}", value)
+    check.choice(where, "mode", mode, get_args(Mode))
+    check.choice(where, "distribution", distribution, get_args(Distribution))
     if 0 in shape:
         return jnp.zeros(shape, dtype)
     return jax.nn.initializers.variance_scaling(scale, mode, distribution)(quick(key), shape, wide).astype(dtype)
@@ -264,34 +266,17 @@ def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[i
         raise invalid(where, "sizes >= 0", shape)
     if len(shape) < rank:
         raise invalid(where, "a shape [*space, in, out]", shape, "A vector has no fans: use zeros, ones or normal.")
-    with suppress(TypeError):
-        dtype = dtype if dtype is None else jnp.dtype(dtype)  # jnp.dtype(None) is float64
-    if not (isinstance(dtype, np.dtype) and jnp.issubdtype(dtype, jnp.floating)):
-        raise wrong_type(
-            where, "a floating dtype", told=str(dtype), fix="Pass jnp.float32, jnp.bfloat16 or one of their kind."
-        )
-    return shape, dtype, dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    dtype = check.dtype(where, "dtype", dtype, "Pass jnp.float32, jnp.bfloat16 or one of their kind.")
+    return shape, dtype, wide_dtype(dtype)
 
 
 def _scalar(where: str, name: str, value: Any, dtype: np.dtype) -> Any:
     """`value` as a number, or as a scalar of `dtype` if it is an array: only the value of a number is known."""
-    if _is_number(value):
-        if not value >= 0:
-            raise invalid(where, f"{name} >= 0", told=str(value))
-        if value == np.inf:
-            raise invalid(where, f"{name} to be finite", told=str(value))
-        return float(value)
-    if not hasattr(value, "dtype") or jnp.shape(value) != ():
-        raise wrong_type(where, f"{name} to be a number", value)
-    return jnp.asarray(value, dtype)
+    check.scalar(where, name, value)
+    return float(value) if known(value) else jnp.asarray(value, dtype)
 
 
 def _bound(name: str, value: Any, dtype: np.dtype) -> Any:
     """A bound of `truncated_normal`, which may be infinite."""
-    if _is_number(value) and np.isnan(value):
-        raise invalid("truncated_normal", f"{name} to be a number of standard deviations", told=str(value))
-    return float(value) if _is_number(value) else _scalar("truncated_normal", name, value, dtype)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
+    check.scalar("truncated_normal", name, value, -math.inf, ends="[]")
+    return float(value) if known(value) else jnp.asarray(value, dtype)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
 from jaxnn._random import split
 from jaxnn.init._draws import (
     _checked,
@@ -69,13 +69,11 @@ def preset(name: str, kind: str, fan_in: int, *, heads: int = 1) -> dict[str, In
     >>> sorted(draw), bool(jnp.all(jnp.abs(draw["b"](jax.random.key(0), (100,))) <= 0.5))
     (['b', 'w'], True)
     """
-    if name not in list(PRESETS):
-        raise invalid("preset", f"name to be one of {', '.join(PRESETS)}", name)
-    fan_in = check_count("preset", "fan_in", fan_in, least=0)
-    heads = check_count("preset", "heads", heads)
+    check.choice("preset", "name", name, list(PRESETS))
+    fan_in = check.count("preset", "fan_in", fan_in, least=0)
+    heads = check.count("preset", "heads", heads)
     kinds = PRESETS[name](fan_in, heads)
-    if kind not in list(kinds):
-        raise invalid("preset", f"kind to be one of {', '.join(kinds)}", kind)
+    check.choice("preset", "kind", kind, list(kinds))
     return dict(kinds[kind])
 
 

@@ -1,38 +1,20 @@
-"""Checks of a factory's arguments; of numbers only what is known while tracing, since a rate may be traced."""
+"""The default initialization of layers: its name, and what draws a param."""
 
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
+from jaxnn import _checks as check
 from jaxnn import init as initializers
-from jaxnn._errors import invalid
 from jaxnn.init._presets import PRESETS
 
 
-def check_number(where: str, expected: str, value: Any, fits: Callable[[Any], bool], fix: str = "") -> None:
-    """Raises for a Python or NumPy number that is out of range or not finite, and for what is no real number at all.
-
-    Arrays of real numbers pass: their values may be traced.
-    """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
-    if number or not hasattr(value, "dtype"):
-        good = number and np.isfinite(value) and fits(value)
-    else:
-        good = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
-    if not good:
-        raise invalid(where, expected, value, fix)
-
-
 def check_preset(where: str, init: str) -> None:
-    """Raises for what is no library whose initialization is known, when the layer is made."""
-    if init not in list(PRESETS):
-        raise invalid(where, f"init to be one of {', '.join(PRESETS)}", init)
+    """The default initialization of layers: its name, and what draws a param."""
+    check.choice(where, "init", init, list(PRESETS))
 
 
 def drawn_by(init: str, kind: str, fan_in: int, *, heads: int = 1, **given: Any) -> dict[str, Callable]:
-    """The initializers of a layer's params: of the preset, or those given."""
+    """The default initialization of layers: its name, and what draws a param."""
     return initializers.preset(init, kind, fan_in, heads=heads) | {
         param: draw for param, draw in given.items() if draw is not None
     }

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._dtypes import param_dtype
+from jaxnn._errors import invalid
 from jaxnn._placement import fitting
 from jaxnn.activations import unit_step
 from jaxnn.activations._rectifiers import leaky
@@ -47,17 +48,16 @@ def prelu(
     """
     where = name or "prelu"
     check_preset(where, init)
-    if not isinstance(shared, bool):
-        raise wrong_type(where, "shared to be True or False", shared)
+    check.flags(where, shared=shared)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        floating(where, x, least=0 if shared else 1, shape="[..., c]")
+        check.array(where, "x", x, least=0 if shared else 1, shape="[..., c]")
         shape = () if shared else (x.shape[-1],)
         return {"slope": drawn_by(init, "prelu", 0, slope=slope_init)["slope"](key, shape, param_dtype(x))}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         slope = jnp.asarray(params["slope"])
-        x = floating(where, x, least=slope.ndim, shape="[..., c]")
+        x = check.array(where, "x", x, least=slope.ndim, shape="[..., c]")
         if slope.ndim and x.shape[-1] != slope.shape[0]:
             fix = (
                 f"slope was made for {slope.shape[0]} channels: initialise with x of this shape, or feed it the other."
@@ -104,8 +104,8 @@ def maxout(
     ((5, 12), (2, 3))
     """
     where = name or "maxout"
-    features = check_count(where, "features", features)
-    pieces = check_count(where, "pieces", pieces)
+    features = check.count(where, "features", features)
+    pieces = check.count(where, "pieces", pieces)
     affine = dense(
         features * pieces, bias=bias, init=init, w_init=w_init, b_init=b_init, precision=precision, name=where
     )

@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn._inputs import known
 from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn._placement import gathered, placed_as
 from jaxnn._random import fold_in
 from jaxnn.layer import Layer, layer
-from jaxnn.layers._checks import check_number, check_preset, drawn_by
+from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers.linear import affine
 from jaxnn.ops._lengths import check_lengths, without_padding
-from jaxnn.ops.attention import check_implementation
+from jaxnn.ops.attention import check_implementation, checked_window
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
@@ -85,30 +86,27 @@ def attention(
     (2, 7, 16)
     """
     where = name or "attention"
-    heads = check_count(where, "heads", heads)
-    kv = heads if kv_heads is None else kv_heads
-    kv = check_count(where, "kv_heads", kv)
+    check.flags(where, causal=causal, bias=bias)
+    heads = check.count(where, "heads", heads)
+    kv = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
     if heads % kv:
         raise invalid(where, f"kv_heads that divide heads={heads}", told=f"{kv}")
     features, size, cache = (
-        None if value is None else check_count(where, argument, value)
+        None if value is None else check.count(where, argument, value)
         for argument, value in (("features", features), ("size", size), ("cache", cache))
     )
     if cache is not None and not causal:
         raise invalid(
             where, "causal=True with a cache", told="False", fix="A step cannot see those that are still to come."
         )
+    if not isinstance(rotary, bool):
+        check.scalar(where, "rotary", rotary, ends="()", static=True)
     check_preset(where, init)
     if softcap is not None:
-        check_number(where, "softcap to be a number > 0, or None", softcap, lambda c: 0 < c < float("inf"))
-    check_number(where, "dropout in [0, 1)", dropout, lambda v: 0 <= v < 1, "It is the probability of dropping.")
-    drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
-    if window is not None:
-        if not isinstance(window, tuple | list) or len(window) != 2:
-            fix = "(k, 0) is the k steps before a query and itself."
-            raise invalid(where, "window to be a pair of steps before and after", window, fix)
-        before, after = (s if s is None else check_count(where, "window", s, least=0) for s in window)
-        window = before, after
+        check.scalar(where, "softcap", softcap, ends="()")
+    check.scalar(where, "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
+    drops = not (known(dropout) and dropout == 0)
+    window = checked_window(where, window)
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
     check_implementation(where, implementation, causal, window, given_too)
 
@@ -199,9 +197,9 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
             raise invalid(where, f"lengths once, in {keys} or beside it", told="both")
         parts[keys] = Padded(parts[keys], given["lengths"])
     lengths = {name: part.lengths for name, part in parts.items() if isinstance(part, Padded)}
-    for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e] (context)")):
+    for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e]")):
         if (part := parts[name]) is not None:
-            array = floating(where, values_of(part), rank=3, shape=shape)
+            array = check.array(where, name, values_of(part), rank=3, shape=shape)
             if name in lengths and not isinstance(array, jax.ShapeDtypeStruct):
                 check_lengths(where, lengths[name], array.shape[0])
                 array = without_padding(array, lengths[name])

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn._random import split
 from jaxnn.layer import Layer, call, layer
@@ -60,8 +61,8 @@ def conv(
     (5, 14, 14, 8)
     """
     where = name or "conv"
-    features = check_count(where, "features", features)
-    groups = check_count(where, "groups", groups)
+    features = check.count(where, "features", features)
+    groups = check.count(where, "groups", groups)
     check_sizes(where, window=window, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
     check_preset(where, init)
@@ -117,9 +118,10 @@ def conv_transpose(
     (5, 14, 14, 8)
     """
     where = name or "conv_transpose"
-    features = check_count(where, "features", features)
-    groups = check_count(where, "groups", groups)
+    features = check.count(where, "features", features)
+    groups = check.count(where, "groups", groups)
     check_sizes(where, window=window, stride=stride, dilation=dilation)
+    per_axis(where, "output_padding", output_padding, None, least=0)
     check_padding(where, padding)
     check_preset(where, init)
 
@@ -175,7 +177,7 @@ def depthwise_conv(
     (3, 3, 6, 1)
     """
     where = name or "depthwise_conv"
-    multiplier = check_count(where, "multiplier", multiplier)
+    multiplier = check.count(where, "multiplier", multiplier)
     check_sizes(where, window=window, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
     check_preset(where, init)
@@ -268,15 +270,16 @@ def _convolution(
 ) -> Layer:
     """A layer of one w, one b and a product of x with w."""
     where = name or kind
+    check.flags(where, bias=bias)
 
-    def check(x: Any) -> Any:
-        x = floating(where, values_of(x), least=3, shape="[n, *space, c]")
+    def images(x: Any) -> Any:
+        x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
         return x
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = check(padded_pair(x))
+        x = images(padded_pair(x))
         w_key, b_key = split(key)
         w, draw = made.weight(w_key, x, per_axis(where, "window", window, len(x.shape) - 2))
         if not bias:
@@ -285,7 +288,7 @@ def _convolution(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         given = padded_pair(x)
-        w, x = params["w"], check(given)
+        w, x = params["w"], images(given)
         c = made.channels(w)
         if x.shape[-1] != c:
             fix = f"w was made for {c} channels: initialise with x of this shape, or feed it the other."

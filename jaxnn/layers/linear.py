@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
 from jaxnn._random import split
@@ -55,11 +56,12 @@ def dense(
     (2, 3)
     """
     where = name or "dense"
-    features = check_count(where, "features", features)
+    features = check.count(where, "features", features)
+    check.flags(where, bias=bias)
     check_preset(where, init)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        floating(where, x, least=1, shape="[..., d]")
+        check.array(where, "x", x, least=1, shape="[..., d]")
         draw = drawn_by(init, "dense", x.shape[-1], w=w_init, b=b_init)
         w_key, b_key = split(key)
         params = {"w": draw["w"](w_key, (x.shape[-1], features), param_dtype(x))}
@@ -67,7 +69,7 @@ def dense(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         w = params["w"]
-        x = floating(where, x, least=1, shape=f"[..., {w.shape[0]}]")
+        x = check.array(where, "x", x, least=1, shape=f"[..., {w.shape[0]}]")
         if x.shape[-1] != w.shape[0]:
             fix = f"w was made for {w.shape[0]} inputs: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
@@ -128,25 +130,23 @@ def embed(
     (1, 3, 4)
     """
     where = name or "embed"
-    size = check_count(where, "size", size)
-    features = check_count(where, "features", features)
+    size = check.count(where, "size", size)
+    features = check.count(where, "features", features)
     check_preset(where, init)
 
     if padding is not None:
-        padding = check_count(where, "padding", padding, least=0)
-        if padding >= size:
-            raise invalid(where, f"padding to be an index below {size}", told=f"{padding}")
+        padding = check.count(where, "padding", padding, least=0, most=size - 1)
 
-    def check(x: Any) -> None:
+    def check_indices(x: Any) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
             raise wrong_type(where, "x of shape [...] and an integer dtype", x)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check(x)
+        check_indices(x)
         return {"w": drawn_by(init, "embed", size, w=w_init)["w"](key, (size, features), jnp.float32)}, {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        check(x)
+        check_indices(x)
         w = jnp.asarray(params["w"])
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
         i = jnp.where((i >= 0) & (i < size), i, size)  # a gather alone wraps 64-bit indices past 2³²

@@ -5,14 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import floating, local_key, param_dtype
+from jaxnn._inputs import known, local_key
 from jaxnn._padded import Padded, padded_pair
 from jaxnn.layer import Layer, layer
-from jaxnn.layers._checks import check_number
+
+DROPPING = "It is the probability of dropping."
 
 
 @recorded
@@ -96,7 +98,7 @@ def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     2
     """
     where = name or "alpha_dropout"
-    _check_rate(where, rate)
+    check.scalar(where, "rate", rate, below=1.0, fix=DROPPING)
     low = -1.7580993408473766  # -λα
 
     def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
@@ -123,7 +125,7 @@ def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Lay
     0.1
     """
     where = name or "gaussian_noise"
-    check_number(where, "stddev >= 0", stddev, lambda v: v >= 0)
+    check.scalar(where, "stddev", stddev)
 
     def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
         wide = param_dtype(x)
@@ -133,10 +135,6 @@ def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Lay
     return _training("gaussian_noise", where, name, noisy, stddev)
 
 
-def _check_rate(where: str, rate: float | jax.Array) -> None:
-    check_number(where, "rate in [0, 1)", rate, lambda v: 0 <= v < 1, "It is the probability of dropping.")
-
-
 def _kept(key: jax.Array, x: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:
     return jax.random.uniform(local_key(key, x), shape, jnp.float32) < 1 - jnp.asarray(rate, jnp.float32)
 
@@ -144,7 +142,7 @@ def _kept(key: jax.Array, x: jax.Array, shape: tuple[int, ...], rate: float | ja
 def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callable, least: int = 0) -> Layer:
     """Inverted dropout with a mask of shape `mask(x.shape)`."""
     where = name or kind
-    _check_rate(where, rate)
+    check.scalar(where, "rate", rate, below=1.0, fix=DROPPING)
 
     def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
         wide = param_dtype(x)  # the nearest bfloat16 to 0.9 would shift the mean by 0.2 %
@@ -157,13 +155,13 @@ def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callab
 
 def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: Any, least: int = 0) -> Layer:
     """A layer that is `noisy(x, key)` in training and the identity after it; with an amount of 0 it draws nothing."""
-    silent = isinstance(amount, int | float | np.number) and amount == 0
+    silent = known(amount) and amount == 0
     shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         x = padded_pair(x)
         sequence = x if isinstance(x, Padded) else None
-        x = floating(where, x if sequence is None else sequence.x, least=least, shape=shape)
+        x = check.array(where, "x", x if sequence is None else sequence.x, least=least, shape=shape)
         if not train or silent:
             return (x if sequence is None else Padded(x, sequence.lengths)), state
         if key is None:

@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype, whole
+from jaxnn._inputs import whole
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layer import Layer, PaddedRule, layer, of_function
-from jaxnn.layers._checks import check_number
 
 
 @recorded
@@ -56,22 +57,22 @@ def batch_norm(
     """
     where = name or "batch_norm"
     fix = "PyTorch's momentum is one minus this one."
-    check_number(where, "momentum in [0, 1]", momentum, lambda v: 0 <= v <= 1, fix)
-    check_number(where, "eps >= 0", eps, lambda v: v >= 0)
+    check.scalar(where, "momentum", momentum, below=1.0, ends="[]", fix=fix)
+    check.scalar(where, "eps", eps)
     names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
     if not (isinstance(names, tuple) and all(isinstance(axis, str) for axis in names)):
         raise wrong_type(where, "axis_name to be a name, several or None", axis_name)
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = values_of(x)
-        floating(where, x, least=2, shape="[n, ..., c]")
+        check.array(where, "x", x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
         params = {"scale": jnp.ones(c, dtype), "bias": jnp.zeros(c, dtype)}
         return params, {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         given, c = x, params["scale"].shape[0]
-        x = floating(where, values_of(given), least=2, shape=f"[n, ..., {c}]")
+        x = check.array(where, "x", values_of(given), least=2, shape=f"[n, ..., {c}]")
         if x.shape[-1] != c:
             raise invalid(where, f"x of shape [n, ..., {c}]", x)
         counts = None
@@ -208,7 +209,7 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     >>> params["scale"].shape
     (4,)
     """
-    groups = check_count(name or "group_norm", "groups", groups)
+    groups = check.count(name or "group_norm", "groups", groups)
 
     def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.group_norm(x, groups, scale, bias, eps=eps, where=counts)
@@ -256,7 +257,7 @@ def local_response_norm(
     >>> local_response_norm(3).apply({}, {}, jnp.ones((2, 8, 8, 4)))[0].shape
     (2, 8, 8, 4)
     """
-    size = check_count(name or "local_response_norm", "size", size)
+    size = check.count(name or "local_response_norm", "size", size)
     op = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
     return of_function(op, "local_response_norm", name, 1)
 
@@ -274,16 +275,15 @@ def _by_example(
     """A norm without state, whose params lie on the axes of x from `axis` on; over space it leaves padding out."""
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
-    check_number(where, "eps >= 0", eps, lambda v: v >= 0)
+    check.scalar(where, "eps", eps)
+    check.flags(where, bias=bias)
 
-    over_space, at = least > 1, whole(axis)
-    rule: PaddedRule = "lengths" if over_space else -at if at is not None and at < 0 else "examples"
+    over_space, last = least > 1, whole(axis)
+    rule: PaddedRule = "lengths" if over_space else -last if last is not None and last < 0 else "examples"
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        x = floating(where, values_of(padded_pair(x)), least=least, shape=shape)
-        rank = len(x.shape)
-        if at is None or not -rank <= at < rank:
-            raise invalid(where, f"axis to be one of the {rank} axes of x", axis)
+        x = check.array(where, "x", values_of(padded_pair(x)), least=least, shape=shape)
+        at = check.axis(where, "axis", axis, len(x.shape))
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
         fit, dtype = x.shape[at:], param_dtype(x)
@@ -291,7 +291,7 @@ def _by_example(
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         scale, given = params["scale"], padded_pair(x)
-        x = floating(where, values_of(given), least=least, shape=shape)
+        x = check.array(where, "x", values_of(given), least=least, shape=shape)
         if x.shape[x.ndim - scale.ndim :] != scale.shape:
             fix = f"scale was made for {list(scale.shape)}: initialise with x of this shape, or feed it the other."
             raise invalid(where, f"x of shape [..., {', '.join(map(str, scale.shape))}]", x, fix)

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, floating, param_dtype
 from jaxnn._placement import fitting
 from jaxnn._placement import rows as rows_of
 from jaxnn._random import quick
@@ -31,6 +32,8 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
     [[[0.0, 1.0, 0.0, 1.0]]]
     """
     where = name or "sinusoidal_positions"
+
+    check.scalar(where, "base", base, ends="()", static=True)
 
     def rows(params: dict, first: Any, x: Array) -> Array:
         return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
@@ -57,7 +60,7 @@ def learned_positions(
     (8, 3)
     """
     where = name or "learned_positions"
-    length = check_count(where, "length", length)
+    length = check.count(where, "length", length)
 
     def init(key: Array, x: Any) -> dict:
         shape, dtype = (length, x.shape[2]), param_dtype(x)
@@ -75,12 +78,14 @@ def learned_positions(
 
 
 def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bool, name: str | None) -> Layer:
+    check.flags(where, cached=cached)
+
     def initial(key: Array, x: Any) -> tuple[dict, dict]:
-        x = floating(where, x, rank=3, shape="[n, t, d]")
+        x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        x = floating(where, x, rank=3, shape="[n, t, d]")
+        x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         first = state["position"] if cached else 0
         y = x + fitting(rows(params, first, x).astype(x.dtype)[None], x)
         return y, ({"position": first + x.shape[1]} if cached else state)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
 from jaxnn._placement import einsum, merged, placed_as
 from jaxnn._random import fold_in, quick
 from jaxnn.layer import Layer, as_layer, wrap
@@ -39,6 +39,7 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
     {'b': (3,), 'w_g': (3,), 'w_v': (4, 3)}
     """
     child = as_layer(child, "weight_norm")
+    check.text("weight_norm", "param", param)
 
     direction, length = f"{param}_v", f"{param}_g"
 
@@ -90,7 +91,9 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
     (3,)
     """
     child = as_layer(child, "spectral_norm")
-    steps = check_count("spectral_norm", "steps", steps)
+    steps = check.count("spectral_norm", "steps", steps)
+    check.text("spectral_norm", "param", param)
+    check.scalar("spectral_norm", "eps", eps)
 
     vector = f"{param}_u"
 
@@ -142,7 +145,8 @@ def _unit(v: Array, otherwise: Array, eps: float) -> Array:
 
 def _length(w: Array, axis: int) -> Array:
     """|w| for each index of `axis`, the other axes kept; its gradient is 0 where w is 0."""
-    others = tuple(a for a in range(w.ndim) if a != axis % w.ndim)
+    kept = check.axis("weight_norm", "axis", axis, w.ndim, "the weights") % w.ndim
+    others = tuple(a for a in range(w.ndim) if a != kept)
     square = jnp.sum(jnp.square(w), others, keepdims=True)
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 

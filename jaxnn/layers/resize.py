@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn.layer import Layer, of_function
@@ -42,6 +43,8 @@ def upsample(
     >>> upsample(2).apply({}, {}, jnp.ones((1, 7, 7, 3)))[0].shape
     (1, 14, 14, 3)
     """
+    for s in scale if isinstance(scale, Sequence) and not isinstance(scale, str) else (scale,):
+        check.scalar(name or "upsample", "scale", s, ends="()", static=True)
     op = partial(
         ops.resize,
         scale=scale,

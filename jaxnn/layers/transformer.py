@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating
+from jaxnn._inputs import known
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn._placement import merged
 from jaxnn.activations import gelu
@@ -183,9 +184,9 @@ def _branches(
     precision: PrecisionLike,
 ) -> _Branches:
     if hidden is not None:
-        hidden = check_count(where, "hidden", hidden)
+        hidden = check.count(where, "hidden", hidden)
     dropped = dropout(rate)  # checks the rate
-    none = isinstance(rate, int | float) and rate == 0
+    none = known(rate) and rate == 0
     return _Branches(hidden, None if none else dropped, activation, norm(), init, precision)
 
 
@@ -219,13 +220,13 @@ def patches(
     (2, 49, 32)
     """
     where = name or "patches"
-    features = check_count(where, "features", features)
+    features = check.count(where, "features", features)
     check_sizes(where, size=size)
     check_preset(where, init)
     through = dense(features, init=init, precision=precision)
 
     def cut(x: Any) -> Array:
-        x = floating(where, x, least=3, shape="[n, *space, c]")
+        x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
         sizes = per_axis(where, "size", size, len(x.shape) - 2)
         if any(s % p != 0 for s, p in zip(x.shape[1:-1], sizes, strict=True)):
             raise invalid(where, f"an image that patches of {list(sizes)} divide", x)

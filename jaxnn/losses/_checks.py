@@ -1,18 +1,19 @@
 """What the losses share: checks of what they are given, weights and masks, vectors that may be zero."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import is_kind, widened
 from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import kind_of, whole
+from jaxnn._inputs import known, whole
 from jaxnn._means import counted
-from jaxnn._numbers import known
 
 # Weights and masks.
 
@@ -54,23 +55,16 @@ def _counted(value: Array, weights: ArrayLike | None, mask: Array | None = None,
 
 
 def _mask(name: str, where: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
-    if not jnp.issubdtype(kind_of(where), jnp.bool):
-        raise wrong_type(name, "where of dtype bool", where, "It is a mask: False leaves a residual out.")
+    check.kind(name, "where", where, "boolean", "It is a mask: False leaves a residual out.")
     return _of_shape(name, "where", where, shape, of)
 
 
 def _weighted(name: str, value: Array, weights: ArrayLike | None) -> Array:
     if weights is None:
         return value
-    _check_real(name, "weights", weights, "A mask is passed as where=.")
+    check.kind(name, "weights", weights, "floating or integer", "A mask is passed as where=.")
     weights = weights if jnp.shape(weights) == () else _of_shape(name, "weights", weights, value.shape)
     return value * jnp.asarray(weights).astype(value.dtype)
-
-
-def _check_real(name: str, what: str, x: ArrayLike, fix: str = "") -> None:
-    """Raises unless the array or number `x` is of real numbers."""
-    if not jnp.issubdtype(kind_of(x), jnp.floating) and not jnp.issubdtype(kind_of(x), jnp.integer):
-        raise wrong_type(name, f"{what} of a floating or integer dtype", x, fix)
 
 
 def _keep(mask: Array, x: Array) -> Array:
@@ -79,8 +73,7 @@ def _keep(mask: Array, x: Array) -> Array:
 
 
 def _of_shape(name: str, what: str, x: ArrayLike, shape: tuple[int, ...], of: str = "the loss") -> Array:
-    if jnp.shape(x) != shape:
-        raise invalid(name, f"{what} of shape {list(shape)}, that of {of}", x, "Nothing is broadcast.")
+    check.shape(name, what, x, shape, f", that of {of}")
     return jnp.asarray(x)
 
 
@@ -89,15 +82,10 @@ def _of_shape(name: str, what: str, x: ArrayLike, shape: tuple[int, ...], of: st
 
 def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays of one shape: the prediction floating, in at least float32, the target real."""
-    prediction = _floating(name, p_name, prediction)
-    if not any(jnp.issubdtype(kind_of(target), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
-        raise wrong_type(name, f"{t_name} of a real dtype", target)
-    if prediction.shape != jnp.shape(target):
-        got = f"{describe(prediction)} and {describe(target)}"
-        raise invalid(
-            name, f"{p_name} and {t_name} of one shape", told=got, fix="Nothing is broadcast: reshape one of them."
-        )
-    return _wide(prediction), jnp.asarray(target)
+    prediction = check.array_like(name, p_name, prediction)
+    check.kind(name, t_name, target, "real")
+    check.same_shape(name, p_name, prediction, t_name, target)
+    return widened(prediction), jnp.asarray(target)
 
 
 def _bits(y: Array, dtype: Any) -> Array:
@@ -109,13 +97,13 @@ def _bits(y: Array, dtype: Any) -> Array:
 
 def _classes(name: str, logits: ArrayLike, labels: ArrayLike, what: str = "logits") -> tuple[Array, Array]:
     """Both as arrays: logits [..., k] floating, labels integer [...] or floating [..., k]."""
-    logits = _floating(name, what, logits)
+    logits = check.array_like(name, what, logits)
     if not logits.ndim or not logits.shape[-1]:
         raise invalid(name, f"{what} of shape [..., k] with k >= 1", logits, "The last axis holds the classes.")
     _several(name, what, logits)
-    if jnp.issubdtype(kind_of(labels), jnp.integer):
+    if is_kind(labels, "integer"):
         kind, shape = "integer", logits.shape[:-1]
-    elif jnp.issubdtype(kind_of(labels), jnp.floating):
+    elif is_kind(labels, "floating"):
         kind, shape = "float", logits.shape
     else:
         fix = "Pass an array of class numbers or of probabilities; cast one-hot booleans."
@@ -167,9 +155,8 @@ def _of_class(w: Array, labels: Array) -> Array | None:
 
 
 def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: Any) -> Array:
-    _check_real(name, "class_weights", class_weights)
-    if jnp.shape(class_weights) != (k,):
-        raise invalid(name, f"class_weights of shape [{k}], one a class", class_weights, "Nothing is broadcast.")
+    check.kind(name, "class_weights", class_weights, "floating or integer")
+    check.shape(name, "class_weights", class_weights, (k,), ", one for each class")
     return jnp.asarray(class_weights).astype(dtype)
 
 
@@ -179,7 +166,7 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
         return None
     ignored = whole(ignore_label)
     if ignored is None:
-        raise wrong_type(name, "ignore_label to be an int or None", ignore_label)
+        raise wrong_type(name, "ignore_label to be an integer or None", ignore_label)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise wrong_type(name, "integer labels with ignore_label", labels, "Leave residuals out by where=.")
     dtype = jnp.iinfo(labels.dtype)
@@ -188,64 +175,27 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
     return labels != ignored
 
 
-def _option(
-    name: str, what: str, value: ArrayLike, dtype: Any, fits: Callable[[float], bool], expected: str, top: float
-) -> Array:
-    """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its range."""
-    if isinstance(value, bool) or not any(jnp.issubdtype(kind_of(value), t) for t in (jnp.floating, jnp.integer)):
-        raise wrong_type(name, f"{what} to be a number", value)
-    if jnp.shape(value) != ():
-        raise invalid(name, f"{what} to be one number", value, "Use jax.vmap for several.")
-    if known(value):
-        if not fits(float(value)):  # type: ignore[arg-type]
-            raise invalid(name, f"{what} {expected}", told=_shown(value))
-        if not float(value) <= top:  # type: ignore[arg-type]
-            raise invalid(name, f"{what} to be finite", told=_shown(value))
+def _option(name: str, what: str, value: ArrayLike, dtype: Any, *, below: float = math.inf, ends: str = "[)") -> Array:
+    """A hyper-parameter as a scalar of the loss's dtype; a Python or NumPy number has to lie in its interval."""
+    check.scalar(name, what, value, below=below, ends=ends)
     return jnp.asarray(value).astype(dtype)
 
 
-_LARGEST = float(np.finfo(np.float64).max)
-
-
-def _shown(value: Any) -> str:
-    return repr(value.item() if isinstance(value, np.generic | np.ndarray) else value)
-
-
-def _positive(name: str, what: str, value: ArrayLike, dtype: Any, top: float = _LARGEST) -> Array:
-    return _option(name, what, value, dtype, lambda v: v > 0, "> 0", top)
-
-
-def _not_negative(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: v >= 0, ">= 0", _LARGEST)
+def _positive(name: str, what: str, value: ArrayLike, dtype: Any, ends: str = "()") -> Array:
+    return _option(name, what, value, dtype, ends=ends)
 
 
 def _share(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: 0 <= v <= 1, "from 0 to 1", _LARGEST)
+    return _option(name, what, value, dtype, below=1.0, ends="[]")
 
 
 def _small(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
-    return _option(name, what, value, dtype, lambda v: 0 < v < 1, "between 0 and 1", _LARGEST)
+    return _option(name, what, value, dtype, below=1.0, ends="()")
 
 
 def _rest(value: ArrayLike, dtype: Any) -> Array:
     """1 - value; of a Python number in Python floats, since float32 has few digits of 1 - 0.9999999."""
     return jnp.asarray(1 - float(value) if known(value) else 1 - jnp.asarray(value).astype(dtype), dtype)  # type: ignore[arg-type]
-
-
-def _flag(name: str, what: str, value: bool) -> None:
-    if not isinstance(value, bool):
-        raise wrong_type(name, f"{what} to be True or False", value)
-
-
-def _floating(name: str, what: str, x: ArrayLike) -> Array:
-    if not jnp.issubdtype(kind_of(x), jnp.floating):
-        raise wrong_type(name, f"{what} of a floating dtype", x, "Cast it: jnp.asarray(x, jnp.float32).")
-    return jnp.asarray(x)
-
-
-def _wide(x: Array) -> Array:
-    """`x` in at least float32."""
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
 # Softmax, with every digit that the differences of the logits have.
@@ -351,15 +301,13 @@ def _at_least_0(x: Array) -> Array:
 
 def _features(name: str, names: Sequence[str], vectors: Sequence[ArrayLike]) -> list[Array]:
     """Arrays [..., d] of one shape, all floating; in the widest of their dtypes and at least float32."""
-    arrays = [_floating(name, what, x) for what, x in zip(names, vectors, strict=True)]
+    arrays = [check.array_like(name, what, x) for what, x in zip(names, vectors, strict=True)]
     first = arrays[0]
     if not first.ndim or not first.shape[-1]:
         raise invalid(name, f"{names[0]} of shape [..., d] with d >= 1", first, "The last axis holds the features.")
     for what, x in zip(names[1:], arrays[1:], strict=True):
-        if x.shape != first.shape:
-            got = f"{describe(first)} and {describe(x)}"
-            raise invalid(name, f"{names[0]} and {what} of one shape", told=got, fix="Nothing is broadcast.")
-    wide = [_wide(x) for x in arrays]
+        check.same_shape(name, names[0], first, what, x)
+    wide = [widened(x) for x in arrays]
     return [x.astype(wide[0].dtype) for x in wide]
 
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import kind_of
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
+from jaxnn._errors import invalid
 from jaxnn.losses._checks import (
     _ROUNDING,
     _at_least_0,
@@ -19,17 +20,15 @@ from jaxnn.losses._checks import (
     _distribution,
     _excess,
     _expected,
-    _floating,
     _like,
     _masked,
     _not_ignored,
-    _not_negative,
     _of_class,
+    _option,
     _pair,
     _rest,
     _several,
     _share,
-    _wide,
 )
 
 __all__ = ["focal", "hinge", "kl_divergence", "softmax_focal"]
@@ -72,7 +71,7 @@ def focal(
     [0.346..., 0.346...]
     """
     x, y = _pair("focal", "logits", logits, "labels", labels)
-    gamma = _not_negative("focal", "gamma", gamma, x.dtype)
+    gamma = _option("focal", "gamma", gamma, x.dtype)
     shares = None if alpha is None else (_share("focal", "alpha", alpha, x.dtype), _rest(alpha, x.dtype))
 
     def loss(x: Array, y: Array) -> Array:
@@ -118,8 +117,8 @@ def softmax_focal(
     [0.779...]
     """
     logits, labels = _classes("softmax_focal", logits, labels)
-    x, k = _wide(logits), logits.shape[-1]
-    gamma = _not_negative("softmax_focal", "gamma", gamma, x.dtype)
+    x, k = widened(logits), logits.shape[-1]
+    gamma = _option("softmax_focal", "gamma", gamma, x.dtype)
     live = _not_ignored("softmax_focal", labels, ignore_label)
     w = None if class_weights is None else _class_weights("softmax_focal", class_weights, k, x.dtype)
 
@@ -169,16 +168,13 @@ def kl_divergence(
     >>> kl_divergence(jnp.log(jnp.array([0.5, 0.5])), jnp.array([1.0, 0.0])).item()  # log 2
     0.693...
     """
-    if not jnp.issubdtype(kind_of(probabilities), jnp.floating):
-        raise wrong_type("kl_divergence", "probabilities of a floating dtype", probabilities)
-    x = _floating("kl_divergence", "logits", logits)
+    check.kind("kl_divergence", "probabilities", probabilities, "floating")
+    x = check.array_like("kl_divergence", "logits", logits)
     if not x.ndim or not x.shape[-1]:
         raise invalid("kl_divergence", "logits of shape [..., k] with k >= 1", x, "The last axis holds the classes.")
     _several("kl_divergence", "logits", x)
-    if x.shape != jnp.shape(probabilities):
-        got = f"{describe(x)} and {describe(probabilities)}"
-        raise invalid("kl_divergence", "logits and probabilities of one shape", told=got, fix="Nothing is broadcast.")
-    x = _wide(x)
+    check.same_shape("kl_divergence", "logits", x, "probabilities", probabilities)
+    x = widened(x)
     p = jnp.asarray(probabilities).astype(x.dtype)
 
     def loss(x: Array, p: Array) -> Array:

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
 from jaxnn._errors import invalid
 from jaxnn.losses._checks import (
     _bits,
-    _check_real,
     _class_weights,
     _classes,
     _cost,
@@ -20,15 +21,14 @@ from jaxnn.losses._checks import (
     _like,
     _masked,
     _not_ignored,
-    _not_negative,
     _number,
     _of_class,
+    _option,
     _pair,
     _probability,
     _rest,
     _share,
     _small,
-    _wide,
 )
 
 __all__ = [
@@ -99,7 +99,7 @@ def softmax_cross_entropy(
     """
     name = "softmax_cross_entropy"
     logits, labels = _classes(name, logits, labels)
-    x, k = _wide(logits), logits.shape[-1]
+    x, k = widened(logits), logits.shape[-1]
     live = _not_ignored(name, labels, ignore_label)
     w = None if class_weights is None else _class_weights(name, class_weights, k, x.dtype)
     smoothing = None
@@ -174,9 +174,9 @@ def binary_cross_entropy(
 
 def _positive_weight(name: str, w: ArrayLike, x: Array) -> Array:
     """A scalar, or an array with the rank of `x` for its last axis."""
-    _check_real(name, "positive_weight", w)
+    check.kind(name, "positive_weight", w, "floating or integer")
     if jnp.shape(w) == ():
-        return _not_negative(name, "positive_weight", w, x.dtype)
+        return _option(name, "positive_weight", w, x.dtype)
     if not x.ndim or jnp.shape(w) != x.shape[-1:]:
         last = f" or [{x.shape[-1]}], the logits' last axis" if x.ndim else ""
         raise invalid(name, f"positive_weight of shape []{last}", w, "Nothing is broadcast.")
@@ -272,7 +272,7 @@ def cross_entropy_on_probabilities(
     """
     name = "cross_entropy_on_probabilities"
     probabilities, labels = _classes(name, probabilities, labels, "probabilities")
-    p, k = _wide(probabilities), probabilities.shape[-1]
+    p, k = widened(probabilities), probabilities.shape[-1]
     live = _not_ignored(name, labels, ignore_label)
     w = None if class_weights is None else _class_weights(name, class_weights, k, p.dtype)
     eps = _small(name, "eps", eps, p.dtype)
@@ -321,7 +321,7 @@ def cross_entropy_on_log_probabilities(
     """
     name = "cross_entropy_on_log_probabilities"
     log_probabilities, labels = _classes(name, log_probabilities, labels, "log_probabilities")
-    x, k = _wide(log_probabilities), log_probabilities.shape[-1]
+    x, k = widened(log_probabilities), log_probabilities.shape[-1]
     live = _not_ignored(name, labels, ignore_label)
     w = None if class_weights is None else _class_weights(name, class_weights, k, x.dtype)
 

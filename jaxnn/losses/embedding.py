@@ -7,14 +7,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import kind_of
+from jaxnn import _checks as check
+from jaxnn._errors import describe, invalid
 from jaxnn.losses._checks import (
     _bits,
     _cost,
     _distance,
     _features,
-    _flag,
     _mask,
     _masked,
     _positive,
@@ -97,10 +96,8 @@ def contrastive(
     [0.125, 0.125]
     """
     x, y = _features("contrastive", ("x", "y"), (x, y))
-    if jnp.shape(same) != x.shape[:-1]:
-        raise invalid("contrastive", f"same of shape {list(x.shape[:-1])}, one a pair", same, "Nothing is broadcast.")
-    if not any(jnp.issubdtype(kind_of(same), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
-        raise wrong_type("contrastive", "same of a real dtype", same)
+    check.shape("contrastive", "same", same, x.shape[:-1], ", one for each pair")
+    check.kind("contrastive", "same", same, "real")
     margin = _positive("contrastive", "margin", margin, x.dtype)
 
     def loss(x: Array, y: Array, same: Array) -> Array:
@@ -146,7 +143,7 @@ def triplet(
     """
     a, p, n = _features("triplet", ("anchor", "positive", "negative"), (anchor, positive, negative))
     margin = _positive("triplet", "margin", margin, a.dtype)
-    _flag("triplet", "squared", squared)
+    check.flags("triplet", squared=squared)
 
     def loss(a: Array, p: Array, n: Array) -> Array:
         return _ranked(_distance(a, p, squared), _distance(a, n, squared), margin)
@@ -195,12 +192,11 @@ def triplet_semi_hard(
     (x,) = _features(name, ("embeddings",), (embeddings,))
     if x.ndim != 2:
         raise invalid(name, "embeddings of shape [n, d]", x)
-    if not jnp.issubdtype(kind_of(labels), jnp.integer):
-        raise wrong_type(name, "integer labels", labels)
+    check.kind(name, "labels", labels, "integer")
     if jnp.shape(labels) != x.shape[:1]:
         raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
     margin = _positive(name, "margin", margin, x.dtype)
-    _flag(name, "squared", squared)
+    check.flags(name, squared=squared)
     live = jnp.ones(x.shape[0], bool) if where is None else _mask(name, where, x.shape[:1])
 
     def loss(x: Array, y: Array) -> Array:

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import whole
+from jaxnn import _checks as check
+from jaxnn._errors import invalid
 from jaxnn.losses._checks import (
     _bits,
     _counted,
     _floor,
     _keep,
     _mask,
-    _not_negative,
+    _option,
     _pair,
     _probability,
     _weighted,
@@ -62,7 +62,7 @@ def dice(
     >>> dice(jnp.array([[1.0, 1.0, 0.0, 0.0]]), jnp.array([[1, 0, 0, 0]]), smooth=0.0).tolist()
     [0.333...]
     """
-    smooth = _not_negative("dice", "smooth", smooth, jnp.result_type(float))
+    smooth = _option("dice", "smooth", smooth, jnp.result_type(float))
     return _overlap("dice", probabilities, labels, 0.5, 0.5, smooth / 2, axis, weights, where)
 
 
@@ -123,9 +123,9 @@ def _overlap(
     if where is not None:
         mask = _mask(name, where, p.shape, "the labels")
         p, y = _keep(mask, p), _keep(mask, y)
-    alpha = _not_negative(name, "alpha", alpha, p.dtype)
-    beta = _not_negative(name, "beta", beta, p.dtype)
-    smooth = _not_negative(name, "smooth", smooth, p.dtype)
+    alpha = _option(name, "alpha", alpha, p.dtype)
+    beta = _option(name, "beta", beta, p.dtype)
+    smooth = _option(name, "smooth", smooth, p.dtype)
     p = _floor(_probability(p), jnp.zeros((), p.dtype))
     hit, false_alarm, miss = ((a * b).sum(axis=axes) for a, b in ((p, y), (p, 1 - y), (1 - p, y)))
     wrong = alpha * false_alarm + beta * miss
@@ -135,13 +135,4 @@ def _overlap(
 def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(1, rank))
-    given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
-    for a in given:
-        if (n := whole(a)) is None:
-            raise wrong_type(name, "axis to be an int, several or None", axis)
-        if not -rank <= n < rank:
-            raise invalid(name, f"axis from {-rank} to {rank - 1}", a)
-    axes = tuple(int(a) % rank for a in given)
-    if len(set(axes)) < len(axes):
-        raise invalid(name, "axis to name each axis once", axis)
-    return axes
+    return check.axes(name, "axis", axis, rank, "probabilities")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid
-from jaxnn.losses._checks import _excess, _flag, _floating, _masked, _pair, _positive, _rest, _small
+from jaxnn import _checks as check
+from jaxnn.losses._checks import _excess, _masked, _pair, _positive, _rest, _small
 
 __all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll", "quantile", "squared_error"]
 
@@ -107,7 +105,7 @@ def huber(
     [0.125, 2.5]
     """
     p, t = _pair("huber", "prediction", prediction, "target", target)
-    delta = _positive("huber", "delta", delta, p.dtype, top=math.inf)
+    delta = _positive("huber", "delta", delta, p.dtype, ends="(]")
 
     def loss(p: Array, t: Array) -> Array:
         r = p - t
@@ -226,7 +224,7 @@ def poisson_nll(
     [2.0, -1.545...]
     """
     x, y = _pair("poisson_nll", "log_rate", log_rate, "counts", counts)
-    _flag("poisson_nll", "full", full)
+    check.flags("poisson_nll", full=full)
 
     def loss(x: Array, y: Array) -> Array:
         y = jnp.where(y < 0, jnp.nan, y)
@@ -289,11 +287,9 @@ def gaussian_nll(
     [1.193...]
     """
     p, t = _pair("gaussian_nll", "mean", mean, "target", target)
-    s = _floating("gaussian_nll", "log_variance", log_variance)
-    if s.shape != p.shape:
-        got = f"{describe(p)} and {describe(s)}"
-        raise invalid("gaussian_nll", "mean and log_variance of one shape", told=got, fix="Nothing is broadcast.")
-    _flag("gaussian_nll", "full", full)
+    s = check.array_like("gaussian_nll", "log_variance", log_variance)
+    check.same_shape("gaussian_nll", "mean", p, "log_variance", s)
+    check.flags("gaussian_nll", full=full)
 
     def loss(p: Array, t: Array, s: Array) -> Array:
         r = t - p

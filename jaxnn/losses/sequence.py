@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
-from jaxnn._inputs import kind_of, whole
-from jaxnn.losses._checks import _at_least_0, _costs, _floating, _masked, _wide
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
+from jaxnn._errors import describe, invalid
+from jaxnn.losses._checks import _at_least_0, _costs, _masked
 
 __all__ = ["ctc"]
 
@@ -62,19 +63,14 @@ def ctc(
     >>> ctc(x, jnp.array([[1]]), frames, length).tolist()  # -log(3/4): of 4 ways, 1 1, 0 1 and 1 0 read 1
     [0.287...]
     """
-    x = _floating("ctc", "logits", logits)
+    x = check.array_like("ctc", "logits", logits)
     if x.ndim != 3 or not x.shape[2]:
         raise invalid("ctc", "logits of shape [n, t, k] with k >= 1", x)
     n, frames, k = x.shape
     labels = _whole("labels", labels, (n, None), x)
     logit_lengths = _whole("logit_lengths", logit_lengths, (n,), x)
     label_lengths = _whole("label_lengths", label_lengths, (n,), x)
-    index = whole(blank)
-    if index is None:
-        raise wrong_type("ctc", "blank to be an int", blank)
-    blank = index
-    if not 0 <= blank < k:
-        raise invalid("ctc", f"blank from 0 to {k - 1}", blank)
+    blank = check.count("ctc", "blank", blank, least=0, most=k - 1)
 
     def loss(x: Array, y: Array, frames_of: Array, labels_of: Array) -> Array:
         used = jnp.arange(y.shape[1])[None, :] < labels_of[:, None]
@@ -86,7 +82,7 @@ def ctc(
         value = _alignments(x, y, frames_of, labels_of, blank) * jnp.where(sound, 1.0, jnp.nan).astype(x.dtype)
         return jnp.where((labels_of + repeats > frames_of) & sound | (value > -_NEVER / 2), jnp.inf, value)
 
-    return _masked("ctc", loss, [_wide(x), labels, logit_lengths, label_lengths], (n,), weights, where)
+    return _masked("ctc", loss, [widened(x), labels, logit_lengths, label_lengths], (n,), weights, where)
 
 
 _NEVER = -1e30  # the logarithm of 0: finite, since 0 · inf would be NaN, and far below what any frames add up to
@@ -122,8 +118,7 @@ def _alignments(x: Array, y: Array, frames_of: Array, labels_of: Array, blank: i
 
 def _whole(what: str, value: ArrayLike, shape: tuple[int | None, ...], x: Array) -> Array:
     """Whole numbers of a shape, of which None is any size."""
-    if not jnp.issubdtype(kind_of(value), jnp.integer):
-        raise wrong_type("ctc", f"integer {what}", value)
+    check.kind("ctc", what, value, "integer")
     got = jnp.shape(value)
     if len(got) != len(shape) or any(a not in (None, b) for a, b in zip(shape, got, strict=True)):
         sizes = ", ".join("l" if size is None else str(size) for size in shape)

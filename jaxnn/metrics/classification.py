@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
-from jaxnn._numbers import known
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
 from jaxnn.losses import _classes, _costs, _not_ignored
-from jaxnn.metrics._checks import floating, mean, one_shape, times, wide
+from jaxnn.metrics._checks import mean, times
 
 
 def accuracy(
@@ -83,21 +84,11 @@ def binary_accuracy(
     0.666...
     """
     name = "binary_accuracy"
-    x = floating(name, "logits", logits)
-    if not any(
-        jnp.issubdtype(getattr(labels, "dtype", type(labels)), t) for t in (jnp.floating, jnp.integer, jnp.bool)
-    ):
-        raise wrong_type(name, "labels of a real dtype", labels)
-    one_shape(name, "logits", logits, "labels", labels)
-    if isinstance(threshold, bool) or not any(
-        jnp.issubdtype(getattr(threshold, "dtype", type(threshold)), t) for t in (jnp.floating, jnp.integer)
-    ):
-        raise wrong_type(name, "threshold to be a number", threshold)
-    if jnp.shape(threshold) != ():
-        raise invalid(name, "threshold to be one number", threshold, "Use jax.vmap for several.")
-    if known(threshold) and not abs(float(threshold)) < jnp.inf:  # type: ignore[arg-type]
-        raise invalid(name, "threshold to be finite", float(threshold))  # type: ignore[arg-type]
-    x, y = wide(x), jnp.asarray(labels)
+    x = check.array_like(name, "logits", logits)
+    check.kind(name, "labels", labels, "real")
+    check.same_shape(name, "logits", logits, "labels", labels)
+    check.scalar(name, "threshold", threshold, -math.inf, ends="()")
+    x, y = widened(x), jnp.asarray(labels)
     above = x > jnp.asarray(threshold).astype(x.dtype)
     y = y.astype(x.dtype)
     sound = ~jnp.isnan(x) & (y >= 0) & (y <= 1)
@@ -132,9 +123,7 @@ def top_k_accuracy(
     0.5
     """
     logits, labels = _classes("top_k_accuracy", logits, labels)
-    k = check_count("top_k_accuracy", "k", k)
-    if k > logits.shape[-1]:
-        raise invalid("top_k_accuracy", f"k of at most {logits.shape[-1]}, the number of classes", k)
+    k = check.count("top_k_accuracy", "k", k, most=logits.shape[-1])
     w = _times("top_k_accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     y, known = _of_labels(labels, logits.shape[-1])
     of_label = jnp.take_along_axis(logits, y[..., None], axis=-1)
@@ -178,10 +167,10 @@ def expected_calibration_error(
     0.25
     """
     logits, labels = _classes("expected_calibration_error", logits, labels)
-    bins = check_count("expected_calibration_error", "bins", bins)
+    bins = check.count("expected_calibration_error", "bins", bins)
     w = times("expected_calibration_error", logits.shape[:-1], weights, where).astype(jnp.float32)
-    confidence = jax.nn.softmax(wide(logits), axis=-1).max(axis=-1)
-    doubt = -jnp.expm1(-_costs(wide(logits)).min(axis=-1))  # 1 - confidence, with the digits of a small one
+    confidence = jax.nn.softmax(widened(logits), axis=-1).max(axis=-1)
+    doubt = -jnp.expm1(-_costs(widened(logits)).min(axis=-1))  # 1 - confidence, with the digits of a small one
     gap = jnp.where(_right(logits, labels), doubt, -confidence).astype(jnp.float32)
     b = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
     gaps = jnp.abs(jnp.zeros(bins, jnp.float32).at[b].add(jnp.where(w != 0, w * gap, 0)))

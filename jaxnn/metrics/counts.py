@@ -6,15 +6,16 @@ set at once; of single outputs (several labels an example) by `jax.vmap(f1, in_a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
-from jaxnn.metrics._checks import choice, class_numbers, one_shape, times
+from jaxnn.metrics._checks import class_numbers, times
 
 _DECIDE = "Scores are decided first: jnp.argmax(logits, axis=-1), or logits > 0 for two classes."
 _AVERAGES = ("binary", "macro", "micro", "weighted", None)
@@ -175,7 +176,8 @@ def _ratio(
 ) -> Array:
     """The ratio that `formula` makes of true positives, predictions and labels of each class, averaged."""
     name, num_classes = counts[0], counts[3]
-    choice(name, "average", average, _AVERAGES)
+    check.choice(name, "average", average, _AVERAGES)
+    check.scalar(name, "zero_division", zero_division, -math.inf, ends="[]", nan=True)
     p, y, w, valid = _read(*counts)
     if average == "binary" and num_classes != 2:
         raise invalid(name, "num_classes of 2 for average='binary'", num_classes, "Choose average='macro' or another.")
@@ -202,10 +204,10 @@ def _read(
     where: ArrayLike | None,
 ) -> tuple[Array, Array, Array, Array]:
     """Predictions, labels and weights as flat arrays, and whether all class numbers that count are in range."""
-    num_classes = check_count(name, "num_classes", num_classes)
+    num_classes = check.count(name, "num_classes", num_classes)
     p, p_known = class_numbers(name, "prediction", prediction, num_classes, _DECIDE)
     y, y_known = class_numbers(name, "labels", labels, num_classes, "One-hot labels are decided by jnp.argmax.")
-    one_shape(name, "prediction", prediction, "labels", labels)
+    check.same_shape(name, "prediction", prediction, "labels", labels)
     w = times(name, y.shape, weights, where)
     return p.ravel(), y.ravel(), w.ravel(), jnp.all(p_known & y_known | (w == 0))
 

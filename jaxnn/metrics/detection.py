@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._placement import scan
-from jaxnn.metrics._checks import choice, class_numbers, floating, mask, shaped, wide
+from jaxnn.metrics._checks import class_numbers, mask
 
 _COCO = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 _WHERE = "mean_average_precision"
@@ -67,16 +68,16 @@ def mean_average_precision(
     >>> mean_average_precision(found, found_scores, zeros, true, zeros, 1, iou_thresholds=(0.5,), points=None).item()
     0.5
     """
-    num_classes = check_count(_WHERE, "num_classes", num_classes)
-    choice(_WHERE, "average", average, ("macro", None))
+    num_classes = check.count(_WHERE, "num_classes", num_classes)
+    check.choice(_WHERE, "average", average, ("macro", None))
     if points is not None:
-        points = check_count(_WHERE, "points", points, 2)
+        points = check.count(_WHERE, "points", points, 2)
     thresholds = _thresholds(iou_thresholds)
     b = _boxes("boxes", boxes, "d")
     t = _boxes("true_boxes", true_boxes, "g")
     if b.shape[0] != t.shape[0]:
         raise invalid(_WHERE, f"true_boxes of {b.shape[0]} images, as boxes", true_boxes, "Pad the images without any.")
-    s = floating(_WHERE, "scores", scores)
+    s = check.array_like(_WHERE, "scores", scores)
     c, c_known = class_numbers(_WHERE, "classes", classes, num_classes)
     tc, tc_known = class_numbers(_WHERE, "true_classes", true_classes, num_classes)
     for what, x, shape in (
@@ -84,7 +85,7 @@ def mean_average_precision(
         ("classes", classes, b.shape[:2]),
         ("true_classes", true_classes, t.shape[:2]),
     ):
-        shaped(_WHERE, what, x, shape, ", one for each box")
+        check.shape(_WHERE, what, x, shape, ", one for each box")
     kept, t_kept = mask(_WHERE, where, b.shape[:2]), mask(_WHERE, true_where, t.shape[:2], "true_where")
     valid = jnp.all(c_known & ~jnp.isnan(s) & jnp.isfinite(b).all(axis=-1) | ~kept)
     valid &= jnp.all(tc_known & jnp.isfinite(t).all(axis=-1) | ~t_kept)
@@ -108,19 +109,21 @@ def mean_average_precision(
 
 
 def _thresholds(values: Sequence[float]) -> Array:
+    if not isinstance(values, Sequence | jax.Array | np.ndarray) or isinstance(values, str):
+        raise wrong_type(_WHERE, "iou_thresholds to be a sequence of numbers", values, "One is (0.5,).")
+    for value in () if isinstance(values, jax.Array) else values:
+        check.scalar(_WHERE, "each of iou_thresholds", value, below=1.0, ends="(]")
     array = jnp.asarray(values, jnp.float32)
     if array.ndim != 1 or not array.size:
         raise invalid(_WHERE, "iou_thresholds to be a sequence of numbers", values, "One is (0.5,).")
-    if not isinstance(values, jax.Array) and any(isinstance(v, Real) and not 0 < v <= 1 for v in values):
-        raise invalid(_WHERE, "iou_thresholds > 0 and <= 1", values)
     return array
 
 
 def _boxes(what: str, boxes: ArrayLike, count: str) -> Array:
-    x = floating(_WHERE, what, boxes)
+    x = check.array_like(_WHERE, what, boxes)
     if x.ndim != 3 or x.shape[-1] != 4:
         raise invalid(_WHERE, f"{what} of shape [n, {count}, 4]", boxes, "The first axis holds the images.")
-    return wide(x)
+    return widened(x)
 
 
 def _box_iou(a: Array, b: Array) -> Array:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count
-from jaxnn.metrics._checks import class_numbers, floating, mask, mean, one_shape, shaped, times, whole
+from jaxnn.metrics._checks import class_numbers, mask, mean, times, whole
 
 
 def roc_auc(
@@ -70,9 +70,9 @@ def _curve(
 
     Scores that tie all have the counts at their last, so that between them the curve does not move.
     """
-    s = floating(name, "scores", scores)
+    s = check.array_like(name, "scores", scores)
     y, known = class_numbers(name, "labels", labels, 2, "They are booleans, or 0 and 1.")
-    one_shape(name, "scores", scores, "labels", labels)
+    check.same_shape(name, "scores", scores, "labels", labels)
     if s.ndim != 1:
         raise invalid(name, "scores of shape [n]", scores, f"Map over other axes: jax.vmap({name}, in_axes=1).")
     w = times(name, s.shape, weights, where)
@@ -114,14 +114,14 @@ def recall_at_k(similarity: ArrayLike, labels: ArrayLike, k: int, *, where: Arra
     >>> recall_at_k(-jnp.abs(e[:, None] - e[None, :]), jnp.array([0, 0, 1, 1]), 1).item()
     0.75
     """
-    s = floating("recall_at_k", "similarity", similarity)
+    s = check.array_like("recall_at_k", "similarity", similarity)
     if s.ndim != 2 or s.shape[0] != s.shape[1]:
         fix = "Of embeddings e, [n, d], it is e @ e.T."
         raise invalid("recall_at_k", "similarity of shape [n, n]", similarity, fix)
     n = s.shape[0]
-    k = check_count("recall_at_k", "k", k)
+    k = check.count("recall_at_k", "k", k)
     y = whole("recall_at_k", "labels", labels, "They are class numbers.")
-    shaped("recall_at_k", "labels", labels, (n,), ", one for each row")
+    check.shape("recall_at_k", "labels", labels, (n,), ", one for each row")
     kept = mask("recall_at_k", where, (n,))
 
     other = ~jnp.eye(n, dtype=bool) & kept[None, :]

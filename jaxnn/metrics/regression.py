@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn.metrics._checks import floating, one_shape, times, wide
+from jaxnn import _checks as check
+from jaxnn._dtypes import widened
+from jaxnn._errors import invalid
+from jaxnn.metrics._checks import times
 
 
 def r2(
@@ -30,11 +32,10 @@ def r2(
     >>> r2(jnp.array([1.0, 2.0, 4.0]), jnp.array([1.0, 2.0, 3.0])).item()
     0.5
     """
-    p = wide(floating("r2", "prediction", prediction))
-    t = jnp.asarray(target) if hasattr(target, "dtype") else None
-    if t is None or jnp.issubdtype(t.dtype, jnp.complexfloating):
-        raise wrong_type("r2", "target of a real dtype", target)
-    one_shape("r2", "prediction", prediction, "target", t)
+    p = widened(check.array_like("r2", "prediction", prediction))
+    check.kind("r2", "target", target, "real")
+    t = jnp.asarray(target)
+    check.same_shape("r2", "prediction", prediction, "target", t)
     if not p.ndim:
         raise invalid("r2", "prediction of shape [n, ...]", prediction, "The first axis holds the examples.")
     w = times("r2", p.shape[:1], weights, where).astype(p.dtype)

@@ -8,22 +8,27 @@ from jax import Array, lax
 from jax.core import max_dim
 from jax.export import is_symbolic_dim
 
-from jaxnn._errors import invalid
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import whole
 
 Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
 
-def per_axis(where: str, argument: str, value: Any, rank: int, least: int = 1) -> tuple[int, ...]:
-    """A whole number for each of `rank` space axes, from one for all or one for each."""
-    values = (value,) * rank if _whole(value, least) else value
-    if not (isinstance(values, Sequence) and len(values) == rank and all(_whole(v, least) for v in values)):
-        more = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > rank
+def per_axis(where: str, argument: str, value: Any, rank: int | None, least: int = 1) -> tuple[int, ...]:
+    """An integer for each of `rank` space axes, from one for all or one for each; 1 to 3 axes while x is not known."""
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    values = tuple(value) if several else (value,) * (rank or 1)
+    found = [n for v in values if (n := whole(v)) is not None]
+    some = "one for each space axis" if rank is None else f"{rank} of them"
+    expected = f"{argument} to be an integer >= {least}, or {some}"
+    if len(found) < len(values):
+        raise wrong_type(where, expected, value)
+    fits = len(values) == rank or (rank is None and 1 <= len(values) <= 3)
+    if not fits or min(found) < least:
         axes = "1 space axis" if rank == 1 else f"{rank} space axes"
-        fix = f"x is [n, *space, c] with {axes}; images of one channel need its axis, x[..., None]." if more else ""
-        expected = f"{argument} to be a whole number >= {least}, or {rank} of them"
-        raise invalid(where, expected, value, fix)
-    return tuple(int(v) for v in values)
+        fix = f"x is [n, *space, c] with {axes}; images of one channel need its axis, x[..., None]."
+        raise invalid(where, expected, value, fix if rank is not None and len(values) > rank else "")
+    return tuple(found)
 
 
 def pads(
@@ -63,23 +68,30 @@ def pads(
 def check_padding(
     where: str, padding: Any, rank: int | None = None, names: tuple[str, ...] = ("same", "valid")
 ) -> None:
-    """Raises for what is no padding of `rank` space axes, or of any number of them while x is not known."""
+    """Raises unless `padding` is one of `rank` space axes, or of any number of them while x is not known."""
     if padding in names if isinstance(padding, str) else _whole(padding, 0):
         return
-    pairs = isinstance(padding, Sequence) and not isinstance(padding, str) and all(map(_sides, padding))
-    if not pairs or not padding or (rank is not None and len(padding) != rank):
-        some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
-        expected = f"padding to be {', '.join(map(repr, names))}, a whole number >= 0, or {some}"
-        fix = f"Write padding={padding.lower()!r}." if isinstance(padding, str) and padding.lower() in names else ""
+    some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
+    expected = f"padding to be {', '.join(map(repr, names))}, an integer >= 0, or {some}"
+    if isinstance(padding, str):
+        fix = f"Write padding={padding.lower()!r}." if padding.lower() in names else ""
         raise invalid(where, expected, padding, fix)
+    numbers = [n for p in (padding if isinstance(padding, Sequence) else [padding]) for n in _flat(p)]
+    if any(whole(n) is None for n in numbers):
+        raise wrong_type(where, expected, padding)
+    pairs = isinstance(padding, Sequence) and all(map(_sides, padding))
+    if not pairs or not padding or (rank is not None and len(padding) != rank):
+        raise invalid(where, expected, padding)
+
+
+def _flat(p: Any) -> Sequence[Any]:
+    return p if isinstance(p, Sequence) and not isinstance(p, str) else (p,)
 
 
 def check_sizes(where: str, **sizes: Any) -> None:
-    """Raises for a window, a stride and the like that fit no x: each is a whole number >= 1, or 1 to 3 of them."""
+    """Raises for a window, a stride and the like that fit no x: each is an integer >= 1, or 1 to 3 of them."""
     for argument, value in sizes.items():
-        rank = len(value) if isinstance(value, Sequence) and 1 <= len(value) <= 3 else 0
-        if not (_whole(value, 1) or (rank and not isinstance(value, str) and all(_whole(v, 1) for v in value))):
-            raise invalid(where, f"{argument} to be a whole number >= 1, or one for each space axis", value)
+        per_axis(where, argument, value, None)
 
 
 def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:

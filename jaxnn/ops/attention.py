@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import Any, Literal
 
@@ -12,8 +13,10 @@ from jax import Array, lax
 from jax.lax import PrecisionLike
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, local_key, param_dtype
+from jaxnn._inputs import known, local_key
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
 
@@ -73,7 +76,10 @@ def attention(
     >>> attention(q, k, v, causal=True)[0, :, 0, 0].tolist()
     [0.0, 0.5, 1.0]
     """
-    q, k, v = (floating("attention", x, rank=4, shape="[n, steps, heads, size]") for x in (q, k, v))
+    q, k, v = (
+        check.array("attention", name, x, rank=4, shape="[n, steps, heads, size]")
+        for name, x in (("q", q), ("k", k), ("v", v))
+    )
     (n, t, heads, d), (s, kv) = q.shape, k.shape[1:3]
     if k.shape != (n, s, kv, d) or v.shape[:3] != (n, s, kv) or not kv or heads % kv:
         expected = "q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e], with heads a multiple of kv"
@@ -82,15 +88,19 @@ def attention(
         raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
     check_lengths("attention", lengths, n)
     if softcap is not None:
-        _check_range("softcap to be a number > 0, or None", softcap, lambda c: 0 < c < np.inf)
-    _check_range("dropout in [0, 1)", dropout, lambda rate: 0 <= rate < 1)
-    drops = not (isinstance(dropout, int | float | np.number) and dropout == 0)
+        check.scalar("attention", "softcap", softcap, ends="()")
+    check.flags("attention", causal=causal)
+    window = checked_window("attention", window)
+    if scale is not None:
+        check.scalar("attention", "scale", scale, -math.inf, ends="()")
+    check.scalar("attention", "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
+    drops = not (known(dropout) and dropout == 0)
     if drops and key is None:
         raise invalid("attention", "a key with dropout", told="None", fix="Pass key=, or dropout=0 to draw nothing.")
     k, v = without_padding(k, lengths), without_padding(v, lengths)
     masks, shape = _of_mask(mask, (n, heads, t, s)), (n, heads, t, s)
     if bias is not None:
-        bias = _over_scores("bias", floating("attention", bias), shape)
+        bias = _over_scores("bias", check.array("attention", "bias", bias), shape)
     if implementation is not None:
         offset_0 = isinstance(offset, int | np.integer) and offset == 0
         unknown = {"softcap": softcap is not None, "dropout": drops, "offset": not offset_0, "precision": precision}
@@ -124,10 +134,22 @@ def attention(
     return y.astype(q.dtype)
 
 
+def checked_window(where: str, window: Any) -> tuple[int | None, int | None] | None:
+    """The window with Python ints; raises unless it is None or a pair of integers >= 0 or None."""
+    if window is None:
+        return None
+    expected, fix = "window to be a pair of steps before and after", "(k, 0) is the k steps before a query and itself."
+    if not isinstance(window, tuple | list):
+        raise wrong_type(where, expected, window, fix)
+    if len(window) != 2:
+        raise invalid(where, expected, window, fix)
+    before, after = (n if n is None else check.count(where, "each side of window", n, least=0) for n in window)
+    return before, after
+
+
 def check_implementation(where: str, implementation: Any, causal: bool, window: Any, given: dict[str, Any]) -> None:
     """Raises for an implementation that is not known, or that has none of what is given."""
-    if implementation not in IMPLEMENTATIONS:
-        raise invalid(where, "implementation to be None, 'xla' or 'cudnn'", implementation)
+    check.choice(where, "implementation", implementation, IMPLEMENTATIONS)
     if implementation is None:
         return
     unknown = [name for name, value in given.items() if value not in (None, False)]
@@ -180,11 +202,6 @@ def _from_jax(
         )
 
 
-def _check_range(expected: str, value: Any, fits: Any) -> None:
-    if isinstance(value, int | float | np.number) and not fits(value):
-        raise invalid("attention", expected, value)
-
-
 def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
     keep = (1 - jnp.asarray(rate, jnp.float32)).astype(share.dtype)
     kept = jax.random.uniform(local_key(key, share), share.shape, jnp.float32) < keep.astype(jnp.float32)
@@ -194,8 +211,7 @@ def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
 def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
     if mask is None:
         return []
-    if not hasattr(mask, "dtype") or mask.dtype != bool:
-        raise wrong_type("attention", "mask of booleans, True where a query may see", mask, "Numbers are a bias.")
+    check.kind("attention", "mask", mask, "boolean", "True where a query may see; numbers are a bias.")
     return [_over_scores("mask", jnp.asarray(mask), shape)]
 
 
@@ -213,7 +229,7 @@ def _of_positions(shape: tuple[int, ...], causal: bool, window: Any, offset: Arr
     left, right = (None, None) if window is None else window
     for limit, steps in ((left, behind), (right, -behind)):
         if limit is not None:
-            rules.append(steps <= check_count("attention", "window", limit, least=0))
+            rules.append(steps <= limit)
     return rules
 
 
@@ -255,9 +271,10 @@ def rotary_tables(positions: ArrayLike, size: int, *, base: float = 10_000.0) ->
     >>> cos.shape, sin[0].tolist()
     ((3, 2), [0.0, 0.0])
     """
-    size = check_count("rotary_tables", "size", size, least=2)
+    size = check.count("rotary_tables", "size", size, least=2)
     if size % 2:
         raise invalid("rotary_tables", "an even size", size)
+    check.scalar("rotary_tables", "base", base, ends="()", static=True)
     rate = np.asarray(base ** (-np.arange(0, size, 2) / size), np.float32)
     angle = jnp.asarray(positions, jnp.float32)[..., None]
     angle = angle * rate.reshape((1,) * (angle.ndim - 1) + rate.shape)
@@ -283,7 +300,8 @@ def rotary(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
     >>> rotary(jnp.array([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin)[0, :, 0, 1].round(3).tolist()
     [0.0, 1.0]
     """
-    x = floating("rotary", x, rank=4, shape="[n, t, heads, d]")
+    check.flags("rotary", interleaved=interleaved)
+    x = check.array("rotary", "x", x, rank=4, shape="[n, t, heads, d]")
     n, t, _, d = x.shape
     r = 2 * jnp.shape(cos)[-1] if jnp.ndim(cos) else 0
     if jnp.shape(cos) != jnp.shape(sin) or jnp.shape(cos) not in ((t, r // 2), (n, t, r // 2)) or r > d:
@@ -309,6 +327,6 @@ def sinusoidal(positions: ArrayLike, features: int, *, base: float = 10_000.0) -
     >>> sinusoidal(jnp.arange(2), 2).round(3).tolist()
     [[0.0, 1.0], [0.84..., 0.54...]]
     """
-    features = check_count("sinusoidal", "features", features, least=2)
+    features = check.count("sinusoidal", "features", features, least=2)
     cos, sin = rotary_tables(positions, features, base=base)
     return jnp.stack([sin, cos], -1).reshape(*cos.shape[:-1], features)

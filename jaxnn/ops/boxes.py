@@ -5,6 +5,7 @@ A box is (x1, y1, x2, y2), two opposite corners.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,8 +14,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, floating, param_dtype
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
+from jaxnn._errors import invalid
 from jaxnn._placement import scan
 from jaxnn.ops._window import per_axis
 
@@ -85,7 +87,7 @@ def box_encode(boxes: Array, anchors: Array) -> Array:
     >>> box_encode(jnp.array([0.0, 0.0, 2.0, 2.0]), jnp.array([0.0, 0.0, 1.0, 1.0])).round(3).tolist()
     [0.5, 0.5, 0.693..., 0.693...]
     """
-    box, anchor = (box_centers(b) for b in _pair("box_encode", boxes, anchors))
+    box, anchor = (box_centers(b) for b in _same_boxes("box_encode", boxes, anchors))
     shift = (box[..., :2] - anchor[..., :2]) / anchor[..., 2:]
     return jnp.concatenate([shift, jnp.log(box[..., 2:] / anchor[..., 2:])], -1)
 
@@ -99,7 +101,8 @@ def box_decode(deltas: Array, anchors: Array, *, largest: float = 1000 / 16) -> 
     >>> box_decode(jnp.array([0.5, 0.5, 0.0, 0.0]), jnp.array([0.0, 0.0, 2.0, 2.0])).tolist()
     [1.0, 1.0, 3.0, 3.0]
     """
-    deltas, anchors = _pair("box_decode", deltas, anchors)
+    check.scalar("box_decode", "largest", largest, ends="()", static=True)
+    deltas, anchors = _same_boxes("box_decode", deltas, anchors)
     anchor = box_centers(anchors)
     size = jnp.exp(jnp.minimum(deltas[..., 2:], float(np.log(largest)))) * anchor[..., 2:]
     return box_corners(jnp.concatenate([deltas[..., :2] * anchor[..., 2:] + anchor[..., :2], size], -1))
@@ -125,10 +128,10 @@ def anchors(
     [[2.0, 2.0, 6.0, 6.0], [10.0, 2.0, 14.0, 6.0]]
     """
     h, w = per_axis("anchors", "size", size, 2)
-    stride = check_count("anchors", "stride", stride)
+    stride = check.count("anchors", "stride", stride)
     for argument, values in (("scales", scales), ("ratios", ratios)):
-        if not all(v > 0 for v in values):
-            raise invalid("anchors", f"{argument} > 0", values)
+        for value in values:
+            check.scalar("anchors", f"each of {argument}", value, ends="()", static=True)
     sides = np.array([(s / r**0.5, s * r**0.5) for s in scales for r in ratios]).reshape(-1, 2)
     y, x = np.meshgrid((np.arange(h) + 0.5) * stride, (np.arange(w) + 0.5) * stride, indexing="ij")
     centre = np.stack([x, y], -1).reshape(-1, 1, 2)
@@ -160,8 +163,10 @@ def non_maximum_suppression(
     [1, 2, -1]
     """
     where = "non_maximum_suppression"
-    size = check_count(where, "size", size)
-    boxes, scores = _boxes(where, boxes), floating(where, scores, rank=1, shape="[n] (scores)")
+    size = check.count(where, "size", size)
+    check.scalar(where, "iou_threshold", iou_threshold, -math.inf, ends="[]")
+    check.scalar(where, "score_threshold", score_threshold, -math.inf, ends="[]")
+    boxes, scores = _boxes(where, boxes), check.array(where, "scores", scores, rank=1, shape="[n]")
     if boxes.shape != (scores.shape[0], 4):
         raise invalid(where, "boxes [n, 4] and scores [n]", (boxes, scores))
     if not scores.size:
@@ -209,15 +214,15 @@ def roi_align(
     >>> roi_align(x, jnp.array([[0.0, 0.0, 4.0, 4.0]]), jnp.array([0]), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
     """
-    x = floating("roi_align", x, rank=4, shape="[n, h, w, c]")
+    x = check.array("roi_align", "x", x, rank=4, shape="[n, h, w, c]")
     boxes = _boxes("roi_align", boxes)
-    if not hasattr(image, "dtype") or not jnp.issubdtype(image.dtype, jnp.integer):
-        raise wrong_type("roi_align", "image to be whole numbers, one for each box", image)
+    check.kind("roi_align", "image", image, "integer", "It is the index of the image of each box.")
     if boxes.ndim != 2 or image.shape != boxes.shape[:1]:
         raise invalid("roi_align", "boxes [m, 4] and image [m]", (boxes, image))
-    if mode not in ("mean", "max"):
-        raise invalid("roi_align", "mode to be 'mean' or 'max'", mode)
-    samples = check_count("roi_align", "samples", samples)
+    check.choice("roi_align", "mode", mode, ("mean", "max"))
+    check.scalar("roi_align", "scale", scale, ends="()")
+    check.flags("roi_align", aligned=aligned)
+    samples = check.count("roi_align", "samples", samples)
     height, width = per_axis("roi_align", "size", size, 2)
     wide = jnp.promote_types(param_dtype(x), param_dtype(boxes))
     corners = boxes.astype(wide) * scale - (0.5 if aligned else 0.0)
@@ -270,14 +275,13 @@ def _area(low: Array, high: Array) -> Array:
 
 
 def _boxes(where: str, boxes: Array) -> Array:
-    boxes = floating(where, boxes, least=1, shape="[..., 4] (boxes)")
+    boxes = check.array(where, "boxes", boxes, least=1, shape="[..., 4]")
     if boxes.shape[-1] != 4:
         raise invalid(where, "boxes of shape [..., 4]", boxes)
     return boxes
 
 
-def _pair(where: str, boxes: Array, anchors: Array) -> tuple[Array, Array]:
+def _same_boxes(where: str, boxes: Array, anchors: Array) -> tuple[Array, Array]:
     boxes, anchors = _boxes(where, boxes), _boxes(where, anchors)
-    if boxes.shape != anchors.shape:
-        raise invalid(where, "boxes and anchors of one shape", (boxes, anchors))
+    check.same_shape(where, "boxes", boxes, "anchors", anchors)
     return boxes, anchors

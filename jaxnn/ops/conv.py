@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, whole
 from jaxnn.ops._bilinear import bilinear_conv
 from jaxnn.ops._window import Padding, pads, per_axis
 
@@ -54,8 +54,8 @@ def conv(
     x, w = _checked("conv", x, w, "[*window, c / groups, features]")
     *window, channels, features = w.shape
     rank = len(window)
-    groups = whole(groups) or 0
-    if groups < 1 or x.shape[-1] != channels * groups or features % groups:
+    groups = check.count("conv", "groups", groups)
+    if x.shape[-1] != channels * groups or features % groups:
         expected = f"c / groups = {channels} channels for w, and features in {groups} equal groups"
         raise invalid("conv", expected, (x, w))
     stride = per_axis("conv", "stride", stride, rank)
@@ -158,8 +158,8 @@ def conv_transpose(
     x, w = _checked(where, x, w, "[*window, features / groups, c]")
     *window, features, channels = w.shape
     rank = len(window)
-    groups = whole(groups) or 0
-    if groups < 1 or x.shape[-1] != channels or channels % groups:
+    groups = check.count(where, "groups", groups)
+    if x.shape[-1] != channels or channels % groups:
         raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
     stride = per_axis(where, "stride", stride, rank)
     dilation = per_axis(where, "dilation", dilation, rank)
@@ -195,7 +195,7 @@ def _checked(where: str, x: Array, w: Array, shape: str) -> tuple[Array, Array]:
         raise invalid(where, f"w of shape {shape} with 1 to 3 window axes", w)
     w = jnp.asarray(w)
     rank = w.ndim - 2
-    x = floating(where, x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
+    x = check.array(where, "x", x, rank=rank + 2, shape=f"[n, {', '.join('hwd'[:rank])}, c]")
     if w.dtype != x.dtype:
         raise wrong_type(where, f"w of x's dtype {x.dtype.name}", w, "Cast one of them.")
     return x, w

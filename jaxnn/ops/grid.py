@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import floating, param_dtype
 from jaxnn.ops._window import per_axis
 from jaxnn.ops.resize import METHODS, keys_cubic
 
@@ -42,14 +43,14 @@ def grid_sample(
     >>> grid_sample(jnp.array([1.0, 3.0]).reshape(1, 2, 1), jnp.array([-0.5, 0.0]).reshape(1, 2, 1))[0, :, 0].tolist()
     [1.0, 2.0]
     """
-    x = floating("grid_sample", x, least=3, shape="[n, *space, c]")
+    x = check.array("grid_sample", "x", x, least=3, shape="[n, *space, c]")
     rank = x.ndim - 2
-    grid = floating("grid_sample", grid, rank=x.ndim, shape=f"[n, *space', {rank}] (grid)")
+    grid = check.array("grid_sample", "grid", grid, rank=x.ndim, shape=f"[n, *space', {rank}]")
     if grid.shape[0] != x.shape[0] or grid.shape[-1] != rank or 0 in x.shape[1:-1]:
         raise invalid("grid_sample", f"x and a grid of shape [{x.shape[0]}, *space', {rank}]", (x, grid))
-    for argument, value, known in (("method", method, METHODS), ("outside", outside, OUTSIDES)):
-        if value not in known:
-            raise invalid("grid_sample", f"{argument} to be one of {', '.join(known)}", value)
+    check.choice("grid_sample", "method", method, METHODS)
+    check.choice("grid_sample", "outside", outside, OUTSIDES)
+    check.flags("grid_sample", align_corners=align_corners)
     wide = jnp.promote_types(param_dtype(x), param_dtype(grid))
     taps = []
     for n, place in zip(x.shape[1:-1], jnp.moveaxis(grid.astype(wide), -1, 0)[::-1], strict=True):
@@ -118,10 +119,11 @@ def affine_grid(theta: Array, size: int | Sequence[int], *, align_corners: bool 
     >>> affine_grid(jnp.array([[[1.0, 0.0]]]), 4)[0, :, 0].tolist()
     [-0.75, -0.25, 0.25, 0.75]
     """
-    theta = floating("affine_grid", theta, rank=3, shape="[n, k, k + 1] (theta)")
+    theta = check.array("affine_grid", "theta", theta, rank=3, shape="[n, k, k + 1]")
     k = theta.shape[1]
     if theta.shape[2] != k + 1 or k not in (1, 2, 3):
         raise invalid("affine_grid", "theta of shape [n, k, k + 1] with 1 to 3 space axes", theta)
+    check.flags("affine_grid", align_corners=align_corners)
     sizes = per_axis("affine_grid", "size", size, k)
     ends = [(n - 1) / n if not align_corners else float(n > 1) for n in sizes]
     axes = [np.linspace(-end, end, n) for n, end in zip(sizes, ends, strict=True)]

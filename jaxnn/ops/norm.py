@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import check_count, floating, param_dtype, whole
 from jaxnn._placement import fitting
 
 
@@ -26,7 +27,8 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
     >>> [m.item() for m in moments(jnp.array([1000.0, 1000.5]), axis=0)]
     [1000.25, 0.0625]
     """
-    x = floating("moments", x)
+    x = check.array("moments", "x", x)
+    axis = check.axes("moments", "axis", axis, x.ndim)
     x = x.astype(param_dtype(x))
     mean = _mean(x, axis, where)
     return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
@@ -40,6 +42,7 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     >>> normalize(jnp.array([[3.0]]), jnp.ones(1), jnp.full(1, 4.0), 0.0, None, None).item()
     1.0
     """
+    check.scalar("normalize", "eps", eps)
     factor = _inverse_root(var, eps)
     factor = factor if scale is None else factor * scale.astype(var.dtype)
     wide = x.astype(mean.dtype)
@@ -67,9 +70,10 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     >>> lp_normalize(jnp.array([[3.0, -1.0], [0.0, 0.0]]), 1).tolist()
     [[0.75, -0.25], [0.0, 0.0]]
     """
-    x = floating("lp_normalize", x)
-    if not isinstance(p, int | float) or isinstance(p, bool) or not p >= 1:
-        raise invalid("lp_normalize", "p to be a number >= 1, or inf", p)
+    x = check.array("lp_normalize", "x", x)
+    check.scalar("lp_normalize", "p", p, 1.0, ends="[]", static=True)
+    check.scalar("lp_normalize", "eps", eps)
+    axis = check.axes("lp_normalize", "axis", axis, x.ndim)
     wide = x.astype(param_dtype(x))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis, keepdims=True, initial=0))
     zero = largest == 0
@@ -111,6 +115,7 @@ def layer_norm(
     >>> layer_norm(jnp.array([[1.0, 3.0], [-4.0, -4.0]]), eps=0.0001).round(2).tolist()
     [[-1.0, 1.0], [0.0, 0.0]]
     """
+    check.scalar("layer_norm", "eps", eps)
     x, axes = _trailing("layer_norm", x, axis, scale=scale, bias=bias)
     return _scaled(_standardized(x, axes, eps), scale, bias).astype(x.dtype)
 
@@ -133,6 +138,7 @@ def rms_norm(x: Array, scale: Array | None = None, *, axis: int = -1, eps: float
     >>> rms_norm(jnp.array([[3.0, -4.0]])).round(3).tolist()
     [[0.849..., -1.13...]]
     """
+    check.scalar("rms_norm", "eps", eps)
     x, axes = _trailing("rms_norm", x, axis, scale=scale)
     return _scaled(_unit(x.astype(param_dtype(x)), axes, eps), scale, None).astype(x.dtype)
 
@@ -163,9 +169,10 @@ def group_norm(
     >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), 2).round(2).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
-    x = floating("group_norm", x, least=2, shape="[n, *space, c]")
+    check.scalar("group_norm", "eps", eps)
+    x = check.array("group_norm", "x", x, least=2, shape="[n, *space, c]")
     c = x.shape[-1]
-    groups = check_count("group_norm", "groups", groups)
+    groups = check.count("group_norm", "groups", groups)
     if c % groups:
         raise invalid("group_norm", f"x with channels in {groups} equal groups", x)
     _check_vectors("group_norm", (c,), scale=scale, bias=bias)
@@ -197,7 +204,8 @@ def instance_norm(
     >>> instance_norm(jnp.array([[[1.0, 7.0], [3.0, 7.0]]])).round(2).tolist()
     [[[-1.0, 0.0], [1.0, 0.0]]]
     """
-    x = floating("instance_norm", x, least=3, shape="[n, *space, c]")
+    check.scalar("instance_norm", "eps", eps)
+    x = check.array("instance_norm", "x", x, least=3, shape="[n, *space, c]")
     _check_vectors("instance_norm", x.shape[-1:], scale=scale, bias=bias)
     return _scaled(_standardized(x, tuple(range(1, x.ndim - 1)), eps, where), scale, bias).astype(x.dtype)
 
@@ -227,8 +235,10 @@ def local_response_norm(
     >>> local_response_norm(jnp.array([3.0, 4.0]), 3, alpha=3.0, beta=0.5, k=0.0).tolist()
     [0.6..., 0.8...]
     """
-    x = floating("local_response_norm", x, least=1, shape="[..., c]")
-    size = check_count("local_response_norm", "size", size)
+    x = check.array("local_response_norm", "x", x, least=1, shape="[..., c]")
+    size = check.count("local_response_norm", "size", size)
+    for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        check.scalar("local_response_norm", name, value, -math.inf, ends="()")
     wide = x.astype(param_dtype(x))
     alpha, beta, k = (jnp.asarray(v, wide.dtype) for v in (alpha, beta, k))
     around, only = [(0, 0)] * (x.ndim - 1), (1,) * (x.ndim - 1)
@@ -238,19 +248,16 @@ def local_response_norm(
 
 
 def _trailing(where: str, x: Array, axis: int, **vectors: Array | None) -> tuple[Array, tuple[int, ...]]:
-    x = floating(where, x, least=1, shape="[..., *d]")
-    at = whole(axis)
-    if at is None or not -x.ndim <= at < x.ndim:
-        raise invalid(where, f"axis to be one of the {x.ndim} axes of x", axis)
-    axes = tuple(range(at % x.ndim, x.ndim))
+    x = check.array(where, "x", x, least=1, shape="[..., *d]")
+    axes = tuple(range(check.axis(where, "axis", axis, x.ndim) % x.ndim, x.ndim))
     _check_vectors(where, x.shape[axes[0] :], **vectors)
     return x, axes
 
 
 def _check_vectors(where: str, shape: tuple[int, ...], **vectors: Array | None) -> None:
     for argument, v in vectors.items():
-        if v is not None and jnp.shape(v) != shape:
-            raise invalid(where, f"{argument} of shape {list(shape)}", v)
+        if v is not None:
+            check.shape(where, argument, v, shape)
 
 
 def _standardized(x: Array, axes: tuple[int, ...], eps: float | Array, where: Array | None = None) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn import _checks as check
+from jaxnn._errors import describe, invalid
 from jaxnn._placement import scan
 
 
@@ -47,8 +50,8 @@ def perceptron_update(
     """
     name = "perceptron_update"
     for what, value in (("w", w), ("b", b), ("x", x)):
-        if not jnp.issubdtype(getattr(value, "dtype", type(value)), jnp.floating):
-            raise wrong_type(name, f"{what} of a floating dtype", value)
+        check.kind(name, what, value, "floating")
+    check.scalar(name, "learning_rate", learning_rate, -math.inf, ends="()")
     w, b, x = jnp.asarray(w), jnp.asarray(b), jnp.asarray(x)
     if w.ndim != 2 or b.shape != w.shape[1:]:
         raise invalid(
@@ -56,10 +59,8 @@ def perceptron_update(
         )
     if x.ndim != 2 or x.shape[1] != w.shape[0]:
         raise invalid(name, f"x of shape [n, {w.shape[0]}]", x)
-    if not any(jnp.issubdtype(getattr(y, "dtype", type(y)), kind) for kind in (jnp.floating, jnp.integer, jnp.bool)):
-        raise wrong_type(name, "y of a real dtype", y)
-    if jnp.shape(y) != (x.shape[0], w.shape[1]):
-        raise invalid(name, f"y of shape [{x.shape[0]}, {w.shape[1]}]", y)
+    check.kind(name, "y", y, "real")
+    check.shape(name, "y", y, (x.shape[0], w.shape[1]))
     y = jnp.asarray(y).astype(w.dtype)
     y = jnp.where((y == 0) | (y == 1), y, jnp.nan)
     rate = jnp.asarray(learning_rate).astype(w.dtype)

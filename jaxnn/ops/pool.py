@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.core import max_dim, min_dim
 from jax.export import is_symbolic_dim
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
+from jaxnn._errors import invalid
 from jaxnn.ops._largest import largest, wins
 from jaxnn.ops._window import Padding, pads, per_axis, taps
 
@@ -97,10 +98,8 @@ def max_unpool(y: Array, indices: Array, size: int | Sequence[int]) -> Array:
     [0.0, 3.0, 0.0, 5.0]
     """
     y = _images("max_unpool", y)
-    if not hasattr(indices, "dtype") or not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise wrong_type("max_unpool", "indices of an integer dtype", indices)
-    if indices.shape != y.shape:
-        raise invalid("max_unpool", f"indices of y's shape {list(y.shape)}", indices)
+    check.kind("max_unpool", "indices", indices, "integer")
+    check.shape("max_unpool", "indices", indices, y.shape, ", that of y")
     if not (isinstance(size, Sequence) and len(size) == y.ndim - 2 and any(map(is_symbolic_dim, size))):
         size = per_axis("max_unpool", "size", size, y.ndim - 2)
     n, c, places = y.shape[0], y.shape[-1], prod(size)
@@ -140,6 +139,7 @@ def avg_pool(
     >>> avg_pool(jnp.array([1.0, 3.0, 2.0, 5.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [2.0, 3.5]
     """
+    check.flags("avg_pool", count_include_pad=count_include_pad)
     x, how = _checked("avg_pool", x, window, stride, padding, dilation, ceil_mode)
     total = _reduced(x.astype(param_dtype(x)), lax.add, 0.0, how)
     counts = reduce(_outer, _counts(x.shape[1:-1], how, count_include_pad))
@@ -171,8 +171,7 @@ def lp_pool(
     [5.0, 0.0]
     """
     x, how = _checked("lp_pool", x, window, stride, padding, dilation, ceil_mode)
-    if not isinstance(p, int | float | np.number) or not 1 <= p < np.inf:
-        raise invalid("lp_pool", "a finite p >= 1", p)
+    check.scalar("lp_pool", "p", p, 1.0, static=True)
     y = jnp.abs(x.astype(param_dtype(x)))
     for axis, (k, s, d, _, sides) in enumerate(zip(*how, strict=True)):  # a norm of norms along each axis of space
         only = [(1,) * axis + (v,) + (1,) * (len(how.window) - axis - 1) for v in (k, s, d)]
@@ -286,7 +285,7 @@ class _How(NamedTuple):
 
 
 def _images(where: str, x: Array) -> Array:
-    x = floating(where, x, least=3, shape="[n, *space, c]")
+    x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
     if x.ndim > 5:
         raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
     return x
@@ -310,8 +309,7 @@ def _checked(where: str, x: Array, window: Any, stride: Any, padding: Any, dilat
     if any(max(p) >= k for p, k in zip(asked, reach, strict=True) if padding != "same"):
         fix = "A window of padding alone has no value."
         raise invalid(where, f"padding shorter than the window {reach}", asked, fix)
-    if not isinstance(ceil_mode, bool):
-        raise wrong_type(where, "ceil_mode to be True or False", ceil_mode)
+    check.flags(where, ceil_mode=ceil_mode)
     sides = asked
     if ceil_mode:
         sides = tuple(_ceiled(*at) for at in zip(x.shape[1:-1], reach, stride, asked, strict=True))

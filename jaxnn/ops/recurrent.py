@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import PrecisionLike
 
+from jaxnn import _checks as check
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import floating, param_dtype
 from jaxnn._placement import fitting, gathered, scan
 from jaxnn._platform import local_cpu
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
@@ -55,6 +56,7 @@ def rnn(
     >>> y[0, :, 0].tolist(), h.tolist()
     ([1.0, 2.0, 3.0], [[3.0]])
     """
+    check.flags("rnn", reverse=reverse)
     x, size = _checked("rnn", x, w_x, w_h, b, 1, lengths)
     h = _start("rnn", carry, (x.shape[0], size), x)
 
@@ -104,14 +106,14 @@ def lstm(
     >>> y.shape, h.shape, c.shape
     ((2, 5, 2), (2, 2), (2, 2))
     """
+    check.flags("lstm", reverse=reverse)
     x, size = _checked("lstm", x, w_x, w_h, b, 4, lengths, projection)
     n = x.shape[0]
     wide = param_dtype(x)
     if peephole is not None:
-        if jnp.shape(peephole) != (3, size):
-            raise invalid("lstm", f"peephole of shape [3, {size}]", peephole)
+        check.shape("lstm", "peephole", peephole, (3, size))
         peephole = jnp.asarray(peephole, wide).reshape(3, 1, size)
-    h, c = _pair("lstm", carry)
+    h, c = _two("lstm", carry)
     out = size if projection is None else projection.shape[1]
     start = _start("lstm", h, (n, out), x), _start("lstm", c, (n, size), x)
 
@@ -163,11 +165,11 @@ def gru(
     >>> y.shape, h.shape
     ((2, 5, 2), (2, 2))
     """
-    if reset not in ("after", "before"):
-        raise invalid("gru", "reset to be 'after' or 'before'", reset)
+    check.choice("gru", "reset", reset, ("after", "before"))
+    check.flags("gru", reverse=reverse)
     x, size = _checked("gru", x, w_x, w_h, b, 3, lengths)
-    if b_h is not None and jnp.shape(b_h) != (3 * size,):
-        raise invalid("gru", f"b_h of shape [{3 * size}]", b_h)
+    if b_h is not None:
+        check.shape("gru", "b_h", b_h, (3 * size,))
     h = _start("gru", carry, (x.shape[0], size), x)
     bias = jnp.zeros(3 * size, h.dtype) if b_h is None else jnp.asarray(b_h).astype(h.dtype)
     bias = bias.reshape(1, -1)
@@ -215,7 +217,8 @@ def conv_lstm(
     >>> y.shape, c.shape
     ((2, 5, 8, 8, 2), (2, 8, 8, 2))
     """
-    x = floating("conv_lstm", x, least=4, shape="[n, t, *space, c]")
+    check.flags("conv_lstm", reverse=reverse)
+    x = check.array("conv_lstm", "x", x, least=4, shape="[n, t, *space, c]")
     rank = x.ndim - 3
     if jnp.ndim(w_x) != rank + 2 or jnp.ndim(w_h) != rank + 2 or rank > 3:
         raise invalid("conv_lstm", f"w_x and w_h with {rank} window axes, of 1 to 3", (w_x, w_h))
@@ -226,7 +229,7 @@ def conv_lstm(
         raise invalid("conv_lstm", expected, (w_x, w_h, b))
     n, t, *space, _ = x.shape
     check_lengths("conv_lstm", lengths, n)
-    h, c = _pair("conv_lstm", carry)
+    h, c = _two("conv_lstm", carry)
     shape = (n, *space, features)
     start = _start("conv_lstm", h, shape, x), _start("conv_lstm", c, shape, x)
     a = conv(without_padding(x, lengths).reshape(n * t, *x.shape[2:]), w_x.astype(x.dtype), precision=precision)
@@ -299,7 +302,7 @@ def _checked(
     projection: Array | None = None,
 ) -> tuple[Array, int]:
     """x as an array and the size of the state."""
-    x = floating(where, x, rank=3, shape="[n, t, d]")
+    x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
     if jnp.ndim(w_x) != 2 or jnp.ndim(w_h) != 2:
         raise invalid(where, "w_x and w_h with two axes", (w_x, w_h))
     size, odd = divmod(w_x.shape[1], gates)
@@ -314,7 +317,7 @@ def _checked(
     return x, size
 
 
-def _pair(where: str, carry: Any) -> tuple[Any, Any]:
+def _two(where: str, carry: Any) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, tuple | list) or len(carry) != 2:
@@ -326,6 +329,5 @@ def _start(where: str, carry: Array | None, shape: tuple[int, ...], x: Array) ->
     dtype = param_dtype(x)
     if carry is None:
         return jnp.zeros(shape, dtype)
-    if jnp.shape(carry) != shape:
-        raise invalid(where, f"a carry of shape {list(shape)}", carry)
+    check.shape(where, "a carry", carry, shape)
     return jnp.asarray(carry).astype(dtype)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn._errors import describe, invalid
-from jaxnn._inputs import floating
 from jaxnn._placement import gathered, merged
 from jaxnn.ops._window import per_axis
 
@@ -71,22 +71,21 @@ def resize(
     >>> resize(jnp.array([1.0, 2.0]).reshape(1, 2, 1), 4)[0, :, 0].tolist()
     [1.0, 1.25, 1.75, 2.0]
     """
-    x = floating("resize", x, least=3, shape="[n, *space, c]")
-    for argument, value, known in (
-        ("method", method, METHODS),
-        ("coordinates", coordinates, COORDINATES),
-        ("rounding", rounding, ROUNDINGS),
-    ):
-        if value not in known:
-            raise invalid("resize", f"{argument} to be one of {', '.join(known)}", value)
+    x = check.array("resize", "x", x, least=3, shape="[n, *space, c]")
+    check.choice("resize", "method", method, METHODS)
+    check.choice("resize", "coordinates", coordinates, COORDINATES)
+    check.choice("resize", "rounding", rounding, ROUNDINGS)
+    check.flags("resize", antialias=antialias)
     if method == "nearest" and antialias:
         raise invalid("resize", "antialias=False with method='nearest'", told="True")
     if (size is None) == (scale is None):
         raise invalid("resize", "either size or scale", told=f"{describe(size)} and {describe(scale)}")
     if a is None:
         a = -0.5 if antialias else -0.75
+    check.scalar("resize", "a", a, -math.inf, ends="()", static=True)
     if exclude_outside is None:
-        exclude_outside = antialias or (method == "cubic" and a == -0.5)
+        exclude_outside = antialias or bool(method == "cubic" and a == -0.5)
+    check.flags("resize", exclude_outside=exclude_outside)
     space = x.shape[1:-1]
     if 0 in space:
         raise invalid("resize", "x with at least one step on each space axis", x)
@@ -135,9 +134,10 @@ def _whole_factor(scale: Any, coordinates: str, rounding: str) -> int | None:
 
 
 def _scales(scale: Any, rank: int) -> tuple[float, ...]:
-    each = [scale] * rank if isinstance(scale, int | float | np.number) else scale
-    fits = isinstance(each, Sequence) and len(each) == rank
-    if not fits or not all(isinstance(s, int | float | np.number) and 0 < s < math.inf for s in each):
+    each = scale if isinstance(scale, Sequence) and not isinstance(scale, str) else [scale] * rank
+    for s in each:
+        check.scalar("resize", "scale", s, ends="()", static=True)
+    if len(each) != rank:
         raise invalid("resize", f"scale to be a number > 0, or {rank} of them", scale)
     return tuple(float(s) for s in each)
 
@@ -278,7 +278,6 @@ def space_to_depth(x: Array, factor: int | Sequence[int], *, order: Literal["rrc
 
 
 def _shuffled(where: str, x: Array, factor: int | Sequence[int], order: str) -> tuple[Array, tuple[int, ...]]:
-    if order not in ORDERS:
-        raise invalid(where, f"order to be one of {', '.join(ORDERS)}", order)
-    x = floating(where, x, least=3, shape="[n, *space, c]")
+    check.choice(where, "order", order, ORDERS)
+    x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
     return x, per_axis(where, "factor", factor, x.ndim - 2)

@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn._calls import recorded
+from jaxnn._inputs import known
 from jaxnn._moments import Average, Time, bounded, epsilon, root, square
-from jaxnn._numbers import known, number
+from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_numbers, check_style
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, per_leaf, real_f32

@@ -12,8 +12,8 @@ from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn._calls import recorded
+from jaxnn._inputs import known
 from jaxnn._moments import Average, Time, bounded, root_plus_eps
-from jaxnn._numbers import known
 from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_style
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, real_f32, zeros_f32

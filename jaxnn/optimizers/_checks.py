@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, wrong_type
-from jaxnn._numbers import check_number
+from jaxnn import _checks as check
+from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 
 POSITIVE = (0.0, math.inf, "()")
 DECAY = (0.0, 1.0, "[)")
@@ -25,14 +25,13 @@ RANGES = {  # argument -> low, high, and whether the ends belong to it; any othe
 def check_numbers(name: str, **values: Any) -> None:
     """Raise unless each value is a number in the range of its argument, or a scalar array."""
     for argument, value in values.items():
-        check_number(name, argument, value, *RANGES.get(argument, (0.0, math.inf, "[)")))
+        fix = "Schedule it with optax.inject_hyperparams." if is_function(value) else ""
+        check.scalar(name, argument, value, *RANGES.get(argument, (0.0, math.inf, "[)")), fix=fix)
 
 
 def check_flags(name: str, **values: Any) -> None:
     """Raise unless each value is a Python bool."""
-    for argument, value in values.items():
-        if not isinstance(value, bool):
-            raise wrong_type(name, f"{argument} to be True or False", value, "It is fixed when the optimizer is made.")
+    check.flags(name, "It is fixed when the optimizer is made.", **values)
 
 
 def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
@@ -49,25 +48,15 @@ STYLES = ("optax", "torch", "keras")
 
 def check_style(name: str, style: Any, **given: bool) -> None:
     """Raise unless `style` is known, and unless it is "optax" for arguments that the other libraries lack."""
-    if style not in STYLES:
-        raise invalid(name, f"style to be one of {', '.join(STYLES)}", style)
+    check.choice(name, "style", style, STYLES)
     for argument in (argument for argument, is_set in given.items() if is_set and style != "optax"):
         raise InvalidValue(name, f"style={style!r} has no option {argument}. Leave it out, or use style='optax'.")
 
 
 def check_dtype(name: str, argument: str, value: Any) -> None:
     """Raise unless `value` is None or a real floating dtype."""
-    if value is not None and not _floating(value):
-        told = str(value) if isinstance(value, np.dtype) else describe(value)
-        fix = "Pass jnp.float32 or the like, or None."
-        raise wrong_type(name, f"{argument} to be a floating dtype", told=told, fix=fix)
-
-
-def _floating(dtype: Any) -> bool:
-    try:
-        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        return False
+    if value is not None:
+        check.dtype(name, argument, value, "Pass jnp.float32 or the like, or None.")
 
 
 # ---- trees

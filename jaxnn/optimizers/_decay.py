@@ -9,11 +9,12 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn import _checks as check
 from jaxnn._errors import InvalidType, invalid, is_function, wrong_type
 from jaxnn._flat import Flat
-from jaxnn._numbers import check_number, known
+from jaxnn._inputs import known
 from jaxnn._paths import cut, matching, whole_of
-from jaxnn.optimizers._checks import check_flags
+from jaxnn.optimizers._checks import check_flags, check_numbers
 
 Rate = Callable[[Array], Any]  # the step t = 1, 2, ... -> the rate, a number or a scalar
 
@@ -21,13 +22,13 @@ Rate = Callable[[Array], Any]  # the step t = 1, 2, ... -> the rate, a number or
 def rate(name: str, argument: str, value: Any) -> Rate:
     """A number, >= 0, or a schedule of the updates so far, t - 1, as a function of the step t = 1, 2, ..."""
     if not is_function(value):
-        check_number(name, argument, value)
+        check_numbers(name, **{argument: value})
         return lambda t: value
 
     def scheduled(t: Array) -> Any:
         with jax.numpy_dtype_promotion("standard"):  # schedules of optax mix dtypes
             now = value(t - 1)
-        check_number(name, f"the schedule's {argument}", now, low=-math.inf)
+        check.scalar(name, f"the schedule's {argument}", now, low=-math.inf)
         return now
 
     return scheduled

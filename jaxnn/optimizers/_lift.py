@@ -10,9 +10,10 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxnn._dtypes import wide_dtype
 from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._moments import Time
-from jaxnn._numbers import number, wide
+from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_trees, inexact
 from jaxnn.optimizers._decay import Rate, WeightDecay, rate
 
@@ -68,7 +69,7 @@ def per_leaf(
 
     def leaf(g: Array, s: Arrays, p: Any, t: Time, lr: Any, strength: Any) -> tuple[Array, Arrays]:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
-        dtype = np.result_type(*map(wide, (like.dtype, *stored.values())))
+        dtype = np.result_type(*map(wide_dtype, (like.dtype, *stored.values())))
         s = {k: jnp.asarray(x, dtype if jnp.iscomplexobj(x) else jnp.finfo(dtype).dtype) for k, x in s.items()}
         g, p = g.astype(dtype), None if p is None else p.astype(dtype)
         if strength is not None and not decay.decoupled:
@@ -105,12 +106,12 @@ def per_leaf(
 
 def zeros_f32(p: Any, dtype: DTypeLike | None = None) -> Array:
     """A slot of zeros shaped like `p`, [...] -> [...], in `dtype`; None is p's, at least float32. Complex if p is."""
-    dtype = wide(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
+    dtype = wide_dtype(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
     if jnp.issubdtype(p.dtype, jnp.complexfloating):
-        dtype = np.result_type(wide(dtype), np.complex64)
+        dtype = np.result_type(wide_dtype(dtype), np.complex64)
     return jnp.zeros_like(p, dtype=dtype)
 
 
 def real_f32(p: Any, value: ArrayLike = 0.0) -> Array:
     """A slot of `value` shaped like `p`, [...] -> [...], real and at least float32: the start of a second moment."""
-    return jnp.full_like(p, value, dtype=jnp.finfo(wide(p.dtype)).dtype)
+    return jnp.full_like(p, value, dtype=jnp.finfo(wide_dtype(p.dtype)).dtype)

@@ -8,9 +8,10 @@ import optax
 from jax import Array
 
 from jaxnn._calls import recorded
+from jaxnn._dtypes import wide_dtype
 from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._numbers import rounded, wide
+from jaxnn._numbers import rounded
 
 
 @recorded
@@ -59,7 +60,7 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
             changes, after = inner.update(_widened(updates), state["inner"], exact, **extra)
 
         def add(p: Array, lost: Array, change: Array) -> tuple[Array, Array]:
-            dtype, p = p.dtype, p.astype(wide(p.dtype))
+            dtype, p = p.dtype, p.astype(wide_dtype(p.dtype))
             wanted = lost.astype(p.dtype) + change.astype(p.dtype)
             given = rounded(rounded(p + wanted, dtype) - p, dtype)
             became = rounded(p + given, dtype)
@@ -142,8 +143,8 @@ def _widened(tree: Any) -> Any:
 
     def widened(x: Any) -> Any:
         if isinstance(x, jax.ShapeDtypeStruct):
-            return jax.ShapeDtypeStruct(x.shape, wide(x.dtype), sharding=x.sharding)
-        return jnp.asarray(x).astype(wide(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+            return jax.ShapeDtypeStruct(x.shape, wide_dtype(x.dtype), sharding=x.sharding)
+        return jnp.asarray(x).astype(wide_dtype(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
 
     return jax.tree.map(widened, tree)
 

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 from jax import Array
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
 
 LEVELS = 127  # codes per sign
 STRIDES = np.uint32(2654435769), np.uint32(2246822519)  # 2^32 / golden ratio, and another odd number far from it
@@ -55,8 +55,8 @@ def quantized(
     """
     if not isinstance(optimizer, optax.GradientTransformation):
         raise wrong_type("quantized", "an optax.GradientTransformation", optimizer)
-    block = check_count("quantized", "block", block)
-    min_size = check_count("quantized", "min_size", min_size)
+    block = check.count("quantized", "block", block)
+    min_size = check.count("quantized", "min_size", min_size)
     inner = optax.with_extra_args_support(optimizer)
 
     def encoded(state: Any, step: Array) -> dict[str, Any]:

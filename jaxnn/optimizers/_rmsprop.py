@@ -78,12 +78,12 @@ def rmsprop(
     >>> update.round(3), optax.tree.get(state, "nu").round(6)
     (Array([-1.,  1.], dtype=float32), Array([2.25e+00, 2.50e-05], dtype=float32))
     """
+    check_flags("rmsprop", eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
+    check_momentum("rmsprop", momentum, nesterov)
     torch = style == "torch"
     no_root = not (eps_in_sqrt or torch)
     check_style("rmsprop", style, nesterov=nesterov, bias_correction=bias_correction, **{"eps_in_sqrt=False": no_root})
     check_numbers("rmsprop", decay=decay, eps=eps, initial_scale=initial_scale)
-    check_momentum("rmsprop", momentum, nesterov)
-    check_flags("rmsprop", eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
     average, rate_at = Average(decay), rate("rmsprop", "learning_rate", learning_rate)
     debiased = average.debias if bias_correction else (lambda v, t: v)
     factors = partial(_centered_factors, average) if bias_correction else (lambda t, dtype: (1.0, 1.0 - average.w))

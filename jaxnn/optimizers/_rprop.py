@@ -10,10 +10,12 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn._inputs import known
 from jaxnn._moments import Time, nan_of
-from jaxnn._numbers import check_number, known, number
+from jaxnn._numbers import number
 from jaxnn.optimizers._checks import POSITIVE, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, Included, per_leaf, real_f32, zeros_f32
@@ -66,7 +68,7 @@ def rprop(
     if is_function(learning_rate):
         fix = "Rprop adapts its step sizes: pass the first one."
         raise wrong_type("rprop", "learning_rate to be a number", learning_rate, fix)
-    check_number("rprop", "learning_rate", learning_rate, *POSITIVE)
+    check.scalar("rprop", "learning_rate", learning_rate, *POSITIVE)
     check_numbers("rprop", eta_minus=eta_minus, eta_plus=eta_plus)
     check_numbers("rprop", min_step_size=min_step_size, max_step_size=max_step_size)
     bounds: tuple[Any, Any] = (min_step_size, max_step_size)

@@ -12,8 +12,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid
+from jaxnn._inputs import known
 from jaxnn._moments import Time
-from jaxnn._numbers import known, number
+from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_dtype, check_momentum, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, zeros_f32

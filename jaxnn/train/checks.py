@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxnn import _checks as check
 from jaxnn import metrics as rooms
 from jaxnn._errors import invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
@@ -18,12 +19,11 @@ def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
             as_layer(model, "trainer")  # raises for a factory that was not called
             fix = "Make a layer of the function: nn.lift(f)."
         raise wrong_type("trainer", "model to be a Layer", model, fix)
-    if not is_function(loss):
-        fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
-        fix = "Pass the function, such as nn.losses.squared_error." if isinstance(loss, str) else fix
-        raise wrong_type("trainer", "loss to be a function (prediction, target) -> loss", loss, fix)
-    if regularizer is not None and not is_function(regularizer):
-        raise wrong_type("trainer", "regularizer to be a function of params", regularizer)
+    fix = "The order is trainer(model, loss, optimizer)." if hasattr(loss, "update") else ""
+    fix = "Pass the function, such as nn.losses.squared_error." if isinstance(loss, str) else fix
+    check.function("trainer", "loss", loss, "(prediction, target) -> loss", fix)
+    if regularizer is not None:
+        check.function("trainer", "regularizer", regularizer, "of params")
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnn._errors import invalid, is_function, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.layer import fold_name
 from jaxnn.train.sweep import Strategy, Sweep, sweep
 from jaxnn.train.weigh import takes
@@ -82,21 +82,19 @@ def cross_validate(
     >>> nn.cross_validate(run, jax.random.key(0), (x, y), nn.metrics.accuracy, folds=5).mean.item() > 0.9
     True
     """
-    for role, f in (("run", run), ("score", score)):
-        if not is_function(f):
-            raise wrong_type("cross_validate", f"a function for {role}", f)
-    check_concrete("cross_validate", (key, data), "Call it outside of jit, vmap and grad.")
+    check.function("cross_validate", "run", run)
+    check.function("cross_validate", "score", score)
+    check.flags("cross_validate", stratified=stratified)
+    check.eager("cross_validate", (key, data), "Call it outside of jit, vmap and grad.")
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise wrong_type("cross_validate", "data to be (x, y) or (x, y, weights)", data)
     data = tuple(data)
     if len(data) == 3 and not takes(score, "weights"):
         fix = "Give it the parameter weights=, as the metrics of nn have it."
         raise wrong_type("cross_validate", "score to be a function that knows the weights of the data", score, fix)
-    n = check_examples("cross_validate", "data", data, least=2)
-    folds = check_count("cross_validate", "folds", folds, least=2)
-    if folds > n:
-        raise invalid("cross_validate", f"folds to be at most the {n} examples", folds)
-    key = typed_key("cross_validate", key, "cross_validate(run, key, data, score)")
+    n = check.examples("cross_validate", "data", data, least=2)
+    folds = check.count("cross_validate", "folds", folds, 2, n, f"There are {n} examples.")
+    key = check.typed_key("cross_validate", key, "cross_validate(run, key, data, score)")
     order = np.asarray(jax.random.permutation(fold_name(key, "order"), n))  # type: ignore[arg-type]
     if stratified:
         order = order[np.argsort(_labels(data[1])[order], kind="stable")]
@@ -114,7 +112,7 @@ def cross_validate(
     wrong = [p for p in jax.tree.leaves(done.results) if p.shape[1:2] != (size,)]
     if wrong:
         got = jax.ShapeDtypeStruct(wrong[0].shape[1:], wrong[0].dtype)
-        raise invalid("cross_validate", f"run to predict for the {size} examples of x, [{size}, ...]", told=got)
+        raise invalid("cross_validate", f"run to predict for the {size} examples of x, [{size}, ...]", got)
     predicted, targets = jax.tree.map(np.asarray, (done.results, data[1:]))
     parts = [jax.tree.map(lambda p, i=i, rows=rows: p[i, : len(rows)], predicted) for i, rows in enumerate(held)]
     known = [jax.tree.map(lambda a, rows=rows: a[rows], targets) for rows in held]

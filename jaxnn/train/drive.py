@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_concrete, check_count, check_examples, typed_key
 from jaxnn._paths import first_difference
 from jaxnn.train.failure import diagnose
 from jaxnn.train.feed import check_feed, is_feed, pieces_of, prefetched
@@ -119,11 +119,12 @@ def drive(
     """
     fed = is_feed(train) or is_feed(valid)
     arrays = [data for data in (train, valid) if not is_feed(data)]
-    check_concrete("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
+    check.eager("drive", (key, arrays, run), "Inside jit, vmap, grad or sweep call fit: it is pure.")
     plan = make_plan("drive", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    every = check_count("drive", "every", every)
-    keep = check_count("drive", "keep", keep)
-    key = typed_key("drive", key, "drive(trainer, key, train, valid)")
+    every = check.count("drive", "every", every)
+    keep = check.count("drive", "keep", keep)
+    check.flags("drive", progress=progress)
+    key = check.typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
         raise invalid("drive", "one key or a row of keys", key)
     hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
@@ -170,8 +171,8 @@ class Hooks:
     """What is called while a run goes on: at the end of an epoch, and after every so many steps of one."""
 
     def __init__(self, on_epoch: Any, on_steps: Any, many: bool):
-        if on_epoch is not None and not callable(on_epoch):
-            raise wrong_type("drive", "on_epoch to be a function of a Look", on_epoch)
+        if on_epoch is not None:
+            check.function("drive", "on_epoch", on_epoch, "of a Look")
         self.on_epoch, self._told = on_epoch, -1
         self.every: Any = None
         self.on_steps: Any = None
@@ -179,7 +180,7 @@ class Hooks:
             return
         if not (isinstance(on_steps, tuple) and len(on_steps) == 2 and callable(on_steps[1])):
             raise wrong_type("drive", "on_steps to be (n, a function of a Look)", on_steps)
-        every = check_count("drive", "the n of on_steps", on_steps[0])
+        every = check.count("drive", "the n of on_steps", on_steps[0])
         if many:
             raise invalid(
                 "drive", "one key with on_steps", told="a row of keys", fix="Call drive for each, or use on_epoch."
@@ -217,7 +218,7 @@ def _pieces(
     elif plan.batch_size is not None:
         raise invalid("drive", "no batch_size where train gives batches", plan.batch_size, "Leave it out.")
     if valid is not None and "valid" not in fed:
-        check_examples("drive", "valid", valid)
+        check.examples("drive", "valid", valid)
         valid = jax.tree.map(jnp.asarray, valid)
     plan = spread(plan, None if "train" in fed else train, None if "valid" in fed else valid)
     if not fed and steps is None:

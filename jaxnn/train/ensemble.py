@@ -5,9 +5,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count, param_dtype
 from jaxnn.layer import Layer, wrap
 
 
@@ -59,11 +60,9 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
     >>> y.mean.tolist(), [round(d, 3) for d in y.disagreement.tolist()]  # they agree to know nothing, then log 2 apart
     ([[0.5, 0.5], [0.5, 0.5]], [0.0, 0.693])
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("ensemble", "model to be a Layer", model)
-    members = check_count("ensemble", "members", members)
-    if of not in ("logits", "values"):
-        raise invalid("ensemble", "of to be 'logits' or 'values'", of)
+    check.model("ensemble", "model", model)
+    members = check.count("ensemble", "members", members)
+    check.choice("ensemble", "of", of, ("logits", "values"))
 
     def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
         return jax.vmap(lambda i: model.init(jax.random.fold_in(key, i), x))(jnp.arange(members))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_examples
 from jaxnn.train.plan import is_spread
 from jaxnn.train.steps import Ordered, Whole
 
@@ -48,7 +48,7 @@ def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:
     empty = True
     for batch in found:
         empty, batch = False, jax.tree.map(lambda a: a if is_spread(a) else np.asarray(a), batch)
-        check_examples("drive", f"each batch of {argument}", batch)
+        check.examples("drive", f"each batch of {argument}", batch)
         yield batch
     if empty:
         raise invalid("drive", f"{argument} to give batches", told=f"none in epoch {epoch + 1}")

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import invalid
-from jaxnn._inputs import check_key
+from jaxnn import _checks as check
 from jaxnn._means import Mean
 from jaxnn.train.checks import check_kept
 from jaxnn.train.loop import bounded_while, forward_only
@@ -122,7 +121,7 @@ def fit(
     ((3, 20, 4), True)
     """
     plan = make_plan("fit", trainer, epochs, batch_size, patience, monitor, mode, augment)
-    check_key("fit", key, "fit(trainer, key, train, valid)", one=True)
+    check.key("fit", key, "fit(trainer, key, train, valid)", one=True)
     check_data("fit", train, valid, plan.batch_size)
     train, valid = jax.tree.map(jnp.asarray, (train, valid))
     plan = spread(plan, train, valid)
@@ -146,8 +145,7 @@ def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given:
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
         history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
-    if plan.monitor not in measured:
-        raise invalid(plan.where, f"monitor to be one of {', '.join(measured)}", plan.monitor)
+    check.choice(plan.where, "monitor", plan.monitor, tuple(measured))
     best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
     worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
     zero = jnp.zeros((), jnp.int32)

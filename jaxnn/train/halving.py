@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import check_count
+from jaxnn import _checks as check
+from jaxnn._errors import invalid
 from jaxnn.metrics._direction import direction
 from jaxnn.train._chunks import placed
 from jaxnn.train.fit import Run, advance, start
-from jaxnn.train.plan import Plan, check_data, make_plan
+from jaxnn.train.plan import Plan, check_data, checked_settings, make_plan
 from jaxnn.train.steps import steps_in
 from jaxnn.train.sweep import Strategy, Sweep, checked, sweep_members, warn_interrupted
 from jaxnn.train.trainer import Trainer, typed
@@ -81,14 +81,14 @@ def halving(
     >>> found.results.epoch.tolist(), round(found.best().point["rate"].item(), 1)
     ([3, 3, 3, 3, 3, 3, 9, 9, 27], 0.1)
     """
-    if not callable(make):
-        raise wrong_type("halving", "make to be a function point -> trainer", make)
-    if strategy == "measure":
-        raise invalid("halving", "strategy to be one of auto, vmap, map, shard", strategy)
+    check.function("halving", "make", make, "point -> trainer")
+    check.choice("halving", "strategy", strategy, ("auto", "vmap", "map", "shard"))
+    check.flags("halving", progress=progress)
     points, data = checked("halving", points, (train, valid), strategy, chunk)
     key, n = typed(key), len(jax.tree.leaves(points)[0])
     if key.shape not in ((), (n,)):
         raise invalid("halving", f"one key or a row of {n}", key)
+    checked_settings("halving", epochs, batch_size, patience, monitor, mode, augment)
     ends = _ends(epochs, rungs, keep)
     begin, go_on = _steps(make, epochs, batch_size, patience, monitor, mode, augment)
     members = {"point": points, "key": jnp.broadcast_to(key, (n,))}
@@ -129,14 +129,14 @@ def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points:
 
 def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
     """Epochs at which a part of the runs ends, the last one included."""
-    check_count("halving", "epochs", epochs)
-    if not isinstance(keep, int | float | np.floating) or not 0 < keep < 1:
-        raise invalid("halving", "keep in (0, 1)", keep, "It is the fraction of the runs that go on.")
+    check.scalar(
+        "halving", "keep", keep, below=1.0, ends="()", static=True, fix="It is the fraction of the runs that go on."
+    )
     if rungs is None:
         rungs = sorted({max(1, round(epochs * keep**2)), max(1, round(epochs * keep))} - {epochs})
     ends = [*rungs, epochs]
     for rung in ends:
-        check_count("halving", "a rung", rung)
+        check.count("halving", "a rung", rung)
     if any(a >= b for a, b in pairwise(ends)):
         raise invalid("halving", f"rungs that rise and are less than epochs={epochs}", list(rungs))
     return ends

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn.metrics._direction import direction
 
@@ -86,8 +87,7 @@ def best_value(points: Any, results: Any) -> tuple[float, str]:
 
 def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
     """The name of the value, the values, [n], and which of them is better."""
-    if mode not in ("min", "max", None):
-        raise invalid("leaderboard", "mode to be 'min' or 'max'", mode)
+    check.choice("leaderboard", "mode", mode, ("min", "max", None))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
     mode = mode or _direction(name, value, results, values)
     if mode is None:

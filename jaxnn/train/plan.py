@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AxisType
 
-from jaxnn._errors import describe, invalid, is_function, wrong_type
-from jaxnn._inputs import check_count, check_examples
+from jaxnn import _checks as check
+from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn.metrics._direction import direction
 from jaxnn.train.trainer import Trainer
 
@@ -40,23 +40,28 @@ def make_plan(
     """The plan of a run, its arguments checked."""
     if not isinstance(trainer, Trainer):
         raise wrong_type(where, "a Trainer", trainer, "nn.trainer(model, loss, optimizer) makes one.")
-    epochs = check_count(where, "epochs", epochs)
-    batch_size, patience = (
-        None if value is None else check_count(where, argument, value, least)
-        for argument, value, least in (("batch_size", batch_size, 1), ("patience", patience, 0))
-    )
+    return Plan(trainer, *checked_settings(where, epochs, batch_size, patience, monitor, mode, augment), where=where)
+
+
+def checked_settings(
+    where: str, epochs: Any, batch_size: Any, patience: Any, monitor: Any, mode: Any, augment: Any
+) -> tuple[int, int | None, int | None, str, str, Callable | None]:
+    """The arguments of a run with Python ints and the mode of its monitor."""
+    epochs = check.count(where, "epochs", epochs)
+    batch_size = None if batch_size is None else check.count(where, "batch_size", batch_size)
+    patience = None if patience is None else check.count(where, "patience", patience, least=0)
+    check.text(where, "monitor", monitor, "the name of a metric")
     if mode is None:
         mode = direction(monitor)
         if mode is None:
             fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
-            if str(monitor).startswith("val"):
+            if monitor.startswith("val"):
                 fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
             raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", told="none", fix=fix)
-    if mode not in ("min", "max"):
-        raise invalid(where, "mode to be 'min' or 'max'", mode)
-    if augment is not None and not is_function(augment):
-        raise wrong_type(where, "augment to be a function (key, batch) -> batch", augment)
-    return Plan(trainer, epochs, batch_size, patience, monitor, mode, augment, where=where)
+    check.choice(where, "mode", mode, ("min", "max"))
+    if augment is not None:
+        check.function(where, "augment", augment, "(key, batch) -> batch")
+    return epochs, batch_size, patience, monitor, mode, augment
 
 
 def is_spread(array: Any) -> bool:
@@ -97,8 +102,8 @@ def _rows(array: jax.Array, rows: Any, sharding: Any) -> jax.Array:
 
 def check_data(where: str, train: Any, valid: Any, batch_size: int | None) -> None:
     """Raises unless there are arrays for a step at least."""
-    n = check_examples(where, "train", train)
+    n = check.examples(where, "train", train)
     if valid is not None:
-        check_examples(where, "valid", valid)
+        check.examples(where, "valid", valid)
     if batch_size is not None and batch_size > n:
         raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn._errors import invalid, is_function, wrong_type
-from jaxnn._inputs import check_count, check_key, whole
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn.layer import fold_name
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
@@ -59,17 +59,15 @@ def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     >>> points["rate"].shape, points["units"].dtype, points["key"].shape
     ((20,), dtype('int32'), (20,))
     """
-    check_key("random", key, "random(key, n, name=draw)")
-    n = check_count("random", "n", n)
+    check.key("random", key, "random(key, n, name=draw)")
+    n = check.count("random", "n", n)
     if not draws:
         raise invalid(
             "random", "at least one axis", told="none", fix="Name them: random(key, 9, rate=log_uniform(1e-4, 1e-1))."
         )
     points = {}
     for name, draw in draws.items():
-        if not is_function(draw):
-            fix = "log_uniform(1e-4, 1e-1) and its like make one."
-            raise wrong_type("random", f"{name} to be a function (key, shape) -> array", draw, fix)
+        check.function("random", name, draw, "(key, shape) -> array", "log_uniform(1e-4, 1e-1) and its like make one.")
         points[name] = draw(fold_name(key, name), (n,))  # type: ignore[arg-type]
         if jnp.shape(points[name])[:1] != (n,):
             raise invalid("random", f"{name} to give {n} values on axis 0", points[name])
@@ -98,9 +96,8 @@ def log_uniform(low: float, high: float) -> Draw:
     >>> [round(float(jnp.mean((1e-4 * 10**i <= rates) & (rates < 1e-3 * 10**i))), 1) for i in range(3)]
     [0.3, 0.3, 0.3]
     """
+    check.scalar("log_uniform", "low", low, ends="()", static=True, fix="For ranges that reach 0 use uniform.")
     _check_range("log_uniform", low, high)
-    if low <= 0:
-        raise invalid("log_uniform", "low > 0", low, "For ranges that reach 0 use uniform.")
     start, stop = float(np.log(low)), float(np.log(high))
     return lambda key, shape: jnp.clip(jnp.exp(jax.random.uniform(key, shape, minval=start, maxval=stop)), low, high)
 
@@ -113,10 +110,7 @@ def integers(low: int, high: int) -> Draw:
     >>> sorted(set(integers(2, 5)(jax.random.key(0), (100,)).tolist()))
     [2, 3, 4]
     """
-    for value in (low, high):
-        if whole(value) is None:
-            raise wrong_type("integers", "low and high to be whole numbers", value)
-    low, high = int(low), int(high)
+    low, high = (check.count("integers", name, n, least=None) for name, n in (("low", low), ("high", high)))
     _check_range("integers", low, high)
     return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
 
@@ -153,8 +147,7 @@ def _row(where: str, name: str, values: Any) -> jax.Array:
 
 
 def _check_range(where: str, low: Any, high: Any) -> None:
-    for value in (low, high):
-        if not isinstance(value, int | float | np.number) or isinstance(value, bool):
-            raise wrong_type(where, "low and high to be numbers", value)
-    if not -np.inf < low < high < np.inf:
-        raise invalid(where, "finite low < high", told=f"{low} and {high}")
+    for name, value in (("low", low), ("high", high)):
+        check.scalar(where, name, value, -np.inf, ends="()", static=True)
+    if not low < high:
+        raise invalid(where, "low < high", told=f"{low} and {high}")

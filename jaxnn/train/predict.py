@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnn import _checks as check
 from jaxnn._calls import alike
 from jaxnn._errors import wrong_type
 from jaxnn._flat import Flat
-from jaxnn._inputs import check_count, check_examples, under_trace
+from jaxnn._inputs import under_trace
 from jaxnn.compiler import compiler_options
 from jaxnn.layer import Layer
 from jaxnn.train.fit import Best, Run
@@ -50,14 +51,13 @@ def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GI
     >>> predict(model, params, state, jnp.ones((1000, 4))).shape
     (1000, 3)
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("predict", "model to be a Layer", model)
-    batch_size = check_count("predict", "batch_size", batch_size)
+    check.model("predict", "model", model)
+    batch_size = check.count("predict", "batch_size", batch_size)
     params, state, x = _told(params, state, x)
     if isinstance(x, jax.Array) and not under_trace() and _is_one_batch(x, batch_size):  # the rest takes some 15 µs
         return _program(model)(params, state, x)
     leaves, structure = jax.tree.flatten(x)
-    n = check_examples("predict", "x", x, least=0)
+    n = check.examples("predict", "x", x, least=0)
     if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
         x = jax.tree.map(jnp.asarray, x)
         leaves = jax.tree.leaves(x)

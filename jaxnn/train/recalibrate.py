@@ -5,8 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnn._errors import wrong_type
-from jaxnn._inputs import check_count, check_examples
+from jaxnn import _checks as check
 from jaxnn.layer import Layer
 
 
@@ -35,11 +34,10 @@ def recalibrate(
     >>> jnp.allclose(state["mean"], 3).item(), jnp.allclose(state["var"], 14 / 3).item()
     (True, True)
     """
-    if not isinstance(model, Layer):
-        raise wrong_type("recalibrate", "model to be a Layer", model)
-    batch_size = check_count("recalibrate", "batch_size", batch_size)
+    check.model("recalibrate", "model", model)
+    batch_size = check.count("recalibrate", "batch_size", batch_size)
     x = jax.tree.map(jnp.asarray, x)
-    n = check_examples("recalibrate", "x", x)
+    n = check.examples("recalibrate", "x", x)
     whole = n // batch_size
 
     def step(carry: Any, batch: Any) -> tuple[Any, None]:

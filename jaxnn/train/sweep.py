@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn import _checks as check
+from jaxnn._errors import invalid, wrong_type
 from jaxnn._flops import contractions
-from jaxnn._inputs import MEMBERS, check_concrete, check_count, check_examples
+from jaxnn._inputs import MEMBERS
 from jaxnn.compiler import compiler_options
 from jaxnn.train._chunks import Done, check_alike, joined, placed, run_chunks
 from jaxnn.train._memory import available, in_words, needed
@@ -159,9 +160,8 @@ def sweep(
     >>> found.results.history["train"]["loss"].shape, round(found.best().point["rate"].item(), 1)
     ((8, 20, 1), 0.1)
     """
-    if not is_function(run):
-        fix = "The order is sweep(run, points, *shared)."
-        raise wrong_type("sweep", "run to be a function (point, *shared) -> result", run, fix)
+    check.function("sweep", "run", run, "(point, *shared) -> result", "The order is sweep(run, points, *shared).")
+    check.flags("sweep", progress=progress)
     points, shared = checked("sweep", points, shared, strategy, chunk)
     how: dict[str, Any] = {"strategy": strategy, "chunk": chunk, "progress": progress}
     if resume is None:
@@ -175,15 +175,14 @@ def sweep(
 
 def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | None) -> tuple[Any, tuple]:
     """Points and shared data as JAX's arrays; raises for what no sweep takes."""
-    check_concrete(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
-    if strategy not in get_args(Strategy):
-        raise invalid(where, f"strategy to be one of {', '.join(get_args(Strategy))}", strategy)
+    check.eager(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
+    check.choice(where, "strategy", strategy, get_args(Strategy))
     if chunk is not None:
-        chunk = check_count(where, "chunk", chunk)
+        chunk = check.count(where, "chunk", chunk)
         if strategy == "map" and chunk > 1:
             fix = "For some members at a time take strategy 'vmap'."
             raise invalid(where, "no chunk with strategy 'map'", told=f"chunk={chunk}", fix=fix)
-    check_examples(where, "points", points)
+    check.examples(where, "points", points)
     points, shared = jax.tree.map(jnp.asarray, (points, shared))
     return points, shared
 

@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._dtypes import wide_dtype
 from jaxnn._elementwise import check_elementwise
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 from jaxnn._flat import Flat
-from jaxnn._inputs import BATCHES_FIX, is_batches, typed_key
+from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean
 from jaxnn._moments import Average, Time
-from jaxnn._numbers import check_decay, rounded, wide
+from jaxnn._numbers import rounded
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
 from jaxnn._random import split
@@ -232,9 +234,9 @@ def objective_trainer(
     >>> ts.params["centre"].item()
     3.0
     """
-    for role, f in (("init", init), ("objective", objective)):
-        if not is_function(f):
-            raise wrong_type("trainer", f"a function for {role}", f)
+    check.function("trainer", "init", init)
+    check.function("trainer", "objective", objective)
+    check.flags("trainer", flat=flat)
     check_optimizer(optimizer)
     multi = accumulates(optimizer)
     optimizer = optax.with_extra_args_support(_transformation(optimizer))
@@ -242,7 +244,7 @@ def objective_trainer(
     if average is not None:
         if is_function(average):
             raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
-        check_decay("trainer", "average", average)
+        check.scalar("trainer", "average", average, below=1.0)
     if flat:
         check_elementwise("trainer", optimizer)
     divided: Callable = Flat.divided if flat else partial(_split, patterns=patterns)
@@ -264,7 +266,7 @@ def objective_trainer(
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns and not flat else None):
             opt_state = _initialised(optimizer, trained, params)
         opt_state = opt_state if multi is None else begun(opt_state)
-        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide(p.dtype)), trained)
+        mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep params as they came, and a buffer is donated only once
 
@@ -363,7 +365,7 @@ def _transformation(optimizer: Any) -> optax.GradientTransformation:
     return kind(optimizer.init, optimizer.update)
 
 
-typed = partial(typed_key, "trainer")
+typed = partial(check.typed_key, "trainer")
 
 
 def averaged(ts: TrainState) -> Any:

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean, counting
-from jaxnn._numbers import wide
 from jaxnn._padded import Padded, values_of
 from jaxnn.train.checks import check_numbers
 
@@ -35,7 +35,7 @@ class Measure(NamedTuple):
     @property
     def mean(self) -> Mean:
         """The mean as total and count, in at least float32."""
-        value = self.value.astype(wide(self.value.dtype))
+        value = self.value.astype(wide_dtype(self.value.dtype))
         count = number_of(self.count, value.dtype)
         return Mean(value * count, count)
 
@@ -184,7 +184,7 @@ def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Mea
     if noted is None and weights is None:
         return Measure(jnp.mean(values), Known(values.size))
     values = floating(values)
-    dtype = wide(values.dtype)
+    dtype = wide_dtype(values.dtype)
     total = values.astype(dtype)
     count = _over(jnp.ones((), bool) if noted is None else jnp.asarray(noted), values.shape).astype(dtype)
     if weights is not None:

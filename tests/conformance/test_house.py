@@ -48,20 +48,22 @@ def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
 
 # The direction of imports: for each room, the only rooms that it may know.
 
-BASE = {"_calls", "_elsewhere", "_errors", "_inputs", "_paths", "_placement", "_random"}
+BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_inputs", "_paths", "_placement", "_random"}
 ALLOWED = {
     "_calls": {"_elsewhere", "_errors"},
     "_elsewhere": set(),
     "_errors": set(),
-    "_inputs": {"_errors", "_placement", "_random"},
+    "_checks": {"_dtypes", "_errors", "_inputs"},
+    "_dtypes": set(),
+    "_inputs": {"_dtypes", "_placement", "_random"},
     "_random": {"_platform"},
     "_paths": {"_errors"},
     "_elementwise": {"_calls", "_errors", "_flat"},
     "_flat": set(),
     "_flops": set(),
     "_means": set(),
-    "_moments": {"_numbers"},
-    "_numbers": {"_errors"},
+    "_moments": {"_dtypes", "_inputs", "_numbers"},
+    "_numbers": {"_inputs"},
     "_padded": set(),
     "_placement": set(),
     "_platform": set(),
@@ -79,7 +81,7 @@ ALLOWED = {
     "summary": BASE | {"_flops", "layer", "capture"},
     "layers": BASE | {"_padded", "_platform", "layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
-    "compiler": set(),
+    "compiler": {"_checks"},
     "train": BASE
     | {"_elementwise", "_flat", "_flops", "_means", "_moments", "_numbers", "_padded", "layer", "compiler", "metrics"},
     "data": BASE,

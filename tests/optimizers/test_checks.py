@@ -192,7 +192,7 @@ def test_schedules_that_return_no_number():
     )
 
 
-RATE, RANGE = "Schedule it with optax.inject_hyperparams.", "Pass a number in that range."
+RATE = "Schedule it with optax.inject_hyperparams."
 FLAG, DTYPE = "It is fixed when the optimizer is made.", "Pass jnp.float32 or the like, or None."
 NESTEROV = "Set momentum, or leave nesterov False."
 
@@ -200,14 +200,14 @@ NESTEROV = "Set momentum, or leave nesterov False."
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: sgd(-0.1), ValueError, f"sgd: expected learning_rate in [0, inf), got -0.1. {RANGE}"),
-        (lambda: adam(np.nan), ValueError, f"adam: expected learning_rate in [0, inf), got nan. {RANGE}"),
-        (lambda: adadelta(np.inf), ValueError, f"adadelta: expected learning_rate in [0, inf), got inf. {RANGE}"),
-        (lambda: rmsprop(-1), ValueError, f"rmsprop: expected learning_rate in [0, inf), got -1.0. {RANGE}"),
+        (lambda: sgd(-0.1), ValueError, "sgd: expected learning_rate in [0, inf), got -0.1."),
+        (lambda: adam(np.nan), ValueError, "adam: expected learning_rate in [0, inf), got nan."),
+        (lambda: adadelta(np.inf), ValueError, "adadelta: expected learning_rate in [0, inf), got inf."),
+        (lambda: rmsprop(-1), ValueError, "rmsprop: expected learning_rate in [0, inf), got -1."),
         (
             lambda: rmsprop(np.float32(-1), momentum=0.9),
             ValueError,
-            f"rmsprop: expected learning_rate in [0, inf), got -1.0. {RANGE}",
+            "rmsprop: expected learning_rate in [0, inf), got -1.0.",
         ),
         (
             lambda: adadelta(None),
@@ -232,15 +232,15 @@ NESTEROV = "Set momentum, or leave nesterov False."
             "adam: expected b1 to be a real number, got bool[]. Pass a float.",
         ),
         (lambda: adam(LR, plain), TypeError, f"adam: expected b1 to be a real number, got the function plain. {RATE}"),
-        (lambda: adam(LR, 1.0), ValueError, f"adam: expected b1 in [0, 1), got 1.0. {RANGE}"),
-        (lambda: adam(LR, 0.9, 1.5), ValueError, f"adam: expected b2 in [0, 1), got 1.5. {RANGE}"),
-        (lambda: adam(LR, b2=-0.1), ValueError, f"adam: expected b2 in [0, 1), got -0.1. {RANGE}"),
-        (lambda: adam(LR, eps=-1e-8), ValueError, f"adam: expected eps in [0, inf), got -1e-08. {RANGE}"),
-        (lambda: adam(LR, eps_root=-1), ValueError, f"adam: expected eps_root in [0, inf), got -1.0. {RANGE}"),
+        (lambda: adam(LR, 1.0), ValueError, "adam: expected b1 in [0, 1), got 1.0."),
+        (lambda: adam(LR, 0.9, 1.5), ValueError, "adam: expected b2 in [0, 1), got 1.5."),
+        (lambda: adam(LR, b2=-0.1), ValueError, "adam: expected b2 in [0, 1), got -0.1."),
+        (lambda: adam(LR, eps=-1e-8), ValueError, "adam: expected eps in [0, inf), got -1e-08."),
+        (lambda: adam(LR, eps_root=-1), ValueError, "adam: expected eps_root in [0, inf), got -1."),
         (
             lambda: adam(LR, mu_dtype=jnp.int8),
             TypeError,
-            f"adam: expected mu_dtype to be a floating dtype, got the class int8. {DTYPE}",
+            f"adam: expected mu_dtype to be a floating dtype, got int8. {DTYPE}",
         ),
         (
             lambda: adam(LR, mu_dtype="float33"),
@@ -253,14 +253,14 @@ NESTEROV = "Set momentum, or leave nesterov False."
             f"sgd: expected accumulator_dtype to be a floating dtype, got complex64. {DTYPE}",
         ),
         (lambda: adam(LR, nesterov=1), TypeError, f"adam: expected nesterov to be True or False, got 1. {FLAG}"),
-        (lambda: rmsprop(LR, 1.0), ValueError, f"rmsprop: expected decay in [0, 1), got 1.0. {RANGE}"),
-        (lambda: rmsprop(LR, eps=-1.0), ValueError, f"rmsprop: expected eps in [0, inf), got -1.0. {RANGE}"),
+        (lambda: rmsprop(LR, 1.0), ValueError, "rmsprop: expected decay in [0, 1), got 1.0."),
+        (lambda: rmsprop(LR, eps=-1.0), ValueError, "rmsprop: expected eps in [0, inf), got -1.0."),
         (
             lambda: rmsprop(LR, initial_scale=-1.0),
             ValueError,
-            f"rmsprop: expected initial_scale in [0, inf), got -1.0. {RANGE}",
+            "rmsprop: expected initial_scale in [0, inf), got -1.0.",
         ),
-        (lambda: rmsprop(LR, momentum=1.0), ValueError, f"rmsprop: expected momentum in [0, 1), got 1.0. {RANGE}"),
+        (lambda: rmsprop(LR, momentum=1.0), ValueError, "rmsprop: expected momentum in [0, 1), got 1.0."),
         (
             lambda: rmsprop(LR, nesterov=True),
             ValueError,
@@ -288,12 +288,12 @@ NESTEROV = "Set momentum, or leave nesterov False."
             ValueError,
             f"sgd: expected momentum with nesterov=True, got None. {NESTEROV}",
         ),
-        (lambda: adadelta(rho=1.0), ValueError, f"adadelta: expected rho in [0, 1), got 1.0. {RANGE}"),
-        (lambda: adadelta(eps=-1.0), ValueError, f"adadelta: expected eps in [0, inf), got -1.0. {RANGE}"),
+        (lambda: adadelta(rho=1.0), ValueError, "adadelta: expected rho in [0, 1), got 1.0."),
+        (lambda: adadelta(eps=-1.0), ValueError, "adadelta: expected eps in [0, inf), got -1.0."),
         (
             lambda: adadelta(weight_decay=-1.0),
             ValueError,
-            f"adadelta: expected weight_decay in [0, inf), got -1.0. {RANGE}",
+            "adadelta: expected weight_decay in [0, inf), got -1.0.",
         ),
     ],
 )
@@ -315,17 +315,17 @@ def test_arguments_that_do_not_fit(make, error, text):
         (
             lambda: rprop(LR, eta_plus=0.5),
             ValueError,
-            "rprop: expected eta_plus in [1, inf), got 0.5. Pass a number in that range.",
+            "rprop: expected eta_plus in [1, inf), got 0.5.",
         ),
         (
             lambda: radam(LR, threshold=3.0),
             ValueError,
-            "radam: expected threshold in [4, inf), got 3.0. Pass a number in that range.",
+            "radam: expected threshold in [4, inf), got 3.0.",
         ),
         (
             lambda: adam(LR, style="jax"),
             ValueError,
-            "adam: expected style to be one of optax, torch, keras, got 'jax'.",
+            "adam: expected style to be one of 'optax', 'torch', 'keras', got 'jax'.",
         ),
         (
             lambda: adam(LR, nesterov=True, style="keras"),
@@ -345,7 +345,7 @@ def test_arguments_that_do_not_fit(make, error, text):
         (
             lambda: lion(LR, weight_decay=-1.0),
             ValueError,
-            "lion: expected weight_decay in [0, inf), got -1.0. Pass a number in that range.",
+            "lion: expected weight_decay in [0, inf), got -1.0.",
         ),
     ],
     ids=["schedule", "eta", "threshold", "style", "keras", "torch", "decoupled", "decay"],
@@ -403,7 +403,7 @@ def test_an_argument_out_of_its_range_is_refused(f, argument, interval):
     for value in (*outside, np.float32(outside[-1])):
         with pytest.raises(ValueError) as caught:
             f(**(beside | {argument: value}))
-        text = f"{f.__name__}: expected {argument} in {interval}, got {float(value)!r}. {RANGE}"
+        text = f"{f.__name__}: expected {argument} in {interval}, got {np.asarray(value).item()!r}."
         assert str(caught.value) == text
     for value in WRONG[: 3 if argument in ("momentum", "weight_decay") else 4]:
         with pytest.raises(TypeError) as caught:
@@ -422,7 +422,7 @@ def test_an_argument_out_of_its_range_is_refused(f, argument, interval):
         ),
         (
             lambda: sgd(LR, 0.9, dampening=5.0),
-            f"sgd: expected dampening in [0, 1], got 5.0. {RANGE}",
+            "sgd: expected dampening in [0, 1], got 5.0.",
         ),
         (
             lambda: rprop(LR, min_step_size=2.0, max_step_size=1.0),

@@ -1,0 +1,59 @@
+"""Dtypes: of which kind a value is, and in which dtype sums are taken and params are made."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import DTypeLike
+
+KINDS: dict[str, tuple[Any, ...]] = {
+    "boolean": (jnp.bool,),
+    "integer": (jnp.integer,),
+    "integer or boolean": (jnp.integer, jnp.bool),
+    "floating": (jnp.floating,),
+    "floating or integer": (jnp.floating, jnp.integer),
+    "real": (jnp.floating, jnp.integer, jnp.bool),
+}
+
+
+def dtype_of(x: Any) -> Any:
+    """The dtype of an array or the type of a Python number, for `issubdtype`; object for other libraries' dtypes."""
+    dtype = getattr(x, "dtype", type(x))
+    known = isinstance(dtype, np.dtype | type) or isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+    return dtype if known else np.dtype(object)
+
+
+def is_kind(x: Any, kind: str) -> bool:
+    """Whether an array, a shape with a dtype or a Python number is of one of the `KINDS`.
+
+    >>> is_kind(np.zeros(2), "floating"), is_kind(True, "integer"), is_kind([1.0], "real")
+    (True, False, False)
+    """
+    dtype = dtype_of(x)
+    return any(jnp.issubdtype(dtype, k) for k in KINDS[kind])
+
+
+def wide_dtype(dtype: DTypeLike) -> np.dtype:
+    """The dtype arithmetic runs in: float32 for anything narrower, else `dtype` itself (float64 and complex stay).
+
+    >>> wide_dtype(jnp.bfloat16), wide_dtype(jnp.complex64)
+    (dtype('float32'), dtype('complex64'))
+    """
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
+
+
+def widened(x: Array) -> Array:
+    """`x` in at least float32, [...] -> [...].
+
+    >>> widened(jnp.ones(2, jnp.bfloat16)).dtype
+    dtype('float32')
+    """
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
+def param_dtype(x: Any) -> Any:
+    """The dtype in which a layer's params are made for an input: that of `x`, but at least float32."""
+    return jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype

@@ -1,0 +1,230 @@
+"""A right call of each public function that takes numbers, flags or names: the table of errors changes one argument."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnn as nn
+from jaxnn import activations, data, init, losses, metrics, ops, optimizers, regularizers
+from jaxnn.train import points
+
+KEY = jax.random.key(0)
+ROW, STEPS, IMAGE = jnp.ones((2, 4)), jnp.ones((2, 3, 4)), jnp.ones((2, 6, 6, 4))
+W = {"w": jnp.ones((4, 3))}
+LABELS, SAME = jnp.zeros(2, jnp.int32), jnp.zeros(2, bool)
+BOX, BOXES, CLASSES = jnp.ones((1, 2, 4)), jnp.ones((2, 4)), jnp.zeros((1, 2), jnp.int32)
+GATES = jnp.ones((4, 12)), jnp.ones((3, 12))
+TRAINER = nn.trainer(nn.dense(1), losses.squared_error, nn.sgd(0.1))
+DATA = np.ones((8, 4), np.float32), np.ones((8, 1), np.float32)
+
+LABELLED = DATA[0], np.arange(8) % 2
+
+
+def _layer(name, x, **base):
+    """A call that makes the layer, and traces its init and its apply."""
+
+    def run(**given):
+        layer = getattr(nn, name)(**(base | given))
+
+        def both():
+            return layer.apply(*layer.init(KEY, x), x, key=KEY, train=True)
+
+        return jax.eval_shape(both)
+
+    return getattr(nn, name), run, 0
+
+
+def _call(function, *args, **base):
+    """A call of the function; those arguments that are given here by their place stay as they are."""
+    return function, lambda **given: function(*args, **(base | given)), len(args)
+
+
+def _ops(name, *args, **base):
+    function = getattr(ops, name)
+    return function, lambda **given: jax.eval_shape(lambda: function(*args, **(base | given))), len(args)
+
+
+def _optimizer(name, **base):
+    return _call(getattr(optimizers, name), **base)
+
+
+LAYERS = {
+    "adaptive_avg_pool": (IMAGE, {"size": 2}),
+    "adaptive_max_pool": (IMAGE, {"size": 2}),
+    "alpha_dropout": (ROW, {"rate": 0.5}),
+    "attention": (STEPS, {"heads": 2, "features": 4, "causal": True, "cache": 3}),
+    "avg_pool": (IMAGE, {"window": 2}),
+    "batch_norm": (ROW, {}),
+    "conv": (IMAGE, {"features": 4, "window": 3}),
+    "conv_lstm": (IMAGE[:, :, :, :, None], {"features": 2, "window": 3}),
+    "conv_transpose": (IMAGE, {"features": 4, "window": 3, "padding": "valid"}),
+    "decoder_block": ({"x": STEPS, "context": STEPS}, {"heads": 2}),
+    "dense": (ROW, {"features": 3}),
+    "depth_to_space": (IMAGE, {"factor": 2}),
+    "depthwise_conv": (IMAGE, {"window": 3}),
+    "dropout": (ROW, {"rate": 0.5}),
+    "embed": (LABELS, {"size": 5, "features": 3}),
+    "encoder_block": (STEPS, {"heads": 2}),
+    "flatten": (IMAGE, {}),
+    "gaussian_noise": (ROW, {"stddev": 0.5}),
+    "global_avg_pool": (IMAGE, {}),
+    "global_max_pool": (IMAGE, {}),
+    "group_norm": (IMAGE, {"groups": 2}),
+    "gru": (STEPS, {"features": 3}),
+    "instance_norm": (IMAGE, {}),
+    "layer_norm": (ROW, {}),
+    "learned_positions": (STEPS, {"length": 5}),
+    "local_response_norm": (IMAGE, {}),
+    "lp_pool": (IMAGE, {"window": 2}),
+    "lstm": (STEPS, {"features": 3}),
+    "max_pool": (IMAGE, {"window": 2}),
+    "maxout": (ROW, {"features": 3}),
+    "patches": (IMAGE, {"features": 3, "size": 2}),
+    "perceptron": (ROW, {}),
+    "prelu": (ROW, {}),
+    "rms_norm": (ROW, {}),
+    "rnn": (STEPS, {"features": 3}),
+    "separable_conv": (IMAGE, {"features": 3, "window": 3}),
+    "sinusoidal_positions": (STEPS, {}),
+    "space_to_depth": (IMAGE, {"factor": 2}),
+    "spatial_dropout": (IMAGE, {"rate": 0.5}),
+    "stochastic_depth": (ROW, {"rate": 0.5}),
+    "upsample": (IMAGE, {"scale": 2.0}),
+}
+WITH_CHILD = {"repeat": {"n": 2}, "spectral_norm": {}, "weight_norm": {}}
+RATES = ("adagrad", "adam", "adamax", "adamw", "amsgrad", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd")
+DRAWS = ("normal", "truncated_normal", "uniform", "orthogonal", "variance_scaling")
+
+# name -> the function, a call of it by name, and how many arguments that call gives by their place
+CALLS = {
+    **{name: _layer(name, x, **base) for name, (x, base) in LAYERS.items()},
+    **{
+        name: _layer(name, ROW, **base, **{"block" if name == "repeat" else "child": nn.dense(4)})
+        for name, base in WITH_CHILD.items()
+    },
+    "serial": _call(nn.serial, nn.relu),
+    "parallel": _call(nn.parallel, nn.relu, nn.tanh, join="add"),
+    "layer": _call(nn.layer, init=None, apply=lambda params, state, x, *, key, train: (x, state), kind="mine"),
+    "lift": _call(nn.lift, nn.relu),
+    "call": _call(nn.call, nn.lift(nn.relu), name="relu", params={}, state={}, x=ROW),
+    # ops
+    "ops.adaptive_avg_pool": _ops("adaptive_avg_pool", IMAGE, size=2),
+    "ops.adaptive_max_pool": _ops("adaptive_max_pool", IMAGE, size=2),
+    "ops.affine_grid": _ops("affine_grid", jnp.ones((2, 2, 3)), size=4),
+    "ops.anchors": _ops("anchors", size=(2, 2), stride=8, scales=[4.0]),
+    "ops.attention": _ops("attention", *[jnp.ones((2, 3, 2, 4))] * 3, key=KEY),
+    "ops.avg_pool": _ops("avg_pool", IMAGE, window=2),
+    "ops.box_decode": _ops("box_decode", BOXES, BOXES),
+    "ops.conv": _ops("conv", IMAGE, jnp.ones((3, 3, 4, 4))),
+    "ops.conv_lstm": _ops("conv_lstm", STEPS[..., None], None, jnp.ones((3, 1, 8)), jnp.ones((3, 2, 8))),
+    "ops.conv_transpose": _ops("conv_transpose", IMAGE, jnp.ones((3, 3, 4, 4)), padding="valid"),
+    "ops.depth_to_space": _ops("depth_to_space", IMAGE, factor=2),
+    "ops.depthwise_conv": _ops("depthwise_conv", IMAGE, jnp.ones((3, 3, 4, 1))),
+    "ops.grid_sample": _ops("grid_sample", IMAGE, jnp.ones((2, 3, 3, 2))),
+    "ops.group_norm": _ops("group_norm", IMAGE, groups=2),
+    "ops.gru": _ops("gru", STEPS, None, jnp.ones((4, 9)), jnp.ones((3, 9))),
+    "ops.instance_norm": _ops("instance_norm", IMAGE),
+    "ops.layer_norm": _ops("layer_norm", ROW),
+    "ops.local_response_norm": _ops("local_response_norm", IMAGE),
+    "ops.lp_normalize": _ops("lp_normalize", ROW),
+    "ops.lp_pool": _ops("lp_pool", IMAGE, window=2),
+    "ops.lstm": _ops("lstm", STEPS, None, *GATES),
+    "ops.max_pool": _ops("max_pool", IMAGE, window=2),
+    "ops.max_pool_with_indices": _ops("max_pool_with_indices", IMAGE, window=2),
+    "ops.max_unpool": _ops("max_unpool", IMAGE, jnp.zeros(IMAGE.shape, jnp.int32), size=12),
+    "ops.moments": _ops("moments", ROW, axis=0),
+    "ops.non_maximum_suppression": _ops("non_maximum_suppression", BOXES, jnp.ones(2), size=2),
+    "ops.normalize": _ops("normalize", ROW, jnp.ones(4), jnp.ones(4), eps=1e-5, scale=None, bias=None),
+    "ops.perceptron_update": _ops("perceptron_update", jnp.ones((4, 3)), jnp.ones(3), ROW, jnp.ones((2, 3))),
+    "ops.resize": _ops("resize", IMAGE, size=4),
+    "ops.resize by scale": _ops("resize", IMAGE, scale=2.0),
+    "ops.rms_norm": _ops("rms_norm", ROW),
+    "ops.rnn": _ops("rnn", STEPS, None, jnp.ones((4, 3)), jnp.ones((3, 3))),
+    "ops.roi_align": _ops("roi_align", IMAGE, BOXES, LABELS, size=2),
+    "ops.rotary": _ops("rotary", jnp.ones((2, 3, 2, 4)), jnp.ones((3, 2)), jnp.ones((3, 2))),
+    "ops.rotary_tables": _ops("rotary_tables", jnp.arange(3), size=4),
+    "ops.sinusoidal": _ops("sinusoidal", jnp.arange(3), features=4),
+    "ops.space_to_depth": _ops("space_to_depth", IMAGE, factor=2),
+    # losses
+    "binary_cross_entropy": _call(losses.binary_cross_entropy, ROW, ROW),
+    "binary_cross_entropy_on_probabilities": _call(losses.binary_cross_entropy_on_probabilities, ROW, ROW),
+    "contrastive": _call(losses.contrastive, ROW, ROW, SAME),
+    "cross_entropy_on_log_probabilities": _call(losses.cross_entropy_on_log_probabilities, ROW, LABELS),
+    "cross_entropy_on_probabilities": _call(losses.cross_entropy_on_probabilities, ROW, LABELS),
+    "ctc": _call(losses.ctc, STEPS, LABELS[:, None], LABELS, LABELS),
+    "dice": _call(losses.dice, ROW, ROW),
+    "focal": _call(losses.focal, ROW, ROW),
+    "gaussian_nll": _call(losses.gaussian_nll, ROW, ROW, ROW),
+    "huber": _call(losses.huber, ROW, ROW),
+    "nt_xent": _call(losses.nt_xent, ROW, ROW),
+    "poisson_nll": _call(losses.poisson_nll, ROW, ROW),
+    "quantile": _call(losses.quantile, ROW, ROW),
+    "softmax_cross_entropy": _call(losses.softmax_cross_entropy, ROW, LABELS),
+    "softmax_focal": _call(losses.softmax_focal, ROW, LABELS),
+    "triplet": _call(losses.triplet, ROW, ROW, ROW),
+    "triplet_semi_hard": _call(losses.triplet_semi_hard, ROW, LABELS),
+    "tversky": _call(losses.tversky, ROW, ROW),
+    # metrics
+    "accuracy": _call(metrics.accuracy, ROW, LABELS),
+    "binary_accuracy": _call(metrics.binary_accuracy, ROW, ROW),
+    "confusion_matrix": _call(metrics.confusion_matrix, LABELS, LABELS, num_classes=2),
+    "expected_calibration_error": _call(metrics.expected_calibration_error, ROW, LABELS),
+    "f1": _call(metrics.f1, LABELS, LABELS),
+    "iou": _call(metrics.iou, LABELS, LABELS),
+    "mean_average_precision": _call(
+        metrics.mean_average_precision, BOX, BOX[..., 0], CLASSES, BOX, CLASSES, num_classes=1
+    ),
+    "precision": _call(metrics.precision, LABELS, LABELS),
+    "recall": _call(metrics.recall, LABELS, LABELS),
+    "recall_at_k": _call(metrics.recall_at_k, jnp.ones((2, 2)), LABELS, k=1),
+    "top_k_accuracy": _call(metrics.top_k_accuracy, ROW, LABELS, k=2),
+    # activations
+    **{
+        name: _call(getattr(activations, name), ROW)
+        for name in (
+            *("celu", "elu", "gelu", "glu", "hard_sigmoid", "leaky_relu", "log_softmax", "silu", "softmax"),
+            *("standardize", "thresholded_relu", "unit_step"),
+        )
+    },
+    # regularizers and constraints
+    "l1": _call(regularizers.l1, strength=0.1),
+    "l2": _call(regularizers.l2, strength=0.1),
+    "elastic_net": _call(regularizers.elastic_net, l1=0.1, l2=0.1),
+    "max_norm": (regularizers.max_norm, lambda **g: regularizers.max_norm(**({"limit": 1.0} | g)).update(W, (), W), 0),
+    "unit_norm": (regularizers.unit_norm, lambda **given: regularizers.unit_norm(**given).update(W, (), W), 0),
+    # init
+    **{f"init.{name}": _call(getattr(init, name), KEY, (4, 3)) for name in DRAWS},
+    "init.preset": _call(init.preset, name="jaxnn", kind="dense", fan_in=4),
+    # optimizers
+    "adadelta": _optimizer("adadelta"),
+    **{name: _optimizer(name, learning_rate=0.1) for name in RATES},
+    "quantized": _optimizer("quantized", optimizer=optimizers.sgd(0.1)),
+    # data
+    "data.batches": _call(data.batches, DATA, batch_size=2),
+    "data.load": _call(data.load, name="digits"),
+    "data.one_hot": _call(data.one_hot, LABELS, classes=2),
+    "data.split": _call(data.split, 0, DATA, fraction=0.5),
+    "points.integers": _call(points.integers, low=1, high=3),
+    "points.log_uniform": _call(points.log_uniform, low=0.1, high=1.0),
+    "points.random": (points.random, lambda n=2: points.random(KEY, n, a=points.uniform(0.0, 1.0)), 0),
+    "points.uniform": _call(points.uniform, low=0.0, high=1.0),
+    # runs
+    "compiler_options": _call(nn.compiler_options),
+    "fit": _call(nn.fit, TRAINER, KEY, DATA, epochs=1),
+    "drive": _call(nn.drive, TRAINER, KEY, DATA, epochs=1),
+    "halving": _call(nn.halving, lambda point: TRAINER, {"a": jnp.ones(2)}, KEY, DATA, epochs=2),
+    "sweep": _call(nn.sweep, lambda point: point, jnp.ones(2)),
+    "cross_validate": _call(
+        nn.cross_validate, lambda key, train, x: x, KEY, (DATA[0], np.arange(8) % 2), metrics.accuracy, folds=2
+    ),
+    "ensemble": _call(nn.ensemble, nn.dense(1), members=2),
+    "export": _call(nn.export, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
+    "predict": _call(nn.predict, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
+    "recalibrate": _call(nn.recalibrate, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
+    "trainer": _call(nn.trainer, nn.dense(3), losses.squared_error, nn.sgd(0.1)),
+    "objective_trainer": _call(nn.objective_trainer, lambda *a: ({}, {}), lambda *a, **k: 0.0, nn.sgd(0.1)),
+    "save": _call(nn.save, tree=W, path=os.devnull),
+    "load": _call(nn.load, path=os.devnull),
+}
