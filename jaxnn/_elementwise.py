@@ -39,7 +39,7 @@ ELEMENTWISE = """
 def is_elementwise(optimizer: Any) -> bool:
     """True if `update` consists of elementwise operations on arrays, as its trace shows, and does not look at paths.
 
-    Chains are recognised by what they do: optax.chain(optax.clip(1.0), nn.adam(1e-3)) is elementwise, with
+    This also recognises chains: optax.chain(optax.clip(1.0), nn.adam(1e-3)) is elementwise, with
     optax.clip_by_global_norm it is not. Masks and groups of params depend on paths and are not elementwise.
 
     >>> is_elementwise(optax.chain(optax.clip(1.0), optax.adam(1e-3))), is_elementwise(optax.lamb(1e-3))

@@ -11,7 +11,7 @@ FROZEN = "frozen_"  # before the dtype in the name of a vector that is not train
 
 
 class Layout(NamedTuple):
-    """Where the leaves of a tree lie: its structure, and the dtype and shape of each leaf in its order."""
+    """The structure of a tree, with the vector (dtype name) and the shape of each leaf in order."""
 
     structure: Any
     leaves: tuple[tuple[str, tuple[int, ...]], ...]
@@ -21,12 +21,12 @@ class Layout(NamedTuple):
 class Flat:
     """A tree of arrays as one vector per dtype: a pytree with as many leaves as there are dtypes.
 
-    A thousand small arrays cost a thousand small operations wherever trees are mapped; their vector costs one.
+    Mapping over a thousand small arrays costs a thousand small operations; over their vector, one.
 
     Attributes:
-      vectors: dtype name -> [n], its leaves in the tree's order, [..., n] where the tree was stacked; those apart from
-        the others lie in vectors of their own, "frozen_float32".
-      layout: the tree's structure, and each leaf's vector and shape; static. It is the same for a part of the vectors.
+      vectors: dtype name -> [n], the leaves of that dtype in the order of the tree; [..., n] for a stacked tree. Frozen
+        leaves have separate vectors, such as "frozen_float32".
+      layout: structure of the tree, and vector and shape of each leaf; static. Also that of a part of the vectors.
 
     >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     >>> params.vectors["float32"].shape, params.tree()["w"].shape
@@ -40,9 +40,12 @@ class Flat:
 
     @classmethod
     def of(cls, tree: Any, like: Any = None, frozen: Any = None) -> "Flat":
-        """`tree`, joined in groups of the dtypes of `like`, a tree of its structure; by default its own.
+        """The leaves of `tree` joined by the dtypes of `like`, a tree of the same structure; None is `tree` itself.
 
-        Where `frozen`, a tree of bools, is True, leaves are kept apart from the others.
+        Args:
+          tree: arrays.
+          like: tree whose dtypes select the vectors.
+          frozen: tree of bools; leaves with True are joined in separate vectors.
         """
         leaves, structure = jax.tree.flatten(tree)
         leaves = [jnp.asarray(x) for x in leaves]
@@ -58,7 +61,7 @@ class Flat:
         return cls(vectors, layout)
 
     def tree(self) -> Any:
-        """The tree. Its gradient is one concatenation; that of so many slices would be a sum of padded vectors."""
+        """The tree, by a split: its gradient is one concatenation, where that of slices is a sum of padded vectors."""
         parts = {}
         for name, vector in self.vectors.items():
             sizes = [prod(shape) for own, shape in self.layout.leaves if own == name]
@@ -70,7 +73,7 @@ class Flat:
         return jax.tree.unflatten(self.layout.structure, leaves)
 
     def divided(self) -> tuple["Flat", "Flat"]:
-        """Its vectors without the frozen ones, and these."""
+        """Two parts: the vectors without the frozen ones, and the frozen ones."""
         trained = {name: v for name, v in self.vectors.items() if not name.startswith(FROZEN)}
         frozen = {name: v for name, v in self.vectors.items() if name.startswith(FROZEN)}
         return Flat(trained, self.layout), Flat(frozen, self.layout)
@@ -80,13 +83,13 @@ class Flat:
         return Flat({**self.vectors, **other.vectors}, self.layout)
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
-        """The vectors under the names of their dtypes."""
+        """The vectors, with the names of their dtypes as keys."""
         names = tuple(self.vectors)
         return tuple((jax.tree_util.DictKey(name), self.vectors[name]) for name in names), (names, self.layout)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[tuple[str, ...], Layout], vectors: Any) -> "Flat":
-        """The inverse."""
+        """The inverse of `tree_flatten_with_keys`."""
         names, layout = static
         return cls(dict(zip(names, vectors, strict=True)), layout)
 

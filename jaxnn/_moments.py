@@ -1,4 +1,4 @@
-"""Moments of gradients: exponential moving averages, and the roots and quotients that optimizers make of them.
+"""Moments of gradients: exponential moving averages, and the roots by which optimizers divide.
 
 Accurate in float32, for real and complex arrays, for hyper-parameters that are Python floats or traced scalars.
 """
@@ -75,7 +75,7 @@ class Average:
     def update_square(self, mean: Array, g: Array) -> Array:
         """The average of |g|² after `g`, [...], [...] -> [...], real; NaN where g is infinite or NaN.
 
-        g is clamped first (`bounded`): one finite gradient whose square overflows would stop its element for good.
+        g is clamped first (`bounded`): one finite gradient whose square overflows would stop its element permanently.
         """
         return self.update(mean, square(bounded(g))) + nan_of(g)
 

@@ -47,7 +47,7 @@ def adadelta(
     Differences: The formula is that of PyTorch, of optax with learning_rate=1, and of Keras, whose defaults are rate
       1e-3, rho 0.95 and eps 1e-7. optax's default rate None keeps the sign of g and climbs. Squares are |g|², where
       optax squares complex gradients as they are; slots are real and at least float32. A finite gradient beyond 4.6e18
-      (in float32) counts as 4.6e18, since its square would overflow and stop the element for good.
+      (in float32) counts as 4.6e18, since its square would overflow and stop the element permanently.
 
     Reference: Zeiler, Adadelta: an adaptive learning rate method, 2012, Algorithm 1.
 

@@ -44,7 +44,7 @@ def adagrad(
 
     Differences: The formula is that of optax. The slot is real and at least float32, since a sum in bfloat16 stops
       growing at 256 times a square. A finite gradient beyond 4.6e18 (in float32) counts as 4.6e18, since its square
-      would overflow and stop the element for good; for the same reason the sum stays finite. For PyTorch's lr_decay
+      would overflow and stop the element permanently; for the same reason the sum stays finite. For PyTorch's lr_decay
       pass a schedule.
 
     Reference: Duchi, Hazan, Singer, Adaptive subgradient methods for online learning and stochastic optimization, 2011.
@@ -59,7 +59,7 @@ def adagrad(
 
     def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
         total = s["sum_of_squares"] + square(bounded(g)) + nan_of(g)
-        total = jnp.minimum(total, float(jnp.finfo(total.dtype).max))  # a sum of inf would stop the element for good
+        total = jnp.minimum(total, float(jnp.finfo(total.dtype).max))  # a sum of inf would stop the element permanently
         e = epsilon(eps, total)
         divisor = root(total + e) if eps_in_sqrt else root(total) + e
         return bounded(g) / jnp.where(total == 0, 1, divisor).astype(g.dtype), {"sum_of_squares": total}

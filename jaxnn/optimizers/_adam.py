@@ -122,7 +122,7 @@ def adam(
     Differences: The formula is that of optax and PyTorch. Slots are at least float32 (bfloat16 rounds b2 to 1 and v
       stays 0). 1 - b and 1 - b^t are computed without cancellation and slots move by increments: over 2000 float32
       steps the error of an update falls from 1e-5 to 1e-6 of its largest element. A finite gradient beyond 4.6e18 (in
-      float32) counts as 4.6e18, since its square would overflow and stop the element for good. With eps = 0, a zero
+      float32) counts as 4.6e18, since its square would overflow and stop the element permanently. With eps = 0, a zero
       gradient gives NaN in optax and PyTorch. `nu` of a complex parameter is real, unlike in optax.
 
     Reference: Kingma and Ba, Adam: a method for stochastic optimization, 2015, Algorithm 1; Dozat, Incorporating

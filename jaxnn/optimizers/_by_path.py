@@ -27,7 +27,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
 
     Returns: an optimizer whose state is an optax.PartitionState, with the patterns as labels.
 
-    Raises: TypeError for groups that are no dict of patterns and optimizers. `init` and `update` raise ValueError for
+    Raises: TypeError unless groups is a dict of patterns and optimizers. `init` and `update` raise ValueError for
       a leaf that no pattern matches and for a pattern that gets no leaf.
 
     Differences: optax.partition takes a tree of labels. PyTorch takes lists of parameters, and trains only those in

@@ -67,7 +67,7 @@ def rmsprop(
     Differences: The formula is that of optax. Slots are at least float32, and real except `mu` and `trace`. 1 - decay
       and 1 - decay^t are computed without cancellation. `centered` keeps `var` in place of `nu`: nu - |mu|² rounds to
       negative numbers, and optax's update is then NaN. A finite gradient beyond 4.6e18 (in float32) counts as 4.6e18,
-      since its square would overflow and stop the element for good. With eps = 0, a zero gradient gives NaN in optax
+      since its square would overflow and stop the element permanently. With eps = 0, a zero gradient gives NaN in optax
       and PyTorch.
 
     Reference: Tieleman and Hinton, Lecture 6.5, Neural networks for machine learning, 2012; centered and momentum:

@@ -249,17 +249,17 @@ class Counted:
         (
             lambda: nn.quantized(nn.adam(0.1), block=0),
             ValueError,
-            "quantized: expected block to be a whole number >= 1, got 0.",
+            "quantized: expected block to be an integer >= 1, got 0.",
         ),
         (
             lambda: nn.quantized(nn.adam(0.1), block=2.0),
-            ValueError,
-            "quantized: expected block to be a whole number >= 1, got 2.0.",
+            TypeError,
+            "quantized: expected block to be an integer >= 1, got 2.0.",
         ),
         (
             lambda: nn.quantized(nn.adam(0.1), min_size=-1),
             ValueError,
-            "quantized: expected min_size to be a whole number >= 1, got -1.",
+            "quantized: expected min_size to be an integer >= 1, got -1.",
         ),
         (
             lambda: nn.quantized(Counted.opt).init(jnp.ones(3)),
