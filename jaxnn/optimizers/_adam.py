@@ -33,27 +33,25 @@ class Moments(NamedTuple):
         check_numbers(name, b1=b1, b2=b2, eps=eps, eps_root=eps_root)
         return cls(Average(b1), Average(b2), eps, eps_root)
 
-    def update(self, g: Array, s: Arrays) -> tuple[Array, Array, Array]:
-        """m and v after the gradient, and the gradient, clamped to where its square is finite."""
-        v, g = self.second.update_square(s["nu"], g), bounded(g)
-        return self.first.update(s["mu"], g), v, g
-
 
 def _adam_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
-    m, v, g = h.update(g, s)
+    v, g = h.second.update_square(s["nu"], g), bounded(g)
+    m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias(m, t), h.second.debias(v, t)
     return m_hat / root_plus_eps(v_hat, h.eps, h.eps_root).astype(g.dtype), {"mu": m, "nu": v}
 
 
 def _keras_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
-    m, v, g = h.update(g, s)
+    v, g = h.second.update_square(s["nu"], g), bounded(g)
+    m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias(m, t), h.second.debias(v, t)
     eps_scale = jnp.sqrt(t.once(h.second.correction, v.dtype))
     return m_hat / root_plus_eps(v_hat, h.eps, h.eps_root, eps_scale=eps_scale).astype(g.dtype), {"mu": m, "nu": v}
 
 
 def _nadam_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
-    m, v, g = h.update(g, s)
+    v, g = h.second.update_square(s["nu"], g), bounded(g)
+    m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias_nesterov(m, g, t), h.second.debias(v, t)
     return m_hat / root_plus_eps(v_hat, h.eps, h.eps_root).astype(g.dtype), {"mu": m, "nu": v}
 
@@ -62,7 +60,8 @@ Debias = Callable[[Average, Array, Time], Array]
 
 
 def _amsgrad_step(debias_m: Debias, debias_v: Debias, h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> Any:
-    m, v, g = h.update(g, s)
+    v, g = h.second.update_square(s["nu"], g), bounded(g)
+    m = h.first.update(s["mu"], g)
     m_hat, v_max = debias_m(h.first, m, t), jnp.maximum(s["nu_max"], debias_v(h.second, v, t))
     return m_hat / root_plus_eps(v_max, h.eps, h.eps_root).astype(g.dtype), {"mu": m, "nu": v, "nu_max": v_max}
 
