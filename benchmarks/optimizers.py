@@ -185,7 +185,7 @@ def updates_of(opt: Any, gs: np.ndarray) -> np.ndarray:
 def exact() -> None:
     """Prints the worst error of an update, relative to the largest of its coordinate, by kind of gradients."""
     sys.path.insert(0, str(HERE.parent / "tests" / "optimizers"))
-    import test_optimizer_rules as rules
+    import test_rules as rules
 
     rate, decay = rules.LR, 1e-4
 

@@ -6,7 +6,7 @@ The top level has layers, combinators, activations, optimizers and training. Oth
 
 from typing import TYPE_CHECKING
 
-from jaxnn import _elsewhere, data, init, losses, metrics, ops, regularizers
+from jaxnn import _elsewhere, data, init, losses, metrics, ops, optimizers, regularizers
 from jaxnn._means import Mean
 from jaxnn._padded import Padded
 from jaxnn.activations import (
@@ -208,6 +208,7 @@ __all__ = [
     "nadam",
     "objective_trainer",
     "ops",
+    "optimizers",
     "parallel",
     "patches",
     "perceptron",

@@ -1,50 +1,17 @@
-"""Trees of arrays as one vector per dtype, and the optimizers that may be applied to such vectors."""
+"""Trees of arrays as one vector per dtype."""
 
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
-from jaxnn._calls import call_of
-from jaxnn._errors import describe, wrong_type
-
-FROZEN = "frozen_"  # prefix of the dtype in the name of a vector of frozen params
-
-
-class Optimizer(optax.GradientTransformationExtraArgs):
-    """An optax.GradientTransformationExtraArgs whose repr is the call by which it was made."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        call = call_of(self)
-        return "an optimizer" if call is None else call.text()
-
-
-class Elementwise(Optimizer):
-    """An optimizer whose update treats every element independently of its array, as `flat` requires."""
-
-    __slots__ = ()
-
-
-def check_elementwise(where: str, optimizer: Any) -> None:
-    """Raises TypeError unless `optimizer` is declared elementwise."""
-    if not isinstance(optimizer, Elementwise):
-        got = "another transformation" if isinstance(optimizer, optax.GradientTransformation) else describe(optimizer)
-        fix = "Those of nn without a mask do, and compensated ones."
-        raise wrong_type(where, "an optimizer that treats every element alike", told=got, fix=fix)
+FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
 
 
 class Layout(NamedTuple):
-    """The structure of a tree, and the dtype and shape of each leaf in order.
-
-    Attributes:
-      structure: the pytree structure.
-      leaves: pairs (name of the vector, shape).
-    """
+    """The structure of a tree, with the vector (dtype name) and the shape of each leaf in order."""
 
     structure: Any
     leaves: tuple[tuple[str, tuple[int, ...]], ...]
@@ -54,13 +21,12 @@ class Layout(NamedTuple):
 class Flat:
     """A tree of arrays as one vector per dtype: a pytree with as many leaves as there are dtypes.
 
-    A tree map over a thousand small arrays performs a thousand small operations; over their vector it performs one.
+    Mapping over a thousand small arrays costs a thousand small operations; over their vector, one.
 
     Attributes:
-      vectors: dtype name -> [n], the leaves of this dtype in the tree's order, or [..., n] if the tree was stacked.
-        Frozen leaves are in vectors of their own, such as "frozen_float32".
-      layout: structure of the tree, and vector name and shape of each leaf; static. It describes the whole tree, even
-        if `vectors` are only a part.
+      vectors: dtype name -> [n], the leaves of that dtype in the order of the tree; [..., n] for a stacked tree. Frozen
+        leaves have separate vectors, such as "frozen_float32".
+      layout: structure of the tree, and vector and shape of each leaf; static. Also that of a part of the vectors.
 
     >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     >>> params.vectors["float32"].shape, params.tree()["w"].shape
@@ -74,12 +40,12 @@ class Flat:
 
     @classmethod
     def of(cls, tree: Any, like: Any = None, frozen: Any = None) -> "Flat":
-        """The vectors of a tree.
+        """The leaves of `tree` joined by the dtypes of `like`, a tree of the same structure; None is `tree` itself.
 
         Args:
-          tree: the tree.
-          like: tree of the same structure, by whose dtypes the leaves are grouped; None groups by their own dtypes.
-          frozen: tree of bools; leaves with True are kept in separate vectors. None: all leaves are together.
+          tree: arrays.
+          like: tree whose dtypes select the vectors.
+          frozen: tree of bools; leaves with True are joined in separate vectors.
         """
         leaves, structure = jax.tree.flatten(tree)
         leaves = [jnp.asarray(x) for x in leaves]
@@ -95,7 +61,7 @@ class Flat:
         return cls(vectors, layout)
 
     def tree(self) -> Any:
-        """The tree. The gradient of `lax.split` is a concatenation, that of separate slices a sum of padded vectors."""
+        """The tree, by a split: its gradient is one concatenation, where that of slices is a sum of padded vectors."""
         parts = {}
         for name, vector in self.vectors.items():
             sizes = [prod(shape) for own, shape in self.layout.leaves if own == name]
@@ -107,7 +73,7 @@ class Flat:
         return jax.tree.unflatten(self.layout.structure, leaves)
 
     def divided(self) -> tuple["Flat", "Flat"]:
-        """The vectors of trained params, and those of frozen params."""
+        """Two parts: the vectors without the frozen ones, and the frozen ones."""
         trained = {name: v for name, v in self.vectors.items() if not name.startswith(FROZEN)}
         frozen = {name: v for name, v in self.vectors.items() if name.startswith(FROZEN)}
         return Flat(trained, self.layout), Flat(frozen, self.layout)
@@ -117,7 +83,7 @@ class Flat:
         return Flat({**self.vectors, **other.vectors}, self.layout)
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
-        """The vectors, with their names as keys, and the static parts."""
+        """The vectors, with the names of their dtypes as keys."""
         names = tuple(self.vectors)
         return tuple((jax.tree_util.DictKey(name), self.vectors[name]) for name in names), (names, self.layout)
 

@@ -1,18 +1,18 @@
 """Optimizers: one rule on one array each, lifted to trees as optax.GradientTransformationExtraArgs."""
 
-from jaxnn.optimizers.adadelta import adadelta
-from jaxnn.optimizers.adagrad import adagrad
-from jaxnn.optimizers.adam import adam, adamw, amsgrad, nadam
-from jaxnn.optimizers.adamax import adamax
-from jaxnn.optimizers.flat import flat
-from jaxnn.optimizers.groups import by_path
-from jaxnn.optimizers.lion import lion
-from jaxnn.optimizers.low_precision import compensated, stochastic_rounding
-from jaxnn.optimizers.quantized import quantized
-from jaxnn.optimizers.radam import radam
-from jaxnn.optimizers.rmsprop import rmsprop
-from jaxnn.optimizers.rprop import rprop
-from jaxnn.optimizers.sgd import sgd
+from jaxnn.optimizers._adadelta import adadelta
+from jaxnn.optimizers._adagrad import adagrad
+from jaxnn.optimizers._adam import adam, adamw, amsgrad, nadam
+from jaxnn.optimizers._adamax import adamax
+from jaxnn.optimizers._by_path import by_path
+from jaxnn.optimizers._flat import flat
+from jaxnn.optimizers._lion import lion
+from jaxnn.optimizers._low_precision import compensated, stochastic_rounding
+from jaxnn.optimizers._quantized import quantized
+from jaxnn.optimizers._radam import radam
+from jaxnn.optimizers._rmsprop import rmsprop
+from jaxnn.optimizers._rprop import rprop
+from jaxnn.optimizers._sgd import sgd
 
 __all__ = [
     "adadelta",

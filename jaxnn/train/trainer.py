@@ -16,11 +16,13 @@ from jax.typing import ArrayLike
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
+from jaxnn._elementwise import check_elementwise
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
-from jaxnn._flat import Flat, check_elementwise
+from jaxnn._flat import Flat
 from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean
-from jaxnn._numbers import check_decay, complement, ema, number, rounded, weight
+from jaxnn._moments import Average, Time
+from jaxnn._numbers import rounded
 from jaxnn._paths import globs, matching, part_of
 from jaxnn._placement import varying
 from jaxnn._random import split
@@ -253,7 +255,7 @@ def objective_trainer(
     if average is not None:
         if is_function(average):
             raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
-        check_decay("trainer", "average", average)
+        check.scalar("trainer", "average", average, below=1.0)
     if flat:
         check_elementwise("trainer", optimizer)
     divided: Callable = Flat.divided if flat else partial(_split, patterns=patterns)
@@ -394,11 +396,10 @@ def averaged(ts: TrainState) -> Any:
 
 def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
     """The debiased average after step t: increments are those of a mean of t values with the weights d^(t-i)."""
-    w = complement(decay)
+    average, time = Average(decay), Time(t)
 
     def moved(a: jax.Array, p: jax.Array) -> jax.Array:
-        share = weight(w, t, jnp.finfo(a.dtype).dtype)
-        return ema(a, rounded(p.astype(a.dtype), p.dtype), number(w, share) / share)
+        return average.update_debiased(a, rounded(p.astype(a.dtype), p.dtype), time)
 
     return jax.tree.map(moved, mean, params)
 

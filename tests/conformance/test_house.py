@@ -58,10 +58,12 @@ ALLOWED = {
     "_inputs": {"_dtypes", "_placement", "_random"},
     "_random": {"_platform"},
     "_paths": {"_errors"},
-    "_flat": {"_calls", "_errors"},
+    "_elementwise": {"_calls", "_errors", "_flat"},
+    "_flat": set(),
     "_flops": set(),
     "_means": set(),
-    "_numbers": {"_checks", "_dtypes", "_errors", "_inputs"},
+    "_moments": {"_dtypes", "_inputs", "_numbers"},
+    "_numbers": {"_inputs"},
     "_padded": set(),
     "_placement": set(),
     "_platform": set(),
@@ -70,7 +72,7 @@ ALLOWED = {
     "losses": BASE | {"_means", "_numbers"},
     "metrics": BASE | {"_means", "_numbers", "losses"},
     "regularizers": BASE,
-    "optimizers": BASE | {"_flat", "_numbers"},
+    "optimizers": BASE | {"_elementwise", "_flat", "_moments", "_numbers"},
     "ops": BASE | {"_platform"},
     "layer": BASE | {"_padded"},
     "combinators": BASE | {"_padded", "layer"},
@@ -80,7 +82,8 @@ ALLOWED = {
     "layers": BASE | {"_padded", "_platform", "layer", "combinators", "ops", "init", "activations"},
     "models": BASE | {"layer", "combinators", "layers", "ops", "init", "activations"},
     "compiler": {"_checks"},
-    "train": BASE | {"_flat", "_flops", "_means", "_numbers", "_padded", "layer", "compiler", "metrics"},
+    "train": BASE
+    | {"_elementwise", "_flat", "_flops", "_means", "_moments", "_numbers", "_padded", "layer", "compiler", "metrics"},
     "data": BASE,
 }
 

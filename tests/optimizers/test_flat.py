@@ -30,6 +30,10 @@ RULES = {
     "lion": nn.lion(RATE),
     "rprop": nn.rprop(RATE),
     "compensated": nn.compensated(nn.adam(RATE)),
+    "optax": optax.adam(RATE),
+    "chain": optax.chain(optax.clip(1.0), nn.rmsprop(RATE, momentum=0.9), optax.scale(0.5)),
+    "compensated chain": nn.compensated(optax.chain(optax.clip(1.0), nn.adamw(RATE))),
+    "injected": optax.inject_hyperparams(nn.adam)(RATE),
 }
 
 
@@ -45,10 +49,11 @@ def tree(seed, dtype=jnp.float32):
 def walked(opt, steps=3):
     """The updates of some steps, params following."""
     x = tree(0)
-    state, out = opt.init(x), []
+    with jax.numpy_dtype_promotion("standard"):  # transformations of optax mix dtypes
+        state, out = opt.init(x), []
     for seed in range(1, steps + 1):
-        updates, state = opt.update(tree(seed), state, x)
         with jax.numpy_dtype_promotion("standard"):
+            updates, state = opt.update(tree(seed), state, x)
             x = optax.apply_updates(x, updates)
         out.append(updates)
     return out
@@ -85,26 +90,37 @@ def test_the_state_is_one_vector_per_dtype():
     assert {k: v.shape for k, v in state["mu"].vectors.items()} == {"bfloat16": (5,), "float32": (17,)}
 
 
+TRANSFORMATION = "an optax.GradientTransformation"
 REFUSED = {
-    "masked": (lambda: nn.adamw(RATE, mask="*/w"), "another transformation"),
-    "quantized": (lambda: nn.quantized(nn.adam(RATE)), "another transformation"),
-    "optax": (lambda: optax.adam(RATE), "another transformation"),
-    "chain": (lambda: optax.chain(optax.clip_by_global_norm(1.0), nn.adam(RATE)), "another transformation"),
+    "masked": (lambda: nn.adamw(RATE, mask="*/w"), "the optimizer adamw(0.01, mask='*/w')"),
+    "masked by a function": (lambda: optax.chain(nn.lion(RATE, mask=lambda p: p)), TRANSFORMATION),
+    "masked in optax": (lambda: optax.masked(nn.sgd(RATE), lambda p: p), TRANSFORMATION),
+    "groups": (lambda: nn.by_path({"*": nn.sgd(RATE)}), "the optimizer by_path({'*': sgd(0.01)})"),
+    "quantized": (lambda: nn.quantized(nn.adam(RATE)), "the optimizer quantized(adam(0.01))"),
+    "by chance": (
+        lambda: nn.stochastic_rounding(nn.sgd(RATE), jax.random.key(0)),
+        "the optimizer stochastic_rounding(sgd(0.01), key<fry>[])",
+    ),
+    "noise": (lambda: optax.add_noise(0.1, 0.5, key=0), TRANSFORMATION),
+    "norms of arrays": (lambda: optax.lamb(RATE), TRANSFORMATION),
+    "matrices factored": (lambda: optax.adafactor(RATE), TRANSFORMATION),
+    "chain": (lambda: optax.chain(optax.clip_by_global_norm(1.0), nn.adam(RATE)), TRANSFORMATION),
     "number": (lambda: 0.1, "0.1"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_looks_at_an_array_as_a_whole_is_refused(case):
+def test_optimizers_that_are_not_elementwise_are_refused(case):
     make, got = REFUSED[case]
     with pytest.raises(TypeError) as caught:
         nn.flat(make())
-    text = f"expected an optimizer that treats every element alike, got {got}. Those of nn without a mask do, "
-    assert str(caught.value) == f"flat: {text}and compensated ones."
+    text = f"expected an elementwise optimizer, got {got}. Those of nn without a mask are, and their chains "
+    text += "with elementwise transformations such as optax.clip."
+    assert str(caught.value) == f"flat: {text}"
     if case != "number":
         with pytest.raises(TypeError) as caught:
             nn.trainer(nn.dense(1), nn.losses.squared_error, make(), flat=True)
-        assert str(caught.value) == f"trainer: {text}and compensated ones."
+        assert str(caught.value) == f"trainer: {text}"
 
 
 def test_gradients_that_do_not_fit_name_the_path():
@@ -113,7 +129,7 @@ def test_gradients_that_do_not_fit_name_the_path():
         opt.update({"a": jnp.ones(2), "b": jnp.ones(2)}, opt.init(x), x)
     assert str(caught.value) == (
         "flat at b: expected a gradient of shape [3] as in params, got float32[2]. "
-        "Pass gradients with respect to the tree that init was given."
+        "Pass gradients of the tree that was given to init."
     )
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxnn as nn
-from jaxnn.optimizers.quantized import _decode, _encode
+from jaxnn.optimizers._quantized import _decode, _encode
 
 LEVELS = (np.arange(128) / 127) ** 4  # the docstring's, float64
 tables = jax.jit(lambda x, step, block: _decode(*_encode(x, block, step), block), static_argnums=2)

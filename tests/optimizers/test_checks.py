@@ -1,4 +1,4 @@
-"""What does not fit is refused, with the whole text of every error."""
+"""Errors of optimizers, each with its whole text: arguments, gradients, states, masks."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def grads(**changes):
 
 
 LEAVES = "Keep such leaves out of params, or leave them out with optax.masked."
-SAME = "Pass gradients with respect to the tree that init was given."
+SAME = "Pass gradients of the tree that was given to init."
 
 
 @pytest.mark.parametrize("opt", [sgd(LR), adam(LR)], ids=["sgd", "adam"])
@@ -42,12 +42,12 @@ SAME = "Pass gradients with respect to the tree that init was given."
         (
             grads(b=None),
             TypeError,
-            f" at block/b: expected a gradient, params having a leaf here, got none. {SAME}",
+            f": gradients have no leaf block/b, but params have. {SAME}",
         ),
         (
             grads(c=jnp.zeros(4)),
             TypeError,
-            f" at block/c: expected no gradient, params having no leaf here, got float32[4]. {SAME}",
+            f": gradients have a leaf block/c, but params have none. {SAME}",
         ),
         (
             grads(w=jnp.zeros((3, 2))),
@@ -97,7 +97,7 @@ def test_a_state_of_other_parameters_is_found_without_params():
     opt = adam(LR)
     with pytest.raises(TypeError) as excinfo:
         opt.update({"b": jnp.zeros(2)}, opt.init({"a": jnp.zeros(2)}))
-    assert str(excinfo.value) == f"adam at a: expected a gradient, mu having a leaf here, got none. {SAME}"
+    assert str(excinfo.value) == f"adam: gradients have no leaf a, but mu of the optimizer state has. {SAME}"
     with pytest.raises(ValueError) as excinfo:
         opt.update(jnp.zeros(3), opt.init(jnp.zeros(2)))
     assert str(excinfo.value) == f"adam: expected a gradient of shape [2] as in mu, got float32[3]. {SAME}"
@@ -117,7 +117,7 @@ def test_a_state_of_another_optimizer(state, got):
         adam(LR).update(jnp.zeros(2), state)
     assert str(excinfo.value) == (
         f"adam: expected a state of count, mu, nu, got {got}. "
-        "Call update(grads, state, params) with what init or the update before returned."
+        "Call update(grads, state, params) with the state that init or the last update returned."
     )
 
 
@@ -274,17 +274,17 @@ def test_arguments_that_do_not_fit(make, error, text):
             lambda: rprop(lambda count: 0.1),
             TypeError,
             "rprop: expected learning_rate to be a number, got the function <lambda>. "
-            "Rprop finds its own steps: pass the first.",
+            "Rprop adapts its step sizes: pass the first one.",
         ),
         (
             lambda: adam(LR, nesterov=True, style="keras"),
             ValueError,
-            "adam: expected nesterov left out with style='keras', got it set. keras has no such option.",
+            "adam: style='keras' has no option nesterov. Leave it out, or use style='optax'.",
         ),
         (
             lambda: rmsprop(LR, bias_correction=True, style="torch"),
             ValueError,
-            "rmsprop: expected bias_correction left out with style='torch', got it set. torch has no such option.",
+            "rmsprop: style='torch' has no option bias_correction. Leave it out, or use style='optax'.",
         ),
         (
             lambda: adam(LR, weight_decay=0.1, decoupled=1),

@@ -1,4 +1,4 @@
-"""Moments of 8 bits: a quarter of the memory of an optimizer's state."""
+"""Optimizer state in 8 bits, a quarter of its memory."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from jax import Array
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
+from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Optimizer
 
-LEVELS = 127  # of a sign
+LEVELS = 127  # codes per sign
 STRIDES = np.uint32(2654435769), np.uint32(2246822519)  # 2^32 / golden ratio, and another odd number far from it
 
 
@@ -21,28 +21,31 @@ STRIDES = np.uint32(2654435769), np.uint32(2246822519)  # 2^32 / golden ratio, a
 def quantized(
     optimizer: optax.GradientTransformation, *, block: int = 256, min_size: int = 4096
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimizer with its moments stored in 8 bits, [...] -> [...], decoded for each update and encoded after it.
+    """The optimizer with moments stored in 8 bits, [...] -> [...]: decoded before each update, encoded after it.
 
-        x = s sign(c) (|c| / 127)⁴,   c of int8, s the largest |x| of a block
+        x = s sign(c) (|c| / 127)⁴,   c int8, s the largest |x| of a block
 
-    The fourth power spreads 127 levels over eight decades, three percent apart at the largest. A value between two
-    levels is one of them, each in proportion over the steps, as a moment that moves by a thousandth of itself would
-    else never leave its level; and none becomes 0 that is not, since a second moment of 0 divides.
+    The fourth power spreads 127 levels over eight decades; the largest two are 3 % apart. A value between two levels is
+    rounded to either, over the steps in proportion to its distance: rounded to nearest, a moment that changes by a
+    thousandth per step would never leave its level. Only 0 is rounded to 0, since updates divide by second moments.
 
     Args:
-      optimizer: any whose state is moments. Put `compensated` around it, not within: what it keeps is no moment.
-      block: elements, in the order of memory, that share a scale, >= 1; it takes 4 / block bytes an element.
-      min_size: smaller arrays stay as they are, as their moments cost little.
+      optimizer: an optimizer whose state consists of moments. Wrap `compensated` around `quantized`, not the reverse:
+        its remainders are not moments.
+      block: number of elements, in memory order, that share a scale, >= 1; a scale takes 4 / block bytes per element.
+      min_size: arrays with fewer elements are not encoded, >= 1.
 
-    State: `inner`, the optimizer's, with int8 codes in place of its arrays of 32 bits or fewer; `scale`, [blocks], all
-    scales in the order of the leaves; `step`. Complex and float64 moments stay as they are. An infinite or NaN element
-    makes its block NaN.
+    Returns: an optimizer with the state `inner`, the optimizer's with int8 codes for arrays of 32 bits or fewer;
+      `scale`, [blocks], of all leaves in order; and `step`. Complex and float64 moments are not encoded. An infinite or
+      NaN element makes its block NaN.
 
-    Raises TypeError for what is no optimizer, ValueError for a block or a size below 1.
+    Raises: TypeError for something that is not an optimizer; ValueError for a block or min_size below 1, and from
+      `init` for an optimizer that has int8 arrays in its state.
 
-    bitsandbytes has a table of levels, blocks of 2048, rounds to the nearest, and leaves arrays below 4096 as well.
+    Differences: bitsandbytes uses a table of levels, blocks of 2048 and rounding to nearest; it leaves out arrays below
+      4096 elements, too.
 
-    Dettmers, Lewis, Shleifer, Zettlemoyer, 8-bit optimizers via block-wise quantization, 2022.
+    Reference: Dettmers, Lewis, Shleifer, Zettlemoyer, 8-bit optimizers via block-wise quantization, 2022.
 
     >>> import jaxnn as nn
     >>> params = jnp.ones((64, 64))
@@ -81,7 +84,7 @@ def quantized(
         return structure.unflatten(leaves)
 
     def init(params: Any) -> dict[str, Any]:
-        with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return encoded(inner.init(params), jnp.zeros((), jnp.uint32))
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
@@ -93,17 +96,17 @@ def quantized(
 
 
 def _turned(i: int) -> np.uint32:
-    """Where the thresholds of leaf i begin, so that equal leaves are not rounded alike."""
+    """The first threshold of leaf i, which differs between leaves so that equal leaves are not rounded equally."""
     return np.uint32(i * int(STRIDES[1]) % 2**32)
 
 
 def _stored(x: Any, min_size: int) -> bool:
-    """Whether an array of the state is stored in 8 bits."""
+    """True if an array of the state is stored in 8 bits."""
     return jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits <= 32 and x.size >= min_size
 
 
 def _in_blocks(x: Array, block: int) -> Array:
-    """[...] -> [blocks, block], with zeros at the end."""
+    """[...] -> [blocks, block], padded with zeros at the end."""
     x = x.reshape(-1)
     return jnp.pad(x, (0, -x.size % block)).reshape(-1, block)
 
@@ -113,22 +116,22 @@ def _encode(x: Array, block: int, step: Array) -> tuple[Array, Array]:
     rows = _in_blocks(x.astype(jnp.float32), block)
     scale = jnp.max(jnp.abs(rows), axis=1)
     scale = jnp.where(jnp.isfinite(scale), scale, jnp.nan)
-    share = jnp.abs(rows) / jnp.where(scale == 0, 1.0, scale)[:, None]
-    low = jnp.minimum(jnp.floor(jnp.sqrt(jnp.sqrt(share)) * LEVELS), LEVELS - 1)
+    fraction = jnp.abs(rows) / jnp.where(scale == 0, 1.0, scale)[:, None]
+    low = jnp.minimum(jnp.floor(jnp.sqrt(jnp.sqrt(fraction)) * LEVELS), LEVELS - 1)
     below, above = (low / LEVELS) ** 4, ((low + 1) / LEVELS) ** 4
-    up = (share - below) / (above - below) > _dither(rows.size, step).reshape(rows.shape)
+    up = (fraction - below) / (above - below) > _dither(rows.size, step).reshape(rows.shape)
     code = jnp.maximum(low + up.astype(low.dtype), (rows != 0).astype(low.dtype)) * jnp.sign(rows)
     return code.astype(jnp.int8).reshape(-1)[: x.size].reshape(x.shape), scale
 
 
 def _decode(code: Array, scale: Array, block: int) -> Array:
-    """What `_encode` stored, float32."""
+    """The inverse of `_encode`, up to rounding, float32."""
     y = _in_blocks(code, block).astype(jnp.float32) / LEVELS
     size = jnp.maximum(y**4 * scale[:, None], jnp.finfo(jnp.float32).tiny)
     return (jnp.sign(y) * size).reshape(-1)[: code.size].reshape(code.shape)
 
 
 def _dither(n: int, step: Array) -> Array:
-    """Thresholds in [0, 1), [n]: those of an element run through the interval evenly over the steps, without chance."""
+    """Thresholds in [0, 1), [n], deterministic: over the steps, those of an element are evenly distributed."""
     turn = jnp.arange(n, dtype=jnp.uint32) * STRIDES[1] + step * STRIDES[0]
     return (turn >> 8).astype(jnp.float32) * 2.0**-24

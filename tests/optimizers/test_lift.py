@@ -1,4 +1,4 @@
-"""The lift: what it hands a rule, what it does to trees, what it carries without change, and its errors."""
+"""The lift: the arguments of a rule, trees of all kinds, and rules from outside the library."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from jaxnn.optimizers import adadelta, adam, rmsprop, sgd
-from jaxnn.optimizers._lift import per_leaf
-from jaxnn.optimizers._rule import zeros_f32
+from jaxnn.optimizers._decay import WeightDecay
+from jaxnn.optimizers._lift import Included, per_leaf, zeros_f32
 
 LR, B1, B2, EPS = 0.01, 0.9, 0.999, 1e-8
 
@@ -21,13 +21,13 @@ def plain(g, s, p, t):
 
 
 def adam_rule(g, s, p, t):
-    t = t.astype(g.dtype)
+    t = t.count.astype(g.dtype)
     mu, nu = B1 * s["mu"] + (1 - B1) * g, B2 * s["nu"] + (1 - B2) * g**2
     return mu / (1 - B1**t) / (jnp.sqrt(nu / (1 - B2**t)) + EPS), {"mu": mu, "nu": nu}
 
 
 def amsgrad_rule(g, s, p, t):
-    t = t.astype(g.dtype)
+    t = t.count.astype(g.dtype)
     mu, nu = B1 * s["mu"] + (1 - B1) * g, B2 * s["nu"] + (1 - B2) * g**2
     top = jnp.maximum(s["nu_max"], nu / (1 - B2**t))
     return mu / (1 - B1**t) / (jnp.sqrt(top) + EPS), {"mu": mu, "nu": nu, "nu_max": top}
@@ -35,7 +35,7 @@ def amsgrad_rule(g, s, p, t):
 
 def adamax_rule(g, s, p, t):
     mu, nu = B1 * s["mu"] + (1 - B1) * g, jnp.maximum(jnp.abs(g) + EPS, B2 * s["nu"])
-    return mu / (1 - B1 ** t.astype(g.dtype)) / nu, {"mu": mu, "nu": nu}
+    return mu / (1 - B1 ** t.count.astype(g.dtype)) / nu, {"mu": mu, "nu": nu}
 
 
 def adagrad_rule(g, s, p, t):
@@ -48,7 +48,7 @@ def lion_rule(g, s, p, t):
 
 
 def radam_rule(g, s, p, t):
-    t = t.astype(g.dtype)
+    t = t.count.astype(g.dtype)
     mu, nu = B1 * s["mu"] + (1 - B1) * g, B2 * s["nu"] + (1 - B2) * g**2
     m, v = mu / (1 - B1**t), nu / (1 - B2**t)
     top = 2 / (1 - B2) - 1
@@ -68,25 +68,26 @@ def filled(value):
     return lambda p: jnp.full_like(p, value)
 
 
+NONE = WeightDecay()
 MOMENTS = {"mu": zeros_f32, "nu": zeros_f32}
 LATER = {
     "adamw": (
-        per_leaf(MOMENTS, adam_rule, LR, name="adamw", weight_decay=0.1, decoupled=True),
+        per_leaf("adamw", MOMENTS, adam_rule, LR, WeightDecay(0.1, decoupled=True)),
         optax.adamw(LR, weight_decay=0.1),
     ),
     "adamw by path": (
-        per_leaf(MOMENTS, adam_rule, LR, name="adamw", weight_decay=0.1, mask={"w": True, "b": False}, decoupled=True),
+        per_leaf("adamw", MOMENTS, adam_rule, LR, WeightDecay(0.1, {"w": True, "b": False}, True)),
         optax.adamw(LR, weight_decay=0.1, mask={"w": True, "b": False}),
     ),
-    "amsgrad": (per_leaf(MOMENTS | {"nu_max": zeros_f32}, amsgrad_rule, LR, name="amsgrad"), optax.amsgrad(LR)),
-    "adamax": (per_leaf(MOMENTS, adamax_rule, LR, name="adamax"), optax.adamax(LR)),
-    "adagrad": (per_leaf({"sum_of_squares": filled(0.1)}, adagrad_rule, LR, name="adagrad"), optax.adagrad(LR)),
+    "amsgrad": (per_leaf("amsgrad", MOMENTS | {"nu_max": zeros_f32}, amsgrad_rule, LR, NONE), optax.amsgrad(LR)),
+    "adamax": (per_leaf("adamax", MOMENTS, adamax_rule, LR, NONE), optax.adamax(LR)),
+    "adagrad": (per_leaf("adagrad", {"sum_of_squares": filled(0.1)}, adagrad_rule, LR, NONE), optax.adagrad(LR)),
     "lion": (
-        per_leaf({"mu": zeros_f32}, lion_rule, LR, name="lion", weight_decay=1e-3, decoupled=True),
+        per_leaf("lion", {"mu": zeros_f32}, lion_rule, LR, WeightDecay(1e-3, decoupled=True)),
         optax.lion(LR),
     ),
-    "radam": (per_leaf(MOMENTS, radam_rule, LR, name="radam"), optax.radam(LR)),
-    "rprop": (per_leaf({"size": filled(LR), "last": zeros_f32}, rprop_rule, 1.0, name="rprop"), optax.rprop(LR)),
+    "radam": (per_leaf("radam", MOMENTS, radam_rule, LR, NONE), optax.radam(LR)),
+    "rprop": (per_leaf("rprop", {"size": filled(LR), "last": zeros_f32}, rprop_rule, 1.0, NONE), optax.rprop(LR)),
 }
 
 
@@ -119,7 +120,7 @@ def test_a_rule_sees_wide_arrays_and_storage_keeps_its_dtype():
 
     x = {"h": jnp.ones(2, jnp.bfloat16), "s": jnp.ones(2), "z": jnp.ones(2, jnp.complex64)}
     slots = {"a": lambda p: zeros_f32(p, jnp.float16), "b": lambda p: jnp.zeros(p.shape, jnp.float16)}
-    opt = per_leaf(slots, rule, 1.0, name="rule")
+    opt = per_leaf("rule", slots, rule, 1.0, NONE)
     u, state = opt.update(x, opt.init(x), x)
     f, c = "float32", "complex64"
     assert seen == [[f, f, f, f], [f, f, f, f], [c, c, f, c]]
@@ -135,7 +136,8 @@ def test_what_leaves_share_is_computed_once_for_each_precision(x64):
         calls.append((int(t), str(dtype)))
         return t.astype(dtype)
 
-    def rule(g, s, p, shared):
+    def rule(g, s, p, t):
+        shared = t.once(share, jnp.finfo(g.dtype).dtype)
         given.append(str(shared.dtype))
         return shared.astype(g.dtype) * g, s
 
@@ -146,7 +148,7 @@ def test_what_leaves_share_is_computed_once_for_each_precision(x64):
         "d": jnp.ones(2, jnp.complex64),
         "e": jnp.ones(2, jnp.complex128),
     }
-    opt = per_leaf({}, rule, 1.0, name="rule", share=share)
+    opt = per_leaf("rule", {}, rule, 1.0, NONE)
     _, state = opt.update(x, opt.init(x))
     opt.update(x, state)
     assert calls == [(1, "float32"), (1, "float64"), (2, "float32"), (2, "float64")]
@@ -160,7 +162,7 @@ def test_schedules_are_called_once_with_the_updates_so_far():
         counts.append((int(count), str(count.dtype)))
         return 0.5
 
-    opt = per_leaf({}, plain, schedule, name="rule", weight_decay=schedule)
+    opt = per_leaf("rule", {}, plain, schedule, WeightDecay(schedule))
     x = {"a": jnp.ones(2), "b": jnp.ones(2)}
     state = opt.init(x)
     for _ in range(2):
@@ -181,6 +183,14 @@ def test_the_state_is_a_plain_dict():
     state = adam(LR).init(jnp.zeros(2))
     assert type(state) is dict
     assert list(state) == ["count", "mu", "nu"]
+
+
+def test_a_rule_that_includes_its_rate_has_it_in_decoupled_decay_alone():
+    x, g = jnp.full(1, 3.0), jnp.ones(1)
+    rate = Included(lambda t: jnp.where(t == 1, 0.5, 0.0))
+    for decay, want in ((NONE, -1.0), (WeightDecay(0.25), -1.75), (WeightDecay(0.25, decoupled=True), -1.375)):
+        opt = per_leaf("rule", {}, plain, rate, decay)
+        assert opt.update(g, opt.init(x), x)[0] == want
 
 
 # ---- trees
@@ -230,40 +240,3 @@ def test_the_state_lies_where_the_parameters_lie():
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
     state = adam(LR).init(jax.device_put(jnp.ones(4, jnp.bfloat16), sharding))
     assert {state[k].sharding for k in ("mu", "nu")} == {sharding}
-
-
-# ---- weight decay by path
-
-
-@pytest.mark.parametrize(
-    ("mask", "decays"),
-    [
-        (None, [1, 1, 1]),
-        (True, [1, 1, 1]),
-        (np.bool_(False), [0, 0, 0]),
-        ({"block": {"w": True, "b": False}, "head": True}, [0, 1, 1]),
-        ({"block": True, "head": False}, [1, 1, 0]),
-        (lambda params: jax.tree.map(lambda p: p.ndim > 1, params), [0, 1, 0]),
-    ],
-    ids=["none", "all", "nothing", "tree", "prefix", "function"],
-)
-def test_masks(mask, decays):
-    x = {"block": {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}, "head": jnp.ones(())}
-    opt = per_leaf({}, plain, 1.0, name="rule", weight_decay=0.5, mask=mask)
-    u, _ = opt.update(jax.tree.map(jnp.zeros_like, x), opt.init(x), x)
-    assert [-2 * float(leaf.mean()) for leaf in jax.tree.leaves(u)] == decays  # b, w, head
-
-
-def test_a_mask_reaches_masked_nodes():
-    x = {"a": jnp.ones(2), "b": jnp.ones(2)}
-    opt = optax.masked(adadelta(weight_decay=0.5, weight_decay_mask={"a": True, "b": True}), {"a": True, "b": False})
-    u, _ = opt.update(x, opt.init(x), x)
-    alone = adadelta(weight_decay=0.5)
-    np.testing.assert_array_equal(u["a"], alone.update(x["a"], alone.init(x["a"]), x["a"])[0])
-    np.testing.assert_array_equal(u["b"], x["b"])
-
-
-def test_decay_of_a_bfloat16_parameter_is_added_in_float32():
-    x, g = jnp.full(1, 256, jnp.bfloat16), jnp.ones(1, jnp.bfloat16)  # in bfloat16 256 + 1 is 256
-    opt = per_leaf({"kept": zeros_f32}, lambda g, s, p, t: (g, {"kept": g}), 1.0, name="rule", weight_decay=1.0)
-    assert opt.update(g, opt.init(x), x)[1]["kept"] == 257

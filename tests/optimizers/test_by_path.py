@@ -8,7 +8,7 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.optimizers.groups import by_path
+from jaxnn.optimizers import by_path
 
 PATHS = "head/b, head/w, stem/b, stem/w"
 

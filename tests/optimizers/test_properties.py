@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxnn as nn
-from jaxnn._dtypes import wide_dtype as wide
+from jaxnn._dtypes import wide_dtype
 
 # name -> its hyper-parameters and their ranges
 RATES = {"learning_rate": (1e-6, 1.0)}
@@ -75,7 +75,7 @@ def test_finite_gradients_give_finite_updates_of_the_parameters_dtype(name, data
     assert out.dtype == p.dtype
     assert out.shape == gs.shape
     # m / eps, where v is 0, may be 1e8: finite in float32, beyond float16
-    unrounded = walk(name)(gs.astype(wide(gs.dtype)), p.astype(wide(p.dtype)), hyper)
+    unrounded = walk(name)(gs.astype(wide_dtype(gs.dtype)), p.astype(wide_dtype(p.dtype)), hyper)
     assert bool(jnp.all(jnp.isfinite(unrounded)))
     assert bool(jnp.all(jnp.isfinite(out) | (jnp.abs(unrounded) >= float(jnp.finfo(p.dtype).max))))
 

@@ -1,4 +1,4 @@
-"""Weights in bfloat16 or float16 that train: what an addition rounds away is kept, or is rounded by chance."""
+"""Training with weights in bfloat16 or float16: compensated summation and stochastic rounding."""
 
 from typing import Any
 
@@ -9,31 +9,33 @@ from jax import Array
 
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
+from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Elementwise, Optimizer
 from jaxnn._numbers import rounded
 
 
 @recorded
 def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Kahan's summation of the updates, [...] -> [...]: what a weight of few bits cannot take is kept for later.
+    """Kahan summation of the updates, [...] -> [...]: keeps what rounding removes, and adds it to the next update.
 
         wanted = lost + update;   p' = p + wanted, as `optax.apply_updates` rounds it;   lost <- wanted - (p' - p)
 
-    A bfloat16 weight near 1 moves in steps of 1/128, so that updates of 1e-3 are lost, each by itself, for ever.
-    The optimizer within sees params + lost, and gradients, in float32, and so its moments are float32 as well.
+    A bfloat16 weight near 1 moves in steps of 1/128: without compensation, updates of 1e-3 never change it. The inner
+    optimizer gets params + lost and gradients in float32, so that its moments are float32. float32 params gain their
+    last bits. Wrap it around every transformation that changes the updates, as the last of a chain: it assumes that its
+    updates are applied.
 
     Args:
-      optimizer: any, ours or optax's.
+      optimizer: an optimizer of `nn` or optax.
 
-    State: `inner`, and `lost` in the dtypes of params: with bfloat16 a weight has 16 bits of its own and 16 of these;
-    with float16 what is below 3e-8 is lost even so, as that is half its smallest number. `update` needs params. Float32
-    params gain as well, by their last bits. Fold it around everything that changes the updates, as the last of a chain:
-    it counts on its updates being applied.
+    Returns: an optimizer whose `update` requires params, with the state `inner` and `lost`. `lost` has the dtype of
+      params: a bfloat16 weight has 16 bits more. With float16, amounts below 3e-8, half the smallest positive number,
+      are still lost.
 
-    Raises ValueError for an update without params.
+    Raises: TypeError for something that is not an optimizer; `update` raises ValueError without params.
 
-    Kahan, Further remarks on reducing truncation errors, 1965; Zamirai et al., Revisiting bfloat16 training, 2021.
+    Reference: Kahan, Further remarks on reducing truncation errors, 1965; Zamirai et al., Revisiting bfloat16 training,
+      2021.
 
     >>> import jaxnn as nn
     >>> opt, p = compensated(nn.sgd(1.0)), jnp.ones((), jnp.bfloat16)
@@ -47,7 +49,7 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
     inner = _checked("compensated", optimizer)
 
     def init(params: Any) -> dict[str, Any]:
-        with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return {"inner": inner.init(_widened(params)), "lost": jax.tree.map(jnp.zeros_like, params)}
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
@@ -73,23 +75,24 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
 @recorded
 def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> optax.GradientTransformationExtraArgs:
-    """Updates that round a weight up or down by chance, so that their mean is exact, [...] -> [...].
+    """Stochastic rounding of p + update to the dtype of p, with the exact mean, [...] -> [...].
 
-        p' = one of the two neighbours of p + update, the nearer the likelier;   update' = p' - p
+        p' = one of the two neighbours of p + update, the nearer with the higher probability;   update' = p' - p
 
-    Without the memory that `compensated` takes, and with noise of the size of a weight's last bit. The optimizer within
-    sees params and gradients in float32, and so its moments are float32 as well. Params of 32 and 64 bits pass.
+    Needs no memory per weight, unlike `compensated`, but adds noise of the size of a weight's last bit. The inner
+    optimizer gets params and gradients in float32, so that its moments are float32. Params of 32 and 64 bits are not
+    changed.
 
     Args:
-      optimizer: any, ours or optax's.
-      key: what the chances are drawn from; vmap over it for members with chances of their own.
+      optimizer: an optimizer of `nn` or optax.
+      key: a typed key for the rounding; `vmap` over it to give each member of an ensemble its own.
 
-    State: `inner`, and `key`, raw key data, another at each step. `update` needs params. Where a weight changes its
-    sign or more than doubles, p' - p may itself need rounding, to the nearest.
+    Returns: an optimizer whose `update` requires params, with the state `inner` and `key`: raw key data, new at every
+      step. p' - p is rounded to nearest where a weight changes its sign or more than doubles.
 
-    Raises ValueError for an update without params, TypeError for what is no key.
+    Raises: TypeError for something that is not an optimizer or not a key; `update` raises ValueError without params.
 
-    Gupta et al., Deep learning with limited numerical precision, 2015.
+    Reference: Gupta et al., Deep learning with limited numerical precision, 2015.
 
     >>> import jaxnn as nn
     >>> opt, p = stochastic_rounding(nn.sgd(1.0), jax.random.key(0)), jnp.ones(4096, jnp.bfloat16)
@@ -104,7 +107,7 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
     implementation, start = jax.random.key_impl(key), jax.random.key_data(key)
 
     def init(params: Any) -> dict[str, Any]:
-        with jax.numpy_dtype_promotion("standard"):  # the optimizer within may be optax's
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return {"inner": inner.init(_widened(params)), "key": jnp.copy(start)}  # to be donated
 
     def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
@@ -136,7 +139,7 @@ def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs
 
 
 def _widened(tree: Any) -> Any:
-    """The tree in float32 where its leaves are narrower."""
+    """The tree with leaves narrower than float32 cast to float32."""
 
     def widened(x: Any) -> Any:
         if isinstance(x, jax.ShapeDtypeStruct):
@@ -147,7 +150,7 @@ def _widened(tree: Any) -> Any:
 
 
 def _drawn(x: Array, dtype: Any, key: Array) -> Array:
-    """`x` rounded by chance to one of its two neighbours in `dtype`, in float32."""
+    """`x`, float32, rounded stochastically to one of its two neighbours in `dtype`."""
     near = rounded(x, dtype)
     side = jnp.where(x > near, jnp.inf, -jnp.inf).astype(dtype)
     far = jnp.nextafter(near.astype(dtype), side).astype(x.dtype)
@@ -156,7 +159,7 @@ def _drawn(x: Array, dtype: Any, key: Array) -> Array:
 
 
 def _two(f: Any, tree: Any, *others: Any) -> tuple[Any, Any]:
-    """`f` of every leaf, which gives two, as two trees."""
+    """The two results of `f` for every leaf, as two trees."""
     structure: Any
     leaves, structure = jax.tree.flatten(tree)
     pairs = [f(*xs) for xs in zip(leaves, *map(structure.flatten_up_to, others), strict=True)]

@@ -1,4 +1,4 @@
-"""Another optimizer, or another rate, for each group of params, told apart by their paths."""
+"""An optimizer for each group of params, selected by their paths."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -8,26 +8,30 @@ import jax
 import optax
 
 from jaxnn._calls import recorded
+from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
-from jaxnn._flat import Optimizer
 from jaxnn._paths import matching, path_tree
 
 
 @recorded
 def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.GradientTransformationExtraArgs:
-    """Each param is updated by the optimizer of the first glob pattern that its path, `stem/conv/w`, matches.
+    """Updates each leaf with the optimizer of the first glob pattern that its path matches, [...] -> [...].
 
-    For a pretrained body at a lower rate than its new head, weight decay on some layers only, or parts that rest. It is
-    optax.partition with labels found by path; the update of a param is what its group's optimizer gives it alone, so
-    what looks at the whole tree, such as clipping by global norm, sees one group: chain it outside.
+    For example a lower rate for a pretrained body than for a new head, weight decay on some layers, or frozen layers.
+    Each optimizer gets the leaves of its group alone: clip by the global norm in a chain around `by_path`.
 
     Args:
-      groups: pattern -> optimizer, in the order in which they are tried; `*` crosses `/`, so "*" takes what is left,
-        and None freezes: updates of 0, no state. In `nn.trainer` the paths under `frozen` are gone before.
+      groups: pattern -> optimizer, in the order in which they are tried; None freezes the group: updates of 0, no
+        state. A path is "stem/conv/w"; `*` also matches `/`, so "*" matches every leaf. In `nn.trainer` the leaves
+        under `frozen` are removed before.
 
-    Its state is an optax.PartitionState, a dict with the patterns for names. `init` and `update` raise ValueError for
-    params that no pattern matches and for a pattern that gets none, by its own fault or that of an earlier one. PyTorch
-    takes groups as lists of parameters, and trains only what is in some list.
+    Returns: an optimizer whose state is an optax.PartitionState, with the patterns as labels.
+
+    Raises: TypeError unless groups is a dict of patterns and optimizers. `init` and `update` raise ValueError for
+      a leaf that no pattern matches and for a pattern that gets no leaf.
+
+    Differences: optax.partition takes a tree of labels. PyTorch takes lists of parameters, and trains only those in
+      some list.
 
     >>> optimizer = by_path({"head/*": optax.sgd(1.0), "*": None})
     >>> params = {"stem": {"w": jnp.ones(2)}, "head": {"w": jnp.ones(2)}}
@@ -49,7 +53,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     inner = optax.partition(optimizers, lambda tree: _labels(tree, tuple(groups)), mask_compatible_extra_args=True)
 
     def init(params: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):  # optax's own code is not strict about dtypes
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return inner.init(params)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
@@ -60,7 +64,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
 
 
 def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:
-    """The tree with the first pattern that matches the path of a leaf in its place."""
+    """The tree with each leaf replaced by the first pattern that matches its path."""
     matching("by_path", tree, patterns, argument="patterns")
 
     def label(path: str) -> str | None:

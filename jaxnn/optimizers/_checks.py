@@ -1,0 +1,121 @@
+"""Checks of optimizers: their arguments, the gradients they are given, their state. Values of arrays are not read."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import _checks as check
+from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
+
+POSITIVE = (0.0, math.inf, "()")
+DECAY = (0.0, 1.0, "[)")
+RANGES = {  # argument -> low, high, and whether the ends belong to it; any other argument is in [0, inf)
+    **dict.fromkeys(("b1", "b2", "decay", "rho", "momentum", "eta_minus"), DECAY),
+    "dampening": (0.0, 1.0, "[]"),
+    "threshold": (4.0, math.inf, "[)"),
+    "eta_plus": (1.0, math.inf, "[)"),
+    "max_step_size": POSITIVE,
+}
+
+
+def check_numbers(name: str, **values: Any) -> None:
+    """Raise unless each value is a number in the range of its argument, or a scalar array."""
+    for argument, value in values.items():
+        fix = "Schedule it with optax.inject_hyperparams." if is_function(value) else ""
+        check.scalar(name, argument, value, *RANGES.get(argument, (0.0, math.inf, "[)")), fix=fix)
+
+
+def check_flags(name: str, **values: Any) -> None:
+    """Raise unless each value is a Python bool."""
+    check.flags(name, "It is fixed when the optimizer is made.", **values)
+
+
+def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
+    """Raise unless `momentum` is None or in [0, 1), and set if `nesterov` is."""
+    check_flags(name, nesterov=nesterov)
+    if momentum is not None:
+        check_numbers(name, momentum=momentum)
+    elif nesterov:
+        raise invalid(name, "momentum with nesterov=True", momentum, "Set momentum, or leave nesterov False.")
+
+
+STYLES = ("optax", "torch", "keras")
+
+
+def check_style(name: str, style: Any, **given: bool) -> None:
+    """Raise unless `style` is known, and unless it is "optax" for arguments that the other libraries lack."""
+    check.choice(name, "style", style, STYLES)
+    for argument in (argument for argument, is_set in given.items() if is_set and style != "optax"):
+        raise InvalidValue(name, f"style={style!r} has no option {argument}. Leave it out, or use style='optax'.")
+
+
+def check_dtype(name: str, argument: str, value: Any) -> None:
+    """Raise unless `value` is None or a real floating dtype."""
+    if value is not None:
+        check.dtype(name, argument, value, "Pass jnp.float32 or the like, or None.")
+
+
+# ---- trees
+
+SAME = "Pass gradients of the tree that was given to init."
+
+
+def inexact(name: str, what: str, tree: Any) -> Any:
+    """`tree` with arrays as leaves; raises, naming the path, for a leaf that is neither floating nor complex."""
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        if not jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype, jnp.inexact):
+            fix = "Keep such leaves out of params, or leave them out with optax.masked."
+            raise wrong_type(_at(name, path), f"a floating or complex {what}", x, fix)
+    return jax.tree.map(lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x), tree)
+
+
+def check_trees(name: str, grads: Any, params: Any, state: Any, slots: Iterable[str]) -> None:
+    """Raise unless `state` has `count` and the slots, and gradients fit them and `params`, unless these are None."""
+    if not isinstance(state, dict) or state.keys() != {"count", *slots}:
+        got = ", ".join(state) if isinstance(state, dict) else f"a {type(state).__name__}"
+        fix = "Call update(grads, state, params) with the state that init or the last update returned."
+        raise wrong_type(name, f"a state of {', '.join(['count', *slots])}", told=got, fix=fix)
+    if params is not None:
+        check_same(name, grads, params, "params")
+    for slot in slots:
+        check_same(name, grads, state[slot], slot)
+
+
+def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
+    """Raise, naming the path, unless `grads` and `tree` have the same structure and shapes.
+
+    Args:
+      what: the name of `tree` for errors: params, or a slot of the state.
+    """
+    given: Any = jax.tree.structure(grads)
+    if given != jax.tree.structure(tree):
+        raise _other_structure(name, grads, tree, what)
+    for (path, g), x in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(tree), strict=True):
+        if g.shape != x.shape:
+            raise invalid(_at(name, path), f"a gradient of shape {list(x.shape)} as in {what}", g, SAME)
+        if jnp.iscomplexobj(g) and what == "params" and not jnp.iscomplexobj(x):
+            raise wrong_type(_at(name, path), "a real gradient for a real parameter", g, "Take its real part.")
+
+
+def _other_structure(name: str, grads: Any, tree: Any, what: str) -> InvalidType:
+    have, want = (dict(jax.tree_util.tree_leaves_with_path(x)) for x in (grads, tree))
+    owner = "params have" if what == "params" else f"{what} of the optimizer state has"
+    for path in (path for path in want if path not in have):
+        return InvalidType(name, f"gradients have no leaf {_text(path)}, but {owner}. {SAME}")
+    for path in (path for path in have if path not in want):
+        return InvalidType(name, f"gradients have a leaf {_text(path)}, but {owner} none. {SAME}")
+    wanted: Any = jax.tree.structure(tree)
+    told = str(jax.tree.structure(grads))
+    return wrong_type(name, f"gradients in the containers of {what}, {wanted}", told=told, fix=SAME)
+
+
+def _text(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _at(name: str, path: Any) -> str:
+    return f"{name} at {_text(path)}" if path else name
