@@ -214,7 +214,7 @@ def shape(
 
 
 def same_shape(where: str, a_name: str, a: Any, b_name: str, b: Any) -> None:
-    """Raises unless `a` and `b` are of one shape."""
+    """Raises ValueError unless `a` and `b` have the same shape."""
     if jnp.shape(a) != jnp.shape(b):
         got = f"{describe(a)} and {describe(b)}"
         fix = "Nothing is broadcast: reshape one of them."

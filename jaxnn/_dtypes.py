@@ -26,7 +26,7 @@ def dtype_of(x: Any) -> Any:
 
 
 def is_kind(x: Any, kind: str) -> bool:
-    """Whether an array, a shape with a dtype or a Python number is of one of the `KINDS`.
+    """True if an array, a shape with a dtype or a Python number is of this kind, one of `KINDS`.
 
     >>> is_kind(np.zeros(2), "floating"), is_kind(True, "integer"), is_kind([1.0], "real")
     (True, False, False)

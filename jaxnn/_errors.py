@@ -1,4 +1,4 @@
-"""The errors of the library: where it went wrong, what was expected, what came, and what to do about it."""
+"""Exceptions of the library: the place, the expected value, the value received and the fix."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class _Located(Exception):
-    """An exception with a place; a layer's place grows from the inside out as the error passes `call`."""
+    """An exception with a place. `call` prepends the name of each layer that the exception passes."""
 
     def __init__(self, where: str, message: str):
         super().__init__(where, message)
@@ -22,25 +22,28 @@ class _Located(Exception):
 
 
 class InvalidValue(_Located, ValueError):
-    """A shape, a range, a missing key or a name that does not fit."""
+    """ValueError for a wrong shape, a value out of range, a missing key or an unknown name."""
 
 
 class InvalidType(_Located, TypeError):
-    """A kind of value, a dtype or a structure that does not fit."""
+    """TypeError for a wrong kind of value, dtype or structure."""
 
 
 def invalid(where: str, expected: str, got: Any = None, fix: str = "", *, told: str | None = None) -> InvalidValue:
-    """The error for a wrong shape, range, name or missing key, to be raised: `where: expected ..., got .... fix`.
+    """Exception for a wrong shape, range, name or missing key, to be raised: `where: expected ..., got .... fix`.
 
     Args:
-      got: the value, which is shown by `describe`.
-      told: words in its place, where no value of the caller's says what is wrong.
+      where: name of the function or layer.
+      expected: the expected value, in words.
+      got: the value received; the message shows it by `describe`.
+      fix: sentence with the correction, or an empty string.
+      told: words to show instead of `got`, if no single value explains the error.
     """
     return InvalidValue(where, _message(expected, got, fix, told))
 
 
 def wrong_type(where: str, expected: str, got: Any = None, fix: str = "", *, told: str | None = None) -> InvalidType:
-    """The error for a wrong kind, dtype or structure, to be raised; its arguments are those of `invalid`."""
+    """Exception for a wrong kind, dtype or structure, to be raised; arguments as in `invalid`."""
     return InvalidType(where, _message(expected, got, fix, told))
 
 
@@ -53,7 +56,7 @@ SHOWN = 5  # entries of a row that are shown whatever room they take, but for ro
 
 
 def describe(x: Any, room: int = ROOM) -> str:
-    """What `x` is, in about `room` characters: `float32[32, 64]` for arrays and shapes, the Python value for the rest.
+    """Description of `x` in about `room` characters: `float32[32, 64]` for arrays and shapes, else the Python value.
 
     >>> describe(np.zeros((32, 64), np.float32)), describe((np.int32(1), "a"))
     ('float32[32, 64]', "(int32[], 'a')")
@@ -87,17 +90,17 @@ def describe(x: Any, room: int = ROOM) -> str:
 
 
 def is_layer(x: Any) -> bool:
-    """Whether `x` is a `Layer`, which is callable only to say that it is not to be called."""
+    """True for a `Layer`, which is callable only to raise an error that explains its use."""
     return getattr(x, "_fields", ()) == ("init", "apply", "name")
 
 
 def is_function(x: Any) -> TypeGuard[Callable[..., Any]]:
-    """Whether `x` may be called; a `Layer` may not."""
+    """True for callables other than a `Layer`."""
     return callable(x) and not is_layer(x)
 
 
 def _record(x: Any, room: int) -> str:
-    """A named tuple by its fields, one of functions by the name of its class, an optimizer by its call."""
+    """Description of a named tuple: its fields; of a tuple of functions, its class; of an optimizer, its call."""
     kind = type(x).__name__
     if x._fields == ("init", "update"):
         known = "object at 0x" not in (text := repr(x)) and not text.startswith(f"{kind}(init=")
@@ -108,7 +111,7 @@ def _record(x: Any, room: int) -> str:
 
 
 def _row(items: Iterable[tuple[str | None, Any]], n: int, room: int) -> str:
-    """Labelled items as a row, as many as there is room for, which they share; and how many are left."""
+    """Labelled items separated by commas, as many as fit in `room` characters, and the number of the others."""
     texts: list[str] = []
     least = SHOWN if room > ROOM // 2 else 1
     for label, value in items:

@@ -1,4 +1,4 @@
-"""Facts about what is passed: integers, known numbers, arrays, texts, batches; and how to convert it, for errors."""
+"""Classification of arguments (integers, keys, arrays, text, lists of batches), and conversion hints for errors."""
 
 import operator
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ def whole(value: Any) -> int | None:
 
 
 def known(x: Any) -> bool:
-    """Whether the value of `x` may be looked at: a Python or NumPy number, never a JAX array or a tracer."""
+    """True if the value of `x` is available without a device: a Python or NumPy number, not a JAX array or a tracer."""
     return isinstance(x, int | float | np.generic) or (isinstance(x, np.ndarray) and x.ndim == 0)
 
 
 def is_typed_key(key: Any) -> bool:
-    """Whether `key` is a key, or a batch of keys, as `jax.random.key` makes it."""
+    """True for a typed key, or a batch of typed keys, of `jax.random.key`."""
     return jnp.issubdtype(dtype_of(key), jax.dtypes.prng_key)
 
 
@@ -45,27 +45,27 @@ with jax.core.eval_context():
 
 
 def under_trace() -> bool:
-    """Whether a function is being traced, whatever its arguments are."""
+    """True inside a traced function, even if none of its arguments is traced."""
     return get_opaque_trace_state() != _EAGER
 
 
 def local_key(key: jax.Array, x: jax.Array) -> jax.Array:
-    """The key of one draw of a shard: under `shard_map`, folded with its index along every axis over which `x` varies.
+    """Key of a random draw on one shard: under `shard_map`, folded with the index of every axis over which `x` varies.
 
-    The axis of members is left out: their keys are their own, and they draw what they would draw alone.
+    The axis of members is not folded in: each member has its own key and draws the same numbers as alone.
     """
     manual = [axis for axis in jax.sharding.get_abstract_mesh().manual_axes if axis != MEMBERS]
     if not manual:
         return quick(key)
     along = varying(jax.typeof(x))
     for axis in manual:
-        if not along or axis in along:  # without check_vma nothing is known to vary: then fold every axis
+        if not along or axis in along:  # without check_vma JAX reports no varying axes: then fold every axis
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
     return quick(key)
 
 
 def is_array(x: Any) -> bool:
-    """Whether `x` has the shape and the dtype of an array of numbers that JAX takes."""
+    """True if `x` has the shape and the dtype of a numeric array that JAX accepts."""
     return hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype) and not is_text(x)
 
 
@@ -73,7 +73,7 @@ BATCHES_FIX = "For a list of batches call nn.drive(trainer, key, lambda epoch: b
 
 
 def is_batches(data: Any) -> bool:
-    """Whether `data` looks like a list of batches: tuples, lists or dicts of the same arrays but for axis 0."""
+    """True for a list of batches: tuples, lists or dicts whose arrays differ in axis 0 only."""
     if type(data) is not list or len(data) < 2 or not all(isinstance(b, tuple | list | dict) for b in data):
         return False
     kinds = {
@@ -85,11 +85,12 @@ def is_batches(data: Any) -> bool:
 
 
 def has_examples(leaf: Any) -> bool:
+    """True for a numeric array with at least one axis."""
     return bool(getattr(leaf, "shape", ())) and not is_text(leaf)
 
 
 def is_text(array: Any) -> bool:
-    """Whether an array holds strings, objects, dates or records, of which JAX knows nothing."""
+    """True for arrays of strings, objects, dates or records, which JAX does not support."""
     dtype = getattr(array, "dtype", None)
     if dtype is None or (type(array).__module__.startswith("pandas") and not isinstance(dtype, np.dtype)):
         dtype = np.asarray(array).dtype  # a frame has one for each column
@@ -98,7 +99,7 @@ def is_text(array: Any) -> bool:
 
 
 def to_numbers(x: Any) -> str:
-    """How to make an array of numbers of `x`, for errors; nothing where that is not known."""
+    """Hint for errors: the conversion of `x` to a numeric array, or an empty string."""
     if is_typed_key(x):
         return "The order is init(key, x), and apply(params, state, x, key=key)."
     if isinstance(x, str) or getattr(getattr(x, "dtype", None), "kind", "f") in "SUT":
@@ -114,7 +115,7 @@ def to_numbers(x: Any) -> str:
 
 
 def to_arrays(data: Any) -> str:
-    """What to pass in place of data that are no arrays, for errors."""
+    """Hint for errors: the argument to pass in place of data that are not arrays."""
     if isinstance(data, tuple) and {"train", "test"} <= set(getattr(data, "_fields", ())):
         return "Pass a part of it, such as data.train."
     if isinstance(data, bool | int | float):

@@ -9,31 +9,6 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "jaxnn"
 
-# Modules that do not follow these rules yet. The list may only shrink.
-NOT_YET = frozenset(
-    [
-        "_errors.py",
-        "_inputs.py",
-        "_numbers.py",
-        "optimizers/_lift.py",
-        "optimizers/_moments.py",
-        "optimizers/_rule.py",
-        "optimizers/adadelta.py",
-        "optimizers/adagrad.py",
-        "optimizers/adam.py",
-        "optimizers/adamax.py",
-        "optimizers/flat.py",
-        "optimizers/groups.py",
-        "optimizers/lion.py",
-        "optimizers/low_precision.py",
-        "optimizers/quantized.py",
-        "optimizers/radam.py",
-        "optimizers/rmsprop.py",
-        "optimizers/rprop.py",
-        "optimizers/sgd.py",
-    ]
-)
-
 BLOCKS = ("Args", "Attributes", "Returns", "Raises", "Differences", "Reference", ">>>")  # in this order
 QUESTION = re.compile(r"(What|Which|Whether|Where|How)\b")
 
@@ -236,15 +211,7 @@ def faults(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_docstrings_and_comments(name):
-    found = faults(name)
-    if name in NOT_YET:
-        assert found, f"{name} follows the rules: take it off NOT_YET"
-    else:
-        assert found == []
-
-
-def test_not_yet_names_modules():
-    assert set(FILES) >= NOT_YET
+    assert faults(name) == []
 
 
 GOOD = """Sum of a and b, [...], [...] -> [...].
