@@ -70,8 +70,12 @@ def scalar(
     if known(value) and not (nan and math.isnan(value)):
         v = float(value)
         if not ((low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))):
-            interval = f"{ends[0]}{low:g}, {below:g}{ends[1]}"
-            raise invalid(where, f"{argument} in {interval}", told=f"{_item(value)!r}", fix=fix)
+            interval = (
+                "to be finite"
+                if (low, below, ends) == (-math.inf, math.inf, "()")
+                else f"in {ends[0]}{low:g}, {below:g}{ends[1]}"
+            )
+            raise invalid(where, f"{argument} {interval}", told=f"{_item(value)!r}", fix=fix)
 
 
 def _item(value: Any) -> Any:
@@ -138,12 +142,13 @@ def axis(where: str, argument: str, value: Any, rank: int, of: str = "x") -> int
     return n
 
 
-def axes(where: str, argument: str, value: Any, rank: int, of: str = "x") -> tuple[int, ...]:
-    """One axis or several as a tuple of axes from 0, each once and at least one."""
+def axes(where: str, argument: str, value: Any, rank: int, of: str = "x", least: int = 1) -> tuple[int, ...]:
+    """One axis or several as a tuple of axes from 0, each once and at least `least` of them."""
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     found = tuple(axis(where, argument, a, rank, of) % rank for a in given)
-    if not found or len(set(found)) < len(found):
-        raise invalid(where, f"{argument} to be different axes of {of}, at least one", value)
+    if len(set(found)) < len(found) or len(found) < least:
+        some = ", at least one" if least else ""
+        raise invalid(where, f"{argument} to be different axes of {of}{some}", value)
     return found
 
 
@@ -181,7 +186,7 @@ def array(where: str, argument: str, x: Any, *, rank: int | None = None, least: 
         raise wrong_type(where, f"{argument} to be an array{of_shape}", x, to_numbers(x))
     if not jnp.issubdtype(x.dtype, jnp.floating):
         fix = "Cast it: jnp.asarray(x, jnp.float32)."
-        if x.dtype == jnp.uint8:
+        if shape:
             fix = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
         raise wrong_type(where, f"{argument}{of_shape}{' and' if shape else ' of'} a floating dtype", x, fix)
     if len(x.shape) < least or (rank is not None and len(x.shape) != rank):

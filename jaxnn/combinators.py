@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
-from jaxnn._errors import describe, invalid, is_function, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
 from jaxnn._padded import Given, Padded, on_values, values_of
 from jaxnn._placement import scan
 from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
@@ -158,11 +158,11 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
             )
         y, around = map(values_of, (out, around))
         if not (hasattr(y, "dtype") and hasattr(around, "dtype") and y.dtype == around.dtype):
-            fix = "Wrap what changes it in cast, which returns x's dtype."
-            raise wrong_type("residual", "block(x) and the way around it to be arrays of one dtype", (y, around), fix)
+            both = f"block(x) is {describe(y)} but the skip connection is {describe(around)}"
+            raise InvalidType("residual", f"{both}. Wrap what changes the dtype in cast, which returns x's dtype.")
         if y.shape != around.shape:
-            fix = "Make the block keep the shape, or project with skip=."
-            raise invalid("residual", "block(x) and the way around it of one shape", (y, around), fix)
+            both = f"block(x) is {describe(y)} but the skip connection is {describe(around)}"
+            raise InvalidValue("residual", f"{both}. Make the block keep the shape, or project it with skip=.")
         return on_values(lambda _: y + around, out), state | kept
 
     return wrap(block, init, apply)

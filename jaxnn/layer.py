@@ -128,8 +128,8 @@ def layer(
                 raise invalid("layer", f"{argument} to be letters, digits and underscores", given)
     where = name or str(kind)
     for role, f in (("init", init), ("apply", apply)):
-        if not (is_function(f) or (f is None and role == "init")):
-            raise wrong_type(where, f"a function for {role}", f)
+        if not (f is None and role == "init"):
+            check.function(where, role, f)
     axes = whole(padded)
     by_step = axes is not None and axes >= 0
     if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
@@ -471,9 +471,8 @@ class _Sketch:
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:
-        raise invalid(
-            name, "an init that makes the layer's own params", told="init=None, which makes those of children"
-        )
+        own = f'reads params["{name}"], but a layer made with init=None has no params of its own'
+        raise InvalidValue("layer", f"{own}. Pass init=.")
 
     get = __getitem__
 

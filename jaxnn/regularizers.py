@@ -249,7 +249,7 @@ def _axes(name: str, path: str, axis: Axis, rank: int) -> tuple[int, ...]:
     """The axes of one norm, checked against the rank of a param."""
     if axis is None:
         return tuple(range(rank - 1))
-    return check.axes(f"{name} at {path}", "axis", axis, rank, "the param")
+    return check.axes(f"{name} at {path}", "axis", axis, rank, "the param", least=0)
 
 
 # ---- which params, and of what dtype

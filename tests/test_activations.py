@@ -423,71 +423,28 @@ def test_options_of_other_dtypes(name, dtype):
             assert_close(y, desired)
 
 
-@with_options
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
-        (True, "True"),
-        ("1", "'1'"),
-        (None, "None"),
-        (1j, "1j"),
-        ([1.0], "[1.0]"),
-        (np.ones(3, np.float32), "float32[3]"),
-        (np.array(True), "bool[]"),
-    ],
-    ids=str,
-)
-def test_an_option_is_a_scalar(name, value, got):
-    case = CASES[name]
-    (option,) = case.options
-    with pytest.raises(TypeError) as caught:
-        case(jnp.zeros(3), **{option: value})
-    function = case.f.__name__
-    assert (
-        str(caught.value) == f"{function}: expected {option} to be a real scalar, got {got}. Map over several by vmap."
-    )
-
-
-@with_options
-@pytest.mark.parametrize("value", [INF, -INF, NAN])
-def test_an_option_is_finite(name, value):
-    (option,) = CASES[name].options
-    with pytest.raises(ValueError) as caught:
-        CASES[name](jnp.zeros(3), **{option: value})
-    function, fits = CASES[name].f.__name__, "> 0" if "celu" in name else "to be finite"
-    assert str(caught.value) == f"{function}: expected {option} {fits}, got {value}."
-
-
-@pytest.mark.parametrize("alpha", [0, 0.0, -1])
-def test_alpha_of_celu_divides(alpha):
-    with pytest.raises(ValueError) as caught:
-        act.celu(jnp.zeros(3), alpha=alpha)
-    assert str(caught.value) == f"celu: expected alpha > 0, got {alpha}."
-
-
 # Errors.
 
 
 @pytest.mark.parametrize("name", sorted(act.__all__))
 @pytest.mark.parametrize(
-    ("x", "got"),
+    ("x", "message"),
     [
-        (np.zeros(3, np.int32), "int32[3]"),
-        (np.zeros((2, 3), np.uint8), "uint8[2, 3]"),
-        (np.zeros((), bool), "bool[]"),
-        (np.zeros(3, np.complex64), "complex64[3]"),
-        ([1.0, 2.0], "[1.0, 2.0]"),
-        (1, "1"),
-        (None, "None"),
+        (np.zeros(3, np.int32), "of a floating dtype, got int32[3]. Cast it: jnp.asarray(x, jnp.float32)."),
+        (np.zeros((2, 3), np.uint8), "of a floating dtype, got uint8[2, 3]. Cast it: jnp.asarray(x, jnp.float32)."),
+        (np.zeros((), bool), "of a floating dtype, got bool[]. Cast it: jnp.asarray(x, jnp.float32)."),
+        (np.zeros(3, np.complex64), "of a floating dtype, got complex64[3]. Cast it: jnp.asarray(x, jnp.float32)."),
+        ([1.0, 2.0], "to be an array, got [1.0, 2.0]. Convert it: np.asarray(x, np.float32)."),
+        (1, "to be an array, got 1. Convert it: np.asarray(x, np.float32)."),
+        (None, "to be an array, got None."),
     ],
     ids=str,
 )
-def test_only_floating_input(name, x, got):
+def test_only_floating_input(name, x, message):
     f = getattr(act, name)
     with pytest.raises(TypeError) as caught:
         f(x)
-    message = f"{f.__name__}: expected x of a floating dtype, got {got}. Cast it: jnp.asarray(x, jnp.float32)."
-    assert str(caught.value) == message
+    assert str(caught.value) == f"{f.__name__}: expected x {message}"
 
 
 def test_the_error_under_a_trace():
@@ -495,14 +452,6 @@ def test_the_error_under_a_trace():
         jax.jit(jax.vmap(act.relu))(jnp.zeros((4, 3), jnp.int32))
     message = "relu: expected x of a floating dtype, got int32[3]. Cast it: jnp.asarray(x, jnp.float32)."
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("approximate", ["tanh", "none", 1, None])
-def test_gelu_takes_no_strings(approximate):
-    with pytest.raises(TypeError) as caught:
-        act.gelu(jnp.zeros(3), approximate=approximate)
-    expected = f"gelu: expected approximate to be True or False, got {approximate!r}. True is the tanh form."
-    assert str(caught.value) == expected
 
 
 # ---- rows of the ends of the range
@@ -549,20 +498,3 @@ def test_an_infinite_x_gives_a_slope_of_0_no_gradient():
     x = jnp.array([-jnp.inf, jnp.inf, -2.0])
     slope = jax.grad(lambda a: act.leaky_relu(x, negative_slope=a)[jnp.array([0, 2])].sum())(jnp.array(0.0))
     assert slope == -2.0
-
-
-@pytest.mark.parametrize("f", [act.softmax, act.log_softmax, act.standardize], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("axis", [(0, 0), (1, -1)])
-def test_an_axis_twice(f, axis):
-    with pytest.raises(ValueError) as caught:
-        f(jnp.ones((2, 3)), axis=axis)
-    assert str(caught.value) == f"{f.__name__}: expected each axis of x once, got axis={axis} for float32[2, 3]."
-
-
-@pytest.mark.parametrize("f", [act.softmax, act.log_softmax, act.standardize, act.glu], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("axis", [True, 2, None, 1.0, "a"])
-def test_what_is_no_axis(f, axis):
-    with pytest.raises(ValueError) as caught:
-        f(jnp.ones((2, 2)), axis=axis)
-    text = f"{f.__name__}: expected an axis of x, got axis={axis!r} for float32[2, 2]. Axes count from 0."
-    assert str(caught.value) == text

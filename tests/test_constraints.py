@@ -217,8 +217,6 @@ W = {"w": jnp.ones((2, 3))}
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: max_norm(0), ValueError, "max_norm: expected limit > 0 and finite, got 0."),
-        (lambda: max_norm(np.inf), ValueError, "max_norm: expected limit > 0 and finite, got inf."),
         (
             lambda: non_negative(where=3),
             TypeError,
@@ -227,7 +225,7 @@ W = {"w": jnp.ones((2, 3))}
         (
             lambda: unit_norm().update(W, optax.EmptyState(), {"w": jnp.ones((2, 3), jnp.complex64)}),
             TypeError,
-            "unit_norm at w: expected a param of a real floating dtype, got complex64[2, 3]. "
+            "unit_norm at w: expected a param of a floating dtype, got complex64[2, 3]. "
             "Leave it out by where=patterns.",
         ),
         (
@@ -241,14 +239,9 @@ W = {"w": jnp.ones((2, 3))}
             "max_norm: expected params, got None. Call update(updates, state, params): a constraint is on them.",
         ),
         (
-            lambda: unit_norm(axis=2).update(W, optax.EmptyState(), W),
-            ValueError,
-            "unit_norm at w: expected axis from -2 to 1, got 2. The param has 2 axes.",
-        ),
-        (
             lambda: max_norm(1.0, axis=(0, -3)).update(W, optax.EmptyState(), W),
             ValueError,
-            "max_norm at w: expected axis from -2 to 1, got -3. The param has 2 axes.",
+            "max_norm at w: expected axis from -2 to 1, an axis of the param, got -3.",
         ),
         (
             lambda: max_norm(1.0).update({"w": jnp.ones((1, 3))}, optax.EmptyState(), W),

@@ -217,19 +217,6 @@ ALL = ", ".join(KINDS)
     ("call", "message"),
     [
         (
-            lambda: preset("pytorch", "dense", 3),
-            "preset: expected name to be one of jaxnn, torch, keras, flax, got 'pytorch'.",
-        ),
-        (
-            lambda: preset(["keras"], "dense", 3),
-            "preset: expected name to be one of jaxnn, torch, keras, flax, got ['keras'].",
-        ),
-        (lambda: preset("keras", "linear", 3), f"preset: expected kind to be one of {ALL}, got 'linear'."),
-        (lambda: preset("torch", None, 3), f"preset: expected kind to be one of {ALL}, got None."),
-        (lambda: preset("torch", "dense", -1), "preset: expected fan_in to be a whole number >= 0, got -1."),
-        (lambda: preset("torch", "dense", 2.0), "preset: expected fan_in to be a whole number >= 0, got 2.0."),
-        (lambda: preset("keras", "attention", 8, heads=0), "preset: expected heads to be a whole number >= 1, got 0."),
-        (
             lambda: preset("keras", "attention", 8, heads=3)["w_q"](jax.random.key(0), (8, 8)),
             "attention: expected a weight whose heads, 3, divide its features, got (8, 8).",
         ),

@@ -70,11 +70,10 @@ def test_lifted_functions_are_named_after_themselves():
             lambda: nn.parallel(nn.dense(3, name="dense"), nn.dense(3), join="add"),
             "parallel: expected children with different names, got 'dense' twice. Give one of them another name=.",
         ),
-        (lambda: nn.dense(3, name="a/b"), "layer: expected a name of letters, digits and underscores, got 'a/b'."),
-        (lambda: nn.dense(3, name=""), "layer: expected a name of letters, digits and underscores, got ''."),
-        (lambda: nn.serial(name="é"), "layer: expected a name of letters, digits and underscores, got 'é'."),
-        (lambda: nn.dense(3, name="a\n"), "layer: expected a name of letters, digits and underscores, got 'a\\n'."),
-        (lambda: nn.dense(3, name=3), "layer: expected a name of letters, digits and underscores, got 3."),
+        (lambda: nn.dense(3, name="a/b"), "layer: expected name to be letters, digits and underscores, got 'a/b'."),
+        (lambda: nn.dense(3, name=""), "layer: expected name to be letters, digits and underscores, got ''."),
+        (lambda: nn.serial(name="é"), "layer: expected name to be letters, digits and underscores, got 'é'."),
+        (lambda: nn.dense(3, name="a\n"), "layer: expected name to be letters, digits and underscores, got 'a\\n'."),
         (
             lambda: nn.stateless(nn.batch_norm()).init(jax.random.key(0), X),
             "stateless: expected a model without state, got state at mean, var. "
@@ -124,8 +123,8 @@ NOT_A_LAYER = "expected a Layer or a function of one input, got"
         ),
         (lambda: nn.lift(nn.dense(3)), "lift: expected a function of one input, got the layer dense."),
         (lambda: nn.lift(3), "lift: expected a function of one input, got 3."),
-        (lambda: nn.layer(3, lambda p, s, x, *, key, train: (x, s), "k"), "k: expected a function for init, got 3."),
-        (lambda: nn.layer(None, None, "k"), "k: expected a function for apply, got None."),
+        (lambda: nn.layer(3, lambda p, s, x, *, key, train: (x, s), "k"), "k: expected init to be a function, got 3."),
+        (lambda: nn.layer(None, None, "k"), "k: expected apply to be a function, got None."),
         (
             lambda: nn.layer(lambda key, x: {}, lambda: 0, "k").init(jax.random.key(0), X),
             "k: expected init to return (params, state), got {}.",
@@ -243,7 +242,7 @@ def test_a_layer_of_children_nests_in_itself_and_in_combinators():
         ),
         (
             lambda p, s, x, *, key, train: (x @ p["w"], s),
-            "w: expected an init that makes the layer's own params, got init=None, which makes those of children.",
+            'layer: reads params["w"], but a layer made with init=None has no params of its own. Pass init=.',
         ),
     ],
 )

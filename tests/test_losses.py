@@ -358,7 +358,7 @@ def test_weights_and_masks_fit(name):
     case = CASES[name]
     f, args = case.f.__name__, batch(case)
     mask = jnp.ones(N, bool)
-    mask_of_bool, loss_shape = "where of dtype bool", "of shape [4, 3], that of the loss"
+    mask_of_bool, loss_shape = "where of a boolean dtype", "of shape [4, 3], that of the loss"
     real = "weights of a floating or integer dtype"
     leaves_out, not_broadcast = "It is a mask: False leaves a residual out.", "Nothing is broadcast."
     for options, kind, expected, got, fix in (

@@ -293,7 +293,7 @@ REFUSED = [
         triplet_semi_hard,
         (jnp.ones((2, 3)), jnp.ones(2)),
         {},
-        "triplet_semi_hard: expected integer labels, got float32[2].",
+        "triplet_semi_hard: expected labels of an integer dtype, got float32[2].",
     ),
     (
         triplet_semi_hard,
@@ -302,44 +302,19 @@ REFUSED = [
         "triplet_semi_hard: expected labels of shape [2] for embeddings float32[2, 3], got int32[3].",
     ),
     (
-        triplet_semi_hard,
-        (jnp.ones((2, 3)), jnp.ones(2, int)),
-        {"squared": 2},
-        "triplet_semi_hard: expected squared to be True or False, got 2.",
-    ),
-    (
         nt_xent,
         (jnp.ones((2, 3)), jnp.ones((3, 3))),
         {},
-        "nt_xent: expected x and y of one shape, got float32[2, 3] and float32[3, 3]. Nothing is broadcast.",
+        "nt_xent: expected x and y of one shape, got float32[2, 3] and float32[3, 3]. Nothing is broadcast: "
+        "reshape one of them.",
     ),
     (nt_xent, (jnp.ones(3), jnp.ones(3)), {}, "nt_xent: expected x of shape [n, d], got float32[3]."),
-    (
-        nt_xent,
-        (jnp.ones((2, 3)), jnp.ones((2, 3))),
-        {"temperature": 0.0},
-        "nt_xent: expected temperature > 0, got 0.0.",
-    ),
     (
         dice,
         (jnp.ones(()), jnp.ones(())),
         {},
         "dice: expected probabilities of shape [n, ...], got float32[]. Name the axes of a region by axis=.",
     ),
-    (dice, (jnp.ones((2, 3)), jnp.ones((2, 3))), {"axis": 2}, "dice: expected axis from -2 to 1, got 2."),
-    (
-        dice,
-        (jnp.ones((2, 3)), jnp.ones((2, 3))),
-        {"axis": (1, -1)},
-        "dice: expected axis to name each axis once, got (1, -1).",
-    ),
-    (
-        dice,
-        (jnp.ones((2, 3)), jnp.ones((2, 3))),
-        {"axis": 1.0},
-        "dice: expected axis to be an int, several or None, got 1.0.",
-    ),
-    (dice, (jnp.ones((2, 3)), jnp.ones((2, 3))), {"smooth": -1.0}, "dice: expected smooth >= 0, got -1.0."),
     (
         dice,
         (jnp.ones((2, 3)), jnp.ones(2, int)),
@@ -353,7 +328,6 @@ REFUSED = [
         {"where": jnp.ones(2, bool)},
         "dice: expected where of shape [2, 3], that of the labels, got bool[2]. Nothing is broadcast.",
     ),
-    (tversky, (jnp.ones((2, 3)), jnp.ones((2, 3))), {"alpha": -1.0}, "tversky: expected alpha >= 0, got -1.0."),
     (ctc, (ONE[0][0], *ONE[1:]), {}, "ctc: expected logits of shape [n, t, k] with k >= 1, got float32[3, 4]."),
     (
         ctc,
@@ -361,15 +335,18 @@ REFUSED = [
         {},
         "ctc: expected labels of shape [2, l] for logits float32[2, 3, 4], got int32[1, 2].",
     ),
-    (ctc, (ONE[0], ONE[1].astype(jnp.float32), *ONE[2:]), {}, "ctc: expected integer labels, got float32[2, 2]."),
+    (
+        ctc,
+        (ONE[0], ONE[1].astype(jnp.float32), *ONE[2:]),
+        {},
+        "ctc: expected labels of an integer dtype, got float32[2, 2].",
+    ),
     (
         ctc,
         (*ONE[:2], ONE[2][:1], ONE[3]),
         {},
         "ctc: expected logit_lengths of shape [2] for logits float32[2, 3, 4], got int32[1].",
     ),
-    (ctc, ONE, {"blank": 4}, "ctc: expected blank from 0 to 3, got 4."),
-    (ctc, ONE, {"blank": True}, "ctc: expected blank to be an int, got True."),
 ]
 
 

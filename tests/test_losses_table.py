@@ -477,35 +477,12 @@ def test_hyper_parameters_may_be_traced():
 LABELS = jnp.asarray([0, 1])
 PAIRS = (jnp.zeros((2, 3)), jnp.zeros((2, 3)))
 REFUSED = [
-    (losses.huber, (jnp.zeros(2), jnp.zeros(2)), {"delta": 0}, "huber: expected delta > 0, got 0."),
-    (
-        losses.huber,
-        (jnp.zeros(2), jnp.zeros(2)),
-        {"delta": jnp.ones(2)},
-        "huber: expected delta to be one number, got float32[2]. Use jax.vmap for several.",
-    ),
-    (losses.quantile, (jnp.zeros(2), jnp.zeros(2)), {"q": 1.0}, "quantile: expected q between 0 and 1, got 1.0."),
-    (losses.focal, (jnp.zeros(2), LABELS), {"gamma": -1.0}, "focal: expected gamma >= 0, got -1.0."),
-    (losses.focal, (jnp.zeros(2), LABELS), {"alpha": 1.5}, "focal: expected alpha from 0 to 1, got 1.5."),
-    (losses.focal, (jnp.zeros(2), LABELS), {"gamma": "2"}, "focal: expected gamma to be a number, got '2'."),
     (
         losses.softmax_cross_entropy,
         (jnp.zeros((2, 3)), LABELS),
         {"class_weights": jnp.ones(2)},
-        "softmax_cross_entropy: expected class_weights of shape [3], one a class, got float32[2]. Nothing is "
+        "softmax_cross_entropy: expected class_weights of shape [3], one for each class, got float32[2]. Nothing is "
         "broadcast.",
-    ),
-    (
-        losses.softmax_cross_entropy,
-        (jnp.zeros((2, 3)), LABELS),
-        {"label_smoothing": 2.0},
-        "softmax_cross_entropy: expected label_smoothing from 0 to 1, got 2.0.",
-    ),
-    (
-        losses.softmax_cross_entropy,
-        (jnp.zeros((2, 3)), LABELS),
-        {"ignore_label": 1.0},
-        "softmax_cross_entropy: expected ignore_label to be an int or None, got 1.0.",
     ),
     (
         losses.softmax_cross_entropy,
@@ -515,31 +492,24 @@ REFUSED = [
         "by where=.",
     ),
     (
-        losses.poisson_nll,
-        (jnp.zeros(2), jnp.zeros(2)),
-        {"full": 1},
-        "poisson_nll: expected full to be True or False, got 1.",
-    ),
-    (
         losses.gaussian_nll,
         (jnp.zeros(2), jnp.zeros(2), jnp.zeros((2, 1))),
         {},
         "gaussian_nll: expected mean and log_variance of one shape, got float32[2] and float32[2, 1]. Nothing is "
-        "broadcast.",
+        "broadcast: reshape one of them.",
     ),
     (
         losses.contrastive,
         (*PAIRS, jnp.zeros((2, 1))),
         {},
-        "contrastive: expected same of shape [2], one a pair, got float32[2, 1]. Nothing is broadcast.",
+        "contrastive: expected same of shape [2], one for each pair, got float32[2, 1]. Nothing is broadcast.",
     ),
-    (losses.contrastive, (*PAIRS, LABELS), {"margin": 0.0}, "contrastive: expected margin > 0, got 0.0."),
     (
         losses.triplet,
         (*PAIRS, jnp.zeros((2, 4))),
         {},
         "triplet: expected anchor and negative of one shape, got float32[2, 3] and float32[2, 4]. Nothing is "
-        "broadcast.",
+        "broadcast: reshape one of them.",
     ),
     (
         losses.cosine_distance,
@@ -552,12 +522,6 @@ REFUSED = [
         (jnp.zeros((2, 3)), jnp.zeros((2, 3), int)),
         {},
         "kl_divergence: expected probabilities of a floating dtype, got int32[2, 3].",
-    ),
-    (
-        losses.cross_entropy_on_probabilities,
-        (jnp.ones((2, 3)), LABELS),
-        {"eps": 0.0},
-        "cross_entropy_on_probabilities: expected eps between 0 and 1, got 0.0.",
     ),
 ]
 

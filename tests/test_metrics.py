@@ -212,7 +212,7 @@ def test_masks_and_weights_fit(case):
     args, name = arrays(case), getattr(case.f, "func", case.f).__name__
     for options, kind, message in (
         ({"where": jnp.ones(3, bool)}, ValueError, "where of shape [60], one for each example, got bool[3]"),
-        ({"where": jnp.ones(N)}, TypeError, "where of dtype bool, got float32[60]"),
+        ({"where": jnp.ones(N)}, TypeError, "where of a boolean dtype, got float32[60]"),
         ({"weights": jnp.ones((N, 1))}, ValueError, "weights of shape [60], one for each example, got float32[60, 1]"),
         ({"weights": jnp.ones(N, bool)}, TypeError, "weights of a floating or integer dtype, got bool[60]"),
     ):
@@ -295,7 +295,12 @@ CAST = "Cast it: jnp.asarray(x, jnp.float32)."
     [
         (x34.astype(int), np.zeros(3, int), TypeError, f"logits of a floating dtype, got int64[3, 4]. {CAST}"),
         (x34 > 0, np.zeros(3, int), TypeError, f"logits of a floating dtype, got bool[3, 4]. {CAST}"),
-        ([0.0], np.zeros(3, int), TypeError, f"logits of a floating dtype, got [0.0]. {CAST}"),
+        (
+            [0.0],
+            np.zeros(3, int),
+            TypeError,
+            "logits to be an array, got [0.0]. Convert it: np.asarray(x, np.float32).",
+        ),
         (
             x34,
             x34 > 0,

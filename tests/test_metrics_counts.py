@@ -188,8 +188,6 @@ def test_errors_of_inputs(f):
             "prediction and labels of one shape, got int32[3, 1] and int32[3]. "
             "Nothing is broadcast: reshape one of them.",
         ),
-        (i3, i3, 0, ValueError, "num_classes to be a whole number >= 1, got 0."),
-        (i3, i3, 2.0, ValueError, "num_classes to be a whole number >= 1, got 2.0."),
     ):
         with pytest.raises(kind) as caught:
             f(p, y, k, **options)
@@ -200,8 +198,6 @@ def test_errors_of_inputs(f):
 def test_errors_of_averages(f):
     i3 = jnp.zeros(3, jnp.int32)
     for average, k, message in (
-        ("samples", 3, "average to be one of 'binary', 'macro', 'micro', 'weighted', None, got 'samples'."),
-        (True, 3, "average to be one of 'binary', 'macro', 'micro', 'weighted', None, got True."),
         ("binary", 3, "num_classes of 2 for average='binary', got 3. Choose average='macro' or another."),
     ):
         with pytest.raises(ValueError) as caught:

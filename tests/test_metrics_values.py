@@ -52,11 +52,7 @@ def test_k_fits():
     x, y = jnp.zeros((2, 3)), jnp.zeros(2, jnp.int32)
     assert message_of(top_k_accuracy, x, y, 4) == (
         ValueError,
-        "top_k_accuracy: expected k of at most 3, the number of classes, got 4.",
-    )
-    assert message_of(top_k_accuracy, x, y, 0) == (
-        ValueError,
-        "top_k_accuracy: expected k to be a whole number >= 1, got 0.",
+        "top_k_accuracy: expected k to be an integer >= 1 and <= 3, got 4. There are 3 classes.",
     )
 
 
@@ -86,10 +82,6 @@ def test_calibration_at_the_extremes():
         assert jnp.isnan(ece(x, jnp.asarray([0, 1, 0])))
         assert ece(x, jnp.asarray([0, 1, 0]), where=jnp.asarray([True, False, True])) == 0
     assert_close(ece(jnp.zeros((4, 4)), jnp.asarray([0, 1, 2, 3])), 0)  # right once in four, and says so
-    assert message_of(expected_calibration_error, sure, jnp.zeros(3, jnp.int32), 0) == (
-        ValueError,
-        "expected_calibration_error: expected bins to be a whole number >= 1, got 0.",
-    )
 
 
 # R²

@@ -147,18 +147,6 @@ def test_in_a_trainer_and_with_masked_nodes():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: l1(-0.1), ValueError, "l1: expected strength >= 0 and finite, got -0.1."),
-        (lambda: l2(float("nan")), ValueError, "l2: expected strength >= 0 and finite, got nan."),
-        (lambda: l2("1"), TypeError, "l2: expected strength to be a real number, got '1'."),
-        (lambda: l2(True), TypeError, "l2: expected strength to be a real number, got True."),
-        (lambda: l2(1j), TypeError, "l2: expected strength to be a real number, got 1j."),
-        (
-            lambda: l2(jnp.ones(2)),
-            ValueError,
-            "l2: expected strength to be one number, got float32[2]. Sweep over values with jax.vmap.",
-        ),
-        (lambda: elastic_net(-1, 0.0), ValueError, "elastic_net: expected l1 >= 0 and finite, got -1."),
-        (lambda: elastic_net(0.0, None), TypeError, "elastic_net: expected l2 to be a real number, got None."),
         (
             lambda: l2(1.0, where=()),
             ValueError,
@@ -182,7 +170,7 @@ def test_in_a_trainer_and_with_masked_nodes():
         (
             lambda: l2(1.0)({"a": {"w": jnp.ones(2, jnp.int32)}}),
             TypeError,
-            "l2 at a/w: expected a param of a real floating dtype, got int32[2]. Leave it out by where=patterns.",
+            "l2 at a/w: expected a param of a floating dtype, got int32[2]. Leave it out by where=patterns.",
         ),
     ],
     ids=lambda value: value[:45] if isinstance(value, str) else "",

@@ -52,6 +52,7 @@ def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.flo
     [-4.59..., -4.59...]
     """
     shape, dtype, _ = _checked("constant", shape, dtype)
+    check.kind("constant", "value", value, "real")
     if not (known(value) or (hasattr(value, "dtype") and jnp.shape(value) in ((), shape))):
         raise invalid("constant", f"value to be a scalar or of shape {list(shape)}", value, "Nothing is broadcast.")
     return jnp.broadcast_to(jnp.array(value, dtype), shape)

@@ -123,7 +123,7 @@ def top_k_accuracy(
     0.5
     """
     logits, labels = _classes("top_k_accuracy", logits, labels)
-    k = check.count("top_k_accuracy", "k", k, most=logits.shape[-1])
+    k = check.count("top_k_accuracy", "k", k, most=logits.shape[-1], fix=f"There are {logits.shape[-1]} classes.")
     w = _times("top_k_accuracy", labels, logits.shape[:-1], ignore_label, weights, where)
     y, known = _of_labels(labels, logits.shape[-1])
     of_label = jnp.take_along_axis(logits, y[..., None], axis=-1)

@@ -13,7 +13,7 @@ def check_lengths(where: str, lengths: Any, n: int) -> None:
     if lengths is None:
         return
     if not hasattr(lengths, "dtype") or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise wrong_type(where, "lengths to be an array of whole numbers", lengths)
+        raise wrong_type(where, "lengths to be an array of integers", lengths)
     if lengths.shape != (n,):
         raise invalid(where, f"lengths of shape [{n}], one for each sequence", lengths)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxnn import _checks as check
 from jaxnn import metrics as rooms
-from jaxnn._errors import invalid, is_function, wrong_type
+from jaxnn._errors import InvalidType, describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
 from jaxnn._paths import first_difference
 from jaxnn.layer import Layer, as_layer
@@ -31,8 +31,9 @@ def check_optimizer(optimizer: Any) -> None:
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         fix = "Make one, for example nn.adam(1e-3)."
         if is_function(optimizer):
-            fix = f"Call it: {getattr(optimizer, '__name__', 'optimizer')}(learning_rate)."
-        raise wrong_type("trainer", "optimizer to be an optax.GradientTransformation", optimizer, fix)
+            room = "nn." if getattr(optimizer, "__module__", "").startswith("jaxnn.") else ""
+            fix = f"Call it: {room}{getattr(optimizer, '__name__', 'optimizer')}(learning_rate)."
+        raise InvalidType("trainer", f"optimizer is {describe(optimizer)}, not an optimizer. {fix}")
 
 
 def named_metrics(metrics: Any) -> dict[str, Callable]:

@@ -11,6 +11,7 @@ import re
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _signatures import CALLS
@@ -52,6 +53,7 @@ STATIC = {
     *("lp_pool p", "ops.lp_pool p", "ops.lp_normalize p", "sinusoidal_positions base", "ops.sinusoidal base"),
     *("ops.rotary_tables base", "ops.box_decode largest", "data.split fraction", "ops.resize a", "upsample a"),
     *("points.uniform low", "points.uniform high", "points.log_uniform low", "halving keep", "upsample scale"),
+    *("points.log_uniform high", "ops.resize by scale scale"),
 }
 
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
@@ -73,6 +75,7 @@ KINDS = {
     "name": "name",
     "param": "text",
     "call name": "text",
+    **dict.fromkeys(("max_norm axis", "unit_norm axis"), "any axes"),
 }
 # What is no single number, flag or name: trees, patterns, sequences and the like have tests of their own.
 ELSEWHERE = {
@@ -101,6 +104,7 @@ NUMBERS = {
     "a bool": (True, TypeError),
     "a list": ([1.0], TypeError),
     "a complex": (1j, TypeError),
+    "a NumPy bool": (np.bool_(True), TypeError),
     "a row": (np.ones(2, np.float32), ValueError),
 }
 COUNTS = {
@@ -126,6 +130,7 @@ WRONG = {
     "index": COUNTS | NEGATIVE,
     "axis": COUNTS | FAR | {"too far back": (-9, ValueError)},
     "axes": COUNTS | FAR | {"too far back": (-9, ValueError), "twice": ((0, 0), ValueError), "none": ((), ValueError)},
+    "any axes": COUNTS | FAR | {"too far back": (-9, ValueError), "twice": ((0, 0), ValueError)},
     "sizes": COUNTS | NOTHING | NEGATIVE | SEVERAL,
     "paddings": COUNTS | NEGATIVE | SEVERAL,
     "padding": COUNTS | NEGATIVE | SEVERAL | {"a str": ("SAME", ValueError), "another": ("no such", ValueError)},
@@ -153,6 +158,7 @@ def wrong_numbers(low, below, ends, nan):
         inside = (low < v or (v == low and ends[0] == "[")) and (v < below or (v == below and ends[1] == "]"))
         if not (inside or (nan and v != v)):
             wrong[what] = (float(v), ValueError)
+            wrong[f"NumPy, {what}"] = (np.float32(v), ValueError)
     return wrong
 
 
@@ -250,6 +256,14 @@ def test_a_wrong_argument(row):
         checked(what, partial(run, **{p.name: value}), error)
     if traced is not None:
         checked("traced", lambda: jax.eval_shape(lambda v: run(**{p.name: v}), traced), TypeError)
+
+
+@pytest.mark.parametrize("row", [row for row, (_, _, kind) in ROWS.items() if isinstance(kind, tuple)])
+def test_the_value_of_an_array_is_not_looked_at(row):
+    if row in STATIC:
+        pytest.skip("the number itself is needed")
+    case, p, _ = ROWS[row]
+    CALLS[case][1](**{p.name: jnp.asarray(-1.0)})
 
 
 # The table is whole.

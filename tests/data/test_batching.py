@@ -201,12 +201,6 @@ def test_traced_data(call, request):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ((0, X, 0.0), ValueError, "split: expected fraction in (0, 1), got 0.0."),
-        ((0, X, 1), ValueError, "split: expected fraction in (0, 1), got 1."),
-        ((0, X, -0.5), ValueError, "split: expected fraction in (0, 1), got -0.5."),
-        ((0, X, float("nan")), ValueError, "split: expected fraction in (0, 1), got nan."),
-        ((0, X, "half"), TypeError, "split: expected fraction to be a number in (0, 1), got 'half'."),
-        ((0, X, True), TypeError, "split: expected fraction to be a number in (0, 1), got True."),
         (
             (0, X, 0.1),
             ValueError,
@@ -277,9 +271,6 @@ def test_wrong_stratify(labels, fraction, kind, message):
 @pytest.mark.parametrize(
     ("arguments", "keywords", "kind", "message"),
     [
-        ((X, 0), {}, ValueError, "batches: expected batch_size >= 1, got 0."),
-        ((X, 2.0), {}, TypeError, "batches: expected batch_size to be an int, got 2.0."),
-        ((X, True), {}, TypeError, "batches: expected batch_size to be an int, got True."),
         (
             (X, 5),
             {"drop_remainder": True},

@@ -151,17 +151,7 @@ def test_given_initializers_go_before_the_named_ones(kind):
 
 
 ERRORS = [
-    (
-        lambda: nn.dense(3, init="pytorch"),
-        "dense: expected init to be one of jaxnn, torch, keras, flax, got 'pytorch'.",
-    ),
-    (lambda: nn.conv(3, 3, init=None), "conv: expected init to be one of jaxnn, torch, keras, flax, got None."),
-    (lambda: nn.embed(3, 3, init="lecun"), "embed: expected init to be one of jaxnn, torch, keras, flax, got 'lecun'."),
-    (lambda: nn.prelu(init="zeros"), "prelu: expected init to be one of jaxnn, torch, keras, flax, got 'zeros'."),
     (lambda: nn.prelu(shared=1), "prelu: expected shared to be True or False, got 1."),
-    (lambda: nn.maxout(3, pieces=0), "maxout: expected pieces to be a whole number >= 1, got 0."),
-    (lambda: nn.maxout(0), "maxout: expected features to be a whole number >= 1, got 0."),
-    (lambda: nn.perceptron(0.5), "perceptron: expected features to be a whole number >= 1, got 0.5."),
     (
         lambda: nn.prelu().apply({"slope": jnp.ones(3)}, {}, jnp.ones((2, 4))),
         "prelu: expected x of shape [..., 3], got float32[2, 4]. slope was made for 3 channels: initialise with x of "

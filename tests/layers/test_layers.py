@@ -162,12 +162,18 @@ def used(layer, seen, fed, **how):
 BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
 FITS = "initialise with x of this shape, or feed it the other."
 ERRORS = {
-    "dense features": (lambda: nn.dense(0), "dense: expected features to be a whole number >= 1, got 0."),
-    "dense bool": (lambda: nn.dense(True), "dense: expected features to be a whole number >= 1, got True."),
-    "dense text": (lambda: nn.dense("3"), "dense: expected features to be a whole number >= 1, got '3'."),
+    "conv window": (
+        lambda: nn.conv(4, (3, 3)).init(KEY(), ONES((1, 5, 3))),
+        "conv: expected window to be an integer >= 1, or 1 of them, got (3, 3). "
+        "x is [n, *space, c] with 1 space axis; images of one channel need its axis, x[..., None].",
+    ),
+    "embed padding": (
+        lambda: nn.embed(3, 2, padding=3),
+        "embed: expected padding to be an integer >= 0 and <= 2, got 3.",
+    ),
     "dense of a name": (
         lambda: nn.dense(-1, name="head"),
-        "head: expected features to be a whole number >= 1, got -1.",
+        "head: expected features to be an integer >= 1, got -1.",
     ),
     "dense scalar": (
         lambda: nn.dense(3).init(KEY(), np.float32(1)),
@@ -185,16 +191,9 @@ ERRORS = {
         lambda: used(nn.dense(3), ONES((2, 4)), [1.0]),
         "dense: expected x to be an array of shape [..., 4], got [1.0]. Convert it: np.asarray(x, np.float32).",
     ),
-    "conv features": (lambda: nn.conv(0, 3), "conv: expected features to be a whole number >= 1, got 0."),
-    "conv groups": (lambda: nn.conv(4, 3, groups=0), "conv: expected groups to be a whole number >= 1, got 0."),
     "conv groups of channels": (
         lambda: nn.conv(4, 3, groups=2).init(KEY(), ONES((1, 5, 3))),
         "conv: expected channels and features to be multiples of groups=2, got (3, 4).",
-    ),
-    "conv window": (
-        lambda: nn.conv(4, (3, 3)).init(KEY(), ONES((1, 5, 3))),
-        "conv: expected window to be a whole number >= 1, or 1 of them, got (3, 3). "
-        "x is [n, *space, c] with 1 space axis; images of one channel need its axis, x[..., None].",
     ),
     "conv rank": (
         lambda: nn.conv(4, 3).init(KEY(), ONES((5, 3))),
@@ -220,14 +219,6 @@ ERRORS = {
         lambda: nn.batch_norm(momentum=1.5),
         "batch_norm: expected momentum in [0, 1], got 1.5. PyTorch's momentum is one minus this one.",
     ),
-    "batch_norm momentum of NumPy": (
-        lambda: nn.batch_norm(momentum=np.float32(-1)),
-        "batch_norm: expected momentum in [0, 1], got float32[]. PyTorch's momentum is one minus this one.",
-    ),
-    "batch_norm eps": (lambda: nn.batch_norm(eps=-1.0), "batch_norm: expected eps >= 0, got -1.0."),
-    "batch_norm eps inf": (lambda: nn.batch_norm(eps=float("inf")), "batch_norm: expected eps >= 0, got inf."),
-    "batch_norm eps bool": (lambda: nn.batch_norm(eps=True), "batch_norm: expected eps >= 0, got True."),
-    "batch_norm eps nan": (lambda: nn.batch_norm(eps=float("nan")), "batch_norm: expected eps >= 0, got nan."),
     "batch_norm rank": (
         lambda: nn.batch_norm().init(KEY(), ONES(3)),
         "batch_norm: expected x of shape [n, ..., c], got float32[3].",
@@ -250,7 +241,7 @@ ERRORS = {
     ),
     "dropout text": (
         lambda: nn.dropout("0.5", name="drop"),
-        "drop: expected rate in [0, 1), got '0.5'. It is the probability of dropping.",
+        "drop: expected rate to be a real number, got '0.5'. It is the probability of dropping.",
     ),
     "dropout nan": (
         lambda: nn.dropout(float("nan")),
@@ -268,8 +259,6 @@ ERRORS = {
         lambda: nn.dropout(0.5).apply({}, {}, np.ones(3, np.int32)),
         f"dropout: expected x of shape [...] and a floating dtype, got int32[3]. {BYTES}",
     ),
-    "embed size": (lambda: nn.embed(0, 3), "embed: expected size to be a whole number >= 1, got 0."),
-    "embed features": (lambda: nn.embed(3, 0), "embed: expected features to be a whole number >= 1, got 0."),
     "embed floats": (
         lambda: nn.embed(3, 2).init(KEY(), ONES(3)),
         "embed: expected x of shape [...] and an integer dtype, got float32[3].",
@@ -298,10 +287,8 @@ ERRORS = {
     ),
     "layer_norm axis": (
         lambda: nn.layer_norm(axis=2, name="norm").init(KEY(), ONES((2, 3))),
-        "norm: expected axis to be one of the 2 axes of x, got 2.",
+        "norm: expected axis from -2 to 1, an axis of x, got 2.",
     ),
-    "rms_norm eps": (lambda: nn.rms_norm(eps=-1.0), "rms_norm: expected eps >= 0, got -1.0."),
-    "group_norm groups": (lambda: nn.group_norm(0), "group_norm: expected groups to be a whole number >= 1, got 0."),
     "group_norm channels": (
         lambda: nn.group_norm(3).init(KEY(), ONES((2, 4, 4))),
         "group_norm: expected x with channels in 3 equal groups, got float32[2, 4, 4].",
@@ -309,10 +296,6 @@ ERRORS = {
     "instance_norm rank": (
         lambda: nn.instance_norm().init(KEY(), ONES((2, 4))),
         "instance_norm: expected x of shape [n, *space, c], got float32[2, 4].",
-    ),
-    "lp_pool": (
-        lambda: nn.lp_pool(2, p=0).apply({}, {}, ONES((1, 4, 1))),
-        "lp_pool: expected a finite p >= 1, got 0.",
     ),
     "global_avg_pool": (
         lambda: nn.global_avg_pool().apply({}, {}, ONES((4, 1))),
@@ -356,7 +339,6 @@ ERRORS = {
         "rnn: expected x of shape [n, t, 4], got float32[2, 5, 6]. "
         "w_x was made for 4: initialise with x of this shape, or feed it the other.",
     ),
-    "lstm layers": (lambda: nn.lstm(3, layers=0), "lstm: expected layers to be a whole number >= 1, got 0."),
     "gru carry": (
         lambda: nn.gru(3, layers=2).apply(
             nn.gru(3, layers=2).init(KEY(), ONES((2, 5, 4)))[0], {}, (ONES((2, 5, 4)), None, ONES((2, 3)))
@@ -377,17 +359,11 @@ ERRORS = {
         "conv_transpose: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
         "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
     ),
-    "depthwise_conv": (
-        lambda: nn.depthwise_conv(3, multiplier=0),
-        "depthwise_conv: expected multiplier to be a whole number >= 1, got 0.",
-    ),
     "separable_conv": (
         lambda: used(nn.separable_conv(3, 3), ONES((2, 5, 4)), ONES((2, 5, 6))),
         "depthwise: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
         "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
     ),
-    "embed padding": (lambda: nn.embed(3, 2, padding=3), "embed: expected padding to be an index below 3, got 3."),
-    "gaussian_noise": (lambda: nn.gaussian_noise(-1.0), "gaussian_noise: expected stddev >= 0, got -1.0."),
     "spatial_dropout": (
         lambda: nn.spatial_dropout(0.5).apply({}, {}, ONES(3)),
         "spatial_dropout: expected x of shape [n, *space, c], got float32[3].",
@@ -404,25 +380,13 @@ ERRORS = {
         lambda: nn.weight_norm(nn.relu).init(KEY(), ONES((2, 3))),
         "weight_norm: expected a child with params named 'w', got []. Name them by param=.",
     ),
-    "spectral_norm": (
-        lambda: nn.spectral_norm(nn.dense(2), steps=0),
-        "spectral_norm: expected steps to be a whole number >= 1, got 0.",
-    ),
-    "local_response_norm": (
-        lambda: nn.local_response_norm(0),
-        "local_response_norm: expected size to be a whole number >= 1, got 0.",
-    ),
-    "upsample": (
-        lambda: nn.upsample(0).apply({}, {}, ONES((1, 4, 1))),
-        "resize: expected scale to be a number > 0, or 1 of them, got 0.",
-    ),
     "avg_pool": (
         lambda: nn.avg_pool(3).apply({}, {}, ONES((3, 1))),
         "avg_pool: expected x of shape [n, *space, c], got float32[3, 1].",
     ),
 }
 TYPES = {"dense integers", "dense list", "conv integers", "batch_norm integers", "dropout integers"}
-TYPES |= {"embed floats", "embed bools", "embed list"}
+TYPES |= {"embed floats", "embed bools", "embed list", "dropout text"}
 
 
 @pytest.mark.parametrize("case", ERRORS)

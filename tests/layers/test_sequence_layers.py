@@ -281,12 +281,12 @@ def test_precision_of_layers_with_another_input():
 
 
 REFUSED = {
-    "softcap": (lambda: nn.attention(2, softcap=0.0), "softcap to be a number > 0, or None, got 0.0."),
+    "softcap": (lambda: nn.attention(2, softcap=0.0), "softcap in (0, inf), got 0.0."),
     "dropout": (
         lambda: nn.attention(2, dropout=1.0),
         "dropout in [0, 1), got 1.0. It is the probability of dropping.",
     ),
-    "window": (lambda: nn.attention(2, window=(-1, 0)), "window to be a whole number >= 0, got -1."),
+    "window": (lambda: nn.attention(2, window=(-1, 0)), "each side of window to be an integer >= 0, got -1."),
     "cache": (
         lambda: nn.attention(2, causal=True, cache=4, implementation="xla"),
         "no cache with implementation='xla', got cache. "

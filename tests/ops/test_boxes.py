@@ -128,22 +128,19 @@ def test_roi_align_of_a_plane_reads_the_centres():
 
 ONES = partial(np.ones, dtype=np.float32)
 ERRORS = {
+    "scales": (lambda: ops.anchors((1, 1), 8, [-1.0]), "anchors: expected each of scales in (0, inf), got -1.0."),
     "four": (
         lambda: ops.box_iou(ONES((2, 3)), ONES((2, 4))),
         "box_iou: expected boxes of shape [..., 4], got float32[2, 3].",
     ),
     "pairs": (
         lambda: ops.box_encode(ONES((2, 4)), ONES((3, 4))),
-        "box_encode: expected boxes and anchors of one shape, got (float32[2, 4], float32[3, 4]).",
+        "box_encode: expected boxes and anchors of one shape, got float32[2, 4] and float32[3, 4]. "
+        "Nothing is broadcast: reshape one of them.",
     ),
     "scores": (
         lambda: ops.non_maximum_suppression(ONES((2, 4)), ONES(3), 2),
         "non_maximum_suppression: expected boxes [n, 4] and scores [n], got (float32[2, 4], float32[3]).",
-    ),
-    "scales": (lambda: ops.anchors((1, 1), 8, [-1.0]), "anchors: expected scales > 0, got [-1.0]."),
-    "mode": (
-        lambda: ops.roi_align(ONES((1, 4, 4, 1)), ONES((1, 4)), np.array([0]), 2, mode="sum"),
-        "roi_align: expected mode to be 'mean' or 'max', got 'sum'.",
     ),
     "image": (
         lambda: ops.roi_align(ONES((1, 4, 4, 1)), ONES((1, 4)), np.array([0, 0]), 2),

@@ -381,10 +381,11 @@ ERRORS = {
         "Use padding='same', a smaller window or a smaller dilation.",
     ),
 }
+# several numbers at once; one number that is wrong is a row of tests/conformance/test_errors.py
 WRONG = {
-    "stride": [0, -1, 1.5, "2", True, (1, 2, 3), (1, 0), None, [1, 1.0]],
-    "dilation": [0, 2.0, "same", (1,)],
-    "padding": [-1, "SAME", 1.5, None, True, (1, 2, 3), [(1, 2), (1,)], [(0, 1), (0, -1)], ["a", "b"]],
+    "stride": [(1, 2, 3), (1, 0), [1, 1.0]],
+    "dilation": [(1,)],
+    "padding": [(1, 2, 3), [(1, 2), (1,)], [(0, 1), (0, -1)], ["a", "b"]],
 }
 
 
@@ -397,16 +398,15 @@ def test_errors(case):
 
 
 @pytest.mark.parametrize(("argument", "value"), [(a, v) for a, values in WRONG.items() for v in values])
-def test_arguments_that_are_no_whole_numbers(argument, value):
+def test_several_numbers_that_do_not_fit(argument, value):
     expected = {
-        "padding": "padding to be 'same', 'valid', a whole number >= 0, or 2 of them or of pairs",
-    }.get(argument, f"{argument} to be a whole number >= 1, or 2 of them")
-    with pytest.raises(ValueError) as caught:
+        "padding": "padding to be 'same', 'valid', an integer >= 0, or 2 of them or of pairs",
+    }.get(argument, f"{argument} to be an integer >= 1, or 2 of them")
+    with pytest.raises(TypeError if value in ([1, 1.0], ["a", "b"]) else ValueError) as caught:
         ops.conv(jnp.zeros((1, 5, 5, 1)), jnp.zeros((2, 2, 1, 1)), **{argument: value})
     fix = " x is [n, *space, c] with 2 space axes; images of one channel need its axis, x[..., None]."
     more = argument != "padding" and value == (1, 2, 3)
-    other = " Write padding='same'." if value == "SAME" else fix * more
-    assert str(caught.value) == f"conv: expected {expected}, got {value!r}.{other}"
+    assert str(caught.value) == f"conv: expected {expected}, got {value!r}.{fix * more}"
 
 
 # What is handed to each platform's compiler.

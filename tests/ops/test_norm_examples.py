@@ -128,25 +128,29 @@ BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: ops.layer_norm(X, jnp.ones(3)), "layer_norm: expected scale of shape [4], got float32[3]."),
+        (
+            lambda: ops.layer_norm(X, jnp.ones(3)),
+            "layer_norm: expected scale of shape [4], got float32[3]. Nothing is broadcast.",
+        ),
         (
             lambda: ops.layer_norm(X, None, jnp.ones(4), axis=1),
-            "layer_norm: expected bias of shape [3, 4], got float32[4].",
+            "layer_norm: expected bias of shape [3, 4], got float32[4]. Nothing is broadcast.",
         ),
-        (lambda: ops.layer_norm(X, axis=3), "layer_norm: expected axis to be one of the 3 axes of x, got 3."),
-        (lambda: ops.rms_norm(X, jnp.ones(3)), "rms_norm: expected scale of shape [4], got float32[3]."),
+        (lambda: ops.layer_norm(X, axis=3), "layer_norm: expected axis from -3 to 2, an axis of x, got 3."),
+        (
+            lambda: ops.rms_norm(X, jnp.ones(3)),
+            "rms_norm: expected scale of shape [4], got float32[3]. Nothing is broadcast.",
+        ),
         (
             lambda: ops.rms_norm(X.astype(int)),
             f"rms_norm: expected x of shape [..., *d] and a floating dtype, got int32[2, 3, 4]. {BYTES}",
         ),
         (lambda: ops.group_norm(X, 3), "group_norm: expected x with channels in 3 equal groups, got float32[2, 3, 4]."),
-        (lambda: ops.group_norm(X, 0), "group_norm: expected groups to be a whole number >= 1, got 0."),
-        (lambda: ops.group_norm(X, 2, jnp.ones(2)), "group_norm: expected scale of shape [4], got float32[2]."),
-        (lambda: ops.instance_norm(X[0]), "instance_norm: expected x of shape [n, *space, c], got float32[3, 4]."),
         (
-            lambda: ops.local_response_norm(X, 0),
-            "local_response_norm: expected size to be a whole number >= 1, got 0.",
+            lambda: ops.group_norm(X, 2, jnp.ones(2)),
+            "group_norm: expected scale of shape [4], got float32[2]. Nothing is broadcast.",
         ),
+        (lambda: ops.instance_norm(X[0]), "instance_norm: expected x of shape [n, *space, c], got float32[3, 4]."),
     ],
 )
 def test_errors(call, text):
@@ -178,10 +182,3 @@ def test_lp_normalize_divides_by_the_norm_of_numpy_and_leaves_zeros():
 @pytest.mark.slow
 def test_gradients_of_lp_normalize_are_differences(p):
     check_grads(lambda x: ops.lp_normalize(x, p), (jnp.asarray([[0.3, -1.0, 2.0]]),), order=2, atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.parametrize("p", [0.5, 0, "2"])
-def test_lp_normalize_refuses_what_is_no_norm(p):
-    with pytest.raises(ValueError) as caught:
-        ops.lp_normalize(jnp.ones(3), p)
-    assert str(caught.value) == f"lp_normalize: expected p to be a number >= 1, or inf, got {p!r}."

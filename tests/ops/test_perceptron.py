@@ -106,7 +106,7 @@ REFUSED = {
     "w of a floating dtype, got int32[2, 3].": (0, jnp.ones((2, 3), int)),
     "w of shape [d, features] and b of shape [features], got float32[2, 3] and float32[2].": (1, jnp.ones(2)),
     "x of shape [n, 2], got float32[5, 3].": (2, jnp.ones((5, 3))),
-    "y of shape [5, 3], got float32[5].": (3, jnp.ones(5)),
+    "y of shape [5, 3], got float32[5]. Nothing is broadcast.": (3, jnp.ones(5)),
     "y of a real dtype, got complex64[5, 3].": (3, jnp.ones((5, 3), jnp.complex64)),
 }
 

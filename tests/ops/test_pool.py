@@ -177,29 +177,11 @@ ERRORS = {
         TypeError,
         "expected x to be an array of shape [n, *space, c], got [1.0]. Convert it: np.asarray(x, np.float32).",
     ),
-    "window": (
-        (np.zeros((1, 4, 1), np.float32), 0),
-        {},
-        ValueError,
-        "expected window to be a whole number >= 1, or 1 of them, got 0.",
-    ),
-    "windows": (
-        (np.zeros((1, 4, 4, 1), np.float32), (2,)),
-        {},
-        ValueError,
-        "expected window to be a whole number >= 1, or 2 of them, got (2,).",
-    ),
-    "stride": (
-        (np.zeros((1, 4, 1), np.float32), 2),
-        {"stride": 0.5},
-        ValueError,
-        "expected stride to be a whole number >= 1, or 1 of them, got 0.5.",
-    ),
     "padding by another name": (
         (np.zeros((1, 4, 1), np.float32), 2),
         {"padding": "SAME"},
         ValueError,
-        "expected padding to be 'same', 'valid', a whole number >= 0, or 1 of them or of pairs, got 'SAME'. "
+        "expected padding to be 'same', 'valid', an integer >= 0, or 1 of them or of pairs, got 'SAME'. "
         "Write padding='same'.",
     ),
     "padding alone": (

@@ -6,17 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn import optimizers
 from jaxnn.optimizers import (
     adadelta,
-    adagrad,
     adam,
-    adamax,
     adamw,
-    amsgrad,
-    lion,
-    nadam,
-    radam,
     rmsprop,
     rprop,
     sgd,
@@ -200,15 +193,6 @@ NESTEROV = "Set momentum, or leave nesterov False."
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: sgd(-0.1), ValueError, "sgd: expected learning_rate in [0, inf), got -0.1."),
-        (lambda: adam(np.nan), ValueError, "adam: expected learning_rate in [0, inf), got nan."),
-        (lambda: adadelta(np.inf), ValueError, "adadelta: expected learning_rate in [0, inf), got inf."),
-        (lambda: rmsprop(-1), ValueError, "rmsprop: expected learning_rate in [0, inf), got -1."),
-        (
-            lambda: rmsprop(np.float32(-1), momentum=0.9),
-            ValueError,
-            "rmsprop: expected learning_rate in [0, inf), got -1.0.",
-        ),
         (
             lambda: adadelta(None),
             TypeError,
@@ -232,11 +216,6 @@ NESTEROV = "Set momentum, or leave nesterov False."
             "adam: expected b1 to be a real number, got bool[]. Pass a float.",
         ),
         (lambda: adam(LR, plain), TypeError, f"adam: expected b1 to be a real number, got the function plain. {RATE}"),
-        (lambda: adam(LR, 1.0), ValueError, "adam: expected b1 in [0, 1), got 1.0."),
-        (lambda: adam(LR, 0.9, 1.5), ValueError, "adam: expected b2 in [0, 1), got 1.5."),
-        (lambda: adam(LR, b2=-0.1), ValueError, "adam: expected b2 in [0, 1), got -0.1."),
-        (lambda: adam(LR, eps=-1e-8), ValueError, "adam: expected eps in [0, inf), got -1e-08."),
-        (lambda: adam(LR, eps_root=-1), ValueError, "adam: expected eps_root in [0, inf), got -1."),
         (
             lambda: adam(LR, mu_dtype=jnp.int8),
             TypeError,
@@ -253,14 +232,6 @@ NESTEROV = "Set momentum, or leave nesterov False."
             f"sgd: expected accumulator_dtype to be a floating dtype, got complex64. {DTYPE}",
         ),
         (lambda: adam(LR, nesterov=1), TypeError, f"adam: expected nesterov to be True or False, got 1. {FLAG}"),
-        (lambda: rmsprop(LR, 1.0), ValueError, "rmsprop: expected decay in [0, 1), got 1.0."),
-        (lambda: rmsprop(LR, eps=-1.0), ValueError, "rmsprop: expected eps in [0, inf), got -1.0."),
-        (
-            lambda: rmsprop(LR, initial_scale=-1.0),
-            ValueError,
-            "rmsprop: expected initial_scale in [0, inf), got -1.0.",
-        ),
-        (lambda: rmsprop(LR, momentum=1.0), ValueError, "rmsprop: expected momentum in [0, 1), got 1.0."),
         (
             lambda: rmsprop(LR, nesterov=True),
             ValueError,
@@ -288,13 +259,6 @@ NESTEROV = "Set momentum, or leave nesterov False."
             ValueError,
             f"sgd: expected momentum with nesterov=True, got None. {NESTEROV}",
         ),
-        (lambda: adadelta(rho=1.0), ValueError, "adadelta: expected rho in [0, 1), got 1.0."),
-        (lambda: adadelta(eps=-1.0), ValueError, "adadelta: expected eps in [0, inf), got -1.0."),
-        (
-            lambda: adadelta(weight_decay=-1.0),
-            ValueError,
-            "adadelta: expected weight_decay in [0, inf), got -1.0.",
-        ),
     ],
 )
 def test_arguments_that_do_not_fit(make, error, text):
@@ -313,21 +277,6 @@ def test_arguments_that_do_not_fit(make, error, text):
             "Rprop adapts its step sizes: pass the first one.",
         ),
         (
-            lambda: rprop(LR, eta_plus=0.5),
-            ValueError,
-            "rprop: expected eta_plus in [1, inf), got 0.5.",
-        ),
-        (
-            lambda: radam(LR, threshold=3.0),
-            ValueError,
-            "radam: expected threshold in [4, inf), got 3.0.",
-        ),
-        (
-            lambda: adam(LR, style="jax"),
-            ValueError,
-            "adam: expected style to be one of 'optax', 'torch', 'keras', got 'jax'.",
-        ),
-        (
             lambda: adam(LR, nesterov=True, style="keras"),
             ValueError,
             "adam: style='keras' has no option nesterov. Leave it out, or use style='optax'.",
@@ -342,13 +291,8 @@ def test_arguments_that_do_not_fit(make, error, text):
             TypeError,
             "adam: expected decoupled to be True or False, got 1. It is fixed when the optimizer is made.",
         ),
-        (
-            lambda: lion(LR, weight_decay=-1.0),
-            ValueError,
-            "lion: expected weight_decay in [0, inf), got -1.0.",
-        ),
     ],
-    ids=["schedule", "eta", "threshold", "style", "keras", "torch", "decoupled", "decay"],
+    ids=["schedule", "keras", "torch", "decoupled"],
 )
 def test_arguments_of_the_family(make, error, text):
     with pytest.raises(error) as excinfo:
@@ -365,54 +309,6 @@ def test_a_mask_of_globs_names_the_paths_it_misses():
     )
 
 
-UNREAL = [np.nan, np.inf, -np.inf, -1.0]
-WRONG = [True, "0.1", 1j, None]
-# optimizer -> its numeric arguments, None where None leaves it out, and the interval that each must be in
-RANGES = {
-    adadelta: {"learning_rate": "[0, inf)", "rho": "[0, 1)", "eps": "[0, inf)"},
-    adagrad: {"learning_rate": "[0, inf)", "initial_accumulator_value": "[0, inf)", "eps": "[0, inf)"},
-    adam: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
-    adamax: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)"},
-    adamw: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "weight_decay": "[0, inf)"},
-    amsgrad: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
-    lion: {"learning_rate": "[0, inf)", "b1": "[0, 1)", "b2": "[0, 1)"},
-    nadam: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)"},
-    radam: {"b1": "[0, 1)", "b2": "[0, 1)", "eps": "[0, inf)", "eps_root": "[0, inf)", "threshold": "[4, inf)"},
-    rmsprop: {"decay": "[0, 1)", "eps": "[0, inf)", "initial_scale": "[0, inf)", "momentum": "[0, 1)"},
-    rprop: {
-        "learning_rate": "(0, inf)",
-        "eta_minus": "[0, 1)",
-        "eta_plus": "[1, inf)",
-        "min_step_size": "[0, inf)",
-        "max_step_size": "(0, inf)",
-    },
-    sgd: {"learning_rate": "[0, inf)", "momentum": "[0, 1)", "dampening": "[0, 1]"},
-}
-ARGUMENTS = [(f, argument, interval) for f, ranges in RANGES.items() for argument, interval in ranges.items()]
-
-
-def test_every_numeric_argument_has_its_range_here():
-    assert {f.__name__ for f in RANGES} == set(optimizers.__all__) - WRAPPERS
-
-
-@pytest.mark.parametrize(("f", "argument", "interval"), ARGUMENTS, ids=[f"{f.__name__} {a}" for f, a, _ in ARGUMENTS])
-def test_an_argument_out_of_its_range_is_refused(f, argument, interval):
-    beside = {"learning_rate": LR} | ({"momentum": 0.9} if argument == "dampening" else {})
-    low, high = (float(end) for end in interval[1:-1].split(", "))
-    outside = [*UNREAL, low - 0.5, high + 0.5] + [low] * (interval[0] == "(") + [high] * (interval[-1] == ")")
-    for value in (*outside, np.float32(outside[-1])):
-        with pytest.raises(ValueError) as caught:
-            f(**(beside | {argument: value}))
-        text = f"{f.__name__}: expected {argument} in {interval}, got {np.asarray(value).item()!r}."
-        assert str(caught.value) == text
-    for value in WRONG[: 3 if argument in ("momentum", "weight_decay") else 4]:
-        with pytest.raises(TypeError) as caught:
-            f(**(beside | {argument: value}))
-        assert str(caught.value).startswith(f"{f.__name__}: expected {argument} to be a real number, got {value!r}. ")
-    for value in (jnp.asarray(low), jnp.asarray(-1.0), np.float32(max(low, 0.5))):  # of an array the value is not known
-        f(**(beside | {argument: value}))
-
-
 @pytest.mark.parametrize(
     ("make", "text"),
     [
@@ -421,15 +317,11 @@ def test_an_argument_out_of_its_range_is_refused(f, argument, interval):
             "sgd: expected momentum with dampening=0.5, got None. Set momentum, or leave dampening 0.",
         ),
         (
-            lambda: sgd(LR, 0.9, dampening=5.0),
-            "sgd: expected dampening in [0, 1], got 5.0.",
-        ),
-        (
             lambda: rprop(LR, min_step_size=2.0, max_step_size=1.0),
             "rprop: expected min_step_size <= max_step_size, 1.0, got 2.0.",
         ),
     ],
-    ids=["dampening alone", "dampening", "bounds"],
+    ids=["dampening alone", "bounds"],
 )
 def test_arguments_that_do_not_go_together(make, text):
     with pytest.raises(ValueError) as caught:

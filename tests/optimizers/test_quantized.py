@@ -247,28 +247,13 @@ class Counted:
     [
         (lambda: nn.quantized(0.1), TypeError, "quantized: expected an optax.GradientTransformation, got 0.1."),
         (
-            lambda: nn.quantized(nn.adam(0.1), block=0),
-            ValueError,
-            "quantized: expected block to be an integer >= 1, got 0.",
-        ),
-        (
-            lambda: nn.quantized(nn.adam(0.1), block=2.0),
-            TypeError,
-            "quantized: expected block to be an integer >= 1, got 2.0.",
-        ),
-        (
-            lambda: nn.quantized(nn.adam(0.1), min_size=-1),
-            ValueError,
-            "quantized: expected min_size to be an integer >= 1, got -1.",
-        ),
-        (
             lambda: nn.quantized(Counted.opt).init(jnp.ones(3)),
             ValueError,
             "quantized: expected an optimizer without int8 arrays in its state, got int8[3]. "
             "Its own int8 arrays could not be told from codes.",
         ),
     ],
-    ids=["no optimizer", "no block", "half a block", "no size", "int8 of its own"],
+    ids=["no optimizer", "int8 of its own"],
 )
 def test_errors(call, error, text):
     with pytest.raises(error) as excinfo:

@@ -148,13 +148,13 @@ ERRORS = {
         (3, KEY, DATA, share),
         {},
         TypeError,
-        "cross_validate: expected a function for run, got 3.",
+        "cross_validate: expected run to be a function, got 3.",
     ),
     "score": (
         (seen, KEY, DATA, "accuracy"),
         {},
         TypeError,
-        "cross_validate: expected a function for score, got 'accuracy'.",
+        "cross_validate: expected score to be a function, got 'accuracy'.",
     ),
     "data": (
         (seen, KEY, X, share),
@@ -176,17 +176,11 @@ ERRORS = {
         "cross_validate: expected data to have as many examples in every array, and at least one, "
         "got (float32[22, 3], int64[23]).",
     ),
-    "folds": (
-        (seen, KEY, DATA, share),
-        {"folds": 1},
-        ValueError,
-        "cross_validate: expected folds to be a whole number >= 2, got 1.",
-    ),
     "many folds": (
         (seen, KEY, DATA, share),
         {"folds": 24},
         ValueError,
-        "cross_validate: expected folds to be at most the 23 examples, got 24.",
+        "cross_validate: expected folds to be an integer >= 2 and <= 23, got 24. There are 23 examples.",
     ),
     "float labels": (
         (seen, KEY, (X, X[:, 0]), share),
@@ -207,12 +201,6 @@ ERRORS = {
         ValueError,
         "cross_validate: expected run to predict for the 5 examples of x, [5, ...], got float32[4, 3].",
     ),
-    "strategy": (
-        (seen, KEY, DATA, share),
-        {"strategy": "fast"},
-        ValueError,
-        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got 'fast'.",
-    ),
 }
 
 
@@ -228,5 +216,5 @@ def test_under_a_trace():
     with pytest.raises(TypeError) as excinfo:
         jax.jit(lambda x: nn.cross_validate(seen, KEY, (x, Y), share).scores)(X)
     assert str(excinfo.value) == (
-        "cross_validate: expected concrete arrays, got traced ones. Call it outside of jit, vmap and grad."
+        "cross_validate: expected concrete arrays, got a traced float32[23, 3]. Call it outside of jit, vmap and grad."
     )

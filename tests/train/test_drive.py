@@ -315,13 +315,13 @@ def test_under_a_trace():
     with pytest.raises(TypeError) as excinfo:
         jax.jit(lambda key: drive(key, TRAIN))(KEY)
     assert str(excinfo.value) == (
-        "drive: expected concrete arrays, got traced ones. Inside jit, vmap, grad or sweep call fit: it is pure."
+        "drive: expected concrete arrays, got a traced key<fry>[]. "
+        "Inside jit, vmap, grad or sweep call fit: it is pure."
     )
 
 
 FIX = "expected a run of the same key shape, trainer, data, epochs and batch_size, got one with"
 ERRORS = {
-    "every": ({"every": 0}, ValueError, "drive: expected every to be a whole number >= 1, got 0."),
     "keys": (
         {"key": jax.random.split(KEY, (2, 2))},
         ValueError,
@@ -347,7 +347,7 @@ ERRORS = {
     "n of on_steps": (
         {"on_steps": (0, print)},
         ValueError,
-        "drive: expected the n of on_steps to be a whole number >= 1, got 0.",
+        "drive: expected the n of on_steps to be an integer >= 1, got 0.",
     ),
     "on_steps of a row": (
         {"key": jax.random.split(KEY, 2), "on_steps": (1, print)},

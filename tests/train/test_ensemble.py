@@ -130,16 +130,6 @@ ERRORS = {
         TypeError,
         "ensemble: expected model to be a Layer, got the function dense.",
     ),
-    "members": (
-        lambda: nn.ensemble(MODEL, 0),
-        ValueError,
-        "ensemble: expected members to be a whole number >= 1, got 0.",
-    ),
-    "of": (
-        lambda: nn.ensemble(MODEL, 2, of="probabilities"),
-        ValueError,
-        "ensemble: expected of to be 'logits' or 'values', got 'probabilities'.",
-    ),
     "another number": (
         lambda: nn.ensemble(MODEL, 3).apply(*PAIR, X),
         ValueError,

@@ -235,24 +235,17 @@ def options(**changes):
 
 ERRORS = {
     "trainer": ({"trainer": 3}, TypeError, "expected a Trainer, got 3. nn.trainer(model, loss, optimizer) makes one."),
-    "no epochs": ({"epochs": 0}, ValueError, "expected epochs to be a whole number >= 1, got 0."),
-    "half an epoch": ({"epochs": 0.5}, ValueError, "expected epochs to be a whole number >= 1, got 0.5."),
-    "batch 0": ({"batch_size": 0}, ValueError, "expected batch_size to be a whole number >= 1, got 0."),
-    "batch True": ({"batch_size": True}, ValueError, "expected batch_size to be a whole number >= 1, got True."),
     "batch too large": (
         {"batch_size": 15},
         ValueError,
         "expected batch_size to be at most the 14 examples of train, got 15.",
     ),
-    "patience": ({"patience": -1}, ValueError, "expected patience to be a whole number >= 0, got -1."),
-    "mode": ({"mode": "least"}, ValueError, "expected mode to be 'min' or 'max', got 'least'."),
     "direction": (
         {"monitor": "score"},
         ValueError,
         "expected mode='min' or mode='max' with monitor='score', got none. "
         "It is known for 'loss' and for the names in nn.metrics and nn.losses.",
     ),
-    "monitor": ({"monitor": "f1"}, ValueError, "expected monitor to be one of loss, got 'f1'."),
     "no arrays": ({"train": ()}, TypeError, "expected train to be arrays with examples on axis 0, got ()."),
     "numbers": (
         {"valid": ([1.0], [2.0])},

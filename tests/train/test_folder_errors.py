@@ -171,4 +171,4 @@ def test_what_is_no_folder(tmp_path):
         assert str(excinfo.value) == text
     with pytest.raises(ValueError) as excinfo:
         drive(KEY, TRAIN, VALID, checkpoint=tmp_path, keep=0)
-    assert str(excinfo.value) == "drive: expected keep to be a whole number >= 1, got 0."
+    assert str(excinfo.value) == "drive: expected keep to be an integer >= 1, got 0."

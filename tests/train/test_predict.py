@@ -123,8 +123,6 @@ def test_dtype_of_the_input_is_kept(dtype):
 
 ERRORS = {
     "model": ((nn.dense, X, 4), TypeError, "predict: expected model to be a Layer, got the function dense."),
-    "batch": ((MODEL, X, 0), ValueError, "predict: expected batch_size to be a whole number >= 1, got 0."),
-    "float batch": ((MODEL, X, 4.0), ValueError, "predict: expected batch_size to be a whole number >= 1, got 4.0."),
     "lengths": (
         (MODEL, (X, X[:2]), 4),
         ValueError,

@@ -348,16 +348,6 @@ ERRORS = {
         "sweep: expected run to be a function (point, *shared) -> result, "
         "got 3. The order is sweep(run, points, *shared).",
     ),
-    "strategy": (
-        lambda: nn.sweep(jnp.sin, SMALL, strategy="pmap"),
-        ValueError,
-        "sweep: expected strategy to be one of auto, measure, vmap, map, shard, got 'pmap'.",
-    ),
-    "chunk": (
-        lambda: nn.sweep(jnp.sin, SMALL, chunk=0),
-        ValueError,
-        "sweep: expected chunk to be a whole number >= 1, got 0.",
-    ),
     "chunk of map": (
         lambda: nn.sweep(jnp.sin, SMALL, strategy="map", chunk=2),
         ValueError,
@@ -376,17 +366,17 @@ ERRORS = {
     "trace": (
         lambda: jax.jit(lambda p: nn.sweep(jnp.sin, p))(SMALL),
         TypeError,
-        "sweep: expected concrete arrays, got traced ones. Inside jit, vmap or grad call jax.vmap(run).",
+        "sweep: expected concrete arrays, got a traced float32[3]. Inside jit, vmap or grad call jax.vmap(run).",
     ),
     "trace of shared": (
         lambda: jax.grad(lambda s: nn.sweep(lambda p, s: p * s, SMALL, s).results.sum())(1.0),
         TypeError,
-        "sweep: expected concrete arrays, got traced ones. Inside jit, vmap or grad call jax.vmap(run).",
+        "sweep: expected concrete arrays, got a traced float32[]. Inside jit, vmap or grad call jax.vmap(run).",
     ),
     "mode": (
         lambda: BOARD.best("loss", "least"),
         ValueError,
-        "leaderboard: expected mode to be 'min' or 'max', got 'least'.",
+        "leaderboard: expected mode to be one of 'min', 'max', None, got 'least'.",
     ),
     "no such value": (
         lambda: BOARD.leaderboard("accuracy"),

@@ -276,8 +276,7 @@ ERRORS = {
     "optimizer": (
         lambda: make(optimizer=nn.adam),
         TypeError,
-        "trainer: expected optimizer to be an optax.GradientTransformation, "
-        "got the function adam. Call it: adam(learning_rate).",
+        "trainer: optimizer is the function adam, not an optimizer. Call it: nn.adam(learning_rate).",
     ),
     "regularizer": (
         lambda: make(regularizer=0.1),
@@ -340,12 +339,12 @@ ERRORS = {
     "init": (
         lambda: nn.objective_trainer(None, named_loss, nn.sgd(0.1)),
         TypeError,
-        "trainer: expected a function for init, got None.",
+        "trainer: expected init to be a function, got None.",
     ),
     "objective": (
         lambda: nn.objective_trainer(named_loss, None, nn.sgd(0.1)),
         TypeError,
-        "trainer: expected a function for objective, got None.",
+        "trainer: expected objective to be a function, got None.",
     ),
     "params": (
         lambda: nn.objective_trainer(lambda k, b: ((jnp.ones(2),), {}), named_loss, nn.sgd(0.1)).init(
