@@ -162,6 +162,15 @@ def used(layer, seen, fed, **how):
 BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
 FITS = "initialise with x of this shape, or feed it the other."
 ERRORS = {
+    "conv window": (
+        lambda: nn.conv(4, (3, 3)).init(KEY(), ONES((1, 5, 3))),
+        "conv: expected window to be an integer >= 1, or 1 of them, got (3, 3). "
+        "x is [n, *space, c] with 1 space axis; images of one channel need its axis, x[..., None].",
+    ),
+    "embed padding": (
+        lambda: nn.embed(3, 2, padding=3),
+        "embed: expected padding to be an integer >= 0 and <= 2, got 3.",
+    ),
     "dense of a name": (
         lambda: nn.dense(-1, name="head"),
         "head: expected features to be an integer >= 1, got -1.",

@@ -128,6 +128,7 @@ def test_roi_align_of_a_plane_reads_the_centres():
 
 ONES = partial(np.ones, dtype=np.float32)
 ERRORS = {
+    "scales": (lambda: ops.anchors((1, 1), 8, [-1.0]), "anchors: expected each of scales in (0, inf), got -1.0."),
     "four": (
         lambda: ops.box_iou(ONES((2, 3)), ONES((2, 4))),
         "box_iou: expected boxes of shape [..., 4], got float32[2, 3].",

@@ -289,6 +289,7 @@ def test_a_shift_and_a_turn():
 ONES = partial(np.ones, dtype=np.float32)
 X = ONES((1, 4, 4, 3))
 ERRORS = {
+    "size": (lambda: ops.resize(X, (2, 0)), "resize: expected size to be an integer >= 1, or 2 of them, got (2, 0)."),
     "neither": (lambda: ops.resize(X), "resize: expected either size or scale, got None and None."),
     "antialias": (
         lambda: ops.resize(X, 2, method="nearest", antialias=True),

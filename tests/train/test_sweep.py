@@ -371,7 +371,7 @@ ERRORS = {
     "trace of shared": (
         lambda: jax.grad(lambda s: nn.sweep(lambda p, s: p * s, SMALL, s).results.sum())(1.0),
         TypeError,
-        "sweep: expected concrete arrays, got a traced float32[3]. Inside jit, vmap or grad call jax.vmap(run).",
+        "sweep: expected concrete arrays, got a traced float32[]. Inside jit, vmap or grad call jax.vmap(run).",
     ),
     "mode": (
         lambda: BOARD.best("loss", "least"),
