@@ -145,4 +145,4 @@ def _overlap(
 def _axes(name: str, axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(1, rank))
-    return check.axes(name, "axis", axis, rank, "probabilities")
+    return check.axes(name, "axis", axis, rank, "probabilities", least=0)

@@ -33,7 +33,7 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
     [1000.25, 0.0625]
     """
     x = check.array("moments", "x", x)
-    axis = check.axes("moments", "axis", axis, x.ndim)
+    axis = check.axes("moments", "axis", axis, x.ndim, least=0)
     x = x.astype(param_dtype(x))
     mean = _mean(x, axis, where)
     return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
@@ -92,7 +92,7 @@ def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, ep
     x = check.array("lp_normalize", "x", x)
     check.scalar("lp_normalize", "p", p, 1.0, ends="[]", static=True)
     check.scalar("lp_normalize", "eps", eps)
-    axis = check.axes("lp_normalize", "axis", axis, x.ndim)
+    axis = check.axes("lp_normalize", "axis", axis, x.ndim, least=0)
     wide = x.astype(param_dtype(x))
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis, keepdims=True, initial=0))
     zero = largest == 0
