@@ -75,7 +75,10 @@ KINDS = {
     "name": "name",
     "param": "text",
     "call name": "text",
-    **dict.fromkeys(("max_norm axis", "unit_norm axis"), "any axes"),
+    **dict.fromkeys(
+        ("max_norm axis", "unit_norm axis", "dice axis", "tversky axis", "ops.moments axis", "ops.lp_normalize axis"),
+        "any axes",
+    ),
 }
 # What is no single number, flag or name: trees, patterns, sequences and the like have tests of their own.
 ELSEWHERE = {
