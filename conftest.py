@@ -22,6 +22,19 @@ def pytest_collection_modifyitems(items):
         params = getattr(item, "callspec", None)
         if params and any(_dtype_name(value) in OTHER_DTYPES for value in params.params.values()):
             item.add_marker(pytest.mark.slow)
+    _by_case(items)
+
+
+TABLES = ("test_layers_columns", "test_layers_conformance")
+
+
+def _by_case(items):
+    """The tests of one layer one after the other, whatever they test: each program is then compiled once."""
+    places = [i for i, item in enumerate(items) if getattr(getattr(item, "module", None), "__name__", "") in TABLES]
+    tests = [items[i] for i in places]
+    tests.sort(key=lambda item: item.callspec.params.get("case", "") if hasattr(item, "callspec") else "")
+    for place, test in zip(places, tests, strict=True):
+        items[place] = test
 
 
 def _dtype_name(value):

@@ -120,7 +120,7 @@ def without(*exemptions):
     return [name for name, (*_, exempt) in CASES.items() if not set(exempt) & set(exemptions)]
 
 
-# Each case is compiled once for all tables: these are kept, and `conformance/conftest.py` puts the tests of a case one
+# Each case is compiled once for all tables: these are kept, and `conftest.py` puts the tests of a case one
 # after the other.
 
 quick = partial(jax.jit, compiler_options=nn.compiler_options(quick=True))
