@@ -123,7 +123,9 @@ def without(*exemptions):
 # Each case is compiled once for all tables: these are kept, and `conftest.py` puts the tests of a case one
 # after the other.
 
-quick = partial(jax.jit, compiler_options=nn.compiler_options(quick=True))
+
+def quick(f):
+    return jax.jit(f, compiler_options=nn.compiler_options(quick=True))
 
 
 @cache

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _close import assert_close
-from _layer_cases import ALL, KEY, NOISES
+from _layer_cases import ALL, KEY, NOISES, quick
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -19,10 +19,6 @@ import jaxnn as nn
 from jaxnn._errors import InvalidType, InvalidValue
 
 DEVICES = 8
-
-
-def quick(f):
-    return jax.jit(f, compiler_options=nn.compiler_options(quick=True))
 
 
 def input_of(case):
