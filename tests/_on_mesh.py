@@ -15,7 +15,6 @@ from _layer_cases import ALL, KEY, NOISES, quick
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-import jaxnn as nn
 from jaxnn._errors import InvalidType, InvalidValue
 
 DEVICES = 8
