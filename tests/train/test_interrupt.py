@@ -58,7 +58,9 @@ def test_an_interrupt_at_any_moment_gives_the_run_of_the_epochs_done(width, coun
     whole = go()
     seconds = time.perf_counter() - begun
     broken = 0
-    for _ in range(count):
+    for tried in range(4 * count):
+        if tried >= count and 4 * broken >= count:
+            break
         try:
             thread = after(moments.uniform(0, seconds))
             run = go()
@@ -69,7 +71,7 @@ def test_an_interrupt_at_any_moment_gives_the_run_of_the_epochs_done(width, coun
         epoch = int(run.epoch)
         broken += epoch < epochs
         assert identical(run, whole if epoch == epochs else states[epoch]) if epoch else int(run.ts.step) == 0
-    assert 4 * broken >= count, f"seed {SEED}: {broken} of {count} came in time"
+    assert 4 * broken >= count, f"seed {SEED}: {broken} of {4 * count} came in time"
 
 
 def test_a_second_one_ends_at_once():
