@@ -34,8 +34,8 @@ import numpy as np
 import jaxnn as nn
 
 
-def compiled(f: Callable) -> Callable:
-    return jax.jit(f, compiler_options=nn.compiler_options())
+def compiled(f: Callable, **how: Any) -> Callable:
+    return jax.jit(f, compiler_options=nn.compiler_options(), **how)
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
