@@ -134,7 +134,7 @@ def drive(
     check.flags("drive", progress=progress)
     key = check.typed_key("drive", key, "drive(trainer, key, train, valid)")
     if key.ndim > 1:
-        raise invalid("drive", "one key or a row of keys", key)
+        raise invalid("drive", "one key or a batch of keys", key)
     hooks = Hooks(on_epoch, on_steps, key.ndim == 1)
     if run is not None and not isinstance(run, Run):
         raise wrong_type("drive", "run to be a Run", run)
@@ -191,7 +191,7 @@ class Hooks:
         every = check.count("drive", "the n of on_steps", on_steps[0])
         if many:
             raise invalid(
-                "drive", "one key with on_steps", told="a row of keys", fix="Call drive for each, or use on_epoch."
+                "drive", "one key with on_steps", told="a batch of keys", fix="Call drive for each, or use on_epoch."
             )
         self.every, self.on_steps = every, on_steps[1]
 

@@ -77,7 +77,7 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
         for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
             if jnp.shape(leaf)[:1] != (members,):
                 at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
-                fix = "Train them together: sweep, or drive with a row of keys."
+                fix = "Train them together: sweep, or drive with a batch of keys."
                 raise invalid("ensemble", f"{at} stacked for {members} members, [{members}, ...]", leaf, fix)
 
         def member(i: jax.Array, params: dict, state: dict) -> tuple[Any, dict]:

@@ -42,7 +42,7 @@ def check_feed(argument: str, feed: Any, epochs: int) -> None:
     """Raises TypeError for an iterator, which can be read only once, if there are several epochs."""
     if epochs > 1 and not callable(feed) and isinstance(feed, Iterator):
         fix = "Pass a function that makes one: lambda epoch: batches()."
-        raise wrong_type("drive", f"{argument} to be iterable anew in each epoch", feed, fix)
+        raise wrong_type("drive", f"{argument} to be iterable again in each epoch", feed, fix)
 
 
 def batches_of(argument: str, feed: Any, epoch: int) -> Iterator[Any]:

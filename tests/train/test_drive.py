@@ -325,7 +325,7 @@ ERRORS = {
     "keys": (
         {"key": jax.random.split(KEY, (2, 2))},
         ValueError,
-        "drive: expected one key or a row of keys, got key<fry>[2, 2].",
+        "drive: expected one key or a batch of keys, got key<fry>[2, 2].",
     ),
     "seed": (
         {"key": 0},
@@ -352,7 +352,7 @@ ERRORS = {
     "on_steps of a row": (
         {"key": jax.random.split(KEY, 2), "on_steps": (1, print)},
         ValueError,
-        "drive: expected one key with on_steps, got a row of keys. Call drive for each, or use on_epoch.",
+        "drive: expected one key with on_steps, got a batch of keys. Call drive for each, or use on_epoch.",
     ),
     "other epochs": (
         {"run": {"epochs": 6}},

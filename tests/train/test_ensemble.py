@@ -134,7 +134,7 @@ ERRORS = {
         lambda: nn.ensemble(MODEL, 3).apply(*PAIR, X),
         ValueError,
         "ensemble: expected batch_norm/bias stacked for 3 members, [3, ...], got float32[2, 4]. "
-        "Train them together: sweep, or drive with a row of keys.",
+        "Train them together: sweep, or drive with a batch of keys.",
     ),
     "two outputs": (
         lambda: nn.ensemble(nn.lift(lambda x: (x, x)), 2).apply({}, {}, X),

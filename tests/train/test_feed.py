@@ -236,7 +236,7 @@ ERRORS = {
     "generator": (
         {"train": (b for b in "ab")},
         TypeError,
-        "expected train to be iterable anew in each epoch, got the generator <genexpr>. "
+        "expected train to be iterable again in each epoch, got the generator <genexpr>. "
         "Pass a function that makes one: lambda epoch: batches().",
     ),
     "batch size": (

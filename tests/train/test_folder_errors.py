@@ -80,7 +80,7 @@ OTHERS = {
         },
         "metrics 1 entries (there none); 2 missing (history/train/mae, history/valid/mae)",
     ),
-    "a row of keys": (
+    "a batch of keys": (
         {"key": jax.random.split(KEY, 2)},
         "25 that differ (ts/step: int32[], not int32[2], "
         "ts/params/dense/b: float32[4], not float32[2, 4], ts/params/dense/w: float32[3, 4], not float32[2, 3, 4], "
