@@ -84,16 +84,16 @@ def _item(value: Any) -> Any:
 
 def count(where: str, argument: str, value: Any, least: int | None = 1, most: int | None = None, fix: str = "") -> int:
     """The value as an int; raises unless it is an integer >= `least` and <= `most`, where these are given."""
+    n = whole(value)
+    if n is not None and (least is None or n >= least) and (most is None or n <= most):
+        return n
     bounds = [f" {sign} {n}" for sign, n in ((">=", least), ("<=", most)) if n is not None]
     expected = f"{argument} to be an integer{' and'.join(bounds)}"
-    n = whole(value)
-    if n is None:
-        if isinstance(value, jax.core.Tracer):
-            raise _fixed(where, expected, value, "int")
-        raise wrong_type(where, expected, value, fix)
-    if (least is not None and n < least) or (most is not None and n > most):
+    if n is not None:
         raise invalid(where, expected, told=str(n), fix=fix)
-    return n
+    if isinstance(value, jax.core.Tracer):
+        raise _fixed(where, expected, value, "int")
+    raise wrong_type(where, expected, value, fix)
 
 
 def flags(where: str, fix: str = "", /, **values: Any) -> None:
