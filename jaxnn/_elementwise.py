@@ -29,11 +29,12 @@ class Elementwise(Optimizer):
 
 
 CALLS = {"closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"}
-ELEMENTWISE = """
+NAMES = """
     abs add add_any and atan2 cbrt ceil clamp complex conj convert_element_type copy copy_p cos cosh div eq erf erf_inv
     erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le log log1p logistic lt max min mul ne neg nextafter not
     or pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub tan tanh xor
 """
+ELEMENTWISE = frozenset(NAMES.split())
 
 
 def is_elementwise(optimizer: Any) -> bool:
@@ -81,7 +82,7 @@ def _all_elementwise(program: Jaxpr) -> bool:
         if step.primitive.name in CALLS:
             if not all(_all_elementwise(p) for p in inside if isinstance(p, Jaxpr)):
                 return False
-        elif step.primitive.name not in ELEMENTWISE.split() and (step.primitive.name != "broadcast_in_dim" or arrays):
+        elif step.primitive.name not in ELEMENTWISE and (step.primitive.name != "broadcast_in_dim" or arrays):
             return False
     return True
 
