@@ -47,7 +47,7 @@ class Average:
 
     >>> average = Average(0.75)
     >>> a = average.update(jnp.zeros(2), jnp.array([4.0, 8.0]))
-    >>> a.tolist(), average.debias(a, Time(jnp.array(1))).tolist()
+    >>> a.tolist(), average.debias(a, Time(jnp.array(1))).round(4).tolist()
     ([1.0, 2.0], [4.0, 8.0])
     """
 

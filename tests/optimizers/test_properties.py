@@ -85,13 +85,14 @@ def test_an_element_does_not_know_its_neighbours(name, data):
     gs, p, hyper = data.draw(problems(name))
     if not p.size:
         return
-    tiny = float(jnp.finfo(gs.dtype).tiny)
+    finfo = jnp.finfo(gs.dtype)
     whole = np.asarray(walk(name)(gs, p, hyper)).reshape(STEPS, -1)
     for i in {0, p.size - 1}:
-        one = walk(name)(gs.reshape(STEPS, -1)[:, i], p.reshape(-1)[i], hyper)
-        np.testing.assert_allclose(
-            np.asarray(one, whole.dtype), whole[:, i], rtol=4 * float(jnp.finfo(gs.dtype).eps), atol=tiny
-        )
+        one = np.asarray(walk(name)(gs.reshape(STEPS, -1)[:, i], p.reshape(-1)[i], hyper), whole.dtype)
+        # the momentum and the gradient of a step may cancel: their roundings are as large as other steps' updates
+        largest = float(np.max(np.abs(whole[:, i].astype(np.promote_types(whole.dtype, np.float32)))))
+        atol = float(finfo.tiny) + 4 * float(finfo.eps) * largest
+        np.testing.assert_allclose(one, whole[:, i], rtol=4 * float(finfo.eps), atol=atol)
 
 
 @drawn
