@@ -24,7 +24,7 @@ mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
 
 test: $(VENV)/.all  ## installs everything and runs the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """The rules under which everything here is tested: strict dtypes, no broadcasting of ranks."""
 
+import tempfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,12 @@ import jaxnn as nn
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Many tests compile the same program anew: a process keeps what it compiled, for as long as it runs.
+_PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxnn-tests-")
+jax.config.update("jax_compilation_cache_dir", _PROGRAMS.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 OTHER_DTYPES = {"bfloat16", "float16", "float64", "complex64", "complex128"}

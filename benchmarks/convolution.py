@@ -51,7 +51,7 @@ def step(conv: Callable, strides: tuple, groups: int, params: list, batch: tuple
     return jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params))
 
 
-# name -> the shape of x, windows [*window, in / groups, out], strides, groups
+# name -> the shape of x, kernels [*kernel_size, in / groups, out], strides, groups
 NETWORKS: dict[str, Any] = {
     "28², 32-64, b64": ((64, 28, 28, 1), [(3, 3, 1, 32), (3, 3, 32, 64)], (1, 2), 1),
     "32², 16-16-32, b32": ((32, 32, 32, 3), [(3, 3, 3, 16), (3, 3, 16, 16), (3, 3, 16, 32)], (1, 1, 2), 1),

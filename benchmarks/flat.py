@@ -1,4 +1,4 @@
-"""A whole train step of many small arrays with `trainer(flat=True)` beside the same without, and with optax's Adam.
+"""A whole train step of many small arrays with `nn.flat(nn.adam(...))` beside Adam on the tree, and optax's Adam.
 
     python benchmarks/flat.py [rounds, by default 20]
 
@@ -50,15 +50,15 @@ PROBLEMS = {
     "1000 arrays of 10 000, read once": (arrays(1000), read_once),
     "200 layers of 100 by 100, batch 32": (weights(200), layers),
 }
-TRAINERS = {"a tree": (nn.adam, False), "flat": (nn.adam, True), "optax": (optax.adam, False)}
+OPTIMIZERS = {"a tree": nn.adam, "flat": lambda rate: nn.flat(nn.adam(rate)), "optax": optax.adam}
 LENGTHS = {"call": 1, "scan": 10}
 
 
 def prepared(
-    init: Callable, objective: Callable, make: Callable, flat: bool, steps: int
+    init: Callable, objective: Callable, make: Callable, steps: int
 ) -> tuple[Callable, Any, Any, float, float]:
     """The compiled step, or a scan of several, its state and batch, seconds of tracing and of compiling."""
-    trainer = nn.objective_trainer(init, objective, make(1e-3), flat=flat)
+    trainer = nn.objective_trainer(init, objective, make(1e-3))
     batch = jnp.ones((32, 100))
     ts = jax.jit(trainer.init)(jax.random.key(0), batch)
 
@@ -75,8 +75,8 @@ def prepared(
 
 
 def rows(problem: str, where: str, steps: int, rounds: int) -> Iterator[str]:
-    """The rows of the trainers, which take turns."""
-    runs = {name: list(prepared(*PROBLEMS[problem], *how, steps)) for name, how in TRAINERS.items()}
+    """The rows of the optimizers, which take turns."""
+    runs = {name: list(prepared(*PROBLEMS[problem], make, steps)) for name, make in OPTIMIZERS.items()}
 
     def once(run: list) -> float:
         start = time.perf_counter()

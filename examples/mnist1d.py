@@ -83,15 +83,15 @@ def shifted(limit: Any) -> nn.Layer:
 
 def networks(recipe: Recipe | None = None) -> dict[str, nn.Layer]:
     """The four models of the paper, [n, 40] -> logits [n, 10]; the recipe is the CNN's."""
-    dense, conv = partial(nn.dense, init="torch"), partial(nn.conv, 25, stride=2, padding=1, init="torch")
+    dense, conv = partial(nn.dense, preset="torch"), partial(nn.conv, 25, stride=2, padding=1, preset="torch")
     changed = () if recipe is None else (shifted(recipe.shift), nn.gaussian_noise(recipe.noise))
     thinned = () if recipe is None else (nn.dropout(recipe.dropped),)
-    convolutions = [part for window in (5, 3, 3) for part in (conv(window), nn.relu)]
+    convolutions = [part for size in (5, 3, 3) for part in (conv(size), nn.relu)]
     return {
         "logistic": dense(10),
         "MLP": nn.serial(dense(100), nn.relu, nn.residual(nn.serial(dense(100), nn.relu)), dense(10)),
         "CNN": nn.serial(*changed, channel, *convolutions, nn.flatten(), *thinned, dense(10)),
-        "GRU": nn.serial(channel, nn.gru(6, bidirectional=True, init="torch"), nn.flatten(), dense(10)),
+        "GRU": nn.serial(channel, nn.gru(6, bidirectional=True, preset="torch"), nn.flatten(), dense(10)),
     }
 
 

@@ -1,14 +1,35 @@
 """Functional neural networks and complete training runs on JAX.
 
-The top level has layers, combinators, activations, optimizers and training. Other names are in modules: `nn.ops`,
-`nn.losses`, `nn.metrics`, `nn.regularizers`, `nn.init`, `nn.data`, `nn.points`.
+The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
+`nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.ops`, `nn.losses`, `nn.metrics`,
+`nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`.
 """
 
 from typing import TYPE_CHECKING
 
-from jaxnn import _elsewhere, data, init, losses, metrics, ops, optimizers, regularizers
+from jaxnn import (
+    _elsewhere,
+    activations,
+    constraints,
+    data,
+    init,
+    io,
+    layers,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    runs,
+    train,
+)
+from jaxnn._call import Tap, call
+from jaxnn._capture import capture
+from jaxnn._export import export
+from jaxnn._layer import Layer, layer, lift, stateless
 from jaxnn._means import Mean
 from jaxnn._padded import Padded
+from jaxnn._summary import summary
 from jaxnn.activations import (
     celu,
     elu,
@@ -35,11 +56,9 @@ from jaxnn.activations import (
     thresholded_relu,
     unit_step,
 )
-from jaxnn.capture import Tap, capture
 from jaxnn.combinators import cast, inference, parallel, remat, repeat, residual, serial, time_distributed
 from jaxnn.compiler import compiler_options
-from jaxnn.export import export
-from jaxnn.layer import Layer, call, layer, lift, stateless
+from jaxnn.io import load, save
 from jaxnn.layers import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -104,24 +123,16 @@ from jaxnn.optimizers import (
     sgd,
     stochastic_rounding,
 )
-from jaxnn.summary import summary
+from jaxnn.runs import Sweep, cross_validate, ensemble, halving, points, sweep
 from jaxnn.train import (
     Run,
-    Sweep,
     Trainer,
     TrainState,
-    cross_validate,
     drive,
-    ensemble,
     fit,
-    halving,
-    load,
     objective_trainer,
-    points,
     predict,
     recalibrate,
-    save,
-    sweep,
     trainer,
 )
 
@@ -136,6 +147,7 @@ __all__ = [
     "Tap",
     "TrainState",
     "Trainer",
+    "activations",
     "adadelta",
     "adagrad",
     "adam",
@@ -155,6 +167,7 @@ __all__ = [
     "celu",
     "compensated",
     "compiler_options",
+    "constraints",
     "conv",
     "conv_lstm",
     "conv_transpose",
@@ -188,8 +201,10 @@ __all__ = [
     "inference",
     "init",
     "instance_norm",
+    "io",
     "layer",
     "layer_norm",
+    "layers",
     "leaky_relu",
     "learned_positions",
     "lift",
@@ -228,6 +243,7 @@ __all__ = [
     "rmsprop",
     "rnn",
     "rprop",
+    "runs",
     "save",
     "selu",
     "separable_conv",
@@ -252,6 +268,7 @@ __all__ = [
     "tanh",
     "thresholded_relu",
     "time_distributed",
+    "train",
     "trainer",
     "unit_step",
     "upsample",

@@ -105,9 +105,9 @@ def alike(made: Any) -> Any:
     call = call_of(made)
     if call is None:
         return made
-    name = getattr(made, "name", None)
+    name = getattr(made, "name", None), getattr(made, "numbered", None)
     args = (*map(_alike, call.args), *((k, _alike(v)) for k, v in sorted(call.kwargs.items())))
-    parts = (call.function, type(name), name, args)
+    parts = (call.function, name, args)
     try:
         hash(parts)
     except TypeError:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "points")
+ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
 
 
 class Row(NamedTuple):
@@ -185,7 +185,9 @@ TABLE = {
         Row("init.zeros", "zeros_ Zeros zeros_init"),
         Row("init.ones", "ones_ Ones ones_init"),
         Row("init.variance_scaling", "VarianceScaling"),
-        Row("init.preset", "kernel_initializer reset_parameters", "Layers take it as init='torch', 'keras' or 'flax'."),
+        Row(
+            "init.preset", "kernel_initializer reset_parameters", "Layers take it as preset='torch', 'keras' or 'flax'."
+        ),
     ),
     "Training": (
         Row("trainer", "compile train_step value_and_grad zero_grad backward", "It makes init, step and evaluate."),
@@ -211,9 +213,9 @@ TABLE = {
         Row("regularizers.l1", "L1"),
         Row("regularizers.l2", "L2 weight_decay"),
         Row("regularizers.elastic_net", "L1L2"),
-        Row("regularizers.max_norm", "MaxNorm"),
-        Row("regularizers.unit_norm", "UnitNorm"),
-        Row("regularizers.non_negative", "NonNeg"),
+        Row("constraints.max_norm", "MaxNorm"),
+        Row("constraints.unit_norm", "UnitNorm"),
+        Row("constraints.non_negative", "NonNeg"),
     ),
     "Arithmetic": (
         Row("ops.attention", "scaled_dot_product_attention dot_product_attention"),
@@ -233,7 +235,7 @@ TABLE = {
 ARGUMENTS = {
     "features": "out_features out_channels units filters num_features embed_dim hidden_size d_model embedding_dim",
     "size": "num_embeddings input_dim output_size patch_size",
-    "window": "kernel_size pool_size kernel_shape window_shape",
+    "kernel_size": "window pool_size kernel_shape window_shape",
     "stride": "strides window_strides",
     "dilation": "dilation_rate kernel_dilation rhs_dilation",
     "groups": "feature_group_count num_groups",
@@ -242,7 +244,7 @@ ARGUMENTS = {
     "w_init": "kernel_initializer kernel_init embeddings_initializer embedding_init weight_init",
     "b_init": "bias_initializer bias_init",
     "w_h_init": "recurrent_initializer",
-    "init": "initializer",
+    "preset": "initializer init style",
     "heads": "num_heads nhead n_heads",
     "kv_heads": "num_kv_heads num_key_value_heads",
     "causal": "is_causal",

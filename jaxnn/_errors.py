@@ -91,7 +91,7 @@ def describe(x: Any, room: int = ROOM) -> str:
 
 def is_layer(x: Any) -> bool:
     """True for a `Layer`, which is callable only to raise an error that explains its use."""
-    return getattr(x, "_fields", ()) == ("init", "apply", "name")
+    return getattr(x, "_fields", ())[:3] == ("init", "apply", "name")
 
 
 def is_function(x: Any) -> TypeGuard[Callable[..., Any]]:

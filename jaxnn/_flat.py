@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-FROZEN = "frozen_"  # before the dtype in the name of a vector that is not trained
-
 
 class Layout(NamedTuple):
     """The structure of a tree, with the vector (dtype name) and the shape of each leaf in order."""
@@ -24,9 +22,8 @@ class Flat:
     Mapping over a thousand small arrays costs a thousand small operations; over their vector, one.
 
     Attributes:
-      vectors: dtype name -> [n], the leaves of that dtype in the order of the tree; [..., n] for a stacked tree. Frozen
-        leaves have separate vectors, such as "frozen_float32".
-      layout: structure of the tree, and vector and shape of each leaf; static. Also that of a part of the vectors.
+      vectors: dtype name -> [n], the leaves of that dtype in the order of the tree; [..., n] for a stacked tree.
+      layout: structure of the tree, and vector and shape of each leaf; static.
 
     >>> params = Flat.of({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     >>> params.vectors["float32"].shape, params.tree()["w"].shape
@@ -39,19 +36,16 @@ class Flat:
         self.vectors, self.layout = vectors, layout
 
     @classmethod
-    def of(cls, tree: Any, like: Any = None, frozen: Any = None) -> "Flat":
+    def of(cls, tree: Any, like: Any = None) -> "Flat":
         """The leaves of `tree` joined by the dtypes of `like`, a tree of the same structure; None is `tree` itself.
 
         Args:
           tree: arrays.
           like: tree whose dtypes select the vectors.
-          frozen: tree of bools; leaves with True are joined in separate vectors.
         """
         leaves, structure = jax.tree.flatten(tree)
         leaves = [jnp.asarray(x) for x in leaves]
         names = [str(x.dtype) for x in (leaves if like is None else map(jnp.asarray, jax.tree.leaves(like)))]
-        if frozen is not None:
-            names = [FROZEN * bool(f) + name for name, f in zip(names, jax.tree.leaves(frozen), strict=True)]
         layout = Layout(structure, tuple((name, x.shape) for name, x in zip(names, leaves, strict=True)))
         vectors = {}
         for name in sorted(set(names)):
@@ -71,16 +65,6 @@ class Flat:
             part: Array = next(parts[name])
             leaves.append(part.reshape(*part.shape[:-1], *shape))
         return jax.tree.unflatten(self.layout.structure, leaves)
-
-    def divided(self) -> tuple["Flat", "Flat"]:
-        """Two parts: the vectors without the frozen ones, and the frozen ones."""
-        trained = {name: v for name, v in self.vectors.items() if not name.startswith(FROZEN)}
-        frozen = {name: v for name, v in self.vectors.items() if name.startswith(FROZEN)}
-        return Flat(trained, self.layout), Flat(frozen, self.layout)
-
-    def joined(self, other: "Flat") -> "Flat":
-        """Both parts as one; the inverse of `divided`."""
-        return Flat({**self.vectors, **other.vectors}, self.layout)
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
         """The vectors, with the names of their dtypes as keys."""

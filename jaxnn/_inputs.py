@@ -10,8 +10,8 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 
 from jaxnn._dtypes import dtype_of
-from jaxnn._placement import varying
-from jaxnn._random import quick
+from jaxnn._keys import quick
+from jaxnn._mesh import varying
 
 MEMBERS = "jaxnn_members"  # the mesh axis along which whole runs lie, each with a key of its own
 

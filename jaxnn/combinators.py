@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._call import call, output_of
 from jaxnn._calls import recorded
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._layer import Layer, as_layer, children, layer, wrap
+from jaxnn._mesh import scan
 from jaxnn._padded import Given, Padded, on_values, values_of
-from jaxnn._placement import scan
-from jaxnn.layer import Layer, as_layer, call, children, init_child, layer, output_of, wrap
+from jaxnn._sketch import init_child
 
 
 @recorded

@@ -9,7 +9,7 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.capture import layer_paths
+from jaxnn._capture import layer_paths
 
 KEY = jax.random.key(0)
 X = np.linspace(-1, 2, 24, dtype=np.float32).reshape(6, 4)

@@ -9,7 +9,7 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.layer import fold_name
+from jaxnn._keys import fold_name
 
 KEY = jax.random.key(0)
 X = np.linspace(-1, 2, 32, dtype=np.float32).reshape(8, 4)

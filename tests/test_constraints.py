@@ -12,7 +12,7 @@ from _close import TOLERANCE, assert_close
 from jax.test_util import check_grads
 
 import jaxnn as nn
-from jaxnn.regularizers import max_norm, non_negative, unit_norm
+from jaxnn.constraints import max_norm, non_negative, unit_norm
 
 DTYPES = [*TOLERANCE]
 

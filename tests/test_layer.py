@@ -11,7 +11,8 @@ from _close import assert_close
 
 import jaxnn as nn
 from jaxnn._errors import describe
-from jaxnn.layer import fold_name, paths
+from jaxnn._keys import fold_name
+from jaxnn._sketch import paths
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 BIND = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."

@@ -168,11 +168,24 @@ def test_other_names_are_missing_as_ever():
 
 # Signatures.
 
-ROOMS = ("", ".ops", ".losses", ".metrics", ".regularizers", ".init", ".data", ".activations", ".train", ".points")
+ROOMS = (
+    "",
+    ".ops",
+    ".losses",
+    ".metrics",
+    ".regularizers",
+    ".init",
+    ".data",
+    ".activations",
+    ".train",
+    ".runs",
+    ".points",
+    ".io",
+)
 PUBLIC = {
     f"{room}.{name}": getattr(module, name)
     for room in ROOMS
-    for module in [importlib.import_module("jaxnn" + room.replace(".points", ".train.points"))]
+    for module in [importlib.import_module("jaxnn" + room.replace(".points", ".runs.points"))]
     for name in module.__all__
     if callable(getattr(module, name))
 }

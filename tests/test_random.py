@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxnn as nn
-from jaxnn import _random
-from jaxnn._random import fold_in, quick, split
+from jaxnn import _keys
+from jaxnn._keys import fold_in, quick, split
 
 DRAWS = {
     "bits": jax.random.bits,
@@ -94,7 +94,7 @@ def test_a_key_that_a_traced_function_closes_over():
 
 
 def test_where_arrays_may_be_sharded_the_draw_is_that_of_jax(monkeypatch):
-    monkeypatch.setattr(_random, "local_cpu", lambda: False)
+    monkeypatch.setattr(_keys, "local_cpu", lambda: False)
     assert quick(KEYS["typed"]) is KEYS["typed"]
 
 

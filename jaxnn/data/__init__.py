@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
+from jaxnn.data._batching import batches, split
+from jaxnn.data._datasets import Dataset, load, names
 from jaxnn.data._fetch import Unavailable
-from jaxnn.data.batching import batches, split
-from jaxnn.data.datasets import Dataset, load, names
-from jaxnn.data.labels import decode, encode, one_hot
+from jaxnn.data._labels import decode, encode, one_hot
 
 __all__ = ["Dataset", "Unavailable", "batches", "decode", "encode", "load", "names", "one_hot", "split"]
 

@@ -16,7 +16,7 @@ from jaxnn import _checks as check
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import known
-from jaxnn._random import quick
+from jaxnn._keys import quick
 
 Scalar = float | Array
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._errors import invalid
-from jaxnn._random import split
+from jaxnn._keys import split
 from jaxnn.init._draws import (
     _checked,
     constant,

@@ -1,12 +1,12 @@
 """Layers: layers with params, and layer forms of the functions in `ops`, one file for each family."""
 
-from jaxnn.layers.activation import maxout, perceptron, prelu
-from jaxnn.layers.attention import attention
-from jaxnn.layers.conv import conv, conv_transpose, depthwise_conv, separable_conv
-from jaxnn.layers.linear import dense, embed, flatten
-from jaxnn.layers.noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
-from jaxnn.layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
-from jaxnn.layers.pool import (
+from jaxnn.layers._activation import maxout, perceptron, prelu
+from jaxnn.layers._attention import attention
+from jaxnn.layers._conv import conv, conv_transpose, depthwise_conv, separable_conv
+from jaxnn.layers._linear import dense, embed, flatten
+from jaxnn.layers._noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
+from jaxnn.layers._norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from jaxnn.layers._pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
@@ -15,11 +15,11 @@ from jaxnn.layers.pool import (
     lp_pool,
     max_pool,
 )
-from jaxnn.layers.positions import learned_positions, sinusoidal_positions
-from jaxnn.layers.recurrent import conv_lstm, gru, lstm, rnn
-from jaxnn.layers.reparametrize import spectral_norm, weight_norm
-from jaxnn.layers.resize import depth_to_space, space_to_depth, upsample
-from jaxnn.layers.transformer import decoder_block, encoder_block, patches
+from jaxnn.layers._positions import learned_positions, sinusoidal_positions
+from jaxnn.layers._recurrent import conv_lstm, gru, lstm, rnn
+from jaxnn.layers._reparametrize import spectral_norm, weight_norm
+from jaxnn.layers._resize import depth_to_space, space_to_depth, upsample
+from jaxnn.layers._transformer import decoder_block, encoder_block, patches
 
 __all__ = [
     "adaptive_avg_pool",

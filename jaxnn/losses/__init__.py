@@ -29,17 +29,17 @@ from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
 from jaxnn.losses._checks import _costs as _costs
 from jaxnn.losses._checks import _not_ignored as _not_ignored
-from jaxnn.losses.classification import focal, hinge, kl_divergence, softmax_focal
-from jaxnn.losses.cross_entropy import (
+from jaxnn.losses._classification import focal, hinge, kl_divergence, softmax_focal
+from jaxnn.losses._cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_on_probabilities,
     cross_entropy_on_log_probabilities,
     cross_entropy_on_probabilities,
     softmax_cross_entropy,
 )
-from jaxnn.losses.embedding import contrastive, cosine_distance, nt_xent, triplet, triplet_semi_hard
-from jaxnn.losses.overlap import dice, tversky
-from jaxnn.losses.regression import (
+from jaxnn.losses._embedding import contrastive, cosine_distance, nt_xent, triplet, triplet_semi_hard
+from jaxnn.losses._overlap import dice, tversky
+from jaxnn.losses._regression import (
     absolute_error,
     gaussian_nll,
     huber,
@@ -48,7 +48,7 @@ from jaxnn.losses.regression import (
     quantile,
     squared_error,
 )
-from jaxnn.losses.sequence import ctc
+from jaxnn.losses._sequence import ctc
 
 __all__ = [
     "absolute_error",

@@ -17,11 +17,11 @@ Of these, only the `confusion_matrix` of batches can be added up.
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
-from jaxnn.metrics.classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
-from jaxnn.metrics.counts import confusion_matrix, f1, iou, precision, recall
-from jaxnn.metrics.detection import mean_average_precision
-from jaxnn.metrics.ranking import pr_auc, recall_at_k, roc_auc
-from jaxnn.metrics.regression import r2
+from jaxnn.metrics._classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
+from jaxnn.metrics._counts import confusion_matrix, f1, iou, precision, recall
+from jaxnn.metrics._detection import mean_average_precision
+from jaxnn.metrics._ranking import pr_auc, recall_at_k, roc_auc
+from jaxnn.metrics._regression import r2
 
 __all__ = [
     "accuracy",

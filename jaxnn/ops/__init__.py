@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
-from jaxnn.ops.attention import attention, rotary, rotary_tables, sinusoidal
-from jaxnn.ops.boxes import (
+from jaxnn.ops._attention import attention, rotary, rotary_tables, sinusoidal
+from jaxnn.ops._boxes import (
     anchors,
     box_centers,
     box_corners,
@@ -15,9 +15,9 @@ from jaxnn.ops.boxes import (
     non_maximum_suppression,
     roi_align,
 )
-from jaxnn.ops.conv import conv, conv_transpose, depthwise_conv
-from jaxnn.ops.grid import affine_grid, grid_sample
-from jaxnn.ops.norm import (
+from jaxnn.ops._conv import conv, conv_transpose, depthwise_conv
+from jaxnn.ops._grid import affine_grid, grid_sample
+from jaxnn.ops._norm import (
     group_norm,
     instance_norm,
     layer_norm,
@@ -27,8 +27,8 @@ from jaxnn.ops.norm import (
     normalize,
     rms_norm,
 )
-from jaxnn.ops.perceptron import perceptron_update
-from jaxnn.ops.pool import (
+from jaxnn.ops._perceptron import perceptron_update
+from jaxnn.ops._pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
@@ -39,8 +39,8 @@ from jaxnn.ops.pool import (
     max_pool_with_indices,
     max_unpool,
 )
-from jaxnn.ops.recurrent import conv_lstm, gru, lstm, rnn
-from jaxnn.ops.resize import depth_to_space, resize, space_to_depth
+from jaxnn.ops._recurrent import conv_lstm, gru, lstm, rnn
+from jaxnn.ops._resize import depth_to_space, resize, space_to_depth
 
 __all__ = [
     "adaptive_avg_pool",

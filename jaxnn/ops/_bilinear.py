@@ -24,7 +24,7 @@ from jax import Array, lax
 from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
-from jaxnn._placement import equally_varying
+from jaxnn._mesh import equally_varying
 from jaxnn._platform import primitive_by_platform
 
 # Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
@@ -113,11 +113,11 @@ def _parted(v: Array, axis: int, members: int) -> list[Array]:
 
 def _in_order(x: Array, w: Array, *, dimension_numbers: Any, depthwise: bool, unrolled: bool, **how: Any) -> Array:
     """Convolution of x and w in canonical order, transposed back to the original dimension numbers."""
-    (n, c, *space), (o, i, *window), out = dimension_numbers
+    (n, c, *space), (o, i, *kernel_size), out = dimension_numbers
     form: Callable = partial(_grouped, unrolled=unrolled)
     if depthwise:
         form = _by_tap if how["batch_group_count"] == 1 else _by_place
-    y = form(lax.transpose(x, (n, *space, c)), lax.transpose(w, (*window, i, o)), **how)
+    y = form(lax.transpose(x, (n, *space, c)), lax.transpose(w, (*kernel_size, i, o)), **how)
     made = (out[0], *out[2:], out[1])
     return lax.transpose(y, tuple(made.index(axis) for axis in range(y.ndim)))
 
@@ -140,24 +140,24 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
     [n, *space, g · i], [*kernel_size, i, g · o] -> [n, *space', g · o]. Each group has one channel (i = 1), as in the
     forward pass, or one feature (o = 1), as in the gradient with respect to x.
     """
-    *window, i, features = w.shape
+    *kernel_size, i, features = w.shape
     o = features // how["feature_group_count"]
-    if any(map(is_symbolic_dim, x.shape[1:-1])) or prod(window) > UNROLLED_TAPS or (i > 1 and o > 1):
+    if any(map(is_symbolic_dim, x.shape[1:-1])) or prod(kernel_size) > UNROLLED_TAPS or (i > 1 and o > 1):
         return _grouped(x, w, **how)
     dtype = how["preferred_element_type"] or x.dtype
     x, w = jnp.repeat(x.astype(dtype), o, -1), jnp.swapaxes(w, -1, -2) if i > 1 else w
-    w = w.astype(dtype).reshape(prod(window), *(1,) * (x.ndim - 1), x.shape[-1])
+    w = w.astype(dtype).reshape(prod(kernel_size), *(1,) * (x.ndim - 1), x.shape[-1])
     stride, padding, spread, reach = _per_axis(how)
-    sizes = _sizes(x.shape[1:-1], window, how)
+    sizes = _sizes(x.shape[1:-1], kernel_size, how)
     if set(stride) == {1} and set(spread) != {1}:  # pads the products instead of x, so that no zeros are multiplied
         parts = []
-        for tap, part in zip(product(*map(range, window)), (x * v for v in w), strict=True):
+        for tap, part in zip(product(*map(range, kernel_size)), (x * v for v in w), strict=True):
             before = [p[0] - t * r for p, t, r in zip(padding, tap, reach, strict=True)]
             width = [(n - 1) * d + 1 for n, d in zip(x.shape[1:-1], spread, strict=True)]
             parts.append(_padded(part, [(b, s - b - n) for b, s, n in zip(before, sizes, width, strict=True)], spread))
     else:
         x = _padded(x, padding, spread)
-        starts = ([t * r for t, r in zip(tap, reach, strict=True)] for tap in product(*map(range, window)))
+        starts = ([t * r for t, r in zip(tap, reach, strict=True)] for tap in product(*map(range, kernel_size)))
         parts = [_sliced(x, start, sizes, stride) * v for start, v in zip(starts, w, strict=True)]
     y = sum(parts, jnp.zeros((), dtype))
     return y if i == 1 else y.reshape(*y.shape[:-1], -1, i).sum(-1)
@@ -185,9 +185,9 @@ def _per_axis(how: dict) -> tuple:
     return tuple(how[name] for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation"))
 
 
-def _sizes(space: Sequence, window: Sequence, how: dict) -> list:
+def _sizes(space: Sequence, kernel_size: Sequence, how: dict) -> list:
     """Size of the result on each space axis."""
-    axes = zip(space, window, *_per_axis(how), strict=True)
+    axes = zip(space, kernel_size, *_per_axis(how), strict=True)
     return [((n - 1) * d + sum(pads) - (k - 1) * r) // s + 1 for n, k, s, pads, d, r in axes]
 
 

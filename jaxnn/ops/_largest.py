@@ -22,9 +22,9 @@ from jaxnn.ops._window import taps
 SLICED_TAPS = 32
 
 
-def largest(x: Array, window: Sequence, stride: Sequence, dilation: Sequence, sides: Sequence) -> Array:
+def largest(x: Array, kernel_size: Sequence, stride: Sequence, dilation: Sequence, sides: Sequence) -> Array:
     """Maximum of each kernel position, [n, *space, c] -> [n, *space', c]; never padding, always the first NaN."""
-    how = {"window": window, "stride": stride, "dilation": dilation}
+    how = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     every = {name: (1, *sizes, 1) for name, sizes in how.items()}
     return _primitives()[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)))
 
@@ -35,13 +35,13 @@ def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Arra
     return larger if a_inside is True else b_inside & (larger | ~a_inside)
 
 
-def chain(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
+def chain(x: Array, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
     """Maximum as a chain of strided slices."""
-    cut: Any = partial(taps, window=window[1:-1], stride=stride[1:-1], dilation=dilation[1:-1])
+    cut: Any = partial(taps, kernel_size=kernel_size[1:-1], stride=stride[1:-1], dilation=dilation[1:-1])
     parts = cut(jnp.pad(x, sides, constant_values=-jnp.inf))
     if all(side == (0, 0) for side in sides):
         return reduce(lambda a, b: jnp.where(wins(a, b), b, a), parts)
-    alone = [k == s == 1 and side == (0, 0) for k, s, side in zip(window, stride, sides, strict=True)]
+    alone = [k == s == 1 and side == (0, 0) for k, s, side in zip(kernel_size, stride, sides, strict=True)]
     inside = jnp.ones([1 if one else n for one, n in zip(alone, x.shape, strict=True)], bool)
 
     def later(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -50,9 +50,9 @@ def chain(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tup
     return reduce(later, zip(parts, cut(jnp.pad(inside, sides)), strict=True))[0]
 
 
-def windowed(x: Array, *, window: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
+def windowed(x: Array, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
     """Maximum by `reduce_window`."""
-    return lax.reduce_window(x, -jnp.inf, lax.max, window, stride, sides, window_dilation=dilation)
+    return lax.reduce_window(x, -jnp.inf, lax.max, kernel_size, stride, sides, window_dilation=dilation)
 
 
 def _ordered(x: Array, sides: tuple) -> Array:
@@ -73,20 +73,20 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
     return jax.vjp(f, at)[1](v)[0] if transposed else jax.jvp(f, (at,), (v,))[1]
 
 
-def _few(x: Array, window: tuple) -> bool:
+def _few(x: Array, kernel_size: tuple) -> bool:
     """True if a CPU uses the chain.
 
     With symbolic sizes it cannot: the gradient of a slice does not recover x's shape.
     """
-    return prod(window) <= SLICED_TAPS and not any(map(is_symbolic_dim, x.shape))
+    return prod(kernel_size) <= SLICED_TAPS and not any(map(is_symbolic_dim, x.shape))
 
 
 def _value_on_cpu(x: Array, **how: Any) -> Array:
-    return (chain if _few(x, how["window"]) else windowed)(x, **how)
+    return (chain if _few(x, how["kernel_size"]) else windowed)(x, **how)
 
 
 def _derivative_on_cpu(transposed: bool, v: Array, x: Array, **how: Any) -> Array:
-    return _derivative(_few(x, how["window"]), transposed, v, x, **how)
+    return _derivative(_few(x, how["kernel_size"]), transposed, v, x, **how)
 
 
 @cache
@@ -104,9 +104,14 @@ def _primitives() -> tuple[Any, Any, Any]:
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))
     )
 
-    def shape(x: Any, *, window: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Any:
-        how = {"window_dimensions": window, "window_strides": stride, "window_dilation": dilation, "padding": sides}
-        return lax.reduce_window_max_p.abstract_eval(x, base_dilation=(1,) * len(window), **how)[0]
+    def shape(x: Any, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Any:
+        how = {
+            "window_dimensions": kernel_size,
+            "window_strides": stride,
+            "window_dilation": dilation,
+            "padding": sides,
+        }
+        return lax.reduce_window_max_p.abstract_eval(x, base_dilation=(1,) * len(kernel_size), **how)[0]
 
     value.def_abstract_eval(shape)
     tangent.def_abstract_eval(lambda t, x, **how: shape(t, **how))

@@ -10,7 +10,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.lax import PrecisionLike
 from jax.typing import DTypeLike
 
-from jaxnn._placement import einsum
+from jaxnn._mesh import einsum
 from jaxnn._platform import on_cpu
 
 

@@ -35,7 +35,7 @@ def pads(
     where: str,
     padding: Padding,
     size: Sequence[int],
-    window: Sequence[int],
+    kernel_size: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[tuple[int, int], ...]:
@@ -46,7 +46,7 @@ def pads(
     fit give no output.
     """
     check_padding(where, padding, len(size))
-    reach = [(k - 1) * d + 1 for k, d in zip(window, dilation, strict=True)]
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)]
     if padding == "valid":
         explicit = [(0, 0)] * len(size)
     elif padding == "same":
@@ -59,9 +59,9 @@ def pads(
         if padding != "same" and not is_symbolic_dim(n) and n + before + after < (k if n else k - 1):
             raise invalid(
                 where,
-                f"a window that fits in x, {k} steps long",
+                f"a kernel_size that fits in x, {k} steps long",
                 told=f"{n + before + after} steps, padding included",
-                fix="Use padding='same', a smaller window or a smaller dilation.",
+                fix="Use padding='same', a smaller kernel_size or a smaller dilation.",
             )
     return tuple(explicit)
 
@@ -95,16 +95,18 @@ def check_sizes(where: str, **sizes: Any) -> None:
         per_axis(where, argument, value, None)
 
 
-def taps(x: Array, window: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
+def taps(x: Array, kernel_size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[Array]:
     """Slices of a padded x, one for each kernel element in row-major order, each one strided slice [n, *space', c]."""
-    starts = [n - (k - 1) * d for n, k, d in zip(x.shape[1:-1], window, dilation, strict=True)]  # of kernels that fit
+    starts = [
+        n - (k - 1) * d for n, k, d in zip(x.shape[1:-1], kernel_size, dilation, strict=True)
+    ]  # of kernels that fit
 
     def at(tap: tuple[int, ...]) -> Array:
         start = [t * d for t, d in zip(tap, dilation, strict=True)]
         stop = [t + n for t, n in zip(start, starts, strict=True)]
         return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *stride, 1))
 
-    return [at(tap) for tap in product(*map(range, window))]
+    return [at(tap) for tap in product(*map(range, kernel_size))]
 
 
 def _sides(p: Any) -> Any:

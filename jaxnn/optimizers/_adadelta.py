@@ -13,7 +13,7 @@ from jaxnn._calls import recorded
 from jaxnn._inputs import known
 from jaxnn._moments import Average, Time, bounded, epsilon, root, square
 from jaxnn._numbers import number
-from jaxnn.optimizers._checks import check_numbers, check_style
+from jaxnn.optimizers._checks import check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, per_leaf, real_f32
 
@@ -27,7 +27,7 @@ def adadelta(
     weight_decay_mask: Any = None,
     *,
     decoupled: bool = False,
-    style: str = "optax",
+    preset: str = "optax",
 ) -> optax.GradientTransformationExtraArgs:
     """Adadelta for every leaf, [...] -> [...]: the gradient scaled by the ratio of past steps to past gradients.
 
@@ -40,7 +40,7 @@ def adadelta(
         bfloat16(0.999) stays finite. Slots `e_g` and `e_x`.
       eps: >= 0. It sets the size of the first step, sqrt(eps / (1 - rho)); with eps = 0 every step is 0.
       weight_decay, weight_decay_mask, decoupled: weight decay, as weight_decay, mask and decoupled in `adam`.
-      style: "optax", "torch" or "keras": all three use this formula; only their defaults differ.
+      preset: "optax", "torch" or "keras": all three use this formula; only their defaults differ.
 
     Raises: ValueError for a number out of its range, TypeError for an argument of the wrong type.
 
@@ -56,7 +56,7 @@ def adadelta(
     >>> update.round(4), optax.tree.get(state, "e_g").round(4)
     (Array([-0.3145,  0.3145], dtype=float32), Array([0.9, 0.9], dtype=float32))
     """
-    check_style("adadelta", style)
+    check_preset("adadelta", preset)
     check_numbers("adadelta", rho=rho, eps=eps)
     mean = Average(rho)
 

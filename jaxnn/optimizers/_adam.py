@@ -14,7 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxnn._calls import recorded
 from jaxnn._inputs import known
 from jaxnn._moments import Average, Time, bounded, root_plus_eps
-from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_style
+from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, real_f32, zeros_f32
 
@@ -88,7 +88,7 @@ def adam(
     mu_dtype: DTypeLike | None = None,
     *,
     nesterov: bool = False,
-    style: str = "optax",
+    preset: str = "optax",
     weight_decay: optax.ScalarOrSchedule | None = None,
     mask: Any = None,
     decoupled: bool = False,
@@ -107,7 +107,7 @@ def adam(
       eps_root: >= 0, inside the root; > 0 to differentiate through the update where a gradient is near 0.
       mu_dtype: dtype of the slot `mu` (m); None is the parameter's, at least float32. The slot `nu` (v) is real.
       nesterov: Nesterov momentum, as in `nadam`.
-      style: the library whose formula is used. "optax" and "torch" are the formula above; "keras" adds eps before v is
+      preset: the library whose formula is used. "optax" and "torch" are the formula above; "keras" adds eps before v is
         debiased, which is eps / sqrt(1 - b2^t) here. Defaults do not change with it: Keras's eps is 1e-7.
       weight_decay: λ >= 0, a traced scalar or a schedule. None or a Python 0 is no decay; otherwise `update` requires
         params.
@@ -115,7 +115,7 @@ def adam(
         or a prefix of it, or a function of params that returns one. None is all.
       decoupled: add λ p to m̂ / (...), as `adamw` and Keras do. False adds λ p to the gradient (L2).
 
-    Raises: ValueError for a number out of its range, and for `nesterov` or `eps_root` with another style than "optax";
+    Raises: ValueError for a number out of its range, and for `nesterov` or `eps_root` with another preset than "optax";
       TypeError for an argument of the wrong type.
 
     Differences: The formula is that of optax and PyTorch. Slots are at least float32 (bfloat16 rounds b2 to 1 and v
@@ -133,8 +133,8 @@ def adam(
     (Array([-0.5,  0.5], dtype=float32), 1)
     """
     check_flags("adam", nesterov=nesterov)
-    check_style("adam", style, nesterov=nesterov, eps_root=bool(known(eps_root) and eps_root != 0))
-    step = _nadam_step if nesterov else STEPS[style]
+    check_preset("adam", preset, nesterov=nesterov, eps_root=bool(known(eps_root) and eps_root != 0))
+    step = _nadam_step if nesterov else STEPS[preset]
     slots, h = _slots("adam", mu_dtype), Moments.of("adam", b1, b2, eps, eps_root)
     decay = WeightDecay(weight_decay, mask, decoupled)
     return per_leaf("adam", slots, partial(step, h), learning_rate, decay)

@@ -43,14 +43,14 @@ def check_momentum(name: str, momentum: Any, nesterov: Any) -> None:
         raise invalid(name, "momentum with nesterov=True", momentum, "Set momentum, or leave nesterov False.")
 
 
-STYLES = ("optax", "torch", "keras")
+PRESETS = ("optax", "torch", "keras")
 
 
-def check_style(name: str, style: Any, **given: bool) -> None:
-    """Raise unless `style` is known, and unless it is "optax" for arguments that the other libraries lack."""
-    check.choice(name, "style", style, STYLES)
-    for argument in (argument for argument, is_set in given.items() if is_set and style != "optax"):
-        raise InvalidValue(name, f"style={style!r} has no option {argument}. Leave it out, or use style='optax'.")
+def check_preset(name: str, preset: Any, **given: bool) -> None:
+    """Raise unless `preset` is known, and unless it is "optax" for arguments that the other libraries lack."""
+    check.choice(name, "preset", preset, PRESETS)
+    for argument in (argument for argument, is_set in given.items() if is_set and preset != "optax"):
+        raise InvalidValue(name, f"preset={preset!r} has no option {argument}. Leave it out, or use preset='optax'.")
 
 
 def check_dtype(name: str, argument: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxnn._calls import recorded
 from jaxnn._moments import Average, Time, bounded, epsilon, nan_of, over_root, root_plus_eps, square
 from jaxnn._numbers import number
-from jaxnn.optimizers._checks import check_flags, check_momentum, check_numbers, check_style
+from jaxnn.optimizers._checks import check_flags, check_momentum, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay, rate
 from jaxnn.optimizers._lift import Arrays, Included, Slots, per_leaf, real_f32, zeros_f32
 
@@ -31,7 +31,7 @@ def rmsprop(
     nesterov: bool = False,
     bias_correction: bool = False,
     *,
-    style: str = "optax",
+    preset: str = "optax",
     weight_decay: optax.ScalarOrSchedule | None = None,
     mask: Any = None,
     decoupled: bool = False,
@@ -56,13 +56,13 @@ def rmsprop(
       nesterov: Nesterov momentum; requires `momentum`.
       bias_correction: divide m and v by 1 - decay^t. The first centered v is then 0, and the first update
         -lr g / sqrt(eps).
-      style: the library whose formula is used. "optax" and "keras" are the formula above; "torch" is sqrt(v) + eps
+      preset: the library whose formula is used. "optax" and "keras" are the formula above; "torch" is sqrt(v) + eps
         whatever `eps_in_sqrt` is, and leaves the rate out of u, update = -lr u. Defaults do not change with it:
         PyTorch's decay is 0.99, Keras's eps 1e-7.
       weight_decay, mask, decoupled: weight decay, as in `adam`.
 
     Raises: ValueError for a number out of its range, for `nesterov` without `momentum`, and for `nesterov`,
-      `bias_correction` or `eps_in_sqrt=False` with a style that lacks it; TypeError for an argument of the wrong type.
+      `bias_correction` or `eps_in_sqrt=False` with a preset that lacks it; TypeError for an argument of the wrong type.
 
     Differences: The formula is that of optax. Slots are at least float32, and real except `mu` and `trace`. 1 - decay
       and 1 - decay^t are computed without cancellation. `centered` keeps `var` in place of `nu`: nu - |mu|² rounds to
@@ -80,9 +80,11 @@ def rmsprop(
     """
     check_flags("rmsprop", eps_in_sqrt=eps_in_sqrt, centered=centered, bias_correction=bias_correction)
     check_momentum("rmsprop", momentum, nesterov)
-    torch = style == "torch"
+    torch = preset == "torch"
     no_root = not (eps_in_sqrt or torch)
-    check_style("rmsprop", style, nesterov=nesterov, bias_correction=bias_correction, **{"eps_in_sqrt=False": no_root})
+    check_preset(
+        "rmsprop", preset, nesterov=nesterov, bias_correction=bias_correction, **{"eps_in_sqrt=False": no_root}
+    )
     check_numbers("rmsprop", decay=decay, eps=eps, initial_scale=initial_scale)
     average, rate_at = Average(decay), rate("rmsprop", "learning_rate", learning_rate)
     debiased = average.debias if bias_correction else (lambda v, t: v)

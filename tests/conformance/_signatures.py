@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn as nn
-from jaxnn import activations, data, init, losses, metrics, ops, optimizers, regularizers
-from jaxnn.train import points
+from jaxnn import activations, constraints, data, init, losses, metrics, ops, optimizers, regularizers
+from jaxnn.runs import points
 
 KEY = jax.random.key(0)
 ROW, STEPS, IMAGE = jnp.ones((2, 4)), jnp.ones((2, 3, 4)), jnp.ones((2, 6, 6, 4))
@@ -55,15 +55,15 @@ LAYERS = {
     "adaptive_max_pool": (IMAGE, {"size": 2}),
     "alpha_dropout": (ROW, {"rate": 0.5}),
     "attention": (STEPS, {"heads": 2, "features": 4, "causal": True, "cache": 3}),
-    "avg_pool": (IMAGE, {"window": 2}),
+    "avg_pool": (IMAGE, {"kernel_size": 2}),
     "batch_norm": (ROW, {}),
-    "conv": (IMAGE, {"features": 4, "window": 3}),
-    "conv_lstm": (IMAGE[:, :, :, :, None], {"features": 2, "window": 3}),
-    "conv_transpose": (IMAGE, {"features": 4, "window": 3, "padding": "valid"}),
+    "conv": (IMAGE, {"features": 4, "kernel_size": 3}),
+    "conv_lstm": (IMAGE[:, :, :, :, None], {"features": 2, "kernel_size": 3}),
+    "conv_transpose": (IMAGE, {"features": 4, "kernel_size": 3, "padding": "valid"}),
     "decoder_block": ({"x": STEPS, "context": STEPS}, {"heads": 2}),
     "dense": (ROW, {"features": 3}),
     "depth_to_space": (IMAGE, {"factor": 2}),
-    "depthwise_conv": (IMAGE, {"window": 3}),
+    "depthwise_conv": (IMAGE, {"kernel_size": 3}),
     "dropout": (ROW, {"rate": 0.5}),
     "embed": (LABELS, {"size": 5, "features": 3}),
     "encoder_block": (STEPS, {"heads": 2}),
@@ -77,16 +77,16 @@ LAYERS = {
     "layer_norm": (ROW, {}),
     "learned_positions": (STEPS, {"length": 5}),
     "local_response_norm": (IMAGE, {}),
-    "lp_pool": (IMAGE, {"window": 2}),
+    "lp_pool": (IMAGE, {"kernel_size": 2}),
     "lstm": (STEPS, {"features": 3}),
-    "max_pool": (IMAGE, {"window": 2}),
+    "max_pool": (IMAGE, {"kernel_size": 2}),
     "maxout": (ROW, {"features": 3}),
     "patches": (IMAGE, {"features": 3, "size": 2}),
     "perceptron": (ROW, {}),
     "prelu": (ROW, {}),
     "rms_norm": (ROW, {}),
     "rnn": (STEPS, {"features": 3}),
-    "separable_conv": (IMAGE, {"features": 3, "window": 3}),
+    "separable_conv": (IMAGE, {"features": 3, "kernel_size": 3}),
     "sinusoidal_positions": (STEPS, {}),
     "space_to_depth": (IMAGE, {"factor": 2}),
     "spatial_dropout": (IMAGE, {"rate": 0.5}),
@@ -115,7 +115,7 @@ CALLS = {
     "ops.affine_grid": _ops("affine_grid", jnp.ones((2, 2, 3)), size=4),
     "ops.anchors": _ops("anchors", size=(2, 2), stride=8, scales=[4.0]),
     "ops.attention": _ops("attention", *[jnp.ones((2, 3, 2, 4))] * 3, key=KEY),
-    "ops.avg_pool": _ops("avg_pool", IMAGE, window=2),
+    "ops.avg_pool": _ops("avg_pool", IMAGE, kernel_size=2),
     "ops.box_decode": _ops("box_decode", BOXES, BOXES),
     "ops.conv": _ops("conv", IMAGE, jnp.ones((3, 3, 4, 4))),
     "ops.conv_lstm": _ops("conv_lstm", STEPS[..., None], None, jnp.ones((3, 1, 8)), jnp.ones((3, 2, 8))),
@@ -129,10 +129,10 @@ CALLS = {
     "ops.layer_norm": _ops("layer_norm", ROW),
     "ops.local_response_norm": _ops("local_response_norm", IMAGE),
     "ops.lp_normalize": _ops("lp_normalize", ROW),
-    "ops.lp_pool": _ops("lp_pool", IMAGE, window=2),
+    "ops.lp_pool": _ops("lp_pool", IMAGE, kernel_size=2),
     "ops.lstm": _ops("lstm", STEPS, None, *GATES),
-    "ops.max_pool": _ops("max_pool", IMAGE, window=2),
-    "ops.max_pool_with_indices": _ops("max_pool_with_indices", IMAGE, window=2),
+    "ops.max_pool": _ops("max_pool", IMAGE, kernel_size=2),
+    "ops.max_pool_with_indices": _ops("max_pool_with_indices", IMAGE, kernel_size=2),
     "ops.max_unpool": _ops("max_unpool", IMAGE, jnp.zeros(IMAGE.shape, jnp.int32), size=12),
     "ops.moments": _ops("moments", ROW, axis=0),
     "ops.non_maximum_suppression": _ops("non_maximum_suppression", BOXES, jnp.ones(2), size=2),
@@ -192,8 +192,8 @@ CALLS = {
     "l1": _call(regularizers.l1, strength=0.1),
     "l2": _call(regularizers.l2, strength=0.1),
     "elastic_net": _call(regularizers.elastic_net, l1=0.1, l2=0.1),
-    "max_norm": (regularizers.max_norm, lambda **g: regularizers.max_norm(**({"limit": 1.0} | g)).update(W, (), W), 0),
-    "unit_norm": (regularizers.unit_norm, lambda **given: regularizers.unit_norm(**given).update(W, (), W), 0),
+    "max_norm": (constraints.max_norm, lambda **g: constraints.max_norm(**({"limit": 1.0} | g)).update(W, (), W), 0),
+    "unit_norm": (constraints.unit_norm, lambda **given: constraints.unit_norm(**given).update(W, (), W), 0),
     # init
     **{f"init.{name}": _call(getattr(init, name), KEY, (4, 3)) for name in DRAWS},
     "init.preset": _call(init.preset, name="jaxnn", kind="dense", fan_in=4),

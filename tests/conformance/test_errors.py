@@ -58,14 +58,14 @@ STATIC = {
 
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
 KINDS = {
-    **dict.fromkeys(("init", "style", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
+    **dict.fromkeys(("preset", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
     **dict.fromkeys(("patience", "blank", "embed padding", "fan_in"), "index"),
     **dict.fromkeys(("points.integers low", "points.integers high", "ignore_label"), "integer"),
     **dict.fromkeys(("attention window", "ops.attention window"), "pair"),
     **dict.fromkeys(("path", "cache", "checkpoint"), "path"),
-    **dict.fromkeys(("size", "window", "factor", "stride", "dilation"), "sizes"),
+    **dict.fromkeys(("size", "kernel_size", "factor", "stride", "dilation"), "sizes"),
     **dict.fromkeys(("embed size", "attention size", "attention cache", "ops.anchors stride"), "count"),
     **dict.fromkeys(("local_response_norm size", "ops.local_response_norm size"), "count"),
     **dict.fromkeys(("ops.non_maximum_suppression size", "ops.rotary_tables size"), "count"),
@@ -279,15 +279,18 @@ ROOMS = (
     ".losses",
     ".metrics",
     ".regularizers",
+    ".constraints",
     ".init",
     ".data",
     ".activations",
     ".train",
-    ".train.points",
+    ".runs",
+    ".runs.points",
+    ".io",
 )
 PUBLIC = {
     getattr(module, name)
-    for room in (*ROOMS, ".optimizers", ".layers", ".train.points")
+    for room in (*ROOMS, ".optimizers", ".layers")
     for module in [importlib.import_module(f"jaxnn{room}")]
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))

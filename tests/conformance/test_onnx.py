@@ -47,7 +47,7 @@ def first(y):
 
 
 def window_of(w):
-    """[features, c, *window] as [*window, c, features]; a transposed convolution's [c, features, *window] likewise."""
+    """[features, c, *kernel] as [*kernel, c, features]; a transposed convolution's [c, features, *kernel] likewise."""
     return jnp.transpose(w, (*range(2, w.ndim), 1, 0))
 
 

@@ -52,7 +52,7 @@ TABLE = {
         {},
         {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999], "eps": [1e-8, 1e-4, 1.0], "eps_root": [0.0, 1e-8, 1e-2]},
     ),
-    "adam keras": (adam, 1e-2, {"style": "keras"}, {"b1": [0.0, 0.5, 0.9], "eps": [1e-8, 1e-4, 1.0]}),
+    "adam keras": (adam, 1e-2, {"preset": "keras"}, {"b1": [0.0, 0.5, 0.9], "eps": [1e-8, 1e-4, 1.0]}),
     "adam decay": (
         adam,
         1e-2,
@@ -69,7 +69,7 @@ TABLE = {
     "rmsprop torch": (
         rmsprop,
         1e-2,
-        {"style": "torch", "momentum": 0.5, "weight_decay": 1e-3, "decoupled": True},
+        {"preset": "torch", "momentum": 0.5, "weight_decay": 1e-3, "decoupled": True},
         {"decay": [0.5, 0.9, 0.99], "momentum": [0.0, 0.5, 0.9], "weight_decay": [0.0, 0.1, 1.0]},
     ),
     "rmsprop decay": (
@@ -354,7 +354,7 @@ def test_schedules_start_at_0(name):
     got, _ = run(make(name, schedule), 4)
     assert rates[0] == 0
     assert not np.any(got["w"][0])
-    if "momentum" not in TABLE[name][2] or TABLE[name][0] is sgd or "style" in TABLE[name][2]:
+    if "momentum" not in TABLE[name][2] or TABLE[name][0] is sgd or "preset" in TABLE[name][2]:
         unit, _ = run(make(name, 1.0), 4)
         close(got, jax.tree.map(lambda u: u * np.reshape(rates, [4] + [1] * (u.ndim - 1)), unit))
     else:  # the rate of each step is kept in the trace

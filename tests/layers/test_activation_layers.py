@@ -54,10 +54,10 @@ def test_prelu_at_its_edges():
 @pytest.mark.parametrize(("init", "start"), [("jaxnn", 0.25), ("torch", 0.25), ("keras", 0.0), ("flax", 0.01)])
 def test_the_start_of_prelu(init, start):
     for shared, shape in ((False, (3,)), (True, ())):
-        params, state = nn.prelu(shared=shared, init=init).init(KEY, jnp.ones((2, 3)))
+        params, state = nn.prelu(shared=shared, preset=init).init(KEY, jnp.ones((2, 3)))
         assert (params["slope"].shape, state) == (shape, {})
         assert_close(params["slope"], np.full(shape, start))
-    given = nn.prelu(slope_init=nn.init.ones, init=init).init(KEY, jnp.ones((2, 3)))[0]
+    given = nn.prelu(slope_init=nn.init.ones, preset=init).init(KEY, jnp.ones((2, 3)))[0]
     assert given["slope"].tolist() == [1.0] * 3
 
 
@@ -117,7 +117,7 @@ def law(init, kind, param):
 @pytest.mark.parametrize("kind", MAKE)
 @pytest.mark.slow
 def test_layers_start_as_another_library_does(kind, init):
-    params, _ = MAKE[kind](init=init).init(KEY, jax.ShapeDtypeStruct(X[kind], jnp.float32))
+    params, _ = MAKE[kind](preset=init).init(KEY, jax.ShapeDtypeStruct(X[kind], jnp.float32))
     for param in ("w", "b"):
         values, expected = np.asarray(params[param], np.float64).ravel(), law(init, kind, param)
         if expected is None:
@@ -136,15 +136,15 @@ def test_layers_start_as_another_library_does(kind, init):
     ],
 )
 def test_embeddings_start_as_another_library_does(init, expected):
-    w = nn.embed(300, 64, init=init).init(KEY, jnp.asarray([0]))[0]["w"]
+    w = nn.embed(300, 64, preset=init).init(KEY, jnp.asarray([0]))[0]["w"]
     assert scipy.stats.kstest(np.asarray(w, np.float64).ravel(), expected.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("kind", MAKE)
 def test_given_initializers_go_before_the_named_ones(kind):
     x = jax.ShapeDtypeStruct(X[kind], jnp.float32)
-    params, _ = MAKE[kind](init="torch", w_init=nn.init.ones).init(KEY, x)
-    named, _ = MAKE[kind](init="torch").init(KEY, x)
+    params, _ = MAKE[kind](preset="torch", w_init=nn.init.ones).init(KEY, x)
+    named, _ = MAKE[kind](preset="torch").init(KEY, x)
     assert bool((params["w"] == 1).all())
     np.testing.assert_array_equal(params["b"], named["b"])
     assert bool((MAKE[kind](b_init=nn.init.ones).init(KEY, x)[0]["b"] == 1).all())
@@ -181,7 +181,7 @@ def test_errors_by_their_whole_text(case):
 @pytest.mark.parametrize("shared", [False, True])
 def test_prelu_of_infinite_inputs(shared):
     """With a slope of 0 it is relu: relu(-inf) is 0, and the slope learns from what is finite."""
-    model, x = nn.prelu(shared=shared, init="keras"), jnp.array([[-jnp.inf], [-2.0], [3.0]])
+    model, x = nn.prelu(shared=shared, preset="keras"), jnp.array([[-jnp.inf], [-2.0], [3.0]])
     params, state = model.init(jax.random.key(0), x)
     y, slopes = jax.value_and_grad(lambda p, x: model.apply(p, state, x)[0].sum(), (0, 1))(params, x)
     assert y == 3.0

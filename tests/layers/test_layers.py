@@ -162,9 +162,9 @@ def used(layer, seen, fed, **how):
 BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of bytes."
 FITS = "initialise with x of this shape, or feed it the other."
 ERRORS = {
-    "conv window": (
+    "conv kernel_size": (
         lambda: nn.conv(4, (3, 3)).init(KEY(), ONES((1, 5, 3))),
-        "conv: expected window to be an integer >= 1, or 1 of them, got (3, 3). "
+        "conv: expected kernel_size to be an integer >= 1, or 1 of them, got (3, 3). "
         "x is [n, *space, c] with 1 space axis; images of one channel need its axis, x[..., None].",
     ),
     "embed padding": (
@@ -278,8 +278,8 @@ ERRORS = {
     "flatten list": (lambda: nn.flatten().apply({}, {}, [1.0]), "flatten: expected x of shape [n, ...], got [1.0]."),
     "max_pool": (
         lambda: nn.max_pool(3).apply({}, {}, ONES((1, 2, 1))),
-        "max_pool: expected a window that fits in x, 3 steps long, got 2 steps, padding included. "
-        "Use padding='same', a smaller window or a smaller dilation.",
+        "max_pool: expected a kernel_size that fits in x, 3 steps long, got 2 steps, padding included. "
+        "Use padding='same', a smaller kernel_size or a smaller dilation.",
     ),
     "layer_norm features": (
         lambda: used(nn.layer_norm(), ONES((2, 3)), ONES((2, 4))),

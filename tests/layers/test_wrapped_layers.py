@@ -38,10 +38,14 @@ def test_weight_norm_of_recurrent_weights():
     assert_close(model.apply(params, state, x)[0], nn.gru(4).apply(nn.gru(4).init(KEY(), x)[0], {}, x)[0])
 
 
-@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("kernel_size", [None, 3])
 @pytest.mark.slow
-def test_spectral_norm_ends_with_a_largest_singular_value_of_one(window):
-    child, x = (nn.dense(9, bias=False), X) if window is None else (nn.conv(9, window, bias=False), X.reshape(5, 10, 6))
+def test_spectral_norm_ends_with_a_largest_singular_value_of_one(kernel_size):
+    child, x = (
+        (nn.dense(9, bias=False), X)
+        if kernel_size is None
+        else (nn.conv(9, kernel_size, bias=False), X.reshape(5, 10, 6))
+    )
     model = nn.spectral_norm(child)
     params, state = model.init(KEY(), x)
     state = jax.lax.fori_loop(0, 200, lambda i, s: model.apply(params, s, x, train=True)[1], state)

@@ -19,15 +19,15 @@ from jaxnn import ops
 # x, w, what follows them
 CASES = {
     "1-d": ((2, 7, 1), (3, 1, 1), {}),
-    "1-d even window": ((2, 7, 3), (4, 3, 2), {}),
+    "1-d even kernel": ((2, 7, 3), (4, 3, 2), {}),
     "1-d same, stride": ((2, 8, 2), (3, 2, 4), {"stride": 2}),
-    "1-d same, stride beyond the window": ((2, 8, 2), (2, 2, 3), {"stride": 3}),
+    "1-d same, stride beyond the kernel": ((2, 8, 2), (2, 2, 3), {"stride": 3}),
     "1-d valid, remainder": ((1, 9, 2), (3, 2, 2), {"stride": 4, "padding": "valid"}),
     "1-d dilation": ((2, 9, 2), (3, 2, 2), {"dilation": 3}),
     "1-d asymmetric": ((2, 6, 2), (3, 2, 2), {"padding": [(3, 0)]}),
     "1-d groups": ((2, 6, 4), (3, 2, 6), {"groups": 2}),
-    "1-d window of x": ((2, 5, 2), (5, 2, 3), {"padding": "valid"}),
-    "1-d padding beyond the window": ((1, 3, 1), (2, 1, 2), {"padding": 4, "stride": 3}),
+    "1-d kernel of x": ((2, 5, 2), (5, 2, 3), {"padding": "valid"}),
+    "1-d padding beyond the kernel": ((1, 3, 1), (2, 1, 2), {"padding": 4, "stride": 3}),
     "2-d": ((2, 5, 6, 1), (3, 3, 1, 1), {}),
     "2-d same, uneven": ((2, 5, 6, 3), (2, 3, 3, 4), {"stride": (2, 3)}),
     "2-d valid": ((2, 6, 5, 2), (3, 2, 2, 3), {"padding": "valid", "stride": 2}),
@@ -48,7 +48,7 @@ CASES = {
     "3-d explicit": ((1, 4, 5, 3, 2), (2, 2, 2, 2, 3), {"padding": [0, (1, 0), (0, 2)], "dilation": 2}),
     "empty batch": ((0, 5, 5, 2), (3, 3, 2, 3), {"stride": 2}),
 }
-DIFFERENTIATED = ["1-d same, stride beyond the window", "1-d padding beyond the window", "2-d everything, one group"]
+DIFFERENTIATED = ["1-d same, stride beyond the kernel", "1-d padding beyond the kernel", "2-d everything, one group"]
 ONCE_DIFFERENTIATED = [*DIFFERENTIATED, "1-d same, stride", "1-d valid, remainder", "2-d everything", "3-d explicit"]
 ONCE_DIFFERENTIATED += ["empty batch"]
 BATCHED = ["1-d valid, remainder", "2-d everything, one group"]
@@ -86,14 +86,14 @@ def explicit(x_shape, w_shape, stride=1, padding="same", dilation=1, groups=1):
 def by_loops(x, w, **how):
     """y[n, i, f] = Σ_k Σ_c x[n, i s + k d - before, g C + c] w[k, c, f], f in group g; x is 0 outside."""
     stride, pads, dilation, groups = explicit(x.shape, w.shape, **how)
-    *window, channels, features = w.shape
+    *kernel_size, channels, features = w.shape
     out = [
         (n + sum(p) - (k - 1) * d - 1) // s + 1
-        for n, p, k, d, s in zip(x.shape[1:-1], pads, window, dilation, stride, strict=True)
+        for n, p, k, d, s in zip(x.shape[1:-1], pads, kernel_size, dilation, stride, strict=True)
     ]
     y = np.zeros((x.shape[0], *out, features))
     for i in product(*map(range, out)):
-        for k in product(*map(range, window)):
+        for k in product(*map(range, kernel_size)):
             at = [a * s + b * d - p[0] for a, b, s, d, p in zip(i, k, stride, dilation, pads, strict=True)]
             if all(0 <= a < n for a, n in zip(at, x.shape[1:-1], strict=True)):
                 for f in range(features):
@@ -328,18 +328,18 @@ ERRORS = {
     "w of rank 2": (
         lambda: ops.conv(np.zeros((1, 5, 2)), np.zeros((3, 2))),
         ValueError,
-        "conv: expected w of shape [*window, c / groups, features] with 1 to 3 window axes, got float64[3, 2].",
+        "conv: expected w of shape [*kernel_size, c / groups, features] with 1 to 3 kernel axes, got float64[3, 2].",
     ),
     "w of four space axes": (
         lambda: ops.conv(np.zeros((1, 5, 2)), np.zeros((1, 1, 1, 1, 2, 2), np.float32)),
         ValueError,
-        "conv: expected w of shape [*window, c / groups, features] with 1 to 3 window axes, "
+        "conv: expected w of shape [*kernel_size, c / groups, features] with 1 to 3 kernel axes, "
         "got float32[1, 1, 1, 1, 2, 2].",
     ),
     "w a list": (
         lambda: ops.conv(np.zeros((1, 5, 2)), [1.0]),
         ValueError,
-        "conv: expected w of shape [*window, c / groups, features] with 1 to 3 window axes, got [1.0].",
+        "conv: expected w of shape [*kernel_size, c / groups, features] with 1 to 3 kernel axes, got [1.0].",
     ),
     "x a list": (
         lambda: ops.conv([1.0], np.zeros((3, 2, 4))),
@@ -377,8 +377,8 @@ ERRORS = {
     "too short": (
         lambda: ops.conv(np.zeros((1, 4, 2)), np.zeros((3, 2, 4)), padding="valid", dilation=2),
         ValueError,
-        "conv: expected a window that fits in x, 5 steps long, got 4 steps, padding included. "
-        "Use padding='same', a smaller window or a smaller dilation.",
+        "conv: expected a kernel_size that fits in x, 5 steps long, got 4 steps, padding included. "
+        "Use padding='same', a smaller kernel_size or a smaller dilation.",
     ),
 }
 # several numbers at once; one number that is wrong is a row of tests/conformance/test_errors.py

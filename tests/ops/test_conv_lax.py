@@ -30,8 +30,8 @@ def by_lax(x, w, *, stride=1, padding="same", dilation=1, groups=1, **how):
 
 
 def depthwise_by_lax(x, w, **how):
-    *window, c, m = w.shape
-    return by_lax(x, w.reshape(*window, 1, c * m), groups=c, **how)
+    *kernel_size, c, m = w.shape
+    return by_lax(x, w.reshape(*kernel_size, 1, c * m), groups=c, **how)
 
 
 def texts(f, *args, platforms=("tpu",)):

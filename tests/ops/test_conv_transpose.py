@@ -11,14 +11,14 @@ from jax.test_util import check_grads
 
 from jaxnn import ops
 
-# x, w [*window, features / groups, c], what follows them, space of the result
+# x, w [*kernel_size, features / groups, c], what follows them, space of the result
 CASES = {
     "1-d": ((2, 5, 3), (3, 2, 3), {}, (5,)),
     "1-d same, stride": ((2, 4, 1), (3, 2, 1), {"stride": 2}, (8,)),
-    "1-d same, stride beyond the window": ((1, 3, 2), (2, 1, 2), {"stride": 4}, (12,)),
+    "1-d same, stride beyond the kernel": ((1, 3, 2), (2, 1, 2), {"stride": 4}, (12,)),
     "1-d valid": ((2, 4, 2), (3, 3, 2), {"stride": 2, "padding": "valid"}, (9,)),
     "1-d more behind": ((1, 4, 2), (3, 2, 2), {"stride": 3, "padding": 1, "output_padding": 2}, (12,)),
-    "1-d padding beyond the window": ((1, 6, 1), (2, 2, 1), {"stride": 2, "padding": [(3, 1)]}, (8,)),
+    "1-d padding beyond the kernel": ((1, 6, 1), (2, 2, 1), {"stride": 2, "padding": [(3, 1)]}, (8,)),
     "2-d": ((2, 3, 4, 2), (3, 2, 3, 2), {"stride": (2, 1), "padding": [(0, 1), 1], "dilation": (1, 2)}, (6, 4)),
     "2-d groups": ((2, 3, 3, 4), (2, 3, 3, 4), {"stride": 2, "groups": 2, "padding": "valid"}, (6, 7)),
     "2-d depthwise": ((1, 3, 3, 3), (2, 2, 2, 3), {"stride": 2, "groups": 3}, (6, 6)),
@@ -36,7 +36,7 @@ def operands(case, dtype=jnp.float64):
 
 
 def by_loops(x, w, size, stride=1, padding="same", dilation=1, groups=1, output_padding=0):
-    """Each value of x adds its multiple of the window where it stands."""
+    """Each value of x adds its multiple of the kernel where it stands."""
     rank = x.ndim - 2
     stride, dilation = ((v,) * rank if isinstance(v, int) else v for v in (stride, dilation))
     if padding == "same":  # the smaller half of what reaches beyond stride · space is in front
@@ -79,7 +79,7 @@ def test_it_is_the_gradient_of_conv(case):
     assert_close(ops.conv_transpose(x, w, **how, **more), pull(x)[0])
 
 
-@pytest.mark.parametrize("case", ["1-d same, stride beyond the window", "1-d more behind", "2-d", "2-d groups"])
+@pytest.mark.parametrize("case", ["1-d same, stride beyond the kernel", "1-d more behind", "2-d", "2-d groups"])
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_gradients_vmap_and_scan(case):
@@ -109,7 +109,7 @@ BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of
         (
             lambda: ops.conv_transpose(X, jnp.ones(3)),
             ValueError,
-            "expected w of shape [*window, features / groups, c] with 1 to 3 window axes, got float32[3].",
+            "expected w of shape [*kernel_size, features / groups, c] with 1 to 3 kernel axes, got float32[3].",
         ),
         (
             lambda: ops.conv_transpose(jnp.ones((3, 2)), W),

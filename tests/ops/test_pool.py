@@ -13,13 +13,13 @@ from jax.test_util import check_grads
 from jaxnn import ops
 from jaxnn.ops import _largest as pool
 
-# x, window and how
+# x, kernel_size and how
 CASES = {
     "1-d": ((2, 6, 3), 2, {}),
     "1-d overlapping, remainder": ((2, 8, 2), 3, {"stride": 2}),
     "1-d gaps": ((1, 7, 2), 2, {"stride": 3}),
     "1-d same": ((2, 7, 2), 3, {"stride": 2, "padding": "same"}),
-    "1-d same, even window": ((2, 5, 1), 4, {"stride": 1, "padding": "same"}),
+    "1-d same, even kernel": ((2, 5, 1), 4, {"stride": 1, "padding": "same"}),
     "1-d one step": ((2, 5, 1), 1, {}),
     "2-d": ((2, 5, 6, 2), 2, {}),
     "2-d padded": ((2, 5, 6, 2), (3, 2), {"stride": 2, "padding": 1}),
@@ -31,13 +31,13 @@ CASES = {
 }
 
 
-def windows(shape, window, stride=None, padding="valid"):
-    """For each output index the slices of x that its window covers, padding cut off."""
+def windows(shape, kernel_size, stride=None, padding="valid"):
+    """For each output index the slices of x that its kernel covers, padding cut off."""
     rank = len(shape) - 2
-    window = (window,) * rank if isinstance(window, int) else window
-    stride = window if stride is None else (stride,) * rank if isinstance(stride, int) else stride
+    kernel_size = (kernel_size,) * rank if isinstance(kernel_size, int) else kernel_size
+    stride = kernel_size if stride is None else (stride,) * rank if isinstance(stride, int) else stride
     axes = []
-    for i, (n, k, s) in enumerate(zip(shape[1:-1], window, stride, strict=True)):
+    for i, (n, k, s) in enumerate(zip(shape[1:-1], kernel_size, stride, strict=True)):
         if padding == "same":
             out = int(np.ceil(n / s))
             before = max(0, (out - 1) * s + k - n) // 2
@@ -51,8 +51,8 @@ def windows(shape, window, stride=None, padding="valid"):
     }
 
 
-def by_loops(reduce, x, window, **how):
-    sizes, seen = windows(x.shape, window, **how)
+def by_loops(reduce, x, kernel_size, **how):
+    sizes, seen = windows(x.shape, kernel_size, **how)
     y = np.empty((x.shape[0], *sizes, x.shape[-1]))
     for i, cut in seen.items():
         y[:, *i] = reduce(x[:, *cut], axis=tuple(range(1, x.ndim - 1)))
@@ -60,8 +60,8 @@ def by_loops(reduce, x, window, **how):
 
 
 def operand(case, dtype=jnp.float64):
-    shape, window, how = CASES[case]
-    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype), window, how
+    shape, kernel_size, how = CASES[case]
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype), kernel_size, how
 
 
 OPS = {"max_pool": (ops.max_pool, np.max), "avg_pool": (ops.avg_pool, np.mean)}
@@ -73,10 +73,10 @@ OPS = {"max_pool": (ops.max_pool, np.max), "avg_pool": (ops.avg_pool, np.mean)}
 @pytest.mark.slow
 def test_the_value_is_that_of_each_window(case, op):
     f, reduce = OPS[op]
-    x, window, how = operand(case)
-    want = by_loops(reduce, np.asarray(x), window, **how)
-    assert_close(f(x, window, **how), want)
-    assert_close(jax.jit(lambda x: f(x, window, **how))(x), want)
+    x, kernel_size, how = operand(case)
+    want = by_loops(reduce, np.asarray(x), kernel_size, **how)
+    assert_close(f(x, kernel_size, **how), want)
+    assert_close(jax.jit(lambda x: f(x, kernel_size, **how))(x), want)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
@@ -85,10 +85,10 @@ def test_the_value_is_that_of_each_window(case, op):
 @pytest.mark.slow
 def test_narrow_dtypes(case, op, dtype):
     f, reduce = OPS[op]
-    x, window, how = operand(case, dtype)
-    y, pull = jax.vjp(lambda x: f(x, window, **how), x)
+    x, kernel_size, how = operand(case, dtype)
+    y, pull = jax.vjp(lambda x: f(x, kernel_size, **how), x)
     assert (y.dtype, pull(y)[0].dtype) == (dtype, dtype)
-    assert_close(y, by_loops(reduce, np.asarray(x, np.float64), window, **how))
+    assert_close(y, by_loops(reduce, np.asarray(x, np.float64), kernel_size, **how))
 
 
 def test_the_mean_of_many_bfloat16_is_summed_in_float32():
@@ -101,16 +101,18 @@ def test_the_mean_of_many_bfloat16_is_summed_in_float32():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_gradients(case, op):
-    x, window, how = operand(case)
+    x, kernel_size, how = operand(case)
     x = jnp.asarray(np.random.default_rng(0).permutation(x.size).reshape(x.shape) / x.size)  # no ties, far apart
-    check_grads(jax.jit(partial(OPS[op][0], window=window, **how)), (x,), order=2, eps=1e-4, atol=1e-6, rtol=1e-6)
+    check_grads(
+        jax.jit(partial(OPS[op][0], kernel_size=kernel_size, **how)), (x,), order=2, eps=1e-4, atol=1e-6, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_vmap_and_scan(op):
-    f = partial(OPS[op][0], window=3, stride=1, padding="same")
+    f = partial(OPS[op][0], kernel_size=3, stride=1, padding="same")
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 2, 5, 5, 2)))
     assert_close(jax.vmap(f)(x), np.stack([f(v) for v in x]))
     y, _ = jax.lax.scan(lambda x, _: (f(x), None), x[0], length=2)
@@ -129,20 +131,20 @@ def test_the_gradient_goes_to_the_first_of_equal_values(monkeypatch, taps):
 @pytest.mark.parametrize("case", ["1-d same", "2-d padded", "2-d asymmetric", "3-d"])
 @pytest.mark.slow
 def test_slices_and_reduce_window_agree(monkeypatch, case):
-    x, window, how = operand(case, jnp.float32)
+    x, kernel_size, how = operand(case, jnp.float32)
     x = x.at[0, 0, ..., 0].set(jnp.nan).at[0, 1, ..., -1].set(-jnp.inf).at[0, 2].set(jnp.inf)
-    sliced = ops.max_pool(x, window, **how)
+    sliced = ops.max_pool(x, kernel_size, **how)
     monkeypatch.setattr(pool, "SLICED_TAPS", 0)
-    np.testing.assert_array_equal(sliced, ops.max_pool(x, window, **how))
-    np.testing.assert_array_equal(sliced, by_loops(np.max, np.asarray(x), window, **how))
+    np.testing.assert_array_equal(sliced, ops.max_pool(x, kernel_size, **how))
+    np.testing.assert_array_equal(sliced, by_loops(np.max, np.asarray(x), kernel_size, **how))
 
 
-@pytest.mark.parametrize("window", [3, 40])
-def test_nan_and_infinities(window):
-    x = np.full((1, window, 4), -1.0, np.float32)
+@pytest.mark.parametrize("kernel_size", [3, 40])
+def test_nan_and_infinities(kernel_size):
+    x = np.full((1, kernel_size, 4), -1.0, np.float32)
     x[0, 1, 0], x[0, :, 1], x[0, 2, 2], x[0, 0, 3] = np.nan, -np.inf, np.inf, -np.inf
-    np.testing.assert_array_equal(ops.max_pool(x, window)[0, 0], [np.nan, -np.inf, np.inf, -1.0])
-    np.testing.assert_array_equal(ops.avg_pool(x, window)[0, 0], [np.nan, -np.inf, np.inf, -np.inf])
+    np.testing.assert_array_equal(ops.max_pool(x, kernel_size)[0, 0], [np.nan, -np.inf, np.inf, -1.0])
+    np.testing.assert_array_equal(ops.avg_pool(x, kernel_size)[0, 0], [np.nan, -np.inf, np.inf, -np.inf])
 
 
 def test_padding_never_wins_and_never_counts():
@@ -188,14 +190,14 @@ ERRORS = {
         (np.zeros((1, 4, 1), np.float32), 2),
         {"padding": 2},
         ValueError,
-        "expected padding shorter than the window (2,), got ((2, 2),). A window of padding alone has no value.",
+        "expected padding shorter than the kernel (2,), got ((2, 2),). A kernel over padding alone has no value.",
     ),
     "too short": (
         (np.zeros((1, 4, 1), np.float32), 5),
         {},
         ValueError,
-        "expected a window that fits in x, 5 steps long, got 4 steps, padding included. "
-        "Use padding='same', a smaller window or a smaller dilation.",
+        "expected a kernel_size that fits in x, 5 steps long, got 4 steps, padding included. "
+        "Use padding='same', a smaller kernel_size or a smaller dilation.",
     ),
 }
 

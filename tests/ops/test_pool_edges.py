@@ -55,7 +55,9 @@ def test_the_gradient_goes_to_the_first_of_equal_values_on_each_platform(monkeyp
     assert by_index[0, :, 0].tolist() == gradient
 
 
-@pytest.mark.parametrize("how", [{"window": 2}, {"window": 3, "stride": 2, "padding": 1}, {"window": 2, "dilation": 2}])
+@pytest.mark.parametrize(
+    "how", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2, "dilation": 2}]
+)
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_derivatives_of_both_forms_are_equal_in_all_modes(monkeypatch, how):
@@ -111,17 +113,17 @@ def test_lp_pool_of_any_exponent_and_magnitude(p, size):
 
 
 POOLS = {
-    "max_pool": partial(ops.max_pool, window=3, stride=2),
-    "max_pool, same": partial(ops.max_pool, window=3, stride=2, padding="same"),
-    "max_pool, ceil": partial(ops.max_pool, window=3, stride=2, padding=1, ceil_mode=True),
-    "max_pool_with_indices": partial(ops.max_pool_with_indices, window=3, stride=2, padding="same"),
+    "max_pool": partial(ops.max_pool, kernel_size=3, stride=2),
+    "max_pool, same": partial(ops.max_pool, kernel_size=3, stride=2, padding="same"),
+    "max_pool, ceil": partial(ops.max_pool, kernel_size=3, stride=2, padding=1, ceil_mode=True),
+    "max_pool_with_indices": partial(ops.max_pool_with_indices, kernel_size=3, stride=2, padding="same"),
     "max_unpool": lambda x: ops.max_unpool(*ops.max_pool_with_indices(x, 2), x.shape[1:-1]),
-    "avg_pool": partial(ops.avg_pool, window=3, stride=2),
-    "avg_pool, same": partial(ops.avg_pool, window=3, stride=2, padding="same"),
+    "avg_pool": partial(ops.avg_pool, kernel_size=3, stride=2),
+    "avg_pool, same": partial(ops.avg_pool, kernel_size=3, stride=2, padding="same"),
     "avg_pool, counted": partial(
-        ops.avg_pool, window=3, stride=2, padding=1, ceil_mode=True, count_include_pad=True, dilation=1
+        ops.avg_pool, kernel_size=3, stride=2, padding=1, ceil_mode=True, count_include_pad=True, dilation=1
     ),
-    "lp_pool": partial(ops.lp_pool, window=3, stride=2, padding="same"),
+    "lp_pool": partial(ops.lp_pool, kernel_size=3, stride=2, padding="same"),
     "global_max_pool": ops.global_max_pool,
     "global_avg_pool": ops.global_avg_pool,
     "adaptive_avg_pool": partial(ops.adaptive_avg_pool, size=2),

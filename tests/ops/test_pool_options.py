@@ -12,11 +12,11 @@ from jax.test_util import check_grads
 
 from jaxnn import ops
 
-# x, window and how, all padding as pairs
+# x, kernel_size and how, all padding as pairs
 CASES = {
     "1-d dilation": ((2, 9, 2), (3,), {"stride": 2, "dilation": 2}),
     "1-d ceil": ((2, 8, 1), (3,), {"stride": 3, "ceil_mode": True}),
-    "1-d ceil, the last window left out": ((1, 5, 1), (2,), {"stride": 4, "padding": [(0, 0)], "ceil_mode": True}),
+    "1-d ceil, the last position left out": ((1, 5, 1), (2,), {"stride": 4, "padding": [(0, 0)], "ceil_mode": True}),
     "1-d ceil, begins in the padding behind": ((1, 4, 1), (2,), {"stride": 3, "padding": [(1, 1)], "ceil_mode": True}),
     "2-d ceil and padding": ((2, 6, 7, 3), (3, 2), {"stride": (2, 3), "padding": [(1, 1), (1, 0)], "ceil_mode": True}),
     "2-d all": (
@@ -28,20 +28,20 @@ CASES = {
 }
 
 
-def by_loops(reduce, x, window, stride, dilation=1, padding=None, ceil_mode=False, with_padding=False):
-    """`reduce` of the values of each window, its taps in row-major order; zeros of padding only where they count."""
-    rank = len(window)
+def by_loops(reduce, x, kernel_size, stride, dilation=1, padding=None, ceil_mode=False, with_padding=False):
+    """`reduce` of the values under the kernel, taps in row-major order; zeros of padding only where they count."""
+    rank = len(kernel_size)
     stride, dilation = ((v,) * rank if isinstance(v, int) else v for v in (stride, dilation))
     padding = [(0, 0)] * rank if padding is None else padding
     starts = []
-    for n, k, s, d, (before, after) in zip(x.shape[1:-1], window, stride, dilation, padding, strict=True):
+    for n, k, s, d, (before, after) in zip(x.shape[1:-1], kernel_size, stride, dilation, padding, strict=True):
         whole = [i for i in range(-before, n + after, s) if i + (k - 1) * d < n + after]
         more = [whole[-1] + s] if ceil_mode and whole[-1] + (k - 1) * d < n + after - 1 and whole[-1] + s < n else []
         starts.append(whole + more)
     y = np.empty((x.shape[0], *map(len, starts), x.shape[-1]))
     for at in product(*(range(len(s)) for s in starts)):
         values = []
-        for tap in product(*map(range, window)):
+        for tap in product(*map(range, kernel_size)):
             i = [s[a] + t * d for s, a, t, d in zip(starts, at, tap, dilation, strict=True)]
             if all(0 <= j < n for j, n in zip(i, x.shape[1:-1], strict=True)):
                 values.append(x[(slice(None), *i)])
@@ -66,8 +66,8 @@ OPS = {
 
 
 def operand(case, dtype=jnp.float64):
-    shape, window, how = CASES[case]
-    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype), window, how
+    shape, kernel_size, how = CASES[case]
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype), kernel_size, how
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -75,16 +75,16 @@ def operand(case, dtype=jnp.float64):
 @pytest.mark.usefixtures("x64")
 def test_values(case, op):
     f, reduce, more = OPS[op]
-    x, window, how = operand(case)
-    y = jax.jit(lambda x: f(x, window, **how))(x)
-    assert_close(y, by_loops(reduce, np.asarray(x), window, **how, **more))
+    x, kernel_size, how = operand(case)
+    y = jax.jit(lambda x: f(x, kernel_size, **how))(x)
+    assert_close(y, by_loops(reduce, np.asarray(x), kernel_size, **how, **more))
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.slow
 def test_indices_find_the_values_and_unpooling_puts_them_back(case):
-    x, window, how = operand(case, jnp.float32)
-    y, places = ops.max_pool_with_indices(x, window, **how)
+    x, kernel_size, how = operand(case, jnp.float32)
+    y, places = ops.max_pool_with_indices(x, kernel_size, **how)
     n, c = x.shape[0], x.shape[-1]
     flat = np.asarray(x).reshape(n, -1, c)
     np.testing.assert_array_equal(
@@ -107,9 +107,9 @@ def test_the_first_of_equal_values_and_the_first_nan():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.slow
 def test_gradients(op):
-    x, window, how = operand("2-d all")
+    x, kernel_size, how = operand("2-d all")
     x = jnp.asarray(np.random.default_rng(0).permutation(x.size).reshape(x.shape) / x.size + 0.1)
-    check_grads(jax.jit(lambda x: OPS[op][0](x, window, **how)), (x,), order=2, eps=1e-4, atol=1e-6, rtol=1e-6)
+    check_grads(jax.jit(lambda x: OPS[op][0](x, kernel_size, **how)), (x,), order=2, eps=1e-4, atol=1e-6, rtol=1e-6)
 
 
 def test_the_gradient_of_a_norm_of_zeros_is_zero():
@@ -135,7 +135,7 @@ X = jnp.ones((1, 4, 2))
         (lambda: ops.max_pool(X, 2, ceil_mode=1), "max_pool: expected ceil_mode to be True or False, got 1."),
         (
             lambda: ops.avg_pool(jnp.ones((1, 1, 1)), 2, padding=1, dilation=2, stride=1),
-            "avg_pool: expected padding and dilation that leave each window a value of x, "
+            "avg_pool: expected padding and dilation that leave each kernel position a value of x, "
             "got (float32[1, 1, 1], ((1, 1),)).",
         ),
         (

@@ -190,7 +190,7 @@ def test_under_vmap_and_scan(case):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.usefixtures("x64")
 def test_conv_lstm_of_one_pixel_is_an_lstm(reverse):
-    """With a window of 1 every pixel is a sequence of its own."""
+    """With a kernel of 1 every pixel is a sequence of its own."""
     w = weights(4)
     x = drawn(N, T, 2, 3, D)
     each = np.moveaxis(x, 1, 3).reshape(-1, T, D)
@@ -245,7 +245,7 @@ ERRORS = {
     ),
     "conv_lstm": (
         lambda: ops.conv_lstm(ONES((1, 2, 4, 3)), None, ONES((3, 3, 3, 8)), ONES((3, 3, 2, 8))),
-        "conv_lstm: expected w_x and w_h with 1 window axes, of 1 to 3, got "
+        "conv_lstm: expected w_x and w_h with 1 kernel axes, of 1 to 3, got "
         "(float32[3, 3, 3, 8], float32[3, 3, 2, 8]).",
     ),
 }

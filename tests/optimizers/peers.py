@@ -27,32 +27,32 @@ CASES = {
     ),
     "torch rmsprop": (
         ("RMSprop", {"alpha": 0.99, "eps": 1e-3}),
-        ("rmsprop", {"decay": 0.99, "eps": 1e-3, "style": "torch"}),
+        ("rmsprop", {"decay": 0.99, "eps": 1e-3, "preset": "torch"}),
     ),
     "torch rmsprop momentum": (
         ("RMSprop", {"alpha": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1}),
-        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1, "style": "torch"}),
+        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1, "preset": "torch"}),
     ),
     "torch rmsprop centered": (
         ("RMSprop", {"alpha": 0.9, "eps": 1e-3, "momentum": 0.5, "centered": True}),
-        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "momentum": 0.5, "centered": True, "style": "torch"}),
+        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "momentum": 0.5, "centered": True, "preset": "torch"}),
     ),
     "torch adadelta": (
         ("Adadelta", {"rho": 0.9, "eps": 1e-3}),
-        ("adadelta", {"rho": 0.9, "eps": 1e-3, "style": "torch"}),
+        ("adadelta", {"rho": 0.9, "eps": 1e-3, "preset": "torch"}),
     ),
     "torch adadelta decay": (
         ("Adadelta", {"rho": 0.95, "eps": 1e-6, "weight_decay": 0.1}),
-        ("adadelta", {"rho": 0.95, "eps": 1e-6, "weight_decay": 0.1, "style": "torch"}),
+        ("adadelta", {"rho": 0.95, "eps": 1e-6, "weight_decay": 0.1, "preset": "torch"}),
     ),
     "torch adagrad": (
         ("Adagrad", {"eps": 1e-3, "weight_decay": 0.1}),
         ("adagrad", {"initial_accumulator_value": 0.0, "eps": 1e-3, "eps_in_sqrt": False, "weight_decay": 0.1}),
     ),
-    "torch adam": (("Adam", {"eps": 1e-3}), ("adam", {"eps": 1e-3, "style": "torch"})),
+    "torch adam": (("Adam", {"eps": 1e-3}), ("adam", {"eps": 1e-3, "preset": "torch"})),
     "torch adam decay": (
         ("Adam", {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
-        ("adam", {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "style": "torch"}),
+        ("adam", {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "preset": "torch"}),
     ),
     "torch adamw": (("AdamW", {"weight_decay": 0.1}), ("adamw", {"weight_decay": 0.1})),
     "torch adamax": (("Adamax", {"eps": 1e-3}), ("adamax", {"eps": 1e-3})),
@@ -62,28 +62,28 @@ CASES = {
     "keras sgd nesterov": (("SGD", {"momentum": 0.9, "nesterov": True}), ("sgd", {"momentum": 0.9, "nesterov": True})),
     "keras rmsprop": (
         ("RMSprop", {"rho": 0.9, "epsilon": 1e-3}),
-        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "style": "keras"}),
+        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "preset": "keras"}),
     ),
     "keras rmsprop momentum": (
         ("RMSprop", {"rho": 0.9, "epsilon": 1e-3, "momentum": 0.9, "weight_decay": 0.1}),
         (
             "rmsprop",
-            {"decay": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1, "decoupled": True, "style": "keras"},
+            {"decay": 0.9, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1, "decoupled": True, "preset": "keras"},
         ),
     ),
     "keras rmsprop centered": (
         ("RMSprop", {"rho": 0.9, "epsilon": 1e-3, "centered": True}),
-        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "centered": True, "style": "keras"}),
+        ("rmsprop", {"decay": 0.9, "eps": 1e-3, "centered": True, "preset": "keras"}),
     ),
     "keras adadelta": (
         ("Adadelta", {"rho": 0.95, "epsilon": 1e-3}),
-        ("adadelta", {"rho": 0.95, "eps": 1e-3, "style": "keras"}),
+        ("adadelta", {"rho": 0.95, "eps": 1e-3, "preset": "keras"}),
     ),
     "keras adagrad": (("Adagrad", {"epsilon": 1e-3}), ("adagrad", {"eps": 1e-3})),
-    "keras adam": (("Adam", {"epsilon": 1e-3}), ("adam", {"eps": 1e-3, "style": "keras"})),
+    "keras adam": (("Adam", {"epsilon": 1e-3}), ("adam", {"eps": 1e-3, "preset": "keras"})),
     "keras adam decay": (
         ("Adam", {"epsilon": 1e-3, "weight_decay": 0.1}),
-        ("adam", {"eps": 1e-3, "weight_decay": 0.1, "decoupled": True, "style": "keras"}),
+        ("adam", {"eps": 1e-3, "weight_decay": 0.1, "decoupled": True, "preset": "keras"}),
     ),
     "keras adamw": (("AdamW", {"epsilon": 1e-12, "weight_decay": 0.1}), ("adamw", {"eps": 1e-12, "weight_decay": 0.1})),
     "keras lion": (("Lion", {}), ("lion", {"weight_decay": 0.0})),

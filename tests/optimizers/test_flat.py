@@ -117,10 +117,6 @@ def test_optimizers_that_are_not_elementwise_are_refused(case):
     text = f"expected an elementwise optimizer, got {got}. Those of nn without a mask are, and their chains "
     text += "with elementwise transformations such as optax.clip."
     assert str(caught.value) == f"flat: {text}"
-    if case != "number":
-        with pytest.raises(TypeError) as caught:
-            nn.trainer(nn.dense(1), nn.losses.squared_error, make(), flat=True)
-        assert str(caught.value) == f"trainer: {text}"
 
 
 def test_gradients_that_do_not_fit_name_the_path():
@@ -136,24 +132,20 @@ def test_gradients_that_do_not_fit_name_the_path():
 shapes = st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=6)
 
 
-@given(shapes=shapes, halves=st.lists(st.booleans(), min_size=6, max_size=6), frozen=st.integers(0, 63))
+@given(shapes=shapes, halves=st.lists(st.booleans(), min_size=6, max_size=6))
 @settings(max_examples=30, deadline=None)
 @pytest.mark.slow
-def test_a_tree_comes_back_from_its_vectors(shapes, halves, frozen):
+def test_a_tree_comes_back_from_its_vectors(shapes, halves):
     dtypes = [jnp.bfloat16 if half else jnp.float32 for half in halves]
     x = {f"x{i}": jnp.full(shape, i, dtype) for i, (shape, dtype) in enumerate(zip(shapes, dtypes, strict=False))}
-    apart = {name: bool(frozen >> i & 1) for i, name in enumerate(x)}
-    joined = Flat.of(x, frozen=apart)
-    trained, rest = joined.divided()
-    back = trained.joined(rest).tree()
+    back = Flat.of(x).tree()
     assert jax.tree.structure(back) == jax.tree.structure(x)
     for name in x:
         assert back[name].dtype == x[name].dtype
         np.testing.assert_array_equal(back[name], x[name])
-    assert sum(v.size for v in rest.vectors.values()) == sum(x[name].size for name, f in apart.items() if f)
 
 
-# ---- a trainer of vectors
+# In a trainer.
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 3)).astype(np.float32)
@@ -163,7 +155,8 @@ HOW = {"epochs": 3, "batch_size": 8}
 
 
 def trainer(flat, **options):
-    return nn.trainer(MODEL, nn.losses.squared_error, nn.adam(0.03), flat=flat, **options)
+    optimizer = nn.flat(nn.adam(0.03)) if flat else nn.adam(0.03)
+    return nn.trainer(MODEL, nn.losses.squared_error, optimizer, **options)
 
 
 OPTIONS = {
@@ -180,9 +173,8 @@ def test_a_fit_of_vectors_gives_the_same_params(name):
     options = OPTIONS[name]
     run = nn.fit(trainer(True, **options), jax.random.key(0), DATA, DATA, **HOW)
     want = nn.fit(trainer(False, **options), jax.random.key(0), DATA, DATA, **HOW)
-    jax.tree.map(assert_close, run.best.params.tree(), want.best.params)
+    jax.tree.map(assert_close, run.best.params, want.best.params)
     jax.tree.map(assert_close, run.history, want.history)
-    assert set(run.ts.params.vectors) == {"float32"} | ({"frozen_float32"} if name == "frozen" else set())
     moments = jax.tree.leaves(want.ts.opt_state["mu"])
     assert run.ts.opt_state["mu"].vectors["float32"].size == sum(m.size for m in moments)
 
@@ -192,7 +184,7 @@ def test_seeds_under_vmap_and_driven():
     keys = jax.random.split(jax.random.key(0), 2)
     runs = nn.drive(trainer(True), keys, DATA, progress=False, **HOW)
     want = nn.drive(trainer(False), keys, DATA, progress=False, **HOW)
-    jax.tree.map(assert_close, runs.best.params.tree(), want.best.params)
+    jax.tree.map(assert_close, runs.best.params, want.best.params)
 
 
 @pytest.mark.slow

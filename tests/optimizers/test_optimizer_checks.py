@@ -277,14 +277,14 @@ def test_arguments_that_do_not_fit(make, error, text):
             "Rprop adapts its step sizes: pass the first one.",
         ),
         (
-            lambda: adam(LR, nesterov=True, style="keras"),
+            lambda: adam(LR, nesterov=True, preset="keras"),
             ValueError,
-            "adam: style='keras' has no option nesterov. Leave it out, or use style='optax'.",
+            "adam: preset='keras' has no option nesterov. Leave it out, or use preset='optax'.",
         ),
         (
-            lambda: rmsprop(LR, bias_correction=True, style="torch"),
+            lambda: rmsprop(LR, bias_correction=True, preset="torch"),
             ValueError,
-            "rmsprop: style='torch' has no option bias_correction. Leave it out, or use style='optax'.",
+            "rmsprop: preset='torch' has no option bias_correction. Leave it out, or use preset='optax'.",
         ),
         (
             lambda: adam(LR, weight_decay=0.1, decoupled=1),

@@ -1,4 +1,4 @@
-"""The numbers of PyTorch and Keras, as their own optimizers gave them (peers.py), by style."""
+"""The numbers of PyTorch and Keras, as their own optimizers gave them (peers.py), by preset."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,6 @@ def test_the_numbers_of_the_other_libraries(case, mode):
 
 @pytest.mark.parametrize(("name", "options"), [("adam", {}), ("rmsprop", {"momentum": 0.9})])
 def test_styles_differ(name, options):
-    styles = (getattr(optimizers, name)(RATE, eps=1e-3, style=style, **options) for style in ("torch", "keras"))
-    torch, keras = (positions(opt, "given", jnp.float32) for opt in styles)
+    presets = (getattr(optimizers, name)(RATE, eps=1e-3, preset=preset, **options) for preset in ("torch", "keras"))
+    torch, keras = (positions(opt, "given", jnp.float32) for opt in presets)
     assert np.abs(torch - keras).max() > 1e-3

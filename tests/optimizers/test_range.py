@@ -24,7 +24,7 @@ TABLE = {
     "adagrad": (adagrad(RATE), (0, 1e-40 / 0.1**0.5, 1)),
     "adagrad of nothing": (adagrad(RATE, 0.0, 0.0), (0, 0, 1)),
     "adam": (adam(RATE), (0, 1e-32, 1)),
-    "adam keras": (adam(RATE, style="keras"), (0, 1e-32 * 0.001**0.5, 1)),
+    "adam keras": (adam(RATE, preset="keras"), (0, 1e-32 * 0.001**0.5, 1)),
     "adamw": (adamw(RATE, weight_decay=0.0), (0, 1e-32, 1)),
     "nadam": (nadam(RATE), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
     "amsgrad": (amsgrad(RATE), (0, 1e-32, 1)),
@@ -32,7 +32,7 @@ TABLE = {
     "radam": (radam(RATE), (0, 1e-40, 4.6116860e18)),  # no root in the first steps, but the bound
     "lion": (lion(RATE, weight_decay=0.0), (0, 0, 1)),  # a denormal is 0 to a CPU
     "rprop": (rprop(RATE), (0, 0, 1)),
-    "rmsprop torch": (rmsprop(RATE, style="torch"), (0, 1e-32, 10**0.5)),
+    "rmsprop torch": (rmsprop(RATE, preset="torch"), (0, 1e-32, 10**0.5)),
     "adam nesterov": (adam(RATE, nesterov=True), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
 }
 
@@ -107,7 +107,7 @@ def test_hyper_parameters_rounded_to_16_bits_stay_finite(make, kind):
 
 SCALED = {  # the update does not depend on the gradient's scale: it is that of float64, and no step beyond these
     "adam": (adam(RATE, eps=0.0), 3.0),
-    "adam keras": (adam(RATE, eps=0.0, style="keras"), 3.0),
+    "adam keras": (adam(RATE, eps=0.0, preset="keras"), 3.0),
     "amsgrad": (amsgrad(RATE, eps=0.0), 3.0),
     "nadam": (nadam(RATE, eps=0.0), 3.0),
     "adamax": (adamax(RATE), 1.0),

@@ -521,7 +521,7 @@ DECAYING = {
     "sgd": lambda **o: sgd(LR, 0.9, **o),
     "rmsprop": lambda **o: rmsprop(LR, **o),
     "rmsprop momentum": lambda **o: rmsprop(LR, momentum=0.9, **o),
-    "rmsprop torch": lambda **o: rmsprop(LR, momentum=0.9, style="torch", **o),
+    "rmsprop torch": lambda **o: rmsprop(LR, momentum=0.9, preset="torch", **o),
     "adagrad": lambda **o: adagrad(LR, **o),
     "adam": lambda **o: adam(LR, **o),
     "nadam": lambda **o: nadam(LR, **o),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io._checkpoint import load, save
 
 DTYPE_LIST = (
     "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64, bfloat16, "
@@ -183,7 +183,7 @@ def test_without_orbax(file, tmp_path, monkeypatch):
 
 
 def test_a_header_past_the_limit(file, monkeypatch):
-    monkeypatch.setattr("jaxnn.train._safetensors.HEADER_LIMIT", 100)
+    monkeypatch.setattr("jaxnn.io._safetensors.HEADER_LIMIT", 100)
     with pytest.raises(ValueError) as excinfo:
         save(file, [np.ones(1), np.ones(1)])
     assert str(excinfo.value) == (

@@ -15,7 +15,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io._checkpoint import load, save
 
 # The dtypes by the codes of the format, as the installed safetensors package knows them.
 VERSION = tuple(map(int, safetensors.__version__.split(".")[:2]))
@@ -172,7 +172,7 @@ import os, sys
 os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io._checkpoint import load, save
 path = sys.argv[1]
 mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
 split, whole = NamedSharding(mesh, P("d")), NamedSharding(mesh, P())

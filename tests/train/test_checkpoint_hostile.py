@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io._checkpoint import load, save
 
 
 class Point(NamedTuple):
@@ -388,7 +388,7 @@ def test_a_file_that_shrinks_while_it_is_read(file, monkeypatch):
     length = int.from_bytes(content[:8], "little")
     file.write_bytes(content[: 8 + length + 8])
     monkeypatch.setattr(os, "fstat", lambda _: types.SimpleNamespace(st_size=len(content)))
-    monkeypatch.setattr("jaxnn.train.checkpoint.check_sum", lambda *_: None)  # it shrinks right after
+    monkeypatch.setattr("jaxnn.io._checkpoint.check_sum", lambda *_: None)  # it shrinks right after
     with pytest.raises(ValueError) as excinfo:
         load(file)
     assert str(excinfo.value) == (

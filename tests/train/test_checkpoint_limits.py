@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxnn as nn
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io._checkpoint import load, save
 
 SECONDS, BYTES = 2.0, 200e6
 OTHERS = "It is damaged, or was not written by `save`."
@@ -98,7 +98,7 @@ STACKED = {"one": (), "a row": (3,), "two axes": (2, 3)}
 @pytest.mark.parametrize("frozen", [(), "dense/*"], ids=["all trained", "some frozen"])
 def test_flat_states_come_back(file, case, frozen):
     trainer = nn.trainer(
-        nn.serial(nn.dense(3), nn.dense(1)), nn.losses.squared_error, nn.adam(0.1), flat=True, frozen=frozen
+        nn.serial(nn.dense(3), nn.dense(1)), nn.losses.squared_error, nn.flat(nn.adam(0.1)), frozen=frozen
     )
     batch = jnp.ones((4, 2)), jnp.ones((4, 1))
     init = lambda key: trainer.init(key, batch)  # noqa: E731
@@ -281,7 +281,7 @@ HOSTILE = [True, None, -1, 2**31, 2**61, 2**63, 10**4000, 1.5, "", "jax", "9" * 
 
 def sample():
     params = {"w": np.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16), "on": np.array([True, False])}
-    trainer = nn.trainer(nn.dense(2), nn.losses.squared_error, nn.adam(0.1), flat=True)
+    trainer = nn.trainer(nn.dense(2), nn.losses.squared_error, nn.flat(nn.adam(0.1)))
     ts = trainer.init(jax.random.key(0), (jnp.ones((4, 2)), jnp.ones((4, 2))))
     return {"p": params, "k": jax.random.key(1), "t": ts, "z": [True, None, 2**70, 1j, float("inf"), ("a/~", 3)]}
 

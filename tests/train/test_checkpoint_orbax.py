@@ -16,8 +16,8 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
-from jaxnn.train import _orbax as module
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io import _orbax as module
+from jaxnn.io._checkpoint import load, save
 
 ROOT = Path(__file__).parents[2]
 
@@ -280,8 +280,9 @@ jax.config.update("jax_num_cpu_devices", 8 // processes)
 if processes > 1:
     jax.distributed.initialize(f"localhost:{port}", processes, index)
 assert (jax.process_count(), len(jax.devices())) == (processes, 8)
-from jaxnn.train import Best, Run, TrainState, folder
-from jaxnn.train.checkpoint import load, save
+from jaxnn.train import Best, Run, TrainState
+from jaxnn.train import _folder as folder
+from jaxnn.io._checkpoint import load, save
 mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 shardings = {"w": P("a", "b"), "b": P(), "half": P(None, "b"), "keys": P("a")}
 shardings = {name: NamedSharding(mesh, spec) for name, spec in shardings.items()}

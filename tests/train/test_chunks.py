@@ -1,16 +1,14 @@
 """Sweeps that end early: what is done comes back, and the rest can be run; what is shown on the way."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnn as nn
-from jaxnn.train import _chunks
+from jaxnn.runs import _chunks
+from jaxnn.runs import _sweep as module
 
-MODULE = sys.modules["jaxnn.train.sweep"]  # the name in the package is the function
 POINTS = {"x": jnp.arange(5.0), "key": jax.random.split(jax.random.key(0), 5)}
 
 
@@ -20,7 +18,7 @@ def run(point, scale):
 
 def ends_at(monkeypatch, call, error):
     """Lets the call of a sweep's program with this number raise an error."""
-    real, calls = MODULE._called, []
+    real, calls = module._called, []
 
     def called(*args):
         calls.append(args)
@@ -28,7 +26,7 @@ def ends_at(monkeypatch, call, error):
             raise error
         return real(*args)
 
-    monkeypatch.setattr(MODULE, "_called", called)
+    monkeypatch.setattr(module, "_called", called)
     return calls
 
 
@@ -99,9 +97,9 @@ def test_nothing_done_is_nothing_to_keep(error, monkeypatch):
      (65, 1, None, 2), (1000, 3, None, 18), (1000, 1, 8, 16)],
 )  # fmt: skip
 def test_members_in_one_call(n, chunk, devices, size):
-    assert MODULE.Layout(chunk, devices).together(n) == size
-    assert size <= MODULE.MOST_CALLS * size < n + MODULE.MOST_CALLS * size
-    assert -(-n // size) <= MODULE.MOST_CALLS
+    assert module.Layout(chunk, devices).together(n) == size
+    assert size <= module.MOST_CALLS * size < n + module.MOST_CALLS * size
+    assert -(-n // size) <= module.MOST_CALLS
 
 
 def test_parts_are_joined_in_order():

@@ -56,7 +56,7 @@ def test_folds_are_those_of_scikit_learn_up_to_order(n, folds):
 @pytest.mark.parametrize("folds", [2, 5, 10])
 def test_every_example_is_held_out_once_and_nothing_is_trained_on_what_it_predicts(folds):
     found = folded(folds=folds)
-    assert isinstance(found, nn.train.CrossValidation)
+    assert isinstance(found, nn.runs.CrossValidation)
     assert found.predictions["x"][:, 0].tolist() == list(range(N))
     size = -(-N // folds)
     assert set(found.predictions["count"].tolist()) == {N - size}

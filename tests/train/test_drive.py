@@ -13,8 +13,9 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.train import pieces, progress
-from jaxnn.train.programs import Programs
+from jaxnn.train import _pieces as pieces
+from jaxnn.train import _progress as progress
+from jaxnn.train._programs import Programs
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -146,7 +147,7 @@ def test_programs_live_no_longer_than_their_trainer():
         nn.drive(trainer, KEY, *data, epochs=2, progress=False)
     del trainer
     gc.collect()
-    assert [ref() for ref in there] == [None] * 3
+    assert [ref() for ref in there] == [None] * len(there)
 
 
 def test_the_programs_of_the_latest_are_kept():

@@ -40,7 +40,7 @@ def test_mean_and_mutual_information(members):
     params["dense_1"]["w"] *= 3.0
     p = softmax(outputs(params, state, members))
     found, after = nn.ensemble(MODEL, members).apply(params, state, X)
-    assert isinstance(found, nn.train.Consensus)
+    assert isinstance(found, nn.runs.Consensus)
     assert_close(found.mean, p.mean(0))
     assert_close(found.disagreement, entropy(p.mean(0)) - entropy(p).mean(0), scale=1.0)
     assert bool(jnp.all(found.disagreement >= 0))

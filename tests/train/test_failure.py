@@ -12,7 +12,7 @@ from _close import assert_close
 from _tiers import only
 
 import jaxnn as nn
-from jaxnn.train import failure
+from jaxnn.train import _failure as failure
 
 KEY = jax.random.key(0)
 ROWS = np.ones((14, 1), np.float32)
@@ -211,7 +211,7 @@ def test_params_that_never_were_finite_stop_nothing():
 INPUTS = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
 LABELS = np.arange(12, dtype=np.int32) % 3
 CLASSIFIER = nn.trainer(nn.dense(3), nn.losses.softmax_cross_entropy, nn.sgd(0.1))
-IGNORING = nn.trainer(nn.dense(3), partial(nn.losses.softmax_cross_entropy, ignore_label=-1), nn.sgd(0.1), flat=True)
+IGNORING = nn.trainer(nn.dense(3), partial(nn.losses.softmax_cross_entropy, ignore_label=-1), nn.sgd(0.1))
 REGRESSION = nn.trainer(nn.dense(2), nn.losses.squared_error, nn.sgd(0.1))
 
 

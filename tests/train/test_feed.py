@@ -15,8 +15,8 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.train import feed as module
-from jaxnn.train import progress
+from jaxnn.train import _feed as module
+from jaxnn.train import _progress as progress
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn.train import _files as module
-from jaxnn.train._files import alone, remove_abandoned, replacing
-from jaxnn.train.checkpoint import load, save
+from jaxnn.io import _files as module
+from jaxnn.io._checkpoint import load, save
+from jaxnn.io._files import alone, remove_abandoned, replacing
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
-from jaxnn.train._files import replacing
+from jaxnn.io._files import replacing
 with replacing(sys.argv[1]) as file:
     file.write(b"half")
     print("writing", flush=True)

@@ -11,9 +11,10 @@ import optax
 import pytest
 
 import jaxnn as nn
-from jaxnn.train import Best, Run, progress
-from jaxnn.train import folder as module
-from jaxnn.train._files import replacing
+from jaxnn.io._files import replacing
+from jaxnn.train import Best, Run
+from jaxnn.train import _folder as module
+from jaxnn.train import _progress as progress
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)

@@ -1,15 +1,13 @@
 """Successive halving against the whole sweep."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnn as nn
+from jaxnn.runs import _sweep
 
-SWEEP = sys.modules["jaxnn.train.sweep"]  # the name in the package is the function
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])
@@ -125,7 +123,7 @@ def test_the_second_call_traces_nothing():
 @pytest.mark.parametrize(("calls", "done", "reached"), [(4, 4, 1), (10, 9, 3)])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_ended_early_it_is_as_far_as_it_got(monkeypatch, calls, done, reached, error):
-    real, made = SWEEP._called, []
+    real, made = _sweep._called, []
 
     def called(*args):
         made.append(args)
@@ -133,7 +131,7 @@ def test_ended_early_it_is_as_far_as_it_got(monkeypatch, calls, done, reached, e
             raise error
         return real(*args)
 
-    monkeypatch.setattr(SWEEP, "_called", called)
+    monkeypatch.setattr(_sweep, "_called", called)
     if error is KeyboardInterrupt:
         with pytest.warns(RuntimeWarning, match=r"^halving: interrupted"):
             found = halved(strategy="map")

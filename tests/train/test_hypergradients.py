@@ -17,7 +17,7 @@ OPTIMIZERS = {
     "momentum": partial(nn.sgd, momentum=0.9),
     "adam": nn.adam,
     "rmsprop": nn.rmsprop,
-    "rmsprop as torch": partial(nn.rmsprop, style="torch"),
+    "rmsprop as torch": partial(nn.rmsprop, preset="torch"),
     "adagrad": partial(nn.adagrad, initial_accumulator_value=0.0, eps_in_sqrt=False),
     "amsgrad": nn.amsgrad,
     "adadelta": nn.adadelta,

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.model_selection import ParameterGrid
 
 from jaxnn import points
-from jaxnn.train.points import choice, grid, integers, log_uniform, random, uniform
+from jaxnn.runs.points import choice, grid, integers, log_uniform, random, uniform
 
 KEY = jax.random.key(0)
 

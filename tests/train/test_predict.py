@@ -10,7 +10,7 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
-from jaxnn.train.predict import _pieces
+from jaxnn.train._predict import _pieces
 
 MODEL = nn.serial(nn.dense(4), nn.batch_norm(), nn.dropout(0.5))
 X = np.random.default_rng(0).normal(size=(11, 3)).astype(np.float32)
@@ -63,9 +63,6 @@ def test_a_run_its_best_and_a_state_in_the_place_of_params():
         assert_close(nn.predict(nn.dense(1), known, x=X), expected)
     mean = {k: np.asarray(v) for k, v in run.ts.average.items()}
     assert_close(nn.predict(nn.dense(1), run.ts, X), X @ mean["w"] + mean["b"])
-    flat = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.adam(0.1), flat=True)
-    run = nn.fit(flat, jax.random.key(0), data, epochs=2, batch_size=4)
-    assert_close(nn.predict(nn.dense(1), run, X), nn.dense(1).apply(run.best.params.tree(), {}, X)[0])
 
 
 SHARDED = """

@@ -11,9 +11,10 @@ import optax
 import pytest
 
 import jaxnn as nn
-from jaxnn.train.folder import SETTINGS, _described
-from jaxnn.train.plan import make_plan
-from jaxnn.train.settings import Kept, decoded, settings_of
+from jaxnn.io._folder import described
+from jaxnn.train._folder import SETTINGS
+from jaxnn.train._plan import make_plan
+from jaxnn.train._settings import Kept, decoded, settings_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
@@ -24,6 +25,12 @@ KEY = jax.random.key(0)
 MODEL = nn.serial(nn.dense(4), nn.tanh, nn.dropout(0.2), nn.dense(1))
 ADAM = nn.adam(0.03)
 EPOCHS = 2
+
+
+def settings_in(path):
+    """The settings that a file holds."""
+    text = described(path)[1].get(SETTINGS)
+    return {} if text is None else json.loads(text)
 
 
 def made(model=MODEL, loss=nn.losses.squared_error, optimizer=ADAM, **how):
@@ -181,7 +188,7 @@ def test_names_that_cover():
         Kept(after, "learning_rate", TRAIN).check_changed()
     assert str(excinfo.value) == (
         "drive: expected changed to name settings, such as augment, average, axis_name, batch_size, examples, "
-        "first_examples, first_valid_examples, flat, frozen, loss, metrics, mode, model, monitor, optimizer, patience, "
+        "first_examples, first_valid_examples, frozen, loss, metrics, mode, model, monitor, optimizer, patience, "
         "regularizer, valid_examples, got 'learning_rate'. Is it optimizer/learning_rate?"
     )
     with pytest.raises(TypeError) as excinfo:
@@ -261,7 +268,7 @@ def test_a_change_is_kept(tmp_path):
     drive(checkpoint=tmp_path)
     (tmp_path / "epoch-000002.safetensors").unlink()
     drive(checkpoint=tmp_path, patience=9, changed="patience")
-    assert _described(tmp_path / "epoch-000002.safetensors")[1]["patience"] == 9
+    assert settings_in(tmp_path / "epoch-000002.safetensors")["patience"] == 9
     drive(checkpoint=tmp_path, patience=9)
     with pytest.raises(ValueError, match=r"got patience none \(there 9\)"):
         drive(checkpoint=tmp_path)
@@ -271,7 +278,7 @@ def test_files_without_settings_go_on(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "old")
     for path in folder.glob("epoch-*"):
         nn.save(path, nn.load(path))
-    assert _described(folder / "epoch-000002.safetensors")[1] == {}
+    assert settings_in(folder / "epoch-000002.safetensors") == {}
     other = {"mode": "max", "patience": 3, "epochs": EPOCHS, "batch_size": 4}
     assert int(nn.drive(TRAINER, KEY, TRAIN, VALID, progress=False, checkpoint=folder, **other).epoch) == EPOCHS
 
@@ -281,12 +288,12 @@ def test_files_without_settings_go_on(finished, tmp_path):
 def test_fed_runs(tmp_path, case):
     drive = partial(nn.drive, TRAINER, KEY, epochs=3, progress=False)
     drive(train=feed(), checkpoint=tmp_path)
-    first = _described(tmp_path / "epoch-000003.safetensors")[1]["first_batch"]
+    first = settings_in(tmp_path / "epoch-000003.safetensors")["first_batch"]
     (tmp_path / "epoch-000003.safetensors").unlink()
     if case == "later":  # the run that is passed stands at epoch 2, of which the first batch is another
         run = nn.load(tmp_path / "epoch-000002.safetensors")
         drive(train=feed(), checkpoint=tmp_path, run=run)
-        assert _described(tmp_path / "epoch-000003.safetensors")[1]["first_batch"] == first
+        assert settings_in(tmp_path / "epoch-000003.safetensors")["first_batch"] == first
     elif case == "other":
         with pytest.raises(ValueError, match=r"got first_batch checksum \w{8} \(there checksum \w{8}\)"):
             drive(train=feed(1), checkpoint=tmp_path)

@@ -13,9 +13,9 @@ from _close import assert_close
 import jaxnn as nn
 from jaxnn import ops
 from jaxnn._flops import contractions
-from jaxnn.train import _memory
+from jaxnn.runs import _memory
+from jaxnn.runs import _sweep as module
 
-MODULE = sys.modules["jaxnn.train.sweep"]  # the name in the package is the function
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(14, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])
@@ -129,7 +129,7 @@ def test_points_and_shared_may_be_any_trees():
 @pytest.mark.slow
 def test_members_that_keep_a_cpu_busy_run_in_turn(monkeypatch):
     def of(flops, limit):
-        monkeypatch.setattr(MODULE, "BUSY", limit)
+        monkeypatch.setattr(module, "BUSY", limit)
         found = nn.sweep(lambda key, x: x @ jax.random.normal(key, (3, 5)), POINTS["key"], X)
         assert found.results.shape == (5, 14, 5)
         return found.strategy
@@ -139,9 +139,9 @@ def test_members_that_keep_a_cpu_busy_run_in_turn(monkeypatch):
 
 
 def test_elsewhere_they_run_together(monkeypatch):
-    monkeypatch.setattr(MODULE, "BUSY", 0)
+    monkeypatch.setattr(module, "BUSY", 0)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert MODULE._chosen("auto", None, run, POINTS, (X, Y)) == (5, None)
+    assert module._chosen("auto", None, run, POINTS, (X, Y)) == (5, None)
 
 
 def test_flops_of_products_and_convolutions_and_their_gradients():
@@ -211,7 +211,7 @@ def test_over_eight_devices_with_the_numbers_and_masks_of_each_run_alone():
 
 
 def test_what_does_not_fit_is_said_before_it_starts(monkeypatch):
-    monkeypatch.setattr(MODULE, "available", lambda devices: 2 * 10**9)
+    monkeypatch.setattr(module, "available", lambda devices: 2 * 10**9)
 
     def large(key):
         return jax.random.normal(key, (1000, 1000))
@@ -236,8 +236,8 @@ def test_what_does_not_fit_is_said_before_it_starts(monkeypatch):
 @pytest.mark.parametrize(("takes", "chunk"), [([90], 5), ([101, 100], 2), ([250, 100], 2), ([400, 100], 1)])
 def test_auto_takes_fewer_at_a_time(monkeypatch, takes, chunk):
     left = list(takes)
-    monkeypatch.setattr(MODULE, "available", lambda devices: 100)
-    monkeypatch.setattr(MODULE, "needed", lambda program, devices, calls: left.pop(0))
+    monkeypatch.setattr(module, "available", lambda devices: 100)
+    monkeypatch.setattr(module, "needed", lambda program, devices, calls: left.pop(0))
     found = nn.sweep(lambda p: 2 * p, jnp.arange(5.0))
     assert found.results.tolist() == [0, 2, 4, 6, 8]
     assert (found.strategy, found.chunk, left) == ("map" if chunk == 1 else "vmap", chunk, [])
@@ -282,12 +282,12 @@ BOARD = nn.sweep(
 )
 def test_leaderboard(value, mode, order, name):
     board = BOARD.leaderboard(value, mode)
-    assert isinstance(board, nn.train.Leaderboard)
+    assert isinstance(board, nn.runs.Leaderboard)
     assert board.columns == ("row", "a", "n", name)
     assert [row[0] for row in board.rows] == order
     assert [row[1:3] for row in board.rows] == [(float(i), i) for i in order]
     best = BOARD.best(value, mode)
-    assert isinstance(best, nn.train.Member)
+    assert isinstance(best, nn.runs.Member)
     assert (best.row, best.value) == (order[0], board.rows[0][-1])
     assert best.point["a"].item() == order[0]
     assert best.result["deep"]["curve"].tolist() == [order[0], -order[0]]

@@ -1,0 +1,106 @@
+"""Capture of inner outputs, by taps in the state: they pass through scan, vmap, remat and shared weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxnn._call import OBSERVED, Observed, Tap, Watch
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._layer import Layer, as_layer, wrap
+
+
+def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Layer:
+    """Model that also returns inner outputs: its apply gives `((y, {path: output}), state)`.
+
+    Inside `repeat` outputs are stacked, `[n, ...]`. A layer that runs several times (shared weights) gives a tuple. The
+    derivative with respect to `Tap(add=zeros)` is the gradient at the inner output, as needed for Grad-CAM.
+
+    Args:
+      model: layer or model.
+      paths: path or paths of layers, such as `stem/conv`, or a mapping from path to `Tap`.
+
+    Returns:
+      Layer with the params and state of `model`. Its apply raises ValueError, with a list of the paths, if a path is
+      unknown.
+
+    Raises:
+      TypeError: if `model` is neither a layer nor a function, or `paths` has another type.
+
+    Differences: PyTorch registers forward hooks; Keras builds a second model on the inner outputs.
+
+    >>> import jax.numpy as jnp, jaxnn as nn
+    >>> model = nn.serial(nn.dense(3), nn.relu, nn.dense(2))
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> (y, inner), _ = capture(model, "relu").apply(params, state, jnp.ones((1, 4)))
+    >>> inner["relu"].shape
+    (1, 3)
+    >>> def score(delta):
+    ...     (y, _), _ = capture(model, {"relu": Tap(add=delta)}).apply(params, state, jnp.ones((1, 4)))
+    ...     return y[0, 1]
+    >>> jnp.array_equal(jax.grad(score)(jnp.zeros((1, 3)))[0], params["dense_1"]["w"][:, 1]).item()
+    True
+    """
+    model = as_layer(model, "capture")
+    if isinstance(paths, str):
+        paths = [paths]
+    expected = "paths as strings, or a mapping from path to Tap"
+    if not isinstance(paths, Sequence | Mapping):
+        raise wrong_type("capture", expected, paths)
+    taps = dict(paths) if isinstance(paths, Mapping) else {path: Tap() for path in paths}
+    for path, tap in taps.items():
+        if not isinstance(path, str) or not isinstance(tap, Tap):
+            raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else path)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        tapped = state
+        for path, tap in taps.items():
+            tapped = _with(tapped, path.split("/"), tap)
+        y, new = model.apply(params, tapped, x, key=key, train=train)
+        inner = {}
+        for path in taps:
+            outputs = _at(new, path.split("/"))
+            if not outputs:
+                known = ", ".join(layer_paths(model, params, state, x))
+                raise invalid("capture", f"one of the paths {known}" if known else "a model of layers", path)
+            inner[path] = outputs[0] if len(outputs) == 1 else outputs
+        for path in taps:
+            new = _without(new, path.split("/"))
+        return (y, inner), new
+
+    return wrap(model, model.init, apply)
+
+
+def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, Any]:
+    """Path -> shapes of the output for every layer, in the order of the calls. Only shapes are computed."""
+    watch = Watch()
+    jax.eval_shape(lambda p, s, x: model.apply(p, {**s, OBSERVED: Observed(watch=watch)}, x)[0], params, state, x)
+    return watch.seen
+
+
+def _with(state: dict, path: list[str], tap: Tap) -> dict:
+    head, *rest = path
+    inner = state.get(head, {})
+    if not isinstance(inner, dict):  # the path leads through an array: without a tap, it is reported as unknown
+        return state
+    return {**state, head: _with(inner, rest, tap) if rest else {**inner, OBSERVED: Observed(tap)}}
+
+
+def _at(state: dict, path: list[str]) -> tuple:
+    for name in path:
+        state = state.get(name, {}) if isinstance(state, dict) else {}
+    tap = state.get(OBSERVED, Observed()).tap if isinstance(state, dict) else None
+    return () if tap is None else tap.outputs
+
+
+def _without(state: dict, path: list[str]) -> dict:
+    """State without the tap at a path, and without nodes that are empty afterwards."""
+    head, *rest = path
+    inner = state.get(head)
+    if not isinstance(inner, dict):
+        return state
+    inner = _without(inner, rest) if rest else {k: v for k, v in inner.items() if k != OBSERVED}
+    others = {k: v for k, v in state.items() if k != head}
+    return {**others, head: inner} if inner else others

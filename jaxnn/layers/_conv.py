@@ -1,0 +1,351 @@
+"""Convolutional layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnn import _checks as check
+from jaxnn import ops
+from jaxnn._call import call
+from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
+from jaxnn._errors import invalid
+from jaxnn._keys import split
+from jaxnn._layer import Layer, layer
+from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.ops._conv import ConvPadding
+from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
+
+Draws = dict[str, Callable]
+
+
+@recorded
+def conv(
+    features: int,
+    kernel_size: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    preset: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Convolution with bias, [n, *space, c] -> [n, *space', features], over the 1 to 3 space axes of x.
+
+    Params w [*kernel_size, c / groups, features], b [features]. Computed by `ops.conv`.
+
+    Args:
+      features: number of output channels, an integer >= 1.
+      kernel_size: an integer >= 1 for all space axes, or one for each. With an integer, the rank is that of x,
+        so that images [n, h, w] without a channel axis are treated as sequences of w channels; (3, 3) raises an error
+        for them.
+      stride, padding, dilation, groups: as in `ops.conv`.
+      bias: False omits b, for example before a norm layer, which would cancel it.
+      preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
+      precision: of the products, as in `ops.conv`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
+
+    Differences: PyTorch and Keras use no padding by default; here the default keeps the size.
+
+    >>> params, state = conv(8, 3, stride=2).init(jax.random.key(0), jnp.ones((1, 28, 28, 1)))
+    >>> conv(8, 3, stride=2).apply(params, state, jnp.ones((5, 28, 28, 1)))[0].shape
+    (5, 14, 14, 8)
+    """
+    where = name or "conv"
+    features = check.count(where, "features", features)
+    groups = check.count(where, "groups", groups)
+    check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    check_padding(where, padding, names=("same", "valid", "causal"))
+    check_preset(where, preset)
+
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        _check_groups(where, x, features, groups)
+        shape = (*taps, x.shape[-1] // groups, features)
+        draw = drawn_by(preset, "conv", prod(shape[:-1]), w=w_init, b=b_init)
+        return draw["w"](key, shape, param_dtype(x)), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        how: dict[str, Any] = {"dilation": dilation, "groups": groups, "precision": precision}
+        return ops.conv(x, w, stride=stride, padding=padding, **how)
+
+    lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
+    made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups, lengths)
+    return _convolution("conv", name, kernel_size, bias, made, product)
+
+
+@recorded
+def conv_transpose(
+    features: int,
+    kernel_size: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "same",
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    preset: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Transposed convolution with bias, [n, *space, c] -> [n, *space', features], for learned upsampling.
+
+    Params w [*kernel_size, features / groups, c], b [features]. Computed by `ops.conv_transpose`. With the default
+    padding, space' is space · stride.
+
+    Args:
+      features: number of output channels, an integer >= 1.
+      kernel_size: an integer >= 1 for all space axes, or one for each. A multiple of stride avoids checkerboard
+        artifacts.
+      stride, padding, output_padding, dilation, groups: as in `ops.conv_transpose`.
+      bias: False omits b, for example before a norm layer, which would cancel it.
+      preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset. `w_init` receives the shape of w.
+      precision: of the products, as in `ops.conv`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
+
+    >>> params, state = conv_transpose(8, 4, stride=2).init(jax.random.key(0), jnp.ones((1, 7, 7, 3)))
+    >>> conv_transpose(8, 4, stride=2).apply(params, state, jnp.ones((5, 7, 7, 3)))[0].shape
+    (5, 14, 14, 8)
+    """
+    where = name or "conv_transpose"
+    features = check.count(where, "features", features)
+    groups = check.count(where, "groups", groups)
+    check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    per_axis(where, "output_padding", output_padding, None, least=0)
+    check_padding(where, padding)
+    check_preset(where, preset)
+
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        _check_groups(where, x, features, groups)
+        c = x.shape[-1]
+        draw = drawn_by(preset, "conv_transpose", prod(taps) * features // groups, b=b_init)
+        if w_init is not None:
+            return w_init(key, (*taps, features // groups, c), param_dtype(x)), draw
+        w = draw["w"](key, (*taps, c, features // groups), param_dtype(x))  # fans by input and output channels
+        return jax.numpy.swapaxes(w, -1, -2), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        how: dict[str, Any] = {"output_padding": output_padding, "dilation": dilation, "groups": groups}
+        return ops.conv_transpose(x, w, stride=stride, padding=padding, precision=precision, **how)
+
+    made = _Made(lambda c: features, weight, lambda w: w.shape[-1])
+    return _convolution("conv_transpose", name, kernel_size, bias, made, product)
+
+
+@recorded
+def depthwise_conv(
+    kernel_size: int | Sequence[int],
+    *,
+    multiplier: int = 1,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+    bias: bool = True,
+    preset: str = "jaxnn",
+    w_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Depthwise convolution with bias, each channel alone, [n, *space, c] -> [n, *space', c · multiplier].
+
+    Params w [*kernel_size, c, multiplier], b [c · multiplier]. Computed by `ops.depthwise_conv`.
+
+    Args:
+      kernel_size: an integer >= 1 for all space axes, or one for each.
+      multiplier: number of features for each channel, an integer >= 1.
+      stride, padding, dilation: as in `ops.conv`.
+      bias: False omits b.
+      preset: the default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax".
+      w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
+      precision: of the products, as in `ops.conv`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
+
+    >>> params, state = depthwise_conv(3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
+    >>> params["w"].shape
+    (3, 3, 6, 1)
+    """
+    where = name or "depthwise_conv"
+    multiplier = check.count(where, "multiplier", multiplier)
+    check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    check_padding(where, padding, names=("same", "valid", "causal"))
+    check_preset(where, preset)
+
+    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
+        shape = (*taps, x.shape[-1], multiplier)
+        draw = drawn_by(preset, "conv", prod(taps), b=b_init)
+        if w_init is not None:
+            return w_init(key, shape, param_dtype(x)), draw
+        return draw["w"](key, (*taps, 1, x.shape[-1] * multiplier), param_dtype(x)).reshape(shape), draw
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation, precision=precision)
+
+    lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
+    made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2], lengths)
+    return _convolution("depthwise_conv", name, kernel_size, bias, made, product)
+
+
+@recorded
+def separable_conv(
+    features: int,
+    kernel_size: int | Sequence[int],
+    *,
+    multiplier: int = 1,
+    stride: int | Sequence[int] = 1,
+    padding: ConvPadding = "same",
+    dilation: int | Sequence[int] = 1,
+    bias: bool = True,
+    preset: str = "jaxnn",
+    precision: jax.lax.PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Separable convolution: a depthwise one, then one with kernel size 1, [n, *space, c] -> [n, *space', features].
+
+    It has the receptive field of a convolution at a fraction of the multiplications: kernel elements + features for
+    each position and channel, in place of kernel elements · features. Children depthwise and pointwise.
+
+    Args:
+      features: number of output channels, an integer >= 1.
+      kernel_size: size of the depthwise kernel, an integer >= 1 for all space axes or one for each.
+      multiplier, stride, padding, dilation: of the depthwise convolution.
+      bias: False omits b; the depthwise convolution has no bias.
+      preset: the default initialization of both convolutions.
+      precision: of the products of both, as in `ops.conv`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x does not fit, or an argument is out of range.
+      TypeError: if x is not floating.
+
+    >>> params, state = separable_conv(8, 3).init(jax.random.key(0), jnp.ones((1, 8, 8, 6)))
+    >>> params["depthwise"]["w"].shape, params["pointwise"]["w"].shape
+    ((3, 3, 6, 1), (1, 1, 6, 8))
+    """
+    check_padding(name or "separable_conv", padding, names=("same", "valid", "causal"))
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "precision": precision}
+    depthwise = depthwise_conv(kernel_size, multiplier=multiplier, bias=False, preset=preset, **how)
+    pointwise = conv(features, 1, bias=bias, preset=preset, precision=precision)
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        y, state = call(depthwise, "depthwise", params, state, x, key=key, train=train)
+        return call(pointwise, "pointwise", params, state, y, key=key, train=train)
+
+    return layer(None, apply, "separable_conv", name=name, padded="seen")
+
+
+def _check_groups(where: str, x: Any, features: int, groups: int) -> None:
+    if x.shape[-1] % groups or features % groups:
+        raise invalid(where, f"channels and features to be multiples of groups={groups}", (x.shape[-1], features))
+
+
+class _Made(NamedTuple):
+    """Functions from x to the params of a convolution.
+
+    Attributes:
+      features: channels of x -> features of the result.
+      weight: (key, x, kernel size) -> w, and the initializers of the other params.
+      channels: w -> the number of channels of x.
+      lengths: a `Padded` x -> lengths of the result; None raises an error for a `Padded`.
+    """
+
+    features: Callable[[int], int]
+    weight: Callable[[jax.Array, Any, tuple[int, ...]], tuple[jax.Array, Draws]]
+    channels: Callable[[jax.Array], int]
+    lengths: Callable[[Padded], jax.Array] | None = None
+
+
+def _convolution(
+    kind: str,
+    name: str | None,
+    kernel_size: int | Sequence[int],
+    bias: bool,
+    made: _Made,
+    product: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Layer:
+    """A layer with params w and b whose `product` takes x and w."""
+    where = name or kind
+    check.flags(where, bias=bias)
+
+    def images(x: Any) -> Any:
+        x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")
+        if len(x.shape) > 5:
+            raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
+        return x
+
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = images(padded_pair(x))
+        w_key, b_key = split(key)
+        w, draw = made.weight(w_key, x, per_axis(where, "kernel_size", kernel_size, len(x.shape) - 2))
+        if not bias:
+            return {"w": w}, {}
+        return {"w": w, "b": draw["b"](b_key, (made.features(x.shape[-1]),), param_dtype(x))}, {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        given = padded_pair(x)
+        w, x = params["w"], images(given)
+        c = made.channels(w)
+        if x.shape[-1] != c:
+            fix = f"w was made for {c} channels: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [n, *space, {c}]", x, fix)
+        if x.ndim != w.ndim:
+            raise invalid(where, f"x with {w.ndim - 2} space axes, as w has", x)
+        lengths = None
+        if isinstance(given, Padded):
+            assert made.lengths is not None
+            x, lengths = given.zeroed, made.lengths(given)
+        y = product(x, w.astype(x.dtype))
+        if bias:
+            y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), -1)
+        return (y if lengths is None else Padded(y, lengths)), state
+
+    return layer(initial, apply, kind, name=name, padded="lengths" if made.lengths else "examples")
+
+
+def _lengths_after(
+    where: str, kernel_size: Any, stride: Any, padding: ConvPadding, dilation: Any, s: Padded
+) -> jax.Array:
+    """Lengths of the result: as for each sequence alone, without its padding."""
+    space = s.x.shape[1:-1]
+    sizes, strides, dilations = (
+        per_axis(where, argument, value, len(space))
+        for argument, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
+    )
+    reach = (sizes[0] - 1) * dilations[0] + 1
+    if padding == "same":
+        if strides[0] > 1:
+            fix = "Where its windows begin depends on the padded length. Use padding='causal', 'valid' or numbers."
+            raise invalid(where, "stride 1 over time for a Padded with padding='same'", told=f"{strides[0]}", fix=fix)
+        return s.lengths
+    before, after = (reach - 1, 0) if padding == "causal" else pads(where, padding, space, sizes, strides, dilations)[0]
+    lengths = jnp.asarray(s.lengths)
+    steps = jnp.maximum((lengths + (before + after - reach)) // strides[0] + 1, 0)
+    return jnp.where(lengths > 0, steps, 0)

@@ -1,0 +1,367 @@
+"""Recurrent layers over [n, t, d]: params, stacked layers and directions; the steps are computed by `ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.lax import PrecisionLike
+
+from jaxnn import _checks as check
+from jaxnn import ops
+from jaxnn._calls import recorded
+from jaxnn._dtypes import param_dtype
+from jaxnn._errors import invalid, wrong_type
+from jaxnn._keys import fold_in, split
+from jaxnn._layer import Layer, layer
+from jaxnn._padded import Padded
+from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.ops._window import check_sizes, per_axis
+
+
+@recorded
+def rnn(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    activation: Callable = jnp.tanh,
+    preset: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Elman recurrent network, [n, t, d] -> [n, t, features], as `ops.rnn`.
+
+    The input is x [n, t, d]; or `Padded(x, lengths)`, in which steps after the end of a sequence give zeros and do not
+    affect others, with a `Padded` as the result; or a tuple (x, lengths) or (x, lengths, carry), with an array as the
+    result. lengths and carry may be None.
+
+    Params w_x [d, features], w_h [features, features], b [features]. Those of several layers are stored under "0", "1",
+    ..., those of two directions under "forward" and "backward".
+
+    Args:
+      features: size of the state, an integer >= 1.
+      layers: number of stacked layers, an integer >= 1; each receives the outputs of the layer before.
+      bidirectional: if True, a second network runs from the end to the start; both outputs are concatenated, [n, t, 2
+        features]. With `layers`, each layer receives both directions of the one before.
+      last: if True, the result is h after the last step (of `lengths`), [n, features], in place of all steps.
+      return_carry: if True, the result is (y, carry), to process a sequence in pieces. The carry is h [n, features]; a
+        tuple for several layers; a pair in each for two directions.
+      bias: False omits b.
+      activation: an elementwise function.
+      preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
+      w_x_init, w_h_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
+      precision: of all products, as in `dense`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, or the lengths are not integers.
+
+    >>> params, state = rnn(8, layers=2).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> rnn(8, layers=2).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    (2, 5, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    run = partial(ops.rnn, activation=activation, precision=precision)
+    cell = _Cell("rnn", features, 1, bias, preset, given, run)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+@recorded
+def lstm(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    peephole: bool = False,
+    projection: int | None = None,
+    preset: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Long short-term memory, [n, t, d] -> [n, t, features], as `ops.lstm`.
+
+    The input is x [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+
+    Params w_x [d, 4 features], w_h [features, 4 features], b [4 features], in the order input, forget, cell, output.
+    The bias of the forget gate is initially 1 with "jaxnn" and "keras", so that the cell retains its state from the
+    start.
+
+    Args:
+      features: size of the state, an integer >= 1.
+      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      peephole: if True, the gates also receive the cell state; param peephole [3, features], initially zeros.
+      projection: number of features to which h is projected, which are those of y; param projection. None omits it.
+      preset, w_x_init, w_h_init, b_init, precision: as in `rnn`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
+
+    >>> model = lstm(8, bidirectional=True, last=True)
+    >>> x, lengths = jnp.ones((2, 5, 3)), jnp.array([5, 2])
+    >>> params, state = model.init(jax.random.key(0), (x, lengths))
+    >>> model.apply(params, state, (x, lengths))[0].shape
+    (2, 16)
+    """
+    if projection is not None:
+        projection = check.count(name or "lstm", "projection", projection)
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    run = partial(ops.lstm, precision=precision)
+    cell = _Cell("lstm", features, 4, bias, preset, given, run, peephole=peephole, projection=projection)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+@recorded
+def gru(
+    features: int,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    reset: Literal["after", "before"] = "after",
+    preset: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Gated recurrent unit, [n, t, d] -> [n, t, features], as `ops.gru`.
+
+    The input is x [n, t, d], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`.
+
+    Params w_x [d, 3 features], w_h [features, 3 features], b [3 features], in the order reset, update, candidate. With
+    reset="after" also b_h [features], the candidate's bias inside the reset gate; the other parts of a second bias
+    would only add to b.
+
+    Args:
+      features: size of the state, an integer >= 1.
+      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      reset: position of the reset gate: "after" the product with w_h, as in cuDNN, PyTorch and Keras, or "before" it,
+        as in the paper.
+      preset, w_x_init, w_h_init, b_init, precision: as in `rnn`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, or the lengths are not integers.
+
+    >>> params, state = gru(8).init(jax.random.key(0), jnp.ones((2, 5, 3)))
+    >>> gru(8).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
+    (2, 5, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    check.choice(name or "gru", "reset", reset, ("after", "before"))
+    run = partial(ops.gru, reset=reset, precision=precision)
+    cell = _Cell("gru", features, 3, bias, preset, given, run, own_bias=reset == "after")
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+@recorded
+def conv_lstm(
+    features: int,
+    kernel_size: int | Sequence[int],
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    last: bool = False,
+    return_carry: bool = False,
+    bias: bool = True,
+    preset: str = "jaxnn",
+    w_x_init: Callable | None = None,
+    w_h_init: Callable | None = None,
+    b_init: Callable | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    name: str | None = None,
+) -> Layer:
+    """Convolutional LSTM, for video, [n, t, *space, c] -> [n, t, *space, features], as `ops.conv_lstm`.
+
+    The input is x [n, t, *space, c], a `Padded`, (x, lengths) or (x, lengths, carry), as in `rnn`. The carry is (h, c).
+    Params w_x [*kernel_size, c, 4 features], w_h [*kernel_size, features, 4 features], b [4 features].
+
+    Args:
+      features: number of channels of the state, an integer >= 1.
+      kernel_size: of both convolutions, an integer >= 1 for all space axes or one for each.
+      layers, bidirectional, last, return_carry, bias, preset, w_x_init, w_h_init, b_init: as in `rnn`.
+      precision: of the products, as in `ops.conv`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x or the carry does not fit, or an argument is out of range.
+      TypeError: if x is not floating, the carry is not (h, c), or the lengths are not integers.
+
+    >>> params, state = conv_lstm(8, 3).init(jax.random.key(0), jnp.ones((2, 5, 16, 16, 3)))
+    >>> conv_lstm(8, 3).apply(params, state, jnp.ones((2, 5, 16, 16, 3)))[0].shape
+    (2, 5, 16, 16, 8)
+    """
+    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    check_sizes(name or "conv_lstm", kernel_size=kernel_size)
+    op = partial(ops.conv_lstm, precision=precision)
+    cell = _Cell("conv_lstm", features, 4, bias, preset, given, op, kernel_size=kernel_size)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One direction of one layer: its params, and its computation over a sequence."""
+
+    kind: str
+    features: int
+    gates: int
+    bias: bool
+    preset: str
+    given: dict[str, Any]
+    op: Callable
+    peephole: bool = False
+    projection: int | None = None
+    own_bias: bool = False
+    kernel_size: Any = None
+
+    @property
+    def out(self) -> int:
+        return self.features if self.projection is None else self.projection
+
+    def params(self, where: str, key: jax.Array, inputs: int, rank: int, dtype: Any) -> dict:
+        h, wide = self.features, self.gates * self.features
+        kernel_size = () if self.kernel_size is None else per_axis(where, "kernel_size", self.kernel_size, rank)
+        kind = "lstm" if self.kind == "conv_lstm" else self.kind
+        draw = drawn_by(self.preset, kind, h * prod(kernel_size), **self.given)
+        keys = split(key, 5)
+        made = {"w_x": draw["w_x"](keys[0], (*kernel_size, inputs, wide), dtype)}
+        made["w_h"] = self._recurrent_weight(draw["w_h"], keys[1], (*kernel_size, self.out, wide), dtype)
+        if self.bias:
+            made["b"] = draw["b"](keys[2], (wide,), dtype)
+            if self.own_bias:
+                made["b_h"] = draw["b_h"](keys[3], (h,), dtype)
+        if self.peephole:
+            made["peephole"] = jnp.zeros((3, h), dtype)
+        if self.projection is not None:
+            made["projection"] = draw["w_x"](keys[4], (h, self.projection), dtype)
+        return made
+
+    def _recurrent_weight(self, draw: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Initial w_h. A preset's has one square matrix for each gate.
+
+        The state of a projected or convolutional cell has other axes, so its w_h is drawn as a convolution's.
+        """
+        if self.given["w_h"] is not None or shape[:-1] == (self.features,):
+            return draw(key, shape, dtype)
+        return drawn_by(self.preset, "conv", prod(shape[:-1]))["w"](key, shape, dtype)
+
+    def run(self, params: dict, x: Any, carry: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+        extra = {k: params[k] for k in ("peephole", "projection") if k in params}
+        if "b_h" in params:
+            extra["b_h"] = jnp.concatenate([jnp.zeros(2 * self.features, params["b_h"].dtype), params["b_h"]])
+        b = params.get("b")
+        return self.op(x, carry, params["w_x"], params["w_h"], b, lengths=lengths, reverse=reverse, **extra)
+
+
+def _recurrent(
+    cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, name: str | None
+) -> Layer:
+    where = name or cell.kind
+    cell = replace(cell, features=check.count(where, "features", cell.features))
+    layers = check.count(where, "layers", layers)
+    check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry)
+    check.flags(where, bias=cell.bias, peephole=cell.peephole)
+    check_preset(where, cell.preset)
+    directions = ("forward", "backward") if bidirectional else ("forward",)
+    space = "*space, c" if cell.kernel_size is not None else "d"
+
+    def parts(x: Any) -> tuple[Any, Any, Any]:
+        if isinstance(x, tuple | list):
+            if not 1 <= len(x) <= 3:
+                raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
+            x, lengths, carry = (*x, None, None)[:3]
+            if isinstance(x, Padded):
+                fix = "Pass (s.x, s.lengths, carry)."
+                raise wrong_type(where, "an array first in (x, lengths, carry)", x, fix)
+        else:
+            lengths = carry = None
+        least = 3 if cell.kernel_size is None else 4
+        x = check.array(where, "x", x, rank=3 if least == 3 else None, least=least, shape=f"[n, t, {space}]")
+        if len(x.shape) > 6:
+            raise invalid(where, "x of shape [n, t, *space, c] with 1 to 3 space axes", x)
+        return x, lengths, carry
+
+    def of(tree: dict, i: int, direction: str) -> dict:
+        tree = tree[str(i)] if layers > 1 else tree
+        return tree[direction] if bidirectional else tree
+
+    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+        x = parts(x)[0]
+        params: dict = {}
+        for i in range(layers):
+            inputs = x.shape[-1] if i == 0 else len(directions) * cell.out
+            of_layer = fold_in(key, i) if layers > 1 else key
+            made = {}
+            for j, direction in enumerate(directions):
+                own = fold_in(of_layer, j) if bidirectional else of_layer
+                made[direction] = cell.params(where, own, inputs, len(x.shape) - 3, param_dtype(x))
+            made = made if bidirectional else made["forward"]
+            params |= {str(i): made} if layers > 1 else made
+        return params, {}
+
+    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+        hands_on = isinstance(x, Padded)
+        x, lengths, carry = parts(x)
+        channels = of(params, 0, "forward")["w_x"].shape[-2]
+        if x.shape[-1] != channels:
+            fix = f"w_x was made for {channels}: initialise with x of this shape, or feed it the other."
+            raise invalid(where, f"x of shape [n, t, {space[:-1]}{channels}]", x, fix)
+        carries = _listed(where, carry, layers, len(directions))
+        after = []
+        for i in range(layers):
+            ys = []
+            for j, direction in enumerate(directions):
+                y, end = cell.run(of(params, i, direction), x, carries[i][j], lengths, direction == "backward")
+                ys.append(y)
+                after.append(end)
+            x = jnp.concatenate(ys, -1) if bidirectional else ys[0]
+        if last:
+            ends = [end[0] if isinstance(end, tuple) else end for end in after[-len(directions) :]]
+            x = jnp.concatenate(ends, -1).astype(x.dtype)
+        y = Padded(x, lengths) if hands_on and not last else x
+        if not return_carry:
+            return y, state
+        pairs = [tuple(after[i : i + 2]) for i in range(0, len(after), 2)] if bidirectional else after
+        return (y, tuple(pairs) if layers > 1 else pairs[0]), state
+
+    return layer(initial, apply, cell.kind, name=name, padded="lengths")
+
+
+def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:
+    """Carry of each layer and direction, from the structure that `return_carry` gives."""
+    if carry is None:
+        return [[None] * directions] * layers
+
+    def split(carry: Any, n: int) -> list[Any]:
+        if n == 1:
+            return [carry]
+        if not isinstance(carry, tuple | list) or len(carry) != n:
+            raise invalid(where, f"a carry of {layers} layers and {directions} directions", carry)
+        return list(carry)
+
+    return [split(of_layer, directions) for of_layer in split(carry, layers)]

@@ -1,0 +1,286 @@
+"""Training in pieces: several epochs of arrays at a time, or a few batches of a feed."""
+
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn._errors import invalid
+from jaxnn._means import Mean
+from jaxnn.compiler import compiler_options
+from jaxnn.train._feed import Piece, batches_of, is_feed, prefetched
+from jaxnn.train._fit import Run, advance, conclude, evaluate, start, unfinished
+from jaxnn.train._plan import Plan
+from jaxnn.train._programs import Programs
+from jaxnn.train._steps import Ordered, order_of, steps_in, take_steps
+from jaxnn.train._trainer import Metrics, TrainState
+from jaxnn.train._weigh import totals_of
+
+
+class Pieces:
+    """Base class: how a run starts and advances by one piece.
+
+    Attributes:
+      data: data of the last piece.
+      steps: steps per epoch; None while unknown.
+      epoch, done: position at which a feed was opened: the epoch, and the number of its steps that are done.
+      given: initial params and state, in place of randomly drawn ones.
+      donates: True if `advance` donates the memory of the run passed to it.
+    """
+
+    donates, epoch, done = False, 0, 0
+
+    def __init__(self, plan: Plan, many: bool, batch: Any, valid: Any, steps: int | None):
+        self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps
+        self.data: Any = None
+        self.given: Any = (None, None)
+
+    def begin(self, key: jax.Array) -> Run:
+        """The run before its first epoch."""
+        return programs(self.plan, self.many).starts(self.steps or 0, key, self.batch, self._valid(), self.given)
+
+    def expected(self, key: jax.Array, steps: int) -> Run:
+        """Shapes of that run; `steps` is the number of steps per epoch if it is still unknown."""
+        begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
+        return jax.eval_shape(begin, key, self.batch, self._valid(), self.given)
+
+    def _valid(self) -> Any:
+        return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names for any data
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+
+
+class Epochs(Pieces):
+    """Epochs of arrays, several per piece, in the same program as `fit`."""
+
+    donates = True
+
+    def __init__(self, plan: Plan, many: bool, train: Any, valid: Any, every: int):
+        batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        super().__init__(plan, many, batch, valid, steps_in(plan, train))
+        self.data, self.every = train, every
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next epochs; the run passed to it is donated."""
+        until = min(int(jnp.max(run.epoch)) + self.every, self.plan.epochs)
+        return programs(self.plan, self.many).advances(run, self.data, self.valid, until)
+
+
+class Fed(Pieces):
+    """Pieces of a feed, with None at the end of each epoch, from a given step of an epoch on; nothing is donated.
+
+    The first epoch determines the number of steps per epoch; during it the history is only as wide as the steps taken.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        many: bool,
+        pieces: Generator[Piece | None, None, None],
+        batch: Any,
+        valid: Any,
+        steps: int | None,
+        at: tuple[int, int],
+    ):
+        super().__init__(plan, many, batch, valid, steps)
+        self.pieces, (self.epoch, self.done) = pieces, at
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece, or after the evaluation at the end of an epoch."""
+        piece = next(self.pieces)
+        going = unfinished(self.plan, run)
+        if piece is None:
+            return self._conclude(run, going)
+        self.data, history = piece.data, run.history["train"]
+        self._check(self.done + piece.steps, whole=False)
+        like = {name: jnp.zeros((), h.dtype) for name, h in history.items()}
+        absorbs = programs(self.plan, self.many).absorbs
+        ts, rows, failed = absorbs(run.ts, self.data, self.epoch, piece.steps, going, like)
+        train = {name: self._written(h, rows[name], piece.steps) for name, h in history.items()}
+        self.done += piece.steps
+        return run._replace(ts=ts, history=run.history | {"train": train}, failed=jnp.maximum(run.failed, failed))
+
+    def close(self) -> None:
+        """Stops the thread that reads ahead."""
+        self.pieces.close()
+
+    def _conclude(self, run: Run, going: jax.Array) -> Run:
+        self._check(self.done, whole=True)
+        measured = self._measured(run)
+        rows = {name: np.asarray(h)[..., self.epoch, :] for name, h in run.history["train"].items()}
+        run = programs(self.plan, self.many).concludes(run, rows, measured, going)
+        self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
+        return run
+
+    def _measured(self, run: Run) -> Metrics | None:
+        if self.valid is None:
+            return None
+        ts = run.ts
+        if not is_feed(self.valid):
+            return programs(self.plan, self.many).evaluates(ts, self.valid)
+        parts = []
+        batches = prefetched(_on_device(batches_of("valid", self.valid, self.epoch)))
+        try:
+            for batch in batches:
+                parts.append(programs(self.plan, self.many).measures(ts, batch))
+        finally:
+            batches.close()
+        history = run.history["valid"]
+        return {name: _joined([part[name] for part in parts], h.dtype) for name, h in history.items()}
+
+    def _written(self, history: jax.Array, row: jax.Array, count: int) -> jax.Array:
+        """The history with the next `count` steps; NaN where a member has stopped."""
+        wide = np.asarray(history)
+        if (missing := self.done + count - wide.shape[-1]) > 0:
+            wide = np.pad(wide, [(0, 0)] * (wide.ndim - 1) + [(0, missing)], constant_values=np.nan)
+        new = np.array(wide)
+        new[..., self.epoch, self.done : self.done + count] = np.asarray(row)[..., :count]
+        return jax.device_put(new)  # jnp.asarray would compile for each width
+
+    def _check(self, done: int, *, whole: bool) -> None:
+        if self.steps is not None and (done > self.steps or (whole and done < self.steps)):
+            got = f"{done if whole else f'{done} or more'} in epoch {self.epoch + 1}"
+            fix = "Cut longer ones, for example by itertools.islice."
+            raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", told=got, fix=fix)
+
+
+class Cut(Fed):
+    """Arrays in pieces of up to `size` steps, with the same batches as `Epochs`."""
+
+    def __init__(self, plan: Plan, train: Any, valid: Any, size: int, at: tuple[int, int]):
+        first = jax.tree.map(lambda a: a[: plan.batch_size], train)
+        super().__init__(plan, False, _none(), first, valid, steps_in(plan, train), at)
+        self.train, self.size, self.opened = train, size, False
+
+    def advance(self, run: Run) -> Run:
+        """The run after the next piece; the order of the examples is drawn from the key of the run."""
+        if not self.opened:
+            self.pieces, self.opened = _cut(self.plan, run.ts.key, self.train, self.size, self.epoch, self.done), True
+        return super().advance(run)
+
+
+def _none() -> Generator[Piece | None, None, None]:
+    yield from ()
+
+
+def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
+    """Generator of one piece per epoch of arrays, with None at the end of each epoch."""
+    for number in range(epoch, epochs):
+        if number > epoch or not done:
+            yield Piece(data, steps)
+        yield None
+
+
+def _cut(
+    plan: Plan, key: jax.Array, data: Any, size: int, epoch: int, done: int
+) -> Generator[Piece | None, None, None]:
+    steps = steps_in(plan, data)
+    for number in range(epoch, plan.epochs):
+        order = np.asarray(order_of(plan, key, data, number))
+        first = done if number == epoch else 0
+        while first < steps:
+            rows = order[first : first + size - first % size]
+            first += len(rows)
+            filled = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), 0)])  # padded: one shape, one program
+            yield Piece(Ordered(data, jax.device_put(filled)), len(rows))
+        yield None
+
+
+def position(plan: Plan, run: Run) -> tuple[int, int]:
+    """The epoch of an unfinished run, and the number of steps done in it."""
+    going = np.asarray(unfinished(plan, run))
+    epoch, step = (int(np.asarray(a)[going].max()) for a in (run.epoch, run.ts.step))
+    return epoch, step - epoch * next(iter(run.history["train"].values())).shape[-1]
+
+
+def _joined(parts: list[Mean], dtype: Any) -> jax.Array:
+    """The mean over all parts, summed in float64; 0 where nothing counts."""
+    total, count = (sum(np.asarray(a, np.float64) for a in column) for column in zip(*parts, strict=True))
+    return jnp.asarray(np.divide(total, count, out=np.zeros_like(total), where=count != 0), dtype)
+
+
+def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
+    for batch in batches:
+        yield jax.tree.map(jax.device_put, batch)
+
+
+# Compiled functions, for one run or, with `many`, for a batch of runs.
+
+
+class Compiled(NamedTuple):
+    """The compiled functions of a run, as in `Pieces` and `fit`."""
+
+    starts: Callable[..., Run]
+    advances: Callable[..., Run]
+    absorbs: Callable[..., tuple[TrainState, Metrics, jax.Array]]
+    evaluates: Callable[..., Metrics]
+    measures: Callable[..., dict[str, Mean]]
+    concludes: Callable[..., Run]
+
+
+def _with(key: Callable[[], tuple], f: Callable) -> Callable:
+    def bound(*args: Any) -> Any:
+        return f(*key(), *args)
+
+    return bound
+
+
+def _compiled(key: Callable[[], tuple]) -> Compiled:
+    """The compiled functions for the pair of plan and `many` that `key` returns."""
+    jit = partial(jax.jit, compiler_options=compiler_options())
+    return Compiled(
+        jit(_with(key, _starts), static_argnums=0),
+        jit(_with(key, _advances), donate_argnums=0),
+        jit(_with(key, _absorbs)),
+        jit(_with(key, _evaluates)),
+        jit(_with(key, _measures)),
+        jit(_with(key, _concludes)),
+    )
+
+
+_KEPT = Programs(_compiled, size=16)
+
+
+def programs(plan: Plan, many: bool) -> Compiled:
+    """The functions of a plan, compiled at their first call and cached for the latest plans with live trainers."""
+    return _KEPT.of(plan, many)
+
+
+def _starts(plan: Plan, many: bool, steps: int, key: jax.Array, batch: Any, valid: Any, given: Any) -> Run:
+    begin = partial(start, plan, batch=batch, steps=steps, valid=valid, given=given)
+    return (jax.vmap(begin) if many else begin)(key)
+
+
+def _advances(plan: Plan, many: bool, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
+    go_on = partial(advance, plan)
+    return (jax.vmap(go_on, (0, None, None, None)) if many else go_on)(run, train, valid, until)
+
+
+def _absorbs(
+    plan: Plan, many: bool, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Any
+) -> tuple[TrainState, Metrics, jax.Array]:
+    take = partial(take_steps, plan)
+    return (jax.vmap(take, (0, None, None, None, 0, None)) if many else take)(ts, data, epoch, count, going, like)
+
+
+def _evaluates(plan: Plan, many: bool, ts: TrainState, valid: Any) -> Metrics:
+    measure = partial(evaluate, plan)
+    return (jax.vmap(measure, (0, None)) if many else measure)(ts, valid)
+
+
+def _measures(plan: Plan, many: bool, ts: TrainState, batch: Any) -> dict[str, Mean]:
+    measure = partial(totals_of, plan.trainer)
+    return (jax.vmap(measure, (0, None)) if many else measure)(ts, batch)
+
+
+def _concludes(plan: Plan, many: bool, run: Run, rows: Metrics, measured: Metrics | None, going: jax.Array) -> Run:
+    end = partial(conclude, plan)
+    return (jax.vmap(end) if many else end)(run, rows, measured, going)

@@ -1,0 +1,189 @@
+"""Batched prediction with few compiled batch sizes."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn import _checks as check
+from jaxnn._calls import alike
+from jaxnn._errors import wrong_type
+from jaxnn._inputs import under_trace
+from jaxnn._layer import Layer
+from jaxnn.compiler import compiler_options
+from jaxnn.train._fit import Best, Run
+from jaxnn.train._trainer import TrainState, averaged
+
+_NOT_GIVEN: Any = object()
+_ARRAYS, _WITH_STATE = (jax.Array, np.ndarray), (Run, Best, TrainState)  # a union would be built at each call
+
+
+def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GIVEN, *, batch_size: int = 256) -> Any:
+    """Outputs of a model with `train=False` for any number of examples, [n, ...] -> [n, ...], computed in batches.
+
+    Call it as `predict(model, params, state, x)`; or as `predict(model, run, x)` with a `Run`, whose best params and
+    state are used, with its `best`, or with a `TrainState`, whose averaged params are used if it has any.
+
+    A batch has `batch_size` examples or a smaller power of two. The remaining examples are split into such batches, or
+    padded to one by copies, if the copies are at most a sixteenth of the work; their outputs are dropped. A model
+    therefore compiles for a few batch sizes only, whatever n is. The programs of the 16 most recently used models are
+    cached; models made by equal calls, such as `nn.dense(3)` and `nn.dense(3)`, share a program.
+
+    Args:
+      model: a Layer.
+      params, state: params and state of the model; or one run in place of both.
+      x: an array, or a pytree of arrays with examples on axis 0. NumPy arrays are read one batch at a time. Arrays
+        sharded over devices are processed in one piece, with outputs sharded like x along axis 0. Other arrays on a
+        device are split on the host.
+      batch_size: examples per batch, >= 1.
+
+    Returns:
+      The outputs, on the device on which the model ran.
+
+    Raises:
+      TypeError: if `model` is not a Layer, or x is not arrays.
+      ValueError: if the arrays differ in length.
+
+    Differences: PyTorch and flax have no such function; Keras's `predict` returns NumPy arrays.
+
+    >>> import jaxnn as nn
+    >>> model = nn.dense(3)
+    >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    >>> predict(model, params, state, jnp.ones((1000, 4))).shape
+    (1000, 3)
+    """
+    check.model("predict", "model", model)
+    batch_size = check.count("predict", "batch_size", batch_size)
+    params, state, x = _told(params, state, x)
+    if isinstance(x, _ARRAYS) and not under_trace() and _is_one_batch(x, batch_size):  # saves some 15 µs
+        return _program(model)(params, state, x)
+    leaves, structure = jax.tree.flatten(x)
+    n = check.examples("predict", "x", x, least=0)
+    if not all(isinstance(a, jax.Array | np.ndarray) for a in leaves):
+        x = jax.tree.map(jnp.asarray, x)
+        leaves = jax.tree.leaves(x)
+    if n == 0:
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), x)
+        shape = jax.eval_shape(partial(_apply, model), params, state, one)
+        return jax.tree.map(lambda y: jnp.zeros((0, *y.shape[1:]), y.dtype), shape)
+    if under_trace():
+        parts = [jax.tree.map(lambda a, i=i: a[i : i + batch_size], x) for i in range(0, n, batch_size)]
+        return jax.tree.map(lambda *ys: jnp.concatenate(ys), *(_apply(model, params, state, part) for part in parts))
+    apply = _program(model)
+    if spread := [a for a in leaves if isinstance(a, jax.Array) and len(a.sharding.device_set) > 1]:
+        return apply(*_beside(spread[0], (params, state)), x)
+    pieces = list(_pieces(n, batch_size))
+    if len(pieces) == 1 and pieces[0].size == n:
+        return apply(params, state, x)
+    host = jax.tree.unflatten(structure, [np.asarray(a) for a in leaves])
+    return _joined(_applied(partial(apply, params, state), pieces, host))
+
+
+def _is_one_batch(x: jax.Array | np.ndarray, batch_size: int) -> bool:
+    """True if `x` is on one device and is a batch of a compiled size."""
+    n = x.shape[0] if x.ndim else 0
+    if n != batch_size and (not 0 < n < batch_size or n & (n - 1)):
+        return False
+    return x.dtype.kind in "fiub" if isinstance(x, np.ndarray) else len(x.sharding.device_set) == 1
+
+
+def _told(params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
+    """Params, state and x from the arguments of `predict`."""
+    if isinstance(params, _WITH_STATE):
+        given = [a for a in (state, x) if a is not _NOT_GIVEN]
+        if len(given) != 1:
+            raise wrong_type(
+                "predict", "(model, run, x), as a run has a state", told=f"{len(given)} arguments after the run"
+            )
+        best = params.best if isinstance(params, Run) else params
+        params, state = (averaged(best), best.state) if isinstance(best, TrainState) else best
+        return params, state, given[0]
+    if x is _NOT_GIVEN:
+        raise wrong_type(
+            "predict", "(model, params, state, x) or (model, run, x)", told=f"no x, and params {params!r:.80}"
+        )
+    return params, state, x
+
+
+class Piece(NamedTuple):
+    """A batch of `size` examples from `start` on, of which `taken` are examples and the others are padding."""
+
+    start: int
+    taken: int
+    size: int
+
+
+def _pieces(n: int, batch_size: int) -> Iterator[Piece]:
+    """The fewest batches of `batch_size` or a smaller power of two with padding of at most a sixteenth of the work."""
+    start = 0
+    while start < n:
+        rest = n - start
+        size = min(1 << (rest - 1).bit_length(), batch_size)  # the smallest that holds them all
+        if 16 * (size - rest) > n:
+            size = 1 << (rest.bit_length() - 1)  # the largest that they fill completely
+        yield Piece(start, min(rest, size), size)
+        start += size
+
+
+def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any, int]]:
+    """The outputs of each piece and its number of examples; the next piece is started before the last is yielded."""
+    behind: list = []
+    for start, taken, size in pieces:
+        copies = np.minimum(np.arange(start, start + size), start + taken - 1)
+        batch = jax.tree.map(lambda a: a[start : start + size] if taken == size else a[copies], x)  # noqa: B023
+        behind.append((apply(batch), taken))
+        if len(behind) > 1:
+            yield behind.pop(0)
+    yield from behind
+
+
+def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
+    """All outputs on the device on which they were computed; concatenated on the host, which compiles nothing."""
+    where: list = []
+
+    def fetched(y: Any, taken: int) -> Any:
+        where[:] = [jax.tree.map(lambda leaf: leaf.sharding, y)]
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:taken], y)
+
+    whole = jax.tree.map(lambda *ys: np.concatenate(ys), *(fetched(*part) for part in parts))
+    return jax.tree.map(jax.device_put, whole, where[0])
+
+
+def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
+    return model.apply(params, state, x)[0]
+
+
+@lru_cache(maxsize=16)
+def _program(model: Layer) -> Callable:
+    """The compiled model, shared by models made by equal calls."""
+    return _compiled(_Alike(alike(model), model))
+
+
+class _Alike:
+    """A model with equality by the call that made it."""
+
+    def __init__(self, key: Any, model: Layer):
+        self.key, self.model = key, model
+
+    def __eq__(self, other: Any) -> bool:
+        return self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=16)
+def _compiled(of: _Alike) -> Callable:
+    return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
+
+
+def _beside(x: jax.Array, params: Any) -> Any:
+    """`params` on the devices of a sharded x, replicated unless they are there already."""
+    if not isinstance(x.sharding, jax.sharding.NamedSharding):
+        return params
+    whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
+    there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set  # noqa: E731
+    return jax.tree.map(lambda a: a if there(a) else jax.device_put(a, whole), params)
