@@ -80,7 +80,8 @@ class Trainer(NamedTuple):
         the averaged params, if any. `evaluate(ts, batch, totals=True)` returns each as a `nn.Mean`: their sum over the
         parts of a set is exactly that of the set. A user-defined Trainer may omit `totals`: its means are weighted by
         examples.
-      gradients: `gradients(ts, batch) -> gradients of the trained params` of the next step. None if unknown.
+      gradients: `gradients(ts, batch) -> gradients of the trained params` of the next step. None if unknown. A step of
+        your own needs its own, or None.
       outcome: `outcome(ts, batch) -> (prediction, target, losses)` of the next step, the loss per residual or its mean.
         None if unknown.
 
