@@ -72,6 +72,8 @@ class Sketch:
 
 
 def init_by_calls(apply: Callable, key: jax.Array, x: Any) -> tuple[dict, dict]:
+    """Params and state of the children that `apply` calls, each initialized for its first input."""
+
     def trace(key: jax.Array, x: Any) -> Any:
         sketch = Sketch(key)
         y, _ = apply(sketch, {}, x, key=None, train=False)
