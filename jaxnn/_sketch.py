@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -15,8 +16,11 @@ from jaxnn._keys import fold_name
 NOTE = "in the layer "  # begins the note that names the layer in which an exception was raised
 
 
-class ByCalls(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class ByCalls:
     """`init` of a layer made with `init=None`: it traces `apply` to find the children.
+
+    A class and not a named tuple: `jax.jit` holds functions by weak references, which tuples do not allow.
 
     Attributes:
       init: `init(key, x) -> (params, state)`.

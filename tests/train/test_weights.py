@@ -109,15 +109,16 @@ def test_totals_and_counts_of_any_partition_are_those_of_the_set(case, parts):
     "case", only(["both"], ["weights of examples", "a mask of residuals", "noted by the loss", "both"])
 )
 @pytest.mark.parametrize(
-    "how", [{}, {"average": 0.9}, {"flat": True, "average": 0.9}], ids=["plain", "average", "flat"]
+    "how", [{}, {"average": 0.9}, {"average": 0.9, "wrapper": nn.flat}], ids=["plain", "average", "flat"]
 )
 @pytest.mark.slow
 def test_a_batch_in_which_nothing_counts_changes_nothing(case, how):
     data, loss, _ = BATCHES[case]
     model = nn.serial(nn.batch_norm(), nn.dense(2))
-    t = nn.trainer(
-        model, loss, nn.adamw(0.05, weight_decay=0.1), regularizer=lambda p: jnp.sum(p["dense"]["w"] ** 2), **how
-    )
+    optimizer, average = nn.adamw(0.05, weight_decay=0.1), how.get("average")
+    if wrapper := how.get("wrapper"):
+        optimizer = wrapper(optimizer)
+    t = nn.trainer(model, loss, optimizer, regularizer=lambda p: jnp.sum(p["dense"]["w"] ** 2), average=average)
     ts, _ = t.step(t.init(KEY, data), data)
     for step in (t.step, jax.jit(t.step)):
         new, metrics = step(ts, cut(data, slice(4, 8)))
