@@ -256,7 +256,7 @@ def test_a_layer_of_children_that_cannot_be_initialised(apply, text):
 def test_shared_weights_of_two_input_sizes_fail_at_init():
     with pytest.raises(ValueError) as caught:
         twins(nn.dense(3), nn.dense(2)).init(jax.random.key(0), (X, X[:, :2]))
-    fix = "w was made for 4 inputs: initialise with x of this shape, or feed it the other."
+    fix = "w was made for 4 features: initialise with x of this shape, or feed it the other."
     assert str(caught.value) == f"encoder: expected x of shape [..., 4], got float32[2, 2]. {fix}"
 
 

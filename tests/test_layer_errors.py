@@ -16,7 +16,7 @@ def bad():
     return nn.serial(nn.serial(nn.dense(4), name="block2"))
 
 
-FIX = "w was made for 4 inputs: initialise with x of this shape, or feed it the other."
+FIX = "w was made for 4 features: initialise with x of this shape, or feed it the other."
 
 
 def scan_over(params, x):

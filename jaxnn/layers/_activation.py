@@ -11,14 +11,12 @@ from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
-from jaxnn._dtypes import param_dtype
-from jaxnn._errors import invalid
 from jaxnn._layer import Layer, layer
 from jaxnn._mesh import fitting
 from jaxnn.activations import unit_step
 from jaxnn.activations._rectifiers import leaky
-from jaxnn.layers._checks import check_preset, drawn_by
 from jaxnn.layers._linear import dense
+from jaxnn.layers._weights import Weights, check_fits
 
 
 @recorded
@@ -52,22 +50,18 @@ def prelu(
     [[-1.0, 4.0]]
     """
     where = name or "prelu"
-    check_preset(where, preset)
+    weights = Weights(where, "prelu", preset, {"slope": slope_init})
     check.flags(where, shared=shared)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check.array(where, "x", x, least=0 if shared else 1, shape="[..., c]")
-        shape = () if shared else (x.shape[-1],)
-        return {"slope": drawn_by(preset, "prelu", 0, slope=slope_init)["slope"](key, shape, param_dtype(x))}, {}
+        return weights.draw(x, 0, slope=(key, () if shared else (x.shape[-1],))), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         slope = jnp.asarray(params["slope"])
         x = check.array(where, "x", x, least=slope.ndim, shape="[..., c]")
-        if slope.ndim and x.shape[-1] != slope.shape[0]:
-            fix = (
-                f"slope was made for {slope.shape[0]} channels: initialise with x of this shape, or feed it the other."
-            )
-            raise invalid(where, f"x of shape [..., {slope.shape[0]}]", x, fix)
+        if slope.ndim:
+            check_fits(where, x, "slope", slope.shape[0])
         return leaky(x, fitting(slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape), x)), state
 
     return layer(initial, apply, "prelu", name=name, padded=0 if shared else 1)

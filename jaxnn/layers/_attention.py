@@ -7,22 +7,20 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
-from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
-from jaxnn._inputs import known
 from jaxnn._keys import fold_in
 from jaxnn._layer import Layer, layer
-from jaxnn._mesh import gathered, placed_as
 from jaxnn._padded import Padded, padded_pair, values_of
-from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.layers._cache import Cache
 from jaxnn.layers._linear import affine
-from jaxnn.ops._attention import check_implementation, checked_window
+from jaxnn.layers._weights import Weights, check_fits
+from jaxnn.ops._attention import check_implementation, checked_options
 from jaxnn.ops._lengths import check_lengths, without_padding
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
@@ -91,100 +89,85 @@ def attention(
     (2, 7, 16)
     """
     where = name or "attention"
-    check.flags(where, causal=causal, bias=bias)
     heads = check.count(where, "heads", heads)
-    kv = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
-    if heads % kv:
-        raise invalid(where, f"kv_heads that divide heads={heads}", told=f"{kv}")
+    kv_heads = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
+    if heads % kv_heads:
+        raise invalid(where, f"kv_heads that divide heads={heads}", told=f"{kv_heads}")
     features, size, cache = (
         None if value is None else check.count(where, argument, value)
         for argument, value in (("features", features), ("size", size), ("cache", cache))
     )
+    weights = Weights(where, "attention", preset, _by_letter(w=w_init, b=b_init), bias)
+    window, drops = checked_options(where, causal, window, softcap, dropout)
     if cache is not None and not causal:
-        raise invalid(
-            where, "causal=True with a cache", told="False", fix="A step cannot see those that are still to come."
-        )
+        fix = "A step cannot see those that are still to come."
+        raise invalid(where, "causal=True with a cache", told="False", fix=fix)
+    memory = None if cache is None else Cache(where, cache)
     if not isinstance(rotary, bool):
         check.scalar(where, "rotary", rotary, ends="()", static=True)
-    check_preset(where, preset)
-    if softcap is not None:
-        check.scalar(where, "softcap", softcap, ends="()")
-    check.scalar(where, "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
-    drops = not (known(dropout) and dropout == 0)
-    window = checked_window(where, window)
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
     check_implementation(where, implementation, causal, window, given_too)
-
-    def head_size(d: int) -> int:
-        if size is None and d % heads:
-            raise invalid(where, f"features of x that heads={heads} divide, or size=", told=f"{d}")
-        return size or d // heads
+    how: dict[str, Any] = {"causal": causal, "window": window, "softcap": softcap, "precision": precision}
 
     def initial(key: Array, x: Any) -> tuple[dict, dict]:
         x, given, _ = _inputs(where, x)
-        context = given.get("context", x)
-        d, dtype, each = x.shape[-1], param_dtype(x), head_size(x.shape[-1])
-        out = features or d
-        w = dict.fromkeys(("w_q", "w_k", "w_v", "w_o"), w_init)
-        b = dict.fromkeys(("b_q", "b_k", "b_v", "b_o"), b_init)
-        shapes = {
-            "q": (d, heads * each),
-            "k": (context.shape[-1], kv * each),
-            "v": (context.shape[-1], kv * each),
-            "o": (heads * each, out),
-        }
-        params = {}
+        d, e = x.shape[-1], given.get("context", x).shape[-1]
+        if size is None and d % heads:
+            raise invalid(where, f"features of x that heads={heads} divide, or size=", told=f"{d}")
+        each = size or d // heads
+        shapes = {"q": (d, heads * each), "k": (e, kv_heads * each), "v": (e, kv_heads * each)}
+        shapes["o"] = (heads * each, features or d)
+        params: dict = {}
         for i, (part, shape) in enumerate(shapes.items()):
-            draw = drawn_by(preset, "attention", shape[0], heads=kv if part in "kv" else heads, **w, **b)
             k = fold_in(key, i)
-            if bias:  # before w, whose draw consumes k
-                params[f"b_{part}"] = draw[f"b_{part}"](fold_in(k, 0), shape[1:], dtype)
-            params[f"w_{part}"] = draw[f"w_{part}"](k, shape, dtype)
-        if cache is None:
-            return params, {}
-        empty = jnp.zeros((x.shape[0], cache, kv, each), x.dtype)
-        return params, {"k": empty, "v": empty, "position": jnp.zeros((), jnp.int32)}
+            drawn = {f"b_{part}": (fold_in(k, 0), shape[1:]), f"w_{part}": (k, shape)}  # b first: w's draw consumes k
+            params |= weights.draw(x, shape[0], heads=kv_heads if part in "kv" else heads, **drawn)
+        return params, ({} if memory is None else memory.empty(x, kv_heads, each))
 
     def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
         x, given, lengths = _inputs(where, x)
         context = given.get("context", x)
-        for part, source in (("q", x), ("k", context)):
-            d = params[f"w_{part}"].shape[0]
-            if source.shape[-1] != d:
-                raise invalid(where, f"{'x' if part == 'q' else 'context'} of shape [n, steps, {d}]", source)
-        each = params["w_q"].shape[1] // heads
+        check_fits(where, x, "w_q", params["w_q"].shape[0], "[n, steps, {}]")
+        check_fits(where, context, "w_k", params["w_k"].shape[0], "[n, steps, {}]", "context")
         if drops and train and key is None:
             raise invalid(where, "a key when train=True", told="None", fix="Pass key= to apply.")
-        q = projected(params, "q", x).reshape(*x.shape[:2], heads, each)
-        k, v = (projected(params, part, context).reshape(*context.shape[:2], kv, each) for part in "kv")
-        how: dict[str, Any] = {k: given[k] for k in ("mask", "bias", "lengths") if k in given}
-        first = state["position"] if cache is not None else 0
+        each = params["w_q"].shape[1] // heads
+
+        def projected(part: str, x: Array, *shape: int) -> Array:
+            y = affine(x, params[f"w_{part}"], params.get(f"b_{part}"), precision)
+            return y.reshape(*y.shape[:2], *shape) if shape else y
+
+        q = projected("q", x, heads, each)
+        k, v = (projected(part, context, kv_heads, each) for part in "kv")
+        first = 0 if memory is None else state["position"]
         if rotary is not False:
-            if "context" in given:
-                raise invalid(
-                    where, "rotary=False with a context", told="rotary", fix="Their positions have no common zero."
-                )
-            positions = given.get("positions", first + jnp.arange(x.shape[1], dtype=jnp.int32))
-            cos, sin = ops.rotary_tables(positions, each, **({} if rotary is True else {"base": rotary}))
-            q, k = ops.rotary(q, cos, sin), ops.rotary(k, cos, sin)
-        if cache is not None:
-            _check_piece(where, state, x, given)
-            k, v, state = _remembered(state, k, v)
-            how["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
-        if drops and train:
-            how |= {"dropout": dropout, "key": key}
-        how |= {"precision": precision, "implementation": implementation}
-        y = ops.attention(q, k, v, causal=causal, window=window, offset=first, softcap=softcap, **how)
-        y = projected(params, "o", y.reshape(*x.shape[:2], heads * each))
-        if cache is not None:  # positions may be traced, so an error cannot be raised
-            steps = first + jnp.arange(x.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
-            y = jnp.where(steps < cache, y, jnp.nan)
+            q, k = _rotated(where, q, k, given, first, 10_000.0 if rotary is True else rotary)
+        of_keys = {name: given[name] for name in ("mask", "bias", "lengths") if name in given}
+        if memory is not None:
+            memory.check(state, x, given)
+            k, v, state = memory.extend(state, k, v)
+            of_keys["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
+        dropped: dict[str, Any] = {"dropout": dropout, "key": key} if drops and train else {}
+        y = ops.attention(q, k, v, offset=first, implementation=implementation, **how, **of_keys, **dropped)
+        y = projected("o", y.reshape(*x.shape[:2], heads * each))
+        y = y if memory is None else memory.within(y, first)
         return (y if lengths is None else Padded(y, lengths)), state
 
-    def projected(params: dict, part: str, x: Array) -> Array:
-        return affine(x, params[f"w_{part}"], params.get(f"b_{part}"), precision)
-
     return layer(initial, apply, "attention", name=name, padded="lengths")
+
+
+def _by_letter(**draws: Callable | None) -> dict[str, Callable | None]:
+    return {f"{letter}_{part}": draw for letter, draw in draws.items() for part in "qkvo"}
+
+
+def _rotated(where: str, q: Array, k: Array, given: dict, first: Any, base: float) -> tuple[Array, Array]:
+    """Queries and keys, rotated by their positions."""
+    if "context" in given:
+        fix = "Their positions have no common zero."
+        raise invalid(where, "rotary=False with a context", told="rotary", fix=fix)
+    positions = given.get("positions", first + jnp.arange(q.shape[1], dtype=jnp.int32))
+    cos, sin = ops.rotary_tables(positions, q.shape[-1], base=base)
+    return ops.rotary(q, cos, sin), ops.rotary(k, cos, sin)
 
 
 def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
@@ -212,39 +195,3 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
     given |= {"context": parts["context"]} if "context" in given else {}
     given |= {"lengths": lengths[keys]} if keys in lengths else {}
     return parts["x"], given, lengths.get("x")
-
-
-def _check_piece(where: str, state: dict, x: Array, given: dict) -> None:
-    """Raises unless x is a valid next piece for the cache."""
-    if "context" in given or "lengths" in given:
-        raise invalid(where, "no context and no lengths with a cache", told=", ".join(given))
-    n, length, *_ = state["k"].shape
-    if x.shape[0] != n or x.shape[1] > length:
-        fix = "Give it in pieces, or make a longer cache: cache=."
-        if x.shape[0] != n:
-            fix = "init makes the cache for the examples of its x: for another number call init again."
-        raise invalid(where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
-
-
-def _remembered(state: dict, k: Array, v: Array) -> tuple[Array, Array, dict]:
-    """All keys and values so far, and the state that holds them."""
-    first = state["position"]
-    kept = {name: _written(state[name], new, first) for name, new in (("k", k), ("v", v))}
-    return kept["k"], kept["v"], {**kept, "position": first + k.shape[1]}
-
-
-def _written(cache: Array, piece: Array, first: Array) -> Array:
-    """The cache with a piece written at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...].
-
-    Steps that do not fit are discarded.
-    """
-    piece = gathered(piece.astype(cache.dtype), axis=1)
-    cache = placed_as(jnp.asarray(cache), piece)
-    t = piece.shape[1]
-    start = jnp.clip(first, 0, cache.shape[1] - t)
-    lost = first - start  # number of steps that do not fit; the others are written after the existing ones
-    steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, 1, 1)
-    there = lax.dynamic_slice_in_dim(cache, start, t, axis=1)
-    return lax.dynamic_update_slice_in_dim(
-        cache, jnp.where(steps < lost, there, jnp.roll(piece, lost, axis=1)), start, axis=1
-    )

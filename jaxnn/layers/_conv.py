@@ -14,16 +14,13 @@ from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._call import call
 from jaxnn._calls import recorded
-from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn._keys import split
 from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded, padded_pair, values_of
-from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._conv import ConvPadding
 from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
-
-Draws = dict[str, Callable]
 
 
 @recorded
@@ -73,21 +70,19 @@ def conv(
     groups = check.count(where, "groups", groups)
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
-    check_preset(where, preset)
+    weights = Weights(where, "conv", preset, {"w": w_init, "b": b_init}, bias)
 
-    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
-        _check_groups(where, x, features, groups)
-        shape = (*taps, x.shape[-1] // groups, features)
-        draw = drawn_by(preset, "conv", prod(shape[:-1]), w=w_init, b=b_init)
-        return draw["w"](key, shape, param_dtype(x)), draw
+    def shape(c: int, taps: tuple[int, ...]) -> tuple[int, ...]:
+        _check_groups(where, c, features, groups)
+        return (*taps, c // groups, features)
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         how: dict[str, Any] = {"dilation": dilation, "groups": groups, "precision": precision}
         return ops.conv(x, w, stride=stride, padding=padding, **how)
 
     lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
-    made = _Made(lambda c: features, weight, lambda w: w.shape[-2] * groups, lengths)
-    return _convolution("conv", name, kernel_size, bias, made, product)
+    sizes = _Sizes(shape, lambda shape: prod(shape[:-1]), lambda w: (w[-2] * groups, features), lengths)
+    return _convolution("conv", name, weights, kernel_size, sizes, product)
 
 
 @recorded
@@ -137,23 +132,18 @@ def conv_transpose(
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
     per_axis(where, "output_padding", output_padding, None, least=0)
     check_padding(where, padding)
-    check_preset(where, preset)
+    weights = Weights(where, "conv_transpose", preset, {"w": w_init, "b": b_init}, bias, _swapped)
 
-    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
-        _check_groups(where, x, features, groups)
-        c = x.shape[-1]
-        draw = drawn_by(preset, "conv_transpose", prod(taps) * features // groups, b=b_init)
-        if w_init is not None:
-            return w_init(key, (*taps, features // groups, c), param_dtype(x)), draw
-        w = draw["w"](key, (*taps, c, features // groups), param_dtype(x))  # fans by input and output channels
-        return jax.numpy.swapaxes(w, -1, -2), draw
+    def shape(c: int, taps: tuple[int, ...]) -> tuple[int, ...]:
+        _check_groups(where, c, features, groups)
+        return (*taps, features // groups, c)
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         how: dict[str, Any] = {"output_padding": output_padding, "dilation": dilation, "groups": groups}
         return ops.conv_transpose(x, w, stride=stride, padding=padding, precision=precision, **how)
 
-    made = _Made(lambda c: features, weight, lambda w: w.shape[-1])
-    return _convolution("conv_transpose", name, kernel_size, bias, made, product)
+    sizes = _Sizes(shape, lambda shape: prod(shape[:-1]), lambda w: (w[-1], features))
+    return _convolution("conv_transpose", name, weights, kernel_size, sizes, product)
 
 
 @recorded
@@ -197,21 +187,17 @@ def depthwise_conv(
     multiplier = check.count(where, "multiplier", multiplier)
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
-    check_preset(where, preset)
+    weights = Weights(where, "conv", preset, {"w": w_init, "b": b_init}, bias, _one_group_each)
 
-    def weight(key: jax.Array, x: Any, taps: tuple[int, ...]) -> tuple[jax.Array, Draws]:
-        shape = (*taps, x.shape[-1], multiplier)
-        draw = drawn_by(preset, "conv", prod(taps), b=b_init)
-        if w_init is not None:
-            return w_init(key, shape, param_dtype(x)), draw
-        return draw["w"](key, (*taps, 1, x.shape[-1] * multiplier), param_dtype(x)).reshape(shape), draw
+    def shape(c: int, taps: tuple[int, ...]) -> tuple[int, ...]:
+        return (*taps, c, multiplier)
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation, precision=precision)
 
     lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
-    made = _Made(lambda c: c * multiplier, weight, lambda w: w.shape[-2], lengths)
-    return _convolution("depthwise_conv", name, kernel_size, bias, made, product)
+    sizes = _Sizes(shape, lambda shape: prod(shape[:-2]), lambda w: (w[-2], w[-2] * multiplier), lengths)
+    return _convolution("depthwise_conv", name, weights, kernel_size, sizes, product)
 
 
 @recorded
@@ -262,38 +248,47 @@ def separable_conv(
     return layer(None, apply, "separable_conv", name=name, padded="seen")
 
 
-def _check_groups(where: str, x: Any, features: int, groups: int) -> None:
-    if x.shape[-1] % groups or features % groups:
-        raise invalid(where, f"channels and features to be multiples of groups={groups}", (x.shape[-1], features))
+def _check_groups(where: str, c: int, features: int, groups: int) -> None:
+    if c % groups or features % groups:
+        raise invalid(where, f"channels and features to be multiples of groups={groups}", (c, features))
 
 
-class _Made(NamedTuple):
-    """Functions from x to the params of a convolution.
+def _swapped(draw: Callable) -> Callable:
+    """An initializer for [..., features, c], drawn as [..., c, features]: its fans are by input and output channels."""
+    return lambda key, shape, dtype: jnp.swapaxes(draw(key, (*shape[:-2], shape[-1], shape[-2]), dtype), -1, -2)
+
+
+def _one_group_each(draw: Callable) -> Callable:
+    """An initializer for [..., c, multiplier], drawn as a convolution with c groups, [..., 1, c · multiplier]."""
+    return lambda key, shape, dtype: draw(key, (*shape[:-2], 1, prod(shape[-2:])), dtype).reshape(shape)
+
+
+class _Sizes(NamedTuple):
+    """Sizes of the params of a convolution.
 
     Attributes:
-      features: channels of x -> features of the result.
-      weight: (key, x, kernel size) -> w, and the initializers of the other params.
-      channels: w -> the number of channels of x.
+      shape: channels of x, kernel size -> shape of w.
+      fan_in: shape of w -> inputs of one feature.
+      channels: shape of w -> channels of x and of the result.
       lengths: a `Padded` x -> lengths of the result; None raises an error for a `Padded`.
     """
 
-    features: Callable[[int], int]
-    weight: Callable[[jax.Array, Any, tuple[int, ...]], tuple[jax.Array, Draws]]
-    channels: Callable[[jax.Array], int]
+    shape: Callable[[int, tuple[int, ...]], tuple[int, ...]]
+    fan_in: Callable[[tuple[int, ...]], int]
+    channels: Callable[[tuple[int, ...]], tuple[int, int]]
     lengths: Callable[[Padded], jax.Array] | None = None
 
 
 def _convolution(
     kind: str,
     name: str | None,
+    weights: Weights,
     kernel_size: int | Sequence[int],
-    bias: bool,
-    made: _Made,
+    sizes: _Sizes,
     product: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> Layer:
     """A layer with params w and b whose `product` takes x and w."""
-    where = name or kind
-    check.flags(where, bias=bias)
+    where = weights.where
 
     def images(x: Any) -> Any:
         x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")
@@ -303,31 +298,26 @@ def _convolution(
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         x = images(padded_pair(x))
+        shape = sizes.shape(x.shape[-1], per_axis(where, "kernel_size", kernel_size, len(x.shape) - 2))
         w_key, b_key = split(key)
-        w, draw = made.weight(w_key, x, per_axis(where, "kernel_size", kernel_size, len(x.shape) - 2))
-        if not bias:
-            return {"w": w}, {}
-        return {"w": w, "b": draw["b"](b_key, (made.features(x.shape[-1]),), param_dtype(x))}, {}
+        return weights.draw(x, sizes.fan_in(shape), w=(w_key, shape), b=(b_key, sizes.channels(shape)[1:])), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         given = padded_pair(x)
         w, x = params["w"], images(given)
-        c = made.channels(w)
-        if x.shape[-1] != c:
-            fix = f"w was made for {c} channels: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [n, *space, {c}]", x, fix)
+        check_fits(where, x, "w", sizes.channels(w.shape)[0], "[n, *space, {}]")
         if x.ndim != w.ndim:
             raise invalid(where, f"x with {w.ndim - 2} space axes, as w has", x)
         lengths = None
         if isinstance(given, Padded):
-            assert made.lengths is not None
-            x, lengths = given.zeroed, made.lengths(given)
+            assert sizes.lengths is not None
+            x, lengths = given.zeroed, sizes.lengths(given)
         y = product(x, w.astype(x.dtype))
-        if bias:
+        if weights.bias:
             y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), -1)
         return (y if lengths is None else Padded(y, lengths)), state
 
-    return layer(initial, apply, kind, name=name, padded="lengths" if made.lengths else "examples")
+    return layer(initial, apply, kind, name=name, padded="lengths" if sizes.lengths else "examples")
 
 
 def _lengths_after(

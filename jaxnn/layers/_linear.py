@@ -13,13 +13,12 @@ from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
-from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import split
 from jaxnn._layer import Layer, layer
 from jaxnn._mesh import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
-from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.layers._weights import Weights, check_fits
 
 
 @recorded
@@ -59,23 +58,18 @@ def dense(
     """
     where = name or "dense"
     features = check.count(where, "features", features)
-    check.flags(where, bias=bias)
-    check_preset(where, preset)
+    weights = Weights(where, "dense", preset, {"w": w_init, "b": b_init}, bias)
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        check.array(where, "x", x, least=1, shape="[..., d]")
-        draw = drawn_by(preset, "dense", x.shape[-1], w=w_init, b=b_init)
+        d = check.array(where, "x", x, least=1, shape="[..., d]").shape[-1]
         w_key, b_key = split(key)
-        params = {"w": draw["w"](w_key, (x.shape[-1], features), param_dtype(x))}
-        return params | ({"b": draw["b"](b_key, (features,), param_dtype(x))} if bias else {}), {}
+        return weights.draw(x, d, w=(w_key, (d, features)), b=(b_key, (features,))), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        w = params["w"]
+        w, b = params["w"], params["b"] if bias else None
         x = check.array(where, "x", x, least=1, shape=f"[..., {w.shape[0]}]")
-        if x.shape[-1] != w.shape[0]:
-            fix = f"w was made for {w.shape[0]} inputs: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [..., {w.shape[0]}]", x, fix)
-        return affine(x, w, params["b"] if bias else None, precision), state
+        check_fits(where, x, "w", w.shape[0])
+        return affine(x, w, b, precision), state
 
     return layer(initial, apply, "dense", name=name, padded=1)
 
@@ -139,8 +133,7 @@ def embed(
     where = name or "embed"
     size = check.count(where, "size", size)
     features = check.count(where, "features", features)
-    check_preset(where, preset)
-
+    weights = Weights(where, "embed", preset, {"w": w_init})
     if padding is not None:
         padding = check.count(where, "padding", padding, least=0, most=size - 1)
 
@@ -150,7 +143,7 @@ def embed(
 
     def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
         check_indices(x)
-        return {"w": drawn_by(preset, "embed", size, w=w_init)["w"](key, (size, features), jnp.float32)}, {}
+        return weights.draw(jax.ShapeDtypeStruct((), jnp.float32), size, w=(key, (size, features))), {}
 
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         check_indices(x)

@@ -15,6 +15,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import whole
 from jaxnn._layer import Layer, PaddedRule, layer, of_function
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
+from jaxnn.layers._weights import check_fits
 
 
 @recorded
@@ -79,8 +80,7 @@ def batch_norm(
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         given, c = x, params["scale"].shape[0]
         x = check.array(where, "x", values_of(given), least=2, shape=f"[n, ..., {c}]")
-        if x.shape[-1] != c:
-            raise invalid(where, f"x of shape [n, ..., {c}]", x)
+        check_fits(where, x, "scale", c, "[n, ..., {}]")
         counts = None
         if isinstance(given, Padded):
             x, counts = given.zeroed, given.mask_over(x)

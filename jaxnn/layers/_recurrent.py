@@ -20,7 +20,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import fold_in, split
 from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded
-from jaxnn.layers._checks import check_preset, drawn_by
+from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._window import check_sizes, per_axis
 
 
@@ -73,9 +73,9 @@ def rnn(
     >>> rnn(8, layers=2).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
     (2, 5, 8)
     """
-    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    weights = Weights(name or "rnn", "rnn", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.rnn, activation=activation, precision=precision)
-    cell = _Cell("rnn", features, 1, bias, preset, given, run)
+    cell = _Cell("rnn", features, 1, weights, run)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -125,9 +125,9 @@ def lstm(
     """
     if projection is not None:
         projection = check.count(name or "lstm", "projection", projection)
-    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
+    weights = Weights(name or "lstm", "lstm", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.lstm, precision=precision)
-    cell = _Cell("lstm", features, 4, bias, preset, given, run, peephole=peephole, projection=projection)
+    cell = _Cell("lstm", features, 4, weights, run, peephole=peephole, projection=projection)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -172,10 +172,10 @@ def gru(
     >>> gru(8).apply(params, state, jnp.ones((2, 5, 3)))[0].shape
     (2, 5, 8)
     """
-    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
     check.choice(name or "gru", "reset", reset, ("after", "before"))
+    weights = Weights(name or "gru", "gru", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.gru, reset=reset, precision=precision)
-    cell = _Cell("gru", features, 3, bias, preset, given, run, own_bias=reset == "after")
+    cell = _Cell("gru", features, 3, weights, run, own_bias=reset == "after")
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -216,10 +216,10 @@ def conv_lstm(
     >>> conv_lstm(8, 3).apply(params, state, jnp.ones((2, 5, 16, 16, 3)))[0].shape
     (2, 5, 16, 16, 8)
     """
-    given = {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}
     check_sizes(name or "conv_lstm", kernel_size=kernel_size)
-    op = partial(ops.conv_lstm, precision=precision)
-    cell = _Cell("conv_lstm", features, 4, bias, preset, given, op, kernel_size=kernel_size)
+    weights = Weights(name or "conv_lstm", "lstm", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
+    run = partial(ops.conv_lstm, precision=precision)
+    cell = _Cell("conv_lstm", features, 4, weights, run, kernel_size=kernel_size)
     return _recurrent(cell, layers, bidirectional, last, return_carry, name)
 
 
@@ -230,9 +230,7 @@ class _Cell:
     kind: str
     features: int
     gates: int
-    bias: bool
-    preset: str
-    given: dict[str, Any]
+    weights: Weights
     op: Callable
     peephole: bool = False
     projection: int | None = None
@@ -243,32 +241,32 @@ class _Cell:
     def out(self) -> int:
         return self.features if self.projection is None else self.projection
 
-    def params(self, where: str, key: jax.Array, inputs: int, rank: int, dtype: Any) -> dict:
-        h, wide = self.features, self.gates * self.features
-        kernel_size = () if self.kernel_size is None else per_axis(where, "kernel_size", self.kernel_size, rank)
-        kind = "lstm" if self.kind == "conv_lstm" else self.kind
-        draw = drawn_by(self.preset, kind, h * prod(kernel_size), **self.given)
-        keys = split(key, 5)
-        made = {"w_x": draw["w_x"](keys[0], (*kernel_size, inputs, wide), dtype)}
-        made["w_h"] = self._recurrent_weight(draw["w_h"], keys[1], (*kernel_size, self.out, wide), dtype)
-        if self.bias:
-            made["b"] = draw["b"](keys[2], (wide,), dtype)
-            if self.own_bias:
-                made["b_h"] = draw["b_h"](keys[3], (h,), dtype)
+    def params(self, key: jax.Array, x: Any, inputs: int) -> dict:
+        h, wide, rank = self.features, self.gates * self.features, len(x.shape) - 3
+        sizes = () if self.kernel_size is None else per_axis(self.weights.where, "kernel_size", self.kernel_size, rank)
+        fan_in = h * prod(sizes)
+        draw = partial(self.weights.draw, x, fan_in)
+        x_key, h_key, b_key, own_key, projection_key = split(key, 5)
+        params = draw(w_x=(x_key, (*sizes, inputs, wide)))
+        params |= self._recurrent_weight(h_key, x, fan_in, (*sizes, self.out, wide))
+        params |= draw(b=(b_key, (wide,)))
+        if self.own_bias:
+            params |= draw(b_h=(own_key, (h,)))
         if self.peephole:
-            made["peephole"] = jnp.zeros((3, h), dtype)
+            params["peephole"] = jnp.zeros((3, h), param_dtype(x))
         if self.projection is not None:
-            made["projection"] = draw["w_x"](keys[4], (h, self.projection), dtype)
-        return made
+            params["projection"] = draw(w_x=(projection_key, (h, self.projection)))["w_x"]
+        return params
 
-    def _recurrent_weight(self, draw: Callable, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def _recurrent_weight(self, key: jax.Array, x: Any, fan_in: int, shape: tuple[int, ...]) -> dict:
         """Initial w_h. A preset's has one square matrix for each gate.
 
         The state of a projected or convolutional cell has other axes, so its w_h is drawn as a convolution's.
         """
-        if self.given["w_h"] is not None or shape[:-1] == (self.features,):
-            return draw(key, shape, dtype)
-        return drawn_by(self.preset, "conv", prod(shape[:-1]))["w"](key, shape, dtype)
+        if self.weights.given["w_h"] is not None or shape[:-1] == (self.features,):
+            return self.weights.draw(x, fan_in, w_h=(key, shape))
+        of_conv = replace(self.weights, kind="conv", given={})
+        return {"w_h": of_conv.draw(x, prod(shape[:-1]), w=(key, shape))["w"]}
 
     def run(self, params: dict, x: Any, carry: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
         extra = {k: params[k] for k in ("peephole", "projection") if k in params}
@@ -285,8 +283,7 @@ def _recurrent(
     cell = replace(cell, features=check.count(where, "features", cell.features))
     layers = check.count(where, "layers", layers)
     check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry)
-    check.flags(where, bias=cell.bias, peephole=cell.peephole)
-    check_preset(where, cell.preset)
+    check.flags(where, peephole=cell.peephole)
     directions = ("forward", "backward") if bidirectional else ("forward",)
     space = "*space, c" if cell.kernel_size is not None else "d"
 
@@ -319,7 +316,7 @@ def _recurrent(
             made = {}
             for j, direction in enumerate(directions):
                 own = fold_in(of_layer, j) if bidirectional else of_layer
-                made[direction] = cell.params(where, own, inputs, len(x.shape) - 3, param_dtype(x))
+                made[direction] = cell.params(own, x, inputs)
             made = made if bidirectional else made["forward"]
             params |= {str(i): made} if layers > 1 else made
         return params, {}
@@ -327,10 +324,7 @@ def _recurrent(
     def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
         hands_on = isinstance(x, Padded)
         x, lengths, carry = parts(x)
-        channels = of(params, 0, "forward")["w_x"].shape[-2]
-        if x.shape[-1] != channels:
-            fix = f"w_x was made for {channels}: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [n, t, {space[:-1]}{channels}]", x, fix)
+        check_fits(where, x, "w_x", of(params, 0, "forward")["w_x"].shape[-2], f"[n, t, {space[:-1]}{{}}]")
         carries = _listed(where, carry, layers, len(directions))
         after = []
         for i in range(layers):

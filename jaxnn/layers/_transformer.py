@@ -22,7 +22,6 @@ from jaxnn._mesh import merged
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.activations import gelu
 from jaxnn.layers._attention import attention
-from jaxnn.layers._checks import check_preset
 from jaxnn.layers._linear import dense
 from jaxnn.layers._noise import dropout
 from jaxnn.layers._norm import layer_norm
@@ -230,8 +229,7 @@ def patches(
     where = name or "patches"
     features = check.count(where, "features", features)
     check_sizes(where, size=size)
-    check_preset(where, preset)
-    through = dense(features, preset=preset, precision=precision)
+    through = dense(features, preset=preset, precision=precision, name=where)
 
     def cut(x: Any) -> Array:
         x = check.array(where, "x", x, least=3, shape="[n, *space, c]")

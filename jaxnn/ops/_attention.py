@@ -97,14 +97,9 @@ def attention(
     if not q.dtype == k.dtype == v.dtype:
         raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
     check_lengths("attention", lengths, n)
-    if softcap is not None:
-        check.scalar("attention", "softcap", softcap, ends="()")
-    check.flags("attention", causal=causal)
-    window = checked_window("attention", window)
+    window, drops = checked_options("attention", causal, window, softcap, dropout)
     if scale is not None:
         check.scalar("attention", "scale", scale, -math.inf, ends="()")
-    check.scalar("attention", "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
-    drops = not (known(dropout) and dropout == 0)
     if drops and key is None:
         raise invalid("attention", "a key with dropout", told="None", fix="Pass key=, or dropout=0 to draw nothing.")
     k, v = without_padding(k, lengths), without_padding(v, lengths)
@@ -144,7 +139,18 @@ def attention(
     return y.astype(q.dtype)
 
 
-def checked_window(where: str, window: Any) -> tuple[int | None, int | None] | None:
+def checked_options(
+    where: str, causal: Any, window: Any, softcap: Any, dropout: Any
+) -> tuple[tuple[int | None, int | None] | None, bool]:
+    """The window with Python ints, and whether attention weights are dropped; raises for options out of range."""
+    check.flags(where, causal=causal)
+    if softcap is not None:
+        check.scalar(where, "softcap", softcap, ends="()")
+    check.scalar(where, "dropout", dropout, below=1.0, fix="It is the probability of dropping.")
+    return _window(where, window), not (known(dropout) and dropout == 0)
+
+
+def _window(where: str, window: Any) -> tuple[int | None, int | None] | None:
     """The window with Python ints; raises unless it is None or a pair of integers >= 0 or None."""
     if window is None:
         return None

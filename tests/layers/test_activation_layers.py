@@ -154,12 +154,12 @@ ERRORS = [
     (lambda: nn.prelu(shared=1), "prelu: expected shared to be True or False, got 1."),
     (
         lambda: nn.prelu().apply({"slope": jnp.ones(3)}, {}, jnp.ones((2, 4))),
-        "prelu: expected x of shape [..., 3], got float32[2, 4]. slope was made for 3 channels: initialise with x of "
+        "prelu: expected x of shape [..., 3], got float32[2, 4]. slope was made for 3 features: initialise with x of "
         "this shape, or feed it the other.",
     ),
     (
         lambda: nn.maxout(2).apply({"w": jnp.ones((3, 4)), "b": jnp.ones(4)}, {}, jnp.ones((2, 4))),
-        "maxout: expected x of shape [..., 3], got float32[2, 4]. w was made for 3 inputs: initialise with x of this "
+        "maxout: expected x of shape [..., 3], got float32[2, 4]. w was made for 3 features: initialise with x of this "
         "shape, or feed it the other.",
     ),
     (

@@ -185,7 +185,7 @@ ERRORS = {
     ),
     "dense other x": (
         lambda: used(nn.dense(3), ONES((2, 4)), ONES((2, 5))),
-        f"dense: expected x of shape [..., 4], got float32[2, 5]. w was made for 4 inputs: {FITS}",
+        f"dense: expected x of shape [..., 4], got float32[2, 5]. w was made for 4 features: {FITS}",
     ),
     "dense list": (
         lambda: used(nn.dense(3), ONES((2, 4)), [1.0]),
@@ -209,7 +209,7 @@ ERRORS = {
     ),
     "conv other channels": (
         lambda: used(nn.conv(4, 3, name="stem"), ONES((1, 5, 3)), ONES((1, 5, 2))),
-        f"stem: expected x of shape [n, *space, 3], got float32[1, 5, 2]. w was made for 3 channels: {FITS}",
+        f"stem: expected x of shape [n, *space, 3], got float32[1, 5, 2]. w was made for 3 features: {FITS}",
     ),
     "conv other rank": (
         lambda: used(nn.conv(4, 3), ONES((1, 5, 3)), ONES((1, 5, 5, 3))),
@@ -225,7 +225,7 @@ ERRORS = {
     ),
     "batch_norm channels": (
         lambda: used(nn.batch_norm(), ONES((2, 3)), ONES((2, 4))),
-        "batch_norm: expected x of shape [n, ..., 3], got float32[2, 4].",
+        f"batch_norm: expected x of shape [n, ..., 3], got float32[2, 4]. scale was made for 3 features: {FITS}",
     ),
     "batch_norm empty": (
         lambda: used(nn.batch_norm(), ONES((2, 3)), ONES((0, 3)), train=True),
@@ -324,7 +324,7 @@ ERRORS = {
     ),
     "attention features": (
         lambda: used(nn.attention(2), ONES((2, 5, 4)), ONES((2, 5, 6))),
-        "attention: expected x of shape [n, steps, 4], got float32[2, 5, 6].",
+        f"attention: expected x of shape [n, steps, 4], got float32[2, 5, 6]. w_q was made for 4 features: {FITS}",
     ),
     "learned_positions": (
         lambda: used(nn.learned_positions(5), ONES((2, 5, 4)), ONES((2, 6, 4))),
@@ -337,7 +337,7 @@ ERRORS = {
     "rnn features": (
         lambda: used(nn.rnn(3), ONES((2, 5, 4)), ONES((2, 5, 6))),
         "rnn: expected x of shape [n, t, 4], got float32[2, 5, 6]. "
-        "w_x was made for 4: initialise with x of this shape, or feed it the other.",
+        "w_x was made for 4 features: initialise with x of this shape, or feed it the other.",
     ),
     "gru carry": (
         lambda: nn.gru(3, layers=2).apply(
@@ -352,17 +352,17 @@ ERRORS = {
     "conv_lstm channels": (
         lambda: used(nn.conv_lstm(3, 3), ONES((2, 5, 4, 2)), ONES((2, 5, 4, 3))),
         "conv_lstm: expected x of shape [n, t, *space, 2], got float32[2, 5, 4, 3]. "
-        "w_x was made for 2: initialise with x of this shape, or feed it the other.",
+        "w_x was made for 2 features: initialise with x of this shape, or feed it the other.",
     ),
     "conv_transpose channels": (
         lambda: used(nn.conv_transpose(3, 2), ONES((2, 5, 4)), ONES((2, 5, 6))),
         "conv_transpose: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
-        "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
+        "w was made for 4 features: initialise with x of this shape, or feed it the other.",
     ),
     "separable_conv": (
         lambda: used(nn.separable_conv(3, 3), ONES((2, 5, 4)), ONES((2, 5, 6))),
         "depthwise: expected x of shape [n, *space, 4], got float32[2, 5, 6]. "
-        "w was made for 4 channels: initialise with x of this shape, or feed it the other.",
+        "w was made for 4 features: initialise with x of this shape, or feed it the other.",
     ),
     "spatial_dropout": (
         lambda: nn.spatial_dropout(0.5).apply({}, {}, ONES(3)),

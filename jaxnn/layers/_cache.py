@@ -1,0 +1,65 @@
+"""The keys and values of the steps so far, for attention over a sequence that is passed in pieces."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxnn._errors import invalid
+from jaxnn._mesh import gathered, placed_as
+
+
+class Cache(NamedTuple):
+    """State of an attention with a cache: k and v [n, length, heads, size], and position, the steps so far.
+
+    Attributes:
+      where: name of the layer, for errors.
+      length: number of steps that fit.
+    """
+
+    where: str
+    length: int
+
+    def empty(self, x: Any, heads: int, size: int) -> dict:
+        """The state before the first piece."""
+        zeros = jnp.zeros((x.shape[0], self.length, heads, size), x.dtype)
+        return {"k": zeros, "v": zeros, "position": jnp.zeros((), jnp.int32)}
+
+    def check(self, state: dict, x: Array, given: dict) -> None:
+        """Raises unless x is a valid next piece."""
+        if "context" in given or "lengths" in given:
+            raise invalid(self.where, "no context and no lengths with a cache", told=", ".join(given))
+        n, length, *_ = state["k"].shape
+        if x.shape[0] != n or x.shape[1] > length:
+            fix = "Give it in pieces, or make a longer cache: cache=."
+            if x.shape[0] != n:
+                fix = "init makes the cache for the examples of its x: for another number call init again."
+            raise invalid(self.where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
+
+    def extend(self, state: dict, k: Array, v: Array) -> tuple[Array, Array, dict]:
+        """All keys and values so far, and the state that holds them."""
+        first = state["position"]
+        keys, values = _written(state["k"], k, first), _written(state["v"], v, first)
+        return keys, values, {"k": keys, "v": values, "position": first + k.shape[1]}
+
+    def within(self, y: Array, first: Any) -> Array:
+        """y [n, t, features] with NaN for the steps beyond the end; a traced position cannot raise an error."""
+        steps = first + jnp.arange(y.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
+        return jnp.where(steps < self.length, y, jnp.nan)
+
+
+def _written(cache: Array, piece: Array, first: Array) -> Array:
+    """The cache with a piece written at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...].
+
+    Steps that do not fit are discarded.
+    """
+    piece = gathered(piece.astype(cache.dtype), axis=1)
+    cache = placed_as(jnp.asarray(cache), piece)
+    t = piece.shape[1]
+    start = jnp.clip(first, 0, cache.shape[1] - t)
+    lost = first - start  # number of steps that do not fit; the others are written after the existing ones
+    steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, 1, 1)
+    there = lax.dynamic_slice_in_dim(cache, start, t, axis=1)
+    return lax.dynamic_update_slice_in_dim(
+        cache, jnp.where(steps < lost, there, jnp.roll(piece, lost, axis=1)), start, axis=1
+    )
