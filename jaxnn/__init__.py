@@ -2,7 +2,8 @@
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.ops`, `nn.losses`, `nn.metrics`,
-`nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`.
+`nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`,
+`nn.types`.
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from jaxnn import (
     regularizers,
     runs,
     train,
+    types,
 )
 from jaxnn._call import Tap, call
 from jaxnn._capture import capture
@@ -270,6 +272,7 @@ __all__ = [
     "time_distributed",
     "train",
     "trainer",
+    "types",
     "unit_step",
     "upsample",
     "weight_norm",

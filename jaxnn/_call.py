@@ -14,6 +14,7 @@ from jaxnn._keys import fold_name
 from jaxnn._layer import Layer, as_layer
 from jaxnn._padded import on_values, values_of
 from jaxnn._sketch import Sketch, inside
+from jaxnn.types import Arrays, Key, Params, State
 
 OBSERVED = "@observed"  # key of an `Observed` in a state; layers cannot have this name
 
@@ -28,7 +29,7 @@ class Tap(NamedTuple):
     """
 
     add: jax.Array | None = None
-    outputs: tuple = ()
+    outputs: tuple[Any, ...] = ()
 
 
 @jax.tree_util.register_static
@@ -45,7 +46,7 @@ class Watch:
         self.seen.setdefault("/".join(inner.path), None)
         return inner
 
-    def leave(self, y: Any) -> None:
+    def leave(self, y: Arrays) -> None:
         """Records the output of the layer at this path."""
         self.seen["/".join(self.path)] = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), y)
 
@@ -66,15 +67,15 @@ class Observed(NamedTuple):
 
 
 def call(
-    child: Layer | Callable,
+    child: Layer | Callable[..., Any],
     name: str,
-    params: dict,
-    state: dict,
-    x: Any,
+    params: Params,
+    state: State,
+    x: Arrays,
     *,
-    key: jax.Array | None = None,
+    key: Key | None = None,
     train: bool = False,
-) -> tuple[Any, dict]:
+) -> tuple[Arrays, State]:
     """Runs a child inside a layer's `apply` -> (y, state), with the child's part of the parent's state updated.
 
     The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`: adding a layer does not change the
@@ -119,7 +120,7 @@ def call(
     return y, (rest | {name: new} if new else rest)
 
 
-def _served(name: str, tap: Tap, y: Any) -> tuple[Any, Tap]:
+def _served(name: str, tap: Tap, y: Arrays) -> tuple[Any, Tap]:
     """The output plus `tap.add`, and the tap with this output recorded."""
     if tap.add is not None:
         values = values_of(y)
@@ -129,6 +130,6 @@ def _served(name: str, tap: Tap, y: Any) -> tuple[Any, Tap]:
     return y, tap._replace(outputs=(*tap.outputs, y))
 
 
-def output_of(child: Layer, name: str, params: dict, state: dict, x: Any) -> Any:
+def output_of(child: Layer, name: str, params: Params, state: State, x: Arrays) -> Any:
     """Shape and dtype of a child's output with `train=False`, by abstract evaluation."""
     return jax.eval_shape(lambda p, s, x: call(child, name, p, s, x)[0], params, state, x)

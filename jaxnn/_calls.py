@@ -24,18 +24,18 @@ class Call(NamedTuple):
       kwargs: its optional arguments that differ from their defaults.
     """
 
-    function: Callable
-    args: tuple
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def text(self, args: tuple | None = None) -> str:
+    def text(self, args: tuple[Any, ...] | None = None) -> str:
         """The call as Python source, with all its positional arguments or those given."""
         parts = [_text(a) for a in (self.args if args is None else args)]
         parts += [f"{name}={_text(value)}" for name, value in self.kwargs.items()]
         return f"{self.function.__name__}({', '.join(parts)})"
 
 
-_CALLS: WeakKeyDictionary[Callable, Call] = WeakKeyDictionary()
+_CALLS: WeakKeyDictionary[Callable[..., Any], Call] = WeakKeyDictionary()
 
 
 def recorded(make: Callable[P, R]) -> Callable[P, R]:
@@ -69,7 +69,7 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
                     fix = f"They are written one after the other: {make.__name__}(a, b)." if name == row else ""
                     raise wrong_type(make.__name__, among, told=f"{name}=", fix=fix or unexpected(name, named))
         out = make(*args_, **kwargs_)
-        args: list = []
+        args: list[Any] = []
         kwargs = {}
         for name, value in signature.bind(*args_, **kwargs_).arguments.items():
             parameter = signature.parameters[name]
@@ -115,7 +115,7 @@ def alike(made: Any) -> Any:
     return parts
 
 
-def tree(made: Any, named: Callable[[tuple], dict[str, Any]]) -> str:
+def tree(made: Any, named: Callable[[tuple[Any, ...]], dict[str, Any]]) -> str:
     """A layer as text in the form of a tree: its call, with each inner layer on separate lines.
 
     Args:
@@ -125,7 +125,7 @@ def tree(made: Any, named: Callable[[tuple], dict[str, Any]]) -> str:
     return "\n".join(_lines(made, named))
 
 
-def _lines(made: Any, named: Callable[[tuple], dict[str, Any]]) -> list[str]:
+def _lines(made: Any, named: Callable[[tuple[Any, ...]], dict[str, Any]]) -> list[str]:
     call = call_of(made)
     if call is None or call.function.__name__ == "lift":  # a user-defined layer, or a function
         return [str(made.name)]

@@ -10,6 +10,7 @@ import jax
 from jaxnn._call import OBSERVED, Observed, Tap, Watch
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._layer import Layer, as_layer, wrap
+from jaxnn.types import Arrays, Key, Params, State
 
 
 def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Layer:
@@ -54,7 +55,7 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
         if not isinstance(path, str) or not isinstance(tap, Tap):
             raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else path)
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         tapped = state
         for path, tap in taps.items():
             tapped = _with(tapped, path.split("/"), tap)
@@ -73,14 +74,14 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
     return wrap(model, model.init, apply)
 
 
-def layer_paths(model: Layer, params: dict, state: dict, x: Any) -> dict[str, Any]:
+def layer_paths(model: Layer, params: Params, state: State, x: Arrays) -> dict[str, Any]:
     """Path -> shapes of the output for every layer, in the order of the calls. Only shapes are computed."""
     watch = Watch()
     jax.eval_shape(lambda p, s, x: model.apply(p, {**s, OBSERVED: Observed(watch=watch)}, x)[0], params, state, x)
     return watch.seen
 
 
-def _with(state: dict, path: list[str], tap: Tap) -> dict:
+def _with(state: State, path: list[str], tap: Tap) -> dict[str, Any]:
     head, *rest = path
     inner = state.get(head, {})
     if not isinstance(inner, dict):  # the path leads through an array: without a tap, it is reported as unknown
@@ -88,14 +89,14 @@ def _with(state: dict, path: list[str], tap: Tap) -> dict:
     return {**state, head: _with(inner, rest, tap) if rest else {**inner, OBSERVED: Observed(tap)}}
 
 
-def _at(state: dict, path: list[str]) -> tuple:
+def _at(state: State, path: list[str]) -> tuple[Any, ...]:
     for name in path:
         state = state.get(name, {}) if isinstance(state, dict) else {}
     tap = state.get(OBSERVED, Observed()).tap if isinstance(state, dict) else None
     return () if tap is None else tap.outputs
 
 
-def _without(state: dict, path: list[str]) -> dict:
+def _without(state: State, path: list[str]) -> dict[str, Any]:
     """State without the tap at a path, and without nodes that are empty afterwards."""
     head, *rest = path
     inner = state.get(head)

@@ -1,5 +1,7 @@
 """Dtypes: of which kind a value is, and in which dtype sums are taken and params are made."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
@@ -7,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
+
+from jaxnn.types import Arrays
 
 KINDS: dict[str, tuple[Any, ...]] = {
     "boolean": (jnp.bool,),
@@ -18,14 +22,14 @@ KINDS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def dtype_of(x: Any) -> Any:
+def dtype_of(x: Arrays) -> Any:
     """The dtype of an array or the type of a Python number, for `issubdtype`; object for other libraries' dtypes."""
     dtype = getattr(x, "dtype", type(x))
     known = isinstance(dtype, np.dtype | type) or isinstance(x, jax.Array | jax.ShapeDtypeStruct)
     return dtype if known else np.dtype(object)
 
 
-def is_kind(x: Any, kind: str) -> bool:
+def is_kind(x: Arrays, kind: str) -> bool:
     """True if an array, a shape with a dtype or a Python number is of this kind, one of `KINDS`.
 
     >>> is_kind(np.zeros(2), "floating"), is_kind(True, "integer"), is_kind([1.0], "real")
@@ -54,6 +58,6 @@ def widened(x: Array) -> Array:
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
-def param_dtype(x: Any) -> Any:
+def param_dtype(x: Arrays) -> Any:
     """The dtype in which a layer's params are made for an input: that of `x`, but at least float32."""
     return jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype

@@ -1,5 +1,7 @@
 """Elementwise optimizers: an element's update depends on that element alone, whatever array contains it."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
@@ -10,9 +12,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxnn._calls import call_of
 from jaxnn._errors import wrong_type
 from jaxnn._flat import Flat
+from jaxnn.types import Params
 
 
-class Optimizer(optax.GradientTransformationExtraArgs):
+class Optimizer(optax.GradientTransformationExtraArgs):  # type: ignore[misc]
     """An optax.GradientTransformationExtraArgs that prints as the call that made it."""
 
     __slots__ = ()
@@ -52,7 +55,7 @@ def is_elementwise(optimizer: Any) -> bool:
         return False
     masked: list[Any] = []
 
-    def run(params: Any) -> Any:
+    def run(params: Params) -> Any:
         state = optimizer.init(params)
         groups = (optax.MaskedState, optax.transforms.PartitionState)
         masked.extend(

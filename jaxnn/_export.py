@@ -1,5 +1,7 @@
 """Export of a trained network as a StableHLO program that runs without this library and without its Python code."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +13,16 @@ from jaxnn import _checks as check
 from jaxnn._errors import invalid
 from jaxnn._layer import Layer
 from jaxnn._sketch import structs
+from jaxnn.types import Arrays, Params, State
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def export(
     model: Layer,
-    params: Any,
-    state: Any,
-    x: Any,
+    params: Params,
+    state: State,
+    x: Arrays,
     *,
     sizes: Any = "n, ...",
     constraints: Sequence[str] = (),
@@ -73,11 +76,11 @@ def export(
     like = structs("export", x)
     structure: Any = jax.tree.structure(like)
 
-    def run(params: Any, state: Any, x: Any) -> tuple[Any, Any]:
+    def run(params: Params, state: State, x: Arrays) -> tuple[Any, Any]:
         y, state = model.apply(params, state, structure.unflatten(jax.tree.leaves(x)), train=False)
         return _plain(y), state
 
-    def served(x: Any) -> Any:
+    def served(x: Arrays) -> Any:
         params, state = jax.tree.map(jnp.asarray, held)
         return run(params, state, x)[0]
 
@@ -97,7 +100,7 @@ def export(
     return jax.export.export(jax.jit(served), platforms=to)(given)
 
 
-def _plain(tree: Any) -> Any:
+def _plain(tree: Arrays) -> Any:
     """Tree with tuples in place of named tuples."""
     if isinstance(tree, tuple):
         return tuple(map(_plain, tree))

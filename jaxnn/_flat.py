@@ -1,11 +1,15 @@
 """Trees of arrays as one vector per dtype."""
 
+from __future__ import annotations
+
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxnn.types import Arrays
 
 
 class Layout(NamedTuple):
@@ -36,7 +40,7 @@ class Flat:
         self.vectors, self.layout = vectors, layout
 
     @classmethod
-    def of(cls, tree: Any, like: Any = None) -> "Flat":
+    def of(cls, tree: Arrays, like: Arrays = None) -> Flat:
         """The leaves of `tree` joined by the dtypes of `like`, a tree of the same structure; None is `tree` itself.
 
         Args:
@@ -66,13 +70,13 @@ class Flat:
             leaves.append(part.reshape(*part.shape[:-1], *shape))
         return jax.tree.unflatten(self.layout.structure, leaves)
 
-    def tree_flatten_with_keys(self) -> tuple[tuple, tuple[tuple[str, ...], Layout]]:
+    def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], tuple[tuple[str, ...], Layout]]:
         """The vectors, with the names of their dtypes as keys."""
         names = tuple(self.vectors)
         return tuple((jax.tree_util.DictKey(name), self.vectors[name]) for name in names), (names, self.layout)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[tuple[str, ...], Layout], vectors: Any) -> "Flat":
+    def tree_unflatten(cls, static: tuple[tuple[str, ...], Layout], vectors: Any) -> Flat:
         """The inverse of `tree_flatten_with_keys`."""
         names, layout = static
         return cls(dict(zip(names, vectors, strict=True)), layout)

@@ -4,6 +4,8 @@ On a CPU, JAX lowers the 20 rounds of Threefry to a loop: several kernels, compi
 most of the time to a model's first step. Unrolled rounds on a flat vector are a single kernel.
 """
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Sequence
 from functools import cache
@@ -15,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._platform import local_cpu
+from jaxnn.types import Arrays, Key
 
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = 0x1BD11BDA
 WORD = 0xFFFFFFFF
 
 
-def quick(key: jax.Array) -> jax.Array:
+def quick(key: Key) -> jax.Array:
     """A key that gives the same random numbers by a faster program, if there is one.
 
     Use it for a single draw; do not store it.
@@ -35,7 +38,7 @@ def quick(key: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(_data(key), impl=_unrolled())
 
 
-def fold_in(key: jax.Array, number: Any) -> jax.Array:
+def fold_in(key: Key, number: Any) -> jax.Array:
     """`jax.random.fold_in`; for a concrete key and number it runs on the host, without compilation.
 
     >>> key = jax.random.key(0)
@@ -50,7 +53,7 @@ def fold_in(key: jax.Array, number: Any) -> jax.Array:
     return _like(key, np.array(_threefry(*ours, 0, number), np.uint32))
 
 
-def split(key: jax.Array, n: int = 2) -> Sequence[jax.Array] | jax.Array:
+def split(key: Key, n: int = 2) -> Sequence[jax.Array] | jax.Array:
     """The n keys of `jax.random.split`; for a concrete key it runs on the host, without compilation.
 
     >>> key = jax.random.key(0)
@@ -64,7 +67,7 @@ def split(key: jax.Array, n: int = 2) -> Sequence[jax.Array] | jax.Array:
     return [_like(key, np.array(_threefry(*ours, 0, i), np.uint32)) for i in range(n)]
 
 
-def fold_name(key: jax.Array | None, name: str) -> jax.Array | None:
+def fold_name(key: Key | None, name: str) -> jax.Array | None:
     """Key of a child, folded with the crc32 of its name: Python's hash of a string differs between processes.
 
     >>> key = jax.random.key(0)
@@ -78,7 +81,7 @@ def _option(name: str) -> Any:
     return getattr(jax.config, name)
 
 
-def _implementation(key: Any) -> str | None:
+def _implementation(key: Key) -> str | None:
     """Name of a key's implementation; None unless `key` is a single key."""
     if not hasattr(key, "dtype") or not hasattr(key, "shape"):
         return None
@@ -89,11 +92,11 @@ def _implementation(key: Any) -> str | None:
     return None
 
 
-def _data(key: jax.Array) -> jax.Array:
+def _data(key: Key) -> jax.Array:
     return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jnp.asarray(key)
 
 
-def _words(key: Any) -> tuple[int, int] | None:
+def _words(key: Key) -> tuple[int, int] | None:
     """The two words of a Threefry key that the host can read at no cost; None for other keys."""
     if isinstance(key, jax.core.Tracer) or _implementation(key) != "threefry2x32" or not local_cpu():
         return None
@@ -104,14 +107,14 @@ def _words(key: Any) -> tuple[int, int] | None:
     return first, second
 
 
-def _like(key: jax.Array, words: np.ndarray) -> jax.Array:
+def _like(key: Key, words: np.ndarray) -> jax.Array:
     with jax.ensure_compile_time_eval():
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             return jnp.asarray(words)
         return jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32")
 
 
-def _threefry(k1: Any, k2: Any, a: Any, b: Any) -> tuple[Any, Any]:
+def _threefry(k1: Any, k2: Any, a: Arrays, b: Arrays) -> tuple[Any, Any]:
     """Threefry-2x32 with 20 rounds, for integers or uint32 arrays.
 
     Reference: Salmon et al., Parallel Random Numbers, 2011.
@@ -121,10 +124,10 @@ def _threefry(k1: Any, k2: Any, a: Any, b: Any) -> tuple[Any, Any]:
     def word(n: int) -> Any:
         return n if number else np.uint32(n)
 
-    def added(x: Any, y: Any) -> Any:
+    def added(x: Arrays, y: Arrays) -> Any:
         return (x + y) & WORD if number else x + y
 
-    def rotated(x: Any, by: int) -> Any:
+    def rotated(x: Arrays, by: int) -> Any:
         high = x << word(by)
         return (high & WORD if number else high) | (x >> word(32 - by))
 

@@ -33,6 +33,7 @@ from jaxnn._errors import InvalidType, describe, invalid, is_function, wrong_typ
 from jaxnn._inputs import whole
 from jaxnn._padded import Given, Padded, padded_pair
 from jaxnn._sketch import ByCalls, Sketch, init_by_calls, paths, structs
+from jaxnn.types import Arrays, Key, Params, State
 
 PaddedRule = int | Literal["examples", "lengths", "seen"] | None  # support of `Padded` inputs, see `layer`
 
@@ -89,7 +90,12 @@ class Stateless(NamedTuple):
 
 
 def layer(
-    init: Callable | None, apply: Callable, kind: str, *, name: str | None = None, padded: PaddedRule = None
+    init: Callable[..., Any] | None,
+    apply: Callable[..., Any],
+    kind: str,
+    *,
+    name: str | None = None,
+    padded: PaddedRule = None,
 ) -> Layer:
     """Makes a `Layer` from two functions; checks names, a traced `train`, and the results of both functions.
 
@@ -132,7 +138,7 @@ def layer(
     if not (padded is None or padded in ("examples", "lengths", "seen") or by_step):
         raise invalid(where, "padded to be an integer >= 0, 'examples', 'lengths', 'seen' or None", padded)
 
-    def unpadded(x: Any) -> tuple[Any, Padded | None]:
+    def unpadded(x: Arrays) -> tuple[Any, Padded | None]:
         """The input of init and apply for x, and the `Padded` whose lengths are passed on, or None."""
         x = x if padded in (None, "lengths") else padded_pair(x)
         if padded is None and isinstance(x, Given):
@@ -142,15 +148,15 @@ def layer(
         _check_padded(where, x, padded)
         return (x.x if isinstance(x.x, jax.ShapeDtypeStruct) else x.zeroed), x
 
-    def checked_init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def checked_init(key: Key, x: Arrays) -> tuple[Params, State]:
         check.key(where, key, "init(key, x)", one=True)
         x, _ = unpadded(structs(where, x))
         out = init_by_calls(apply, key, x) if init is None else init(key, x)
         return _pair(where, "init to return (params, state)", out, (dict, dict))
 
     def checked_apply(
-        params: dict, state: dict, x: Any, *, key: jax.Array | None = None, train: bool = False
-    ) -> tuple[Any, dict]:
+        params: Params, state: State, x: Arrays, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Arrays, State]:
         if not isinstance(train, bool):
             got = "a traced value" if isinstance(train, jax.core.Tracer) else describe(train)
             fix = "Bind it before the transformation: functools.partial(model.apply, train=True), or static_argnames."
@@ -180,17 +186,17 @@ def layer(
     checked_init.__qualname__, checked_apply.__qualname__ = f"{where}.init", f"{where}.apply"  # for Python's errors
     made = Layer(checked_init, checked_apply, where, numbered=name is None)
     if init is None:
-        return made._replace(init=ByCalls(checked_init))  # type: ignore[arg-type]  # a named tuple that is callable
+        return made._replace(init=ByCalls(checked_init))
     return made
 
 
-def wrap(child: Layer, init: Callable, apply: Callable) -> Layer:
+def wrap(child: Layer, init: Callable[..., Any], apply: Callable[..., Any]) -> Layer:
     """A layer around one child, with the child's name and therefore its path and key; passes every `Padded` to it."""
     return layer(init, apply, child.name, padded="seen")._replace(numbered=child.numbered)
 
 
 @recorded
-def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> Layer:
+def lift(f: Callable[..., Any], *, name: str | None = None, padded: PaddedRule = None) -> Layer:
     """A layer without params from a function of one input, x -> f(x); combinators lift bare functions automatically.
 
     Args:
@@ -211,7 +217,7 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
     if _is_factory(f):
         raise _uncalled("lift", kind)
 
-    def called(x: Any) -> Any:
+    def called(x: Arrays) -> Any:
         y = f(x)
         if isinstance(y, Layer):
             raise _uncalled("lift", kind)
@@ -221,10 +227,10 @@ def lift(f: Callable, *, name: str | None = None, padded: PaddedRule = None) -> 
     return of_function(called, kind if re.fullmatch(r"[A-Za-z0-9_]+", kind) else "lift", name, padded)
 
 
-def of_function(f: Callable, kind: str, name: str | None, padded: PaddedRule = None) -> Layer:
+def of_function(f: Callable[..., Any], kind: str, name: str | None, padded: PaddedRule = None) -> Layer:
     """A layer x -> f(x) without params and state."""
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         return f(x), state
 
     return layer(lambda key, x: ({}, {}), apply, kind, name=name, padded=padded)
@@ -247,17 +253,17 @@ def stateless(model: Layer) -> Stateless:
     """
     model = as_layer(model, "stateless")
 
-    def check_state(state: dict) -> None:
+    def check_state(state: State) -> None:
         if state:
             fix = "Use model.apply(params, state, x), and keep the state that it returns."
             raise invalid("stateless", "a model without state", told=f"state at {', '.join(paths(state))}", fix=fix)
 
-    def init(key: jax.Array, x: Any) -> dict:
+    def init(key: Key, x: Arrays) -> dict[str, Any]:
         params, state = model.init(key, x)
         check_state(state)
         return params
 
-    def apply(params: dict, x: Any, *, key: jax.Array | None = None, train: bool = False) -> Any:
+    def apply(params: Params, x: Arrays, *, key: Key | None = None, train: bool = False) -> Any:
         y, state = model.apply(params, {}, x, key=key, train=train)
         check_state(state)
         return y
@@ -268,7 +274,7 @@ def stateless(model: Layer) -> Stateless:
 # Building blocks of combinators.
 
 
-def as_layer(x: Any, where: str) -> Layer:
+def as_layer(x: Arrays, where: str) -> Layer:
     """`x` itself if it is a layer, or a function lifted; raises for anything else, such as an uncalled factory."""
     if isinstance(x, Layer):
         return x
@@ -280,7 +286,7 @@ def as_layer(x: Any, where: str) -> Layer:
     return lift(x)
 
 
-def children(layers: Sequence[Layer | Callable], where: str) -> dict[str, Layer]:
+def children(layers: Sequence[Layer | Callable[..., Any]], where: str) -> dict[str, Layer]:
     """Layers by their names within one parent: pinned names unchanged, default names numbered by kind."""
     named: dict[str, Layer] = {}
     counts: dict[str, int] = {}
@@ -318,7 +324,7 @@ def _check_padded(where: str, s: Padded, rule: PaddedRule) -> None:
         raise invalid(where, f"a Padded with x of shape [{axes}] or more axes", Padded(*s), "Add an axis of features.")
 
 
-def _axes_of_step(f: Callable) -> int | None:
+def _axes_of_step(f: Callable[..., Any]) -> int | None:
     """Number of last axes on which an activation of this library works; None for other functions."""
     if isinstance(f, functools.partial):
         return None if "axis" in f.keywords else _axes_of_step(f.func)
@@ -328,11 +334,11 @@ def _axes_of_step(f: Callable) -> int | None:
     return 1 if "axis" in inspect.signature(f).parameters else 0
 
 
-def _name_of(f: Callable) -> str:
+def _name_of(f: Callable[..., Any]) -> str:
     return getattr(getattr(f, "func", f), "__name__", "")
 
 
-def _is_factory(f: Callable) -> bool:
+def _is_factory(f: Callable[..., Any]) -> bool:
     try:
         annotation = inspect.signature(f).return_annotation
         return annotation is Layer or (isinstance(annotation, str) and annotation.split(".")[-1] == "Layer")

@@ -31,7 +31,7 @@ class Mean(NamedTuple):
         some = self.count != 0
         return jnp.where(some, self.total / jnp.where(some, self.count, 1).astype(self.total.dtype), 0)
 
-    def __add__(self, other: Any) -> "Mean":  # type: ignore[override]
+    def __add__(self, other: Any) -> "Mean":
         return Mean(self.total + other.total, self.count + other.count.astype(self.count.dtype))
 
 

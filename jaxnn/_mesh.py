@@ -3,6 +3,8 @@
 On an Auto mesh the compiler chooses the sharding; on the other two JAX requires the program to declare it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from math import prod
@@ -15,8 +17,10 @@ from jax.lax import PrecisionLike
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from jaxnn.types import Arrays
 
-def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: Any) -> tuple[Any, Any]:
+
+def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Arrays, xs: Arrays, **how: Any) -> tuple[Any, Any]:
     """`lax.scan` whose initial carry may have another sharding than the carry that a step returns.
 
     JAX requires the type of a carry to stay the same. The type includes the mesh axes over which the carry varies under
@@ -30,11 +34,11 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: A
     if not (mesh.manual_axes or mesh.explicit_axes):
         return jax.lax.scan(f, carry, xs, **how)
 
-    def step(carry: Any, x: Any) -> tuple[Any, Any]:
+    def step(carry: Arrays, x: Arrays) -> tuple[Any, Any]:
         new, y = f(carry, x)
         return jax.tree.map(_carried_as, new, jax.tree.map(jax.typeof, carry)), y
 
-    def made(carry: Any) -> Any:  # carry after one step, stacked, because xs may hold no arrays
+    def made(carry: Arrays) -> Any:  # carry after one step, stacked, because xs may hold no arrays
         return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
 
     for _ in range(1 + len(mesh.manual_axes)):  # every round except the last adds an axis to some leaf
@@ -45,7 +49,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, **how: A
     return jax.lax.scan(step, carry, xs, **how)
 
 
-def _carried_as(x: Any, like: Any, drop: int = 0) -> Any:
+def _carried_as(x: Arrays, like: Arrays, drop: int = 0) -> Any:
     """`x` with the sharding of `like` without its first `drop` axes, and varying along the same mesh axes."""
     mesh, own = jax.sharding.get_abstract_mesh(), jax.typeof(x)
     if mesh.explicit_axes and own.sharding.spec != (spec := PartitionSpec(*like.sharding.spec[drop:])):
@@ -95,7 +99,7 @@ def gathered(x: Array, axis: int) -> Array:
     return x if mesh is None else _moved(x, mesh, [None if i == axis else s for i, s in enumerate(spec(x))])
 
 
-def placed_as(x: Array, like: Any) -> Array:
+def placed_as(x: Array, like: Arrays) -> Array:
     """x, on an Explicit mesh sharded as `like`, an array or shape of equal rank."""
     sharding = like.sharding if isinstance(like, jax.ShapeDtypeStruct) else jax.typeof(like).sharding
     mesh = None if sharding is None or not sharding.mesh.explicit_axes else sharding.mesh
@@ -136,7 +140,7 @@ def _names(axes: Any) -> tuple[str, ...]:
     return () if axes is None else axes if isinstance(axes, tuple) else (axes,)
 
 
-def varying(kind: Any) -> frozenset:
+def varying(kind: Any) -> frozenset[Any]:
     """Mesh axes along which an array of this type, or shape, varies; none without `check_vma`."""
     manual = kind.manual_axis_type
     return frozenset() if manual is None else frozenset(manual.varying)
@@ -150,7 +154,7 @@ def equally_varying(*arrays: Array) -> tuple[Array, ...]:
     return tuple(_varied(x, along) for x in arrays)
 
 
-def _varied(x: Array, along: frozenset) -> Array:
+def _varied(x: Array, along: frozenset[Any]) -> Array:
     missing = along - varying(jax.typeof(x))
     return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
 
@@ -167,12 +171,12 @@ def is_spread(array: Any) -> bool:
     return concrete and len(array.sharding.device_set) > 1
 
 
-def taken(data: Any, rows: Any, shardings: tuple | None) -> Any:
+def taken(data: Any, rows: Arrays, shardings: tuple[Any, ...] | None) -> Any:
     """Rows of arrays, with the shardings of the arrays."""
     leaves, structure = jax.tree.flatten(data)
     parts = [_rows(a, rows, s) for a, s in zip(leaves, shardings or [None] * len(leaves), strict=True)]
     return jax.tree.unflatten(structure, parts)
 
 
-def _rows(array: Array, rows: Any, sharding: Any) -> Array:
+def _rows(array: Array, rows: Arrays, sharding: Any) -> Array:
     return array[rows] if sharding is None else jax.lax.with_sharding_constraint(array[rows], sharding)

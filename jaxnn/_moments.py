@@ -3,6 +3,8 @@
 Accurate in float32, for real and complex arrays, for hyper-parameters that are Python floats or traced scalars.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import cache
@@ -17,6 +19,7 @@ from jax.typing import DTypeLike
 from jaxnn._dtypes import wide_dtype
 from jaxnn._inputs import known
 from jaxnn._numbers import number
+from jaxnn.types import Arrays
 
 
 class Time:
@@ -53,7 +56,7 @@ class Average:
 
     __slots__ = ("w",)
 
-    def __init__(self, b: Any) -> None:
+    def __init__(self, b: Arrays) -> None:
         self.w: Any
         if known(b):
             self.w = 1.0 - float(b)

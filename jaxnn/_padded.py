@@ -1,10 +1,14 @@
 """Padded sequences of different lengths in one array, and their passage through layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import jax.numpy as jnp
 from jax import Array
+
+from jaxnn.types import Arrays
 
 
 class Padded(NamedTuple):
@@ -44,7 +48,7 @@ class Padded(NamedTuple):
     (2, 6)
     """
 
-    x: Any
+    x: Arrays
     lengths: Any
 
     @property
@@ -56,7 +60,7 @@ class Padded(NamedTuple):
         steps = jnp.arange(self.x.shape[1], dtype=jnp.int32)[None, :]
         return steps < lengths.astype(jnp.int32)[:, None]
 
-    def mask_over(self, x: Any) -> Array:
+    def mask_over(self, x: Arrays) -> Array:
         """Mask with an axis of size 1 for each further axis of x, so that it broadcasts."""
         mask = self.mask
         return mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim))
@@ -70,7 +74,7 @@ class Padded(NamedTuple):
     def _refuse(self, other: Any) -> NoReturn:
         raise TypeError("Padded: no arithmetic on padded sequences. Compute on s.x, and rebuild: s._replace(x=...).")
 
-    __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # type: ignore[assignment,misc]
+    __add__ = __radd__ = __mul__ = __rmul__ = _refuse  # type: ignore[misc]
 
 
 class Given(Padded):
@@ -79,7 +83,7 @@ class Given(Padded):
     __slots__ = ()
 
 
-def padded_pair(x: Any) -> Any:
+def padded_pair(x: Arrays) -> Any:
     """`Padded` of a plain pair (x [n, t, ...], integers [n]); anything else unchanged."""
     if type(x) not in (tuple, list) or len(x) != 2:
         return x
@@ -89,7 +93,7 @@ def padded_pair(x: Any) -> Any:
     return Given(values, lengths) if fits else x
 
 
-def values_of(x: Any) -> Any:
+def values_of(x: Arrays) -> Any:
     """Array of a `Padded`; anything else unchanged."""
     return x.x if isinstance(x, Padded) else x
 

@@ -1,5 +1,7 @@
 """Selection of a tree's leaves by glob patterns of their paths, such as `stem/conv/w`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,11 +11,12 @@ from typing import Any
 import jax
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.types import Arrays, Params
 
 LISTED = 12  # number of paths listed in an error
 
 
-def path_tree(tree: Any) -> Any:
+def path_tree(tree: Arrays) -> Any:
     """Tree with each leaf replaced by its path. Nodes without leaves, such as optax.MaskedNode, are kept.
 
     >>> path_tree({"stem": {"w": 1.0, "b": 2.0}})
@@ -24,7 +27,7 @@ def path_tree(tree: Any) -> Any:
     )
 
 
-def first_difference(a: Any, b: Any) -> tuple[str, str, str] | None:
+def first_difference(a: Arrays, b: Arrays) -> tuple[str, str, str] | None:
     """First path at which two trees differ in dtype or shape, and the leaf of each tree there; None if there is none.
 
     >>> first_difference({"w": np.zeros(2)}, {"w": np.zeros(3), "x": 1})
@@ -54,7 +57,7 @@ def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str
     return tuple(patterns)
 
 
-def matching(where: str, tree: Any, patterns: str | Sequence[str], *, argument: str = "where") -> Any:
+def matching(where: str, tree: Arrays, patterns: str | Sequence[str], *, argument: str = "where") -> Any:
     """Tree of bools shaped like `tree`: True for leaves whose path matches a pattern, as in `fnmatchcase`.
 
     In a pattern `*` matches any characters, including `/`; `?` matches one character; `[ab]` matches one of these.
@@ -89,7 +92,7 @@ _WHOLE: ContextVar[Any] = ContextVar("jaxnn_whole_params", default=None)
 
 
 @contextmanager
-def part_of(whole: Any) -> Iterator[None]:
+def part_of(whole: Arrays) -> Iterator[None]:
     """Tells optimizers called inside that their params are part of `whole`, a nested dict; the rest is frozen."""
     token = _WHOLE.set(whole)
     try:
@@ -98,13 +101,13 @@ def part_of(whole: Any) -> Iterator[None]:
         _WHOLE.reset(token)
 
 
-def whole_of(params: Any) -> Any:
+def whole_of(params: Params) -> Any:
     """The params that `params` are a part of (see `part_of`), or `params`."""
     whole = _WHOLE.get()
     return params if whole is None else whole
 
 
-def cut(tree: Any, part: Any) -> Any:
+def cut(tree: Arrays, part: Any) -> Any:
     """`tree`, a nested dict or a prefix of one, without the keys that `part` lacks.
 
     >>> cut({"stem": False, "head": {"w": True, "b": False}}, {"head": {"w": 1.0}})

@@ -12,6 +12,7 @@ import jax
 from jaxnn._errors import InvalidType, InvalidValue, invalid, wrong_type
 from jaxnn._inputs import is_array, to_numbers
 from jaxnn._keys import fold_name
+from jaxnn.types import Arrays, Key, Params, State
 
 NOTE = "in the layer "  # begins the note that names the layer in which an exception was raised
 
@@ -26,9 +27,9 @@ class ByCalls:
       init: `init(key, x) -> (params, state)`.
     """
 
-    init: Callable[..., tuple[dict, dict]]
+    init: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
 
-    def __call__(self, key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def __call__(self, key: Key, x: Arrays) -> tuple[Params, State]:
         """Params and state."""
         return self.init(key, x)
 
@@ -53,11 +54,11 @@ def inside(name: str) -> Iterator[None]:
 class Sketch:
     """Placeholder of params while tracing a layer with init=None: records the first input of each child."""
 
-    def __init__(self, key: jax.Array | None):
+    def __init__(self, key: Key | None):
         self.key = key
         self.met: dict[str, tuple[Any, Any]] = {}
 
-    def meet(self, child: Any, name: str, x: Any) -> Any:
+    def meet(self, child: Any, name: str, x: Arrays) -> Any:
         """The output of a child for x; records the child."""
         known, first = self.met.setdefault(name, (child, structs(name, x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
@@ -75,10 +76,10 @@ class Sketch:
     get = __getitem__
 
 
-def init_by_calls(apply: Callable, key: jax.Array, x: Any) -> tuple[dict, dict]:
+def init_by_calls(apply: Callable[..., Any], key: Key, x: Arrays) -> tuple[Params, State]:
     """Params and state of the children that `apply` calls, each initialized for its first input."""
 
-    def trace(key: jax.Array, x: Any) -> Any:
+    def trace(key: Key, x: Arrays) -> Any:
         sketch = Sketch(key)
         y, _ = apply(sketch, {}, x, key=None, train=False)
         met.update(sketch.met)
@@ -86,22 +87,22 @@ def init_by_calls(apply: Callable, key: jax.Array, x: Any) -> tuple[dict, dict]:
 
     met: dict[str, tuple[Any, Any]] = {}
     jax.eval_shape(trace, key, x)
-    params: dict = {}
-    state: dict = {}
+    params: Params = {}
+    state: State = {}
     for name, (child, shape) in met.items():
         p, s = init_child(child, name, key, shape)
         params, state = params | p, state | s
     return params, state
 
 
-def init_child(child: Any, name: str, key: jax.Array, x: Any) -> tuple[dict, dict]:
+def init_child(child: Any, name: str, key: Key, x: Arrays) -> tuple[Params, State]:
     """Initialises a child for `call`: ({name: params}, {name: state}), without empty nodes."""
     with inside(name):
         params, state = child.init(fold_name(key, name), x)
     return ({name: params} if params else {}), ({name: state} if state else {})
 
 
-def paths(tree: dict, prefix: str = "") -> list[str]:
+def paths(tree: Params, prefix: str = "") -> list[str]:
     """Paths of the leaves of a nested dict, such as `stem/conv/w`."""
     found: list[str] = []
     for name, node in tree.items():
@@ -109,7 +110,7 @@ def paths(tree: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def structs(where: str, x: Any, argument: str = "x") -> Any:
+def structs(where: str, x: Arrays, argument: str = "x") -> Any:
     """Shapes and dtypes of the arrays of a pytree as JAX will hold them; raises for leaves that are not arrays."""
 
     def struct(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -1,5 +1,7 @@
 """Table of a model's layers, from shapes alone: output, params, bytes and FLOPs."""
 
+from __future__ import annotations
+
 import html
 from math import prod
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from jaxnn._errors import describe
 from jaxnn._flops import flops_of, programs_in
 from jaxnn._layer import Layer, as_layer
 from jaxnn._sketch import structs
+from jaxnn.types import Arrays, Params, State
 
 HEADER = ("layer", "output", "params", "bytes", "FLOPs")
 
@@ -67,7 +70,7 @@ class Summary(NamedTuple):
         return f"<table>{line(HEADER, 'th')}{body}{line(_cells(self.total), 'th')}</table>"
 
 
-def summary(model: Layer, x: Any) -> Summary:
+def summary(model: Layer, x: Arrays) -> Summary:
     """Table of a model for an input like `x`: path, output, params, bytes and FLOPs of each layer.
 
     Only shapes are computed. FLOPs are those of one forward pass with `train=False`, counted on the traced program: 2
@@ -99,14 +102,14 @@ def summary(model: Layer, x: Any) -> Summary:
     params, state = jax.eval_shape(model.init, jax.random.key(0), x)
     watch = Watch()
 
-    def forward(params: dict, state: dict, x: Any) -> Any:
+    def forward(params: Params, state: State, x: Arrays) -> Any:
         return model.apply(params, {**state, OBSERVED: Observed(watch=watch)}, x)[0]
 
     traced, output = jax.make_jaxpr(forward, return_shape=True)(params, state, x)
     flops: dict[str, int] = {}
     _count(traced.jaxpr, "", 1, flops)
 
-    def row(path: str, label: str, y: Any) -> Row:
+    def row(path: str, label: str, y: Arrays) -> Row:
         held = jax.tree.leaves(_at(params, path))
         stored = held + jax.tree.leaves(_at(state, path))
         inside = sum(n for scope, n in flops.items() if not path or f"{scope}/".startswith(f"{path}/"))
@@ -123,7 +126,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (name, row.output, *(f"{v:,}".replace(",", " ") for v in row[2:]))
 
 
-def _at(tree: dict, path: str) -> Any:
+def _at(tree: Params, path: str) -> Any:
     for name in path.split("/") if path else ():
         tree = tree.get(name, {})
     return tree

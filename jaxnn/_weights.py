@@ -1,5 +1,7 @@
 """Selection of weights in params, by name or by glob patterns of their paths, for regularizers and constraints."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,7 @@ from jaxnn import _checks as check
 from jaxnn._dtypes import widened
 from jaxnn._errors import invalid
 from jaxnn._paths import globs, matching, path_tree
+from jaxnn.types import Params
 
 Where = str | Sequence[str] | None
 
@@ -23,7 +26,7 @@ def patterns_of(name: str, where: Where) -> tuple[str, ...] | None:
     return patterns
 
 
-def chosen(name: str, params: Any, patterns: tuple[str, ...] | None) -> Any:
+def chosen(name: str, params: Params, patterns: tuple[str, ...] | None) -> Any:
     """Tree of bools: True for leaves whose path matches, by default those named `w` or `w_...`."""
     if patterns is not None:
         return matching(name, params, patterns)

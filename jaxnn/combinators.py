@@ -4,12 +4,15 @@ Wrappers of one child (`residual`, `repeat`, `remat`, `cast`, `time_distributed`
 params, its path and its key. All combinators pass on sequences of different lengths (`nn.Padded`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._call import call, output_of
@@ -19,10 +22,11 @@ from jaxnn._layer import Layer, as_layer, children, layer, wrap
 from jaxnn._mesh import scan
 from jaxnn._padded import Given, Padded, on_values, values_of
 from jaxnn._sketch import init_child
+from jaxnn.types import Arrays, Key, Params, State
 
 
 @recorded
-def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
+def serial(*layers: Layer | Callable[..., Any], name: str | None = None) -> Layer:
     """Layers in sequence, y = f_n(... f_1(x)); bare functions such as `nn.relu` are lifted automatically.
 
     Params are keyed by the children's names: `dense`, `dense_1`, or the name given by `name=`. A `Padded` passes
@@ -46,16 +50,16 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
     """
     named = children(layers, name or "serial")
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        params: dict = {}
-        state: dict = {}
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
+        params: Params = {}
+        state: State = {}
         for child_name, child in named.items():
             p, s = init_child(child, child_name, key, x)
             params, state = params | p, state | s
             x = output_of(child, child_name, p, s, x)
         return params, state
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         for child_name, child in named.items():
             x, state = call(child, child_name, params, state, x, key=key, train=train)
         return x, state
@@ -65,7 +69,9 @@ def serial(*layers: Layer | Callable, name: str | None = None) -> Layer:
 
 @recorded
 def parallel(
-    *branches: Layer | Callable, join: Literal["add", "concatenate"] | Callable, name: str | None = None
+    *branches: Layer | Callable[..., Any],
+    join: Literal["add", "concatenate"] | Callable[..., Any],
+    name: str | None = None,
 ) -> Layer:
     """Branches on the same input, with joined outputs: y = join(f_1(x), ..., f_n(x)).
 
@@ -92,15 +98,15 @@ def parallel(
     if not is_function(join):
         check.choice(where, "join", join, ("add", "concatenate"), "Or pass a function: join=lambda *ys: ...")
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        params: dict = {}
-        state: dict = {}
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
+        params: Params = {}
+        state: State = {}
         for child_name, child in named.items():
             p, s = init_child(child, child_name, key, x)
             params, state = params | p, state | s
         return params, state
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         ys = []
         for child_name, child in named.items():
             y, state = call(child, child_name, params, state, x, key=key, train=train)
@@ -129,7 +135,7 @@ def parallel(
 
 
 @recorded
-def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -> Layer:
+def residual(block: Layer | Callable[..., Any], *, skip: Layer | Callable[..., Any] | None = None) -> Layer:
     """A block with a skip connection: y = block(x) + x, or block(x) + skip(x).
 
     For a `Padded` input, block and skip connection must both return a `Padded`; the result has the block's lengths.
@@ -154,7 +160,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
     block = as_layer(block, "residual")
     skip = None if skip is None else as_layer(skip, "residual")
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         params, state = block.init(key, x)
         if skip is None:
             return params, state
@@ -164,7 +170,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
         p, s = init_child(skip, "skip", key, x)
         return params | p, state | s
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         around = x
         if skip is not None:
             around, state = call(skip, "skip", params, state, x, key=key, train=train)
@@ -189,7 +195,7 @@ def residual(block: Layer | Callable, *, skip: Layer | Callable | None = None) -
 
 
 @recorded
-def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
+def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False) -> Layer:
     """A block n times in sequence, as one `lax.scan`; params of all copies are stacked, [n, ...], at the block's paths.
 
     Each copy has its own batch norm statistics and, through `fold_in(key, i)`, its own initial params and dropout
@@ -214,11 +220,11 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
     n = check.count("repeat", "n", n)
     check.flags("repeat", unroll=unroll)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
-        def copy(x: Any, own: tuple[jax.Array, dict, dict]) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
+        def copy(x: Arrays, own: tuple[jax.Array, dict[str, Any], dict[str, Any]]) -> tuple[Arrays, State]:
             i, params, state = own
             inner = None if key is None else jax.random.fold_in(key, i)
             y, state = block.apply(params, state, x, key=inner, train=train)
@@ -239,7 +245,7 @@ def repeat(block: Layer | Callable, n: int, *, unroll: bool = False) -> Layer:
 
 
 @recorded
-def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
+def remat(child: Layer | Callable[..., Any], *, policy: Callable[..., Any] | None = None) -> Layer:
     """Rematerialisation: recomputes a layer's inner values in the backward pass: less memory, more time.
 
     Args:
@@ -252,14 +258,14 @@ def remat(child: Layer | Callable, *, policy: Callable | None = None) -> Layer:
     """
     child = as_layer(child, "remat")
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         return jax.checkpoint(partial(child.apply, train=train), policy=policy)(params, state, x, key=key)
 
     return wrap(child, child.init, apply)
 
 
 @recorded
-def inference(child: Layer | Callable) -> Layer:
+def inference(child: Layer | Callable[..., Any]) -> Layer:
     """A layer that always runs with `train=False`: no dropout, and batch norms use their running statistics unchanged.
 
     Use it for a part of a model that is frozen while the rest is trained. Its params still get gradients;
@@ -277,14 +283,14 @@ def inference(child: Layer | Callable) -> Layer:
     """
     child = as_layer(child, "inference")
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         return child.apply(params, state, x, key=key, train=False)
 
     return wrap(child, child.init, apply)
 
 
 @recorded
-def time_distributed(child: Layer | Callable) -> Layer:
+def time_distributed(child: Layer | Callable[..., Any]) -> Layer:
     """A layer on every step of a sequence, [n, t, ...] -> [n, t, ...]: the two leading axes run as one batch of n · t.
 
     A batch norm inside takes its statistics over examples and steps, as in Keras's TimeDistributed. For a `Padded` x
@@ -305,18 +311,18 @@ def time_distributed(child: Layer | Callable) -> Layer:
     """
     child = as_layer(child, "time_distributed")
 
-    def check_steps(x: Any) -> None:
+    def check_steps(x: Arrays) -> None:
         values = values_of(x)
         if not hasattr(values, "shape"):
             raise wrong_type("time_distributed", "x to be one array of shape [n, t, ...]", x)
         if len(values.shape) < 2:
             raise invalid("time_distributed", "x of shape [n, t, ...]", values)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         check_steps(x)
         return child.init(key, jax.eval_shape(_steps_as_examples, x))
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         check_steps(x)
         y, state = child.apply(params, state, _steps_as_examples(x), key=key, train=train)
         if isinstance(x, Padded) and not isinstance(y, Padded):
@@ -331,7 +337,7 @@ def time_distributed(child: Layer | Callable) -> Layer:
     return wrap(child, init, apply)
 
 
-def _steps_as_examples(x: Any) -> Any:
+def _steps_as_examples(x: Arrays) -> Any:
     """[n, t, ...] -> [n · t, ...]; for a `Padded` [t · n, ...], with a mask of valid steps in place of lengths.
 
     With time first, the index of a step, and thus its dropout mask, does not depend on the number of later steps.
@@ -343,7 +349,7 @@ def _steps_as_examples(x: Any) -> Any:
 
 
 @recorded
-def cast(child: Layer | Callable, dtype: Any) -> Layer:
+def cast(child: Layer | Callable[..., Any], dtype: DTypeLike) -> Layer:
     """A layer computed in another dtype: x is cast to `dtype` before it, y to x's dtype after it.
 
     Params and state keep their own dtype (float32 master weights under `cast(block, jnp.bfloat16)`). Because the output
@@ -365,7 +371,7 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     child = as_layer(child, "cast")
     given = check.dtype("cast", "dtype", dtype)
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]
         y, state = child.apply(params, state, _floating_to(given, x), key=key, train=train)
         return _floating_to(outer[0] if outer else given, y), state
@@ -373,5 +379,5 @@ def cast(child: Layer | Callable, dtype: Any) -> Layer:
     return wrap(child, child.init, apply)
 
 
-def _floating_to(dtype: Any, tree: Any) -> Any:
+def _floating_to(dtype: DTypeLike, tree: Arrays) -> Any:
     return jax.tree.map(lambda v: v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v, tree)

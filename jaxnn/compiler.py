@@ -30,7 +30,7 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     2.0
     """
     check.flags("compiler_options", quick=quick)
-    version = tuple(int(part) for part in jaxlib.__version__.split(".")[:3])
+    version = tuple(int(part) for part in jaxlib.__version__.split(".")[:3])  # type: ignore[attr-defined]
     if jax.default_backend() != "cpu" or version < KNOWN[0] or version[:2] > KNOWN[1]:
         return {}
     options: dict[str, str | int] = {

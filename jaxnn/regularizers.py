@@ -9,6 +9,8 @@ They apply to weights: the params named `w` or `w_...`, including those of `embe
 Sums are computed in at least float32. Strengths may be traced.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ from jaxnn import _elsewhere
 from jaxnn._numbers import number
 from jaxnn._paths import path_tree
 from jaxnn._weights import Where, chosen, patterns_of, wide
+from jaxnn.types import Params
 
 __all__ = ["elastic_net", "l1", "l2"]
 
@@ -119,7 +122,7 @@ def elastic_net(l1: Scalar, l2: Scalar, *, where: Where = None) -> Regularizer:
     return partial(_penalty, "elastic_net", l1, l2, patterns_of("elastic_net", where))
 
 
-def _penalty(name: str, a: Scalar | None, b: Scalar | None, patterns: tuple[str, ...] | None, params: Any) -> Array:
+def _penalty(name: str, a: Scalar | None, b: Scalar | None, patterns: tuple[str, ...] | None, params: Params) -> Array:
     """a Σ |w| + b Σ w² over the selected leaves of `params`; None omits a term."""
     paths, selected = jax.tree.leaves(path_tree(params)), jax.tree.leaves(chosen(name, params, patterns))
     ws = [wide(name, path, w) for path, w, yes in zip(paths, jax.tree.leaves(params), selected, strict=True) if yes]

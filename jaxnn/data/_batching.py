@@ -1,5 +1,7 @@
 """Random splits and batches of a pytree of arrays, on the host."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +12,10 @@ from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import to_arrays, to_numbers, whole
 from jaxnn.data._datasets import Dataset
+from jaxnn.types import Arrays, Key
 
 
-def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
+def split(key: Key, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
     """Random split of a pytree of arrays [n, ...] into two: the rest, and a part with `fraction` of the examples.
 
     The part has round(fraction·n) examples, halves rounded up. With `stratify`, class c contributes fraction·n_c
@@ -70,7 +73,7 @@ def split(key: Any, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     return _take(data, order[~chosen]), _take(data, order[chosen])
 
 
-def batches(data: Any, batch_size: int, *, key: Any = None, drop_remainder: bool = False) -> Iterator[Any]:
+def batches(data: Any, batch_size: int, *, key: Key | None = None, drop_remainder: bool = False) -> Iterator[Any]:
     """Iterator over batches [batch_size, ...] of a pytree of arrays [n, ...], as NumPy arrays.
 
     One pass over the data. The last batch holds the remaining examples, unless `drop_remainder`. Without a key, batches
@@ -144,18 +147,18 @@ def _labels(labels: Any, rows: int) -> np.ndarray:
     return labels
 
 
-def _permutation(where: str, key: Any, rows: int) -> np.ndarray:
+def _permutation(where: str, key: Key, rows: int) -> np.ndarray:
     """Random permutation. NumPy keeps the output of its bit generators across versions, but not of `permutation`."""
     return np.argsort(np.random.PCG64(_entropy(where, key)).random_raw(rows), kind="stable")
 
 
-def _entropy(where: str, key: Any) -> int | list[int]:
+def _entropy(where: str, key: Key) -> int | list[int]:
     seed = whole(key)
     if seed is not None:
         if seed < 0:
             raise invalid(where, "a seed >= 0", key)
         return seed
-    if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if isinstance(key, jax.Array) and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:
             return np.asarray(jax.random.key_data(key)).tolist()
     elif isinstance(key, np.ndarray | jax.Array) and key.dtype == np.uint32 and key.ndim == 1:
@@ -163,5 +166,5 @@ def _entropy(where: str, key: Any) -> int | list[int]:
     raise wrong_type(where, "an int or one JAX key", key)
 
 
-def _take(data: Any, rows: Any) -> Any:
+def _take(data: Any, rows: Arrays) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], data)

@@ -17,13 +17,14 @@ from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import known
 from jaxnn._keys import quick
+from jaxnn.types import Key
 
 Scalar = float | Array
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
 
 
-def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def zeros(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Zeros, for biases. Hidden weights must not be 0: every unit would get the same gradient.
 
     Args:
@@ -39,7 +40,7 @@ def zeros(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float3
     return jnp.zeros(*_checked("zeros", shape, dtype)[:2])
 
 
-def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def ones(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Ones, for the scales of norms.
 
     Args:
@@ -55,7 +56,7 @@ def ones(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32
     return jnp.ones(*_checked("ones", shape, dtype)[:2])
 
 
-def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
+def constant(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
     """Constant `value`, such as 1 for an LSTM's forget gate, or the log-odds of the classes for the last bias.
 
     Args:
@@ -76,7 +77,7 @@ def constant(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.flo
     return jnp.broadcast_to(jnp.array(value, dtype), shape)
 
 
-def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
+def normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
     """Normal distribution N(0, stddev²).
 
     Args:
@@ -98,7 +99,7 @@ def normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, 
 
 
 def truncated_normal(
-    key: Array,
+    key: Key,
     shape: Sequence[int],
     dtype: DTypeLike = jnp.float32,
     *,
@@ -135,7 +136,7 @@ def truncated_normal(
     return draw(quick(key), shape, wide).astype(dtype)
 
 
-def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1e-2) -> Array:
+def uniform(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1e-2) -> Array:
     """Uniform distribution U[-scale, scale), with mean 0 and standard deviation scale / √3.
 
     Args:
@@ -158,7 +159,7 @@ def uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *,
 
 
 def variance_scaling(
-    key: Array,
+    key: Key,
     shape: Sequence[int],
     dtype: DTypeLike = jnp.float32,
     *,
@@ -193,7 +194,7 @@ def variance_scaling(
     return _fan_scaled("variance_scaling", key, shape, dtype, scale, mode, distribution)
 
 
-def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def lecun_normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Truncated normal distribution of variance 1 / fan_in, which preserves variance through linear and selu layers.
 
     Args:
@@ -211,7 +212,7 @@ def lecun_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float3
     return _fan_scaled("lecun_normal", key, shape, dtype, 1.0, "fan_in", "truncated_normal")
 
 
-def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def lecun_uniform(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Uniform distribution U[-r, r), r = √(3 / fan_in), of variance 1 / fan_in.
 
     Args:
@@ -232,7 +233,7 @@ def lecun_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
     return _fan_scaled("lecun_uniform", key, shape, dtype, 1.0, "fan_in", "uniform")
 
 
-def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def he_normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Truncated normal distribution of variance 2 / fan_in, which preserves the mean square through relu layers.
 
     Args:
@@ -252,7 +253,7 @@ def he_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) 
     return _fan_scaled("he_normal", key, shape, dtype, 2.0, "fan_in", "truncated_normal")
 
 
-def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def he_uniform(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Uniform distribution U[-r, r), r = √(6 / fan_in), of variance 2 / fan_in, as `he_normal`.
 
     Args:
@@ -272,7 +273,7 @@ def he_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32)
     return _fan_scaled("he_uniform", key, shape, dtype, 2.0, "fan_in", "uniform")
 
 
-def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def glorot_normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Truncated normal distribution of variance 2 / (fan_in + fan_out), for tanh.
 
     A compromise between preserving the variance of activations (forward) and of gradients (backward).
@@ -294,7 +295,7 @@ def glorot_normal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float
     return _fan_scaled("glorot_normal", key, shape, dtype, 1.0, "fan_avg", "truncated_normal")
 
 
-def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def glorot_uniform(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Uniform distribution U[-r, r), r = √(6 / (fan_in + fan_out)): the paper's form, and Keras's default.
 
     Args:
@@ -314,7 +315,7 @@ def glorot_uniform(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.floa
     return _fan_scaled("glorot_uniform", key, shape, dtype, 1.0, "fan_avg", "uniform")
 
 
-def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1.0) -> Array:
+def orthogonal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: Scalar = 1.0) -> Array:
     """Orthogonal matrix times `scale`: Haar-distributed orthonormal rows or columns, W as [prod(space) in, out].
 
         WᵀW = scale² I with at least as many rows as columns, else W Wᵀ = scale² I
@@ -346,7 +347,7 @@ def orthogonal(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32,
 
 def _fan_scaled(
     where: str,
-    key: Array,
+    key: Key,
     shape: Sequence[int],
     dtype: DTypeLike,
     scale: Scalar,

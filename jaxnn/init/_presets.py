@@ -1,5 +1,7 @@
 """Presets: the default initialization of every layer in jaxnn, PyTorch, Keras and flax."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,6 +24,7 @@ from jaxnn.init._draws import (
     uniform,
     zeros,
 )
+from jaxnn.types import Key
 
 Initializer = Callable[..., Array]  # (key, shape, dtype=float32) -> array
 Kinds = dict[str, dict[str, Initializer]]  # kind of layer -> param name -> initializer
@@ -144,20 +147,20 @@ def _flax(fan_in: int, heads: int) -> Kinds:
 PRESETS: dict[str, Callable[[int, int], Kinds]] = {"jaxnn": _jaxnn, "torch": _torch, "keras": _keras, "flax": _flax}
 
 
-def _unit_vectors(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def _unit_vectors(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Vectors of length 1 on average: N(0, 1 / features) for a table [size, features]."""
     features = _checked("embed", shape, dtype, rank=2)[0][-1]
     return normal(key, shape, dtype, stddev=max(features, 1) ** -0.5)
 
 
-def _sum_of_two(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
+def _sum_of_two(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
     """Sum of two independent draws from U[-scale, scale)."""
     shape, dtype, wide = _checked("bias", shape, dtype)
     first, second = split(key)
     return (uniform(first, shape, wide, scale=scale) + uniform(second, shape, wide, scale=scale)).astype(dtype)
 
 
-def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
+def _sum_of_two_but_last(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, scale: float) -> Array:
     """Bias [3 h] of a GRU's reset, update and candidate gates: sums of two draws, single draws in the last third."""
     shape, dtype, wide = _checked("bias", shape, dtype)
     gates, candidate = split(key)
@@ -167,7 +170,7 @@ def _sum_of_two_but_last(key: Array, shape: Sequence[int], dtype: DTypeLike = jn
     return jnp.where(last, one, both).astype(dtype)
 
 
-def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def _forget_gate_of_one(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Bias [4 h] of an LSTM's input, forget, cell and output gates: zeros, with ones in the second quarter."""
     shape, dtype, _ = _checked("bias", shape, dtype)
     if len(shape) != 1 or shape[0] % 4:
@@ -176,7 +179,7 @@ def _forget_gate_of_one(key: Array | None, shape: Sequence[int], dtype: DTypeLik
     return jnp.repeat(gate.astype(dtype), shape[0] // 4)
 
 
-def _orthogonal_by_gate(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
+def _orthogonal_by_gate(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
     """Recurrent weights w_h [h, gates h] with an independent orthogonal [h, h] for each gate.
 
     `orthogonal` on the whole shape would make its rows orthonormal instead.
@@ -190,7 +193,7 @@ def _orthogonal_by_gate(key: Array, shape: Sequence[int], dtype: DTypeLike = jnp
 
 
 def _glorot_by_heads(
-    key: Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, heads: int, out: bool = False
+    key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, heads: int, out: bool = False
 ) -> Array:
     """w [d, heads size] drawn as [d, heads, size], or [heads size, d] as [heads, size, d]; the first axis is space."""
     shape = _checked("attention", shape, dtype, rank=2)[0]

@@ -1,5 +1,7 @@
 """Saving and loading trees: `save` writes a safetensors file, or a folder by orbax; `load` runs no code of the file."""
 
+from __future__ import annotations
+
 import io
 import os
 from typing import Any
@@ -23,6 +25,7 @@ from jaxnn.io._structure import (
     some,
     spec,
 )
+from jaxnn.types import Arrays
 
 Tree = Any
 
@@ -224,7 +227,7 @@ def _read(
     return values
 
 
-def _kind(stored: Stored, like: Any, where: str) -> tuple[str, Any]:
+def _kind(stored: Stored, like: Arrays, where: str) -> tuple[str, Any]:
     """The type in which an array is returned, and its sharding or None."""
     kind = stored.kind
     if like is not None and stored.impl is None:

@@ -7,6 +7,8 @@ The folder is replaced atomically: new arrays are written next to the old ones, 
 old arrays are removed. If a process is killed at any point, the folder holds the old tree or the new one.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -23,6 +25,7 @@ from jaxnn._errors import InvalidValue, invalid
 from jaxnn.io._files import TEMPORARY, alone, naming, remove_abandoned
 from jaxnn.io._safetensors import CODES, DTYPES, Tensor, is_possible, parse_json, shown, write
 from jaxnn.io._structure import DAMAGED
+from jaxnn.types import Arrays
 
 TREE = "tree.safetensors"
 SUFFIX = ".orbax"
@@ -37,11 +40,11 @@ def is_folder(path: Path, arrays: Mapping[str, Any]) -> bool:
     return asked or any(_is_spread(x) for x in arrays.values())
 
 
-def _is_spread(x: Any) -> bool:
+def _is_spread(x: Arrays) -> bool:
     return isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
 
 
-def _is_for_orbax(x: Any) -> bool:
+def _is_for_orbax(x: Arrays) -> bool:
     """True for the arrays that orbax stores: not empty, and with several processes only arrays that span processes."""
     return isinstance(x, jax.Array) and x.size > 0 and (jax.process_count() == 1 or not x.is_fully_addressable)
 

@@ -1,5 +1,7 @@
 """The structure of a tree as JSON: None, bool, str and plain numbers unchanged, other nodes as objects with one key."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import math
@@ -14,6 +16,7 @@ import numpy as np
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
 from jaxnn._flat import Flat, Layout
 from jaxnn.io._safetensors import CODES, Tensor, parse_json, shown
+from jaxnn.types import Arrays
 
 Tree = Any
 
@@ -127,7 +130,7 @@ def _layout_tree(layout: Layout) -> Tree:
 # Checks and names.
 
 
-def spec(x: Any) -> str:
+def spec(x: Arrays) -> str:
     """The dtype and shape of an array as text; the type name of another leaf."""
     if isinstance(x, Stored):
         return x.spec
@@ -146,7 +149,7 @@ def _check_key(key: Any, where: str) -> None:
         raise invalid(where, "dict keys that are valid Unicode", told=f"the key {key!r}", fix="Rename it.") from error
 
 
-def check_concrete(x: Any, where: str) -> None:
+def check_concrete(x: Arrays, where: str) -> None:
     """Raises TypeError for a traced leaf."""
     if isinstance(x, jax.core.Tracer):
         fix = "Files are read and written outside jit, grad, vmap and scan."

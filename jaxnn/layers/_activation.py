@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 from jax.lax import PrecisionLike
 
@@ -17,11 +13,12 @@ from jaxnn.activations import unit_step
 from jaxnn.activations._rectifiers import leaky
 from jaxnn.layers._linear import dense
 from jaxnn.layers._weights import Weights, check_fits
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
 @recorded
 def prelu(
-    *, shared: bool = False, preset: str = "jaxnn", slope_init: Callable | None = None, name: str | None = None
+    *, shared: bool = False, preset: str = "jaxnn", slope_init: Initializer | None = None, name: str | None = None
 ) -> Layer:
     """Parametric ReLU, [..., c] -> [..., c]: x if x > 0, else slope · x; params slope [c].
 
@@ -53,11 +50,11 @@ def prelu(
     weights = Weights(where, "prelu", preset, {"slope": slope_init})
     check.flags(where, shared=shared)
 
-    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         check.array(where, "x", x, least=0 if shared else 1, shape="[..., c]")
         return weights.draw(x, 0, slope=(key, () if shared else (x.shape[-1],))), {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         slope = jnp.asarray(params["slope"])
         x = check.array(where, "x", x, least=slope.ndim, shape="[..., c]")
         if slope.ndim:
@@ -74,8 +71,8 @@ def maxout(
     pieces: int = 2,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -113,7 +110,7 @@ def maxout(
         features * pieces, bias=bias, preset=preset, w_init=w_init, b_init=b_init, precision=precision, name=where
     )
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         y, state = affine.apply(params, state, x)
         return y.reshape(*y.shape[:-1], features, pieces).max(axis=-1), state
 
@@ -125,8 +122,8 @@ def perceptron(
     features: int = 1,
     *,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -156,7 +153,7 @@ def perceptron(
         features, preset=preset, w_init=w_init, b_init=b_init, precision=precision, name=name or "perceptron"
     )
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         y, state = affine.apply(params, state, x)
         return unit_step(y), state
 

@@ -22,6 +22,7 @@ from jaxnn.layers._linear import affine
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._attention import check_implementation, checked_options
 from jaxnn.ops._lengths import check_lengths, without_padding
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
@@ -43,8 +44,8 @@ def attention(
     implementation: Literal["xla", "cudnn"] | None = None,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     name: str | None = None,
 ) -> Layer:
     """Multi-head attention, [n, t, d] -> [n, t, features], as `ops.attention`.
@@ -109,24 +110,23 @@ def attention(
     check_implementation(where, implementation, causal, window, given_too)
     how: dict[str, Any] = {"causal": causal, "window": window, "softcap": softcap, "precision": precision}
 
-    def initial(key: Array, x: Any) -> tuple[dict, dict]:
-        x, given, _ = _inputs(where, x)
-        d, e = x.shape[-1], given.get("context", x).shape[-1]
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
+        x, context, _, _ = _inputs(where, x)
+        d, e = x.shape[-1], context.shape[-1]
         if size is None and d % heads:
             raise invalid(where, f"features of x that heads={heads} divide, or size=", told=f"{d}")
         each = size or d // heads
         shapes = {"q": (d, heads * each), "k": (e, kv_heads * each), "v": (e, kv_heads * each)}
         shapes["o"] = (heads * each, features or d)
-        params: dict = {}
+        params: Params = {}
         for i, (part, shape) in enumerate(shapes.items()):
             k = fold_in(key, i)
             drawn = {f"b_{part}": (fold_in(k, 0), shape[1:]), f"w_{part}": (k, shape)}  # b first: w's draw consumes k
             params |= weights.draw(x, shape[0], heads=kv_heads if part in "kv" else heads, **drawn)
         return params, ({} if memory is None else memory.empty(x, kv_heads, each))
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
-        x, given, lengths = _inputs(where, x)
-        context = given.get("context", x)
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
+        x, context, given, lengths = _inputs(where, x)
         check_fits(where, x, "w_q", params["w_q"].shape[0], "[n, steps, {}]")
         check_fits(where, context, "w_k", params["w_k"].shape[0], "[n, steps, {}]", "context")
         if drops and train and key is None:
@@ -156,11 +156,11 @@ def attention(
     return layer(initial, apply, "attention", name=name, padded="lengths")
 
 
-def _by_letter(**draws: Callable | None) -> dict[str, Callable | None]:
+def _by_letter(**draws: Callable[..., Any] | None) -> dict[str, Callable[..., Any] | None]:
     return {f"{letter}_{part}": draw for letter, draw in draws.items() for part in "qkvo"}
 
 
-def _rotated(where: str, q: Array, k: Array, given: dict, first: Any, base: float) -> tuple[Array, Array]:
+def _rotated(where: str, q: Array, k: Array, given: dict[str, Any], first: Any, base: float) -> tuple[Array, Array]:
     """Queries and keys, rotated by their positions."""
     if "context" in given:
         fix = "Their positions have no common zero."
@@ -170,8 +170,8 @@ def _rotated(where: str, q: Array, k: Array, given: dict, first: Any, base: floa
     return ops.rotary(q, cos, sin), ops.rotary(k, cos, sin)
 
 
-def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
-    """x, the other inputs with the lengths of the keys, and the lengths of x; x and context with padding set to 0."""
+def _inputs(where: str, x: Arrays) -> tuple[Any, Any, dict[str, Any], Any]:
+    """x, its context, the other inputs with the lengths of the keys, and the lengths of x; padding is set to 0."""
     given: dict[str, Any] = {}
     if isinstance(x, dict):
         if "x" not in x or set(x) - {"x", *BESIDE_X}:
@@ -179,7 +179,7 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
         given = {k: v for k, v in x.items() if k != "x" and v is not None}
         x = x["x"]
     keys = "context" if "context" in given else "x"
-    parts = {"x": padded_pair(x), "context": given.get("context")}
+    parts: dict[str, Any] = {"x": padded_pair(x), "context": given.get("context")}
     if "lengths" in given:
         if isinstance(parts[keys], Padded):
             raise invalid(where, f"lengths once, in {keys} or beside it", told="both")
@@ -192,6 +192,5 @@ def _inputs(where: str, x: Any) -> tuple[Any, dict[str, Any], Any]:
                 check_lengths(where, lengths[name], array.shape[0])
                 array = without_padding(array, lengths[name])
             parts[name] = array
-    given |= {"context": parts["context"]} if "context" in given else {}
     given |= {"lengths": lengths[keys]} if keys in lengths else {}
-    return parts["x"], given, lengths.get("x")
+    return parts["x"], parts[keys], given, lengths.get("x")

@@ -1,5 +1,7 @@
 """The keys and values of the steps so far, for attention over a sequence that is passed in pieces."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ from jax import Array, lax
 
 from jaxnn._errors import invalid
 from jaxnn._mesh import gathered, placed_as
+from jaxnn.types import Arrays, State
 
 
 class Cache(NamedTuple):
@@ -20,12 +23,12 @@ class Cache(NamedTuple):
     where: str
     length: int
 
-    def empty(self, x: Any, heads: int, size: int) -> dict:
+    def empty(self, x: Arrays, heads: int, size: int) -> dict[str, Any]:
         """The state before the first piece."""
         zeros = jnp.zeros((x.shape[0], self.length, heads, size), x.dtype)
         return {"k": zeros, "v": zeros, "position": jnp.zeros((), jnp.int32)}
 
-    def check(self, state: dict, x: Array, given: dict) -> None:
+    def check(self, state: State, x: Array, given: dict[str, Any]) -> None:
         """Raises unless x is a valid next piece."""
         if "context" in given or "lengths" in given:
             raise invalid(self.where, "no context and no lengths with a cache", told=", ".join(given))
@@ -36,7 +39,7 @@ class Cache(NamedTuple):
                 fix = "init makes the cache for the examples of its x: for another number call init again."
             raise invalid(self.where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
 
-    def extend(self, state: dict, k: Array, v: Array) -> tuple[Array, Array, dict]:
+    def extend(self, state: State, k: Array, v: Array) -> tuple[Array, Array, dict[str, Any]]:
         """All keys and values so far, and the state that holds them."""
         first = state["position"]
         keys, values = _written(state["k"], k, first), _written(state["v"], v, first)

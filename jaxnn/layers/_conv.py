@@ -21,6 +21,7 @@ from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._conv import ConvPadding
 from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
 @recorded
@@ -34,8 +35,8 @@ def conv(
     groups: int = 1,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -97,8 +98,8 @@ def conv_transpose(
     groups: int = 1,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -156,8 +157,8 @@ def depthwise_conv(
     dilation: int | Sequence[int] = 1,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -241,7 +242,7 @@ def separable_conv(
     depthwise = depthwise_conv(kernel_size, multiplier=multiplier, bias=False, preset=preset, **how)
     pointwise = conv(features, 1, bias=bias, preset=preset, precision=precision)
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         y, state = call(depthwise, "depthwise", params, state, x, key=key, train=train)
         return call(pointwise, "pointwise", params, state, y, key=key, train=train)
 
@@ -253,12 +254,12 @@ def _check_groups(where: str, c: int, features: int, groups: int) -> None:
         raise invalid(where, f"channels and features to be multiples of groups={groups}", (c, features))
 
 
-def _swapped(draw: Callable) -> Callable:
+def _swapped(draw: Callable[..., Any]) -> Callable[..., Any]:
     """An initializer for [..., features, c], drawn as [..., c, features]: its fans are by input and output channels."""
     return lambda key, shape, dtype: jnp.swapaxes(draw(key, (*shape[:-2], shape[-1], shape[-2]), dtype), -1, -2)
 
 
-def _one_group_each(draw: Callable) -> Callable:
+def _one_group_each(draw: Callable[..., Any]) -> Callable[..., Any]:
     """An initializer for [..., c, multiplier], drawn as a convolution with c groups, [..., 1, c · multiplier]."""
     return lambda key, shape, dtype: draw(key, (*shape[:-2], 1, prod(shape[-2:])), dtype).reshape(shape)
 
@@ -290,19 +291,19 @@ def _convolution(
     """A layer with params w and b whose `product` takes x and w."""
     where = weights.where
 
-    def images(x: Any) -> Any:
+    def images(x: Arrays) -> Any:
         x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)
         return x
 
-    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         x = images(padded_pair(x))
         shape = sizes.shape(x.shape[-1], per_axis(where, "kernel_size", kernel_size, len(x.shape) - 2))
         w_key, b_key = split(key)
         return weights.draw(x, sizes.fan_in(shape), w=(w_key, shape), b=(b_key, sizes.channels(shape)[1:])), {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         given = padded_pair(x)
         w, x = params["w"], images(given)
         check_fits(where, x, "w", sizes.channels(w.shape)[0], "[n, *space, {}]")

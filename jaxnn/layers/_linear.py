@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from string import ascii_lowercase
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +17,7 @@ from jaxnn._layer import Layer, layer
 from jaxnn._mesh import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
 from jaxnn.layers._weights import Weights, check_fits
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
 @recorded
@@ -27,8 +26,8 @@ def dense(
     *,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -60,12 +59,12 @@ def dense(
     features = check.count(where, "features", features)
     weights = Weights(where, "dense", preset, {"w": w_init, "b": b_init}, bias)
 
-    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         d = check.array(where, "x", x, least=1, shape="[..., d]").shape[-1]
         w_key, b_key = split(key)
         return weights.draw(x, d, w=(w_key, (d, features)), b=(b_key, (features,))), {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         w, b = params["w"], params["b"] if bias else None
         x = check.array(where, "x", x, least=1, shape=f"[..., {w.shape[0]}]")
         check_fits(where, x, "w", w.shape[0])
@@ -102,7 +101,7 @@ def embed(
     *,
     padding: int | None = None,
     preset: str = "jaxnn",
-    w_init: Callable | None = None,
+    w_init: Initializer | None = None,
     name: str | None = None,
 ) -> Layer:
     """Embedding: looks up vectors by integer index, [...] -> [..., features]; params w [size, features].
@@ -137,15 +136,15 @@ def embed(
     if padding is not None:
         padding = check.count(where, "padding", padding, least=0, most=size - 1)
 
-    def check_indices(x: Any) -> None:
+    def check_indices(x: Arrays) -> None:
         if not hasattr(x, "dtype") or not jnp.issubdtype(x.dtype, jnp.integer):
             raise wrong_type(where, "x of shape [...] and an integer dtype", x)
 
-    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         check_indices(x)
         return weights.draw(jax.ShapeDtypeStruct((), jnp.float32), size, w=(key, (size, features))), {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         check_indices(x)
         w = jnp.asarray(params["w"])
         i = jnp.asarray(x) if x.dtype.itemsize == 8 else jnp.asarray(x, jnp.int32)
@@ -171,7 +170,7 @@ def flatten(*, name: str | None = None) -> Layer:
     """
     where = name or "flatten"
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         if not hasattr(x, "shape") or len(x.shape) < 1:
             raise invalid(where, "x of shape [n, ...]", x)
         return merged(jnp.asarray(x), 1, len(x.shape)) if len(x.shape) > 1 else x.reshape(x.shape[0], 1), state

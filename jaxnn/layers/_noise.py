@@ -1,5 +1,7 @@
 """Layers with random behaviour in training: dropout in several forms, and Gaussian noise."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from jaxnn._errors import invalid
 from jaxnn._inputs import known, local_key
 from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded, padded_pair
+from jaxnn.types import Arrays, Key, Params, State
 
 DROPPING = "It is the probability of dropping."
 
@@ -119,7 +122,7 @@ def alpha_dropout(rate: float | jax.Array, *, name: str | None = None) -> Layer:
     check.scalar(where, "rate", rate, below=1.0, fix=DROPPING)
     low = -1.7580993408473766  # -λα
 
-    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+    def noisy(x: jax.Array, key: Key) -> jax.Array:
         wide = param_dtype(x)
         keep = (1 - jnp.asarray(rate, jnp.float32)).astype(wide)
         a = jax.lax.rsqrt(keep + low**2 * keep * (1 - keep))
@@ -148,7 +151,7 @@ def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Lay
     where = name or "gaussian_noise"
     check.scalar(where, "stddev", stddev)
 
-    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+    def noisy(x: jax.Array, key: Key) -> jax.Array:
         wide = param_dtype(x)
         noise = jax.random.normal(local_key(key, x), x.shape, jnp.float32).astype(wide)
         return (x.astype(wide) + jnp.asarray(stddev, wide) * noise).astype(x.dtype)
@@ -156,16 +159,16 @@ def gaussian_noise(stddev: float | jax.Array, *, name: str | None = None) -> Lay
     return _training("gaussian_noise", where, name, noisy, stddev)
 
 
-def _kept(key: jax.Array, x: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:
+def _kept(key: Key, x: jax.Array, shape: tuple[int, ...], rate: float | jax.Array) -> jax.Array:
     return jax.random.uniform(local_key(key, x), shape, jnp.float32) < 1 - jnp.asarray(rate, jnp.float32)
 
 
-def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callable, least: int = 0) -> Layer:
+def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callable[..., Any], least: int = 0) -> Layer:
     """Inverted dropout with a mask of shape `mask(x.shape)`."""
     where = name or kind
     check.scalar(where, "rate", rate, below=1.0, fix=DROPPING)
 
-    def noisy(x: jax.Array, key: jax.Array) -> jax.Array:
+    def noisy(x: jax.Array, key: Key) -> jax.Array:
         wide = param_dtype(x)  # 0.9 rounded to bfloat16 would shift the mean by 0.2 %
         keep = (1 - jnp.asarray(rate, jnp.float32)).astype(wide)
         kept = _kept(key, x, mask(x.shape), rate)
@@ -174,12 +177,12 @@ def _dropping(kind: str, rate: float | jax.Array, name: str | None, mask: Callab
     return _training(kind, where, name, noisy, rate, least)
 
 
-def _training(kind: str, where: str, name: str | None, noisy: Callable, amount: Any, least: int = 0) -> Layer:
+def _training(kind: str, where: str, name: str | None, noisy: Callable[..., Any], amount: Any, least: int = 0) -> Layer:
     """A layer that computes `noisy(x, key)` in training and the identity otherwise, or always if `amount` is 0."""
     silent = known(amount) and amount == 0
     shape = {0: "[...]", 1: "[n, ...]", 2: "[n, *space, c]"}[least]
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         x = padded_pair(x)
         sequence = x if isinstance(x, Padded) else None
         x = check.array(where, "x", x if sequence is None else sequence.x, least=least, shape=shape)

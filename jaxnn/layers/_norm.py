@@ -1,5 +1,7 @@
 """Normalisation layers."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +18,7 @@ from jaxnn._inputs import whole
 from jaxnn._layer import Layer, PaddedRule, layer, of_function
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layers._weights import check_fits
+from jaxnn.types import Arrays, Key, Params, State
 
 
 @recorded
@@ -70,14 +73,14 @@ def batch_norm(
     if not (isinstance(names, tuple) and all(isinstance(axis, str) for axis in names)):
         raise wrong_type(where, "axis_name to be a name, several or None", axis_name)
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         x = values_of(x)
         check.array(where, "x", x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
         params = {"scale": jnp.ones(c, dtype), "bias": jnp.zeros(c, dtype)}
         return params, {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         given, c = x, params["scale"].shape[0]
         x = check.array(where, "x", values_of(given), least=2, shape=f"[n, ..., {c}]")
         check_fits(where, x, "scale", c, "[n, ..., {}]")
@@ -108,7 +111,9 @@ def _examples(x: jax.Array, counts: jax.Array | None) -> int | jax.Array:
     return jnp.sum(counts, dtype=jnp.float32) * places
 
 
-def _renewed(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array, momentum: float | jax.Array) -> dict:
+def _renewed(
+    state: State, mean: jax.Array, var: jax.Array, n: int | jax.Array, momentum: float | jax.Array
+) -> dict[str, Any]:
     """Running statistics after a batch of n values for each channel; unchanged if n is 0."""
     if "count" in state:
         return _merged(state, mean, var, n)
@@ -141,7 +146,7 @@ def _over_shards(
     return whole, jax.lax.psum(share * (var + jnp.square(mean - whole)), names), total
 
 
-def _merged(state: dict, mean: jax.Array, var: jax.Array, n: int | jax.Array) -> dict:
+def _merged(state: State, mean: jax.Array, var: jax.Array, n: int | jax.Array) -> dict[str, Any]:
     """Exact statistics of all examples so far and n more; `recalibrate` stores the count next to them."""
     before, dtype = state["count"], state["mean"].dtype
     n = jnp.asarray(n, before.dtype)
@@ -174,7 +179,7 @@ def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e
     [[-1.0, 1.0]]
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.layer_norm(x, scale, bias, axis=axis, eps=eps)
 
     return _by_example("layer_norm", apply, 1, eps, bias, name, axis)
@@ -200,7 +205,7 @@ def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None 
     [[1.0, -1.0]]
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.rms_norm(x, scale, axis=axis, eps=eps)
 
     return _by_example("rms_norm", apply, 1, eps, False, name, axis)
@@ -228,7 +233,7 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     """
     groups = check.count(name or "group_norm", "groups", groups)
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.group_norm(x, groups, scale, bias, eps=eps, where=counts)
 
     return _by_example("group_norm", apply, 2, eps, True, name, groups=groups)
@@ -255,7 +260,7 @@ def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> 
     (4,)
     """
 
-    def apply(x: Any, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.instance_norm(x, scale, bias, eps=eps, where=counts)
 
     return _by_example("instance_norm", apply, 3, eps, True, name)
@@ -293,7 +298,7 @@ def local_response_norm(
 
 def _by_example(
     kind: str,
-    op: Callable,
+    op: Callable[..., Any],
     least: int,
     eps: float | jax.Array,
     bias: bool,
@@ -310,7 +315,7 @@ def _by_example(
     over_space, last = least > 1, whole(axis)
     rule: PaddedRule = "lengths" if over_space else -last if last is not None and last < 0 else "examples"
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         x = check.array(where, "x", values_of(padded_pair(x)), least=least, shape=shape)
         at = check.axis(where, "axis", axis, len(x.shape))
         if x.shape[-1] % groups:
@@ -318,7 +323,7 @@ def _by_example(
         fit, dtype = x.shape[at:], param_dtype(x)
         return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         scale, given = params["scale"], padded_pair(x)
         x = check.array(where, "x", values_of(given), least=least, shape=shape)
         if x.shape[x.ndim - scale.ndim :] != scale.shape:

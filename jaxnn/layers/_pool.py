@@ -13,6 +13,7 @@ from jaxnn._calls import recorded
 from jaxnn._layer import Layer, of_function
 from jaxnn._padded import Padded, padded_pair
 from jaxnn.ops._window import Padding, check_padding, check_sizes
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -196,6 +197,6 @@ def _check_pool(where: str, kernel_size: Any, stride: Any, padding: Any, dilatio
     check_padding(where, padding)
 
 
-def _global(op: Callable, x: Any) -> Array:
+def _global(op: Callable[..., Any], x: Arrays) -> Array:
     x = padded_pair(x)
     return op(x.x, where=x.mask_over(x.x)) if isinstance(x, Padded) else op(x)

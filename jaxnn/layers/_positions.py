@@ -1,5 +1,7 @@
 """Positional encodings added to a sequence: sinusoidal and learned."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from jaxnn._keys import quick
 from jaxnn._layer import Layer, layer
 from jaxnn._mesh import fitting
 from jaxnn._mesh import rows as rows_of
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
 @recorded
@@ -38,7 +41,7 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
 
     check.scalar(where, "base", base, ends="()", static=True)
 
-    def rows(params: dict, first: Any, x: Array) -> Array:
+    def rows(params: Params, first: Any, x: Array) -> Array:
         return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
 
     return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
@@ -46,7 +49,7 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
 
 @recorded
 def learned_positions(
-    length: int, *, cached: bool = False, w_init: Callable | None = None, name: str | None = None
+    length: int, *, cached: bool = False, w_init: Initializer | None = None, name: str | None = None
 ) -> Layer:
     """Adds a learned vector for each position, [n, t, d] -> [n, t, d], with t <= `length`; params w [length, d].
 
@@ -68,11 +71,11 @@ def learned_positions(
     where = name or "learned_positions"
     length = check.count(where, "length", length)
 
-    def init(key: Array, x: Any) -> dict:
+    def init(key: Key, x: Arrays) -> dict[str, Any]:
         shape, dtype = (length, x.shape[2]), param_dtype(x)
         return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(quick(key), shape, dtype)}
 
-    def rows(params: dict, first: Any, x: Array) -> Array:
+    def rows(params: Params, first: Any, x: Array) -> Array:
         w = jnp.asarray(params["w"])
         if x.shape[1] > length or x.shape[2] != w.shape[1]:
             raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)
@@ -83,14 +86,16 @@ def learned_positions(
     return _positions(where, "learned_positions", init, rows, cached, name)
 
 
-def _positions(where: str, kind: str, init: Callable, rows: Callable, cached: bool, name: str | None) -> Layer:
+def _positions(
+    where: str, kind: str, init: Callable[..., Any], rows: Callable[..., Any], cached: bool, name: str | None
+) -> Layer:
     check.flags(where, cached=cached)
 
-    def initial(key: Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         first = state["position"] if cached else 0
         y = x + fitting(rows(params, first, x).astype(x.dtype)[None], x)

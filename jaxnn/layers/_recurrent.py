@@ -22,6 +22,7 @@ from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._window import check_sizes, per_axis
+from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
 @recorded
@@ -33,11 +34,11 @@ def rnn(
     last: bool = False,
     return_carry: bool = False,
     bias: bool = True,
-    activation: Callable = jnp.tanh,
+    activation: Callable[..., Any] = jnp.tanh,
     preset: str = "jaxnn",
-    w_x_init: Callable | None = None,
-    w_h_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_x_init: Initializer | None = None,
+    w_h_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -91,9 +92,9 @@ def lstm(
     peephole: bool = False,
     projection: int | None = None,
     preset: str = "jaxnn",
-    w_x_init: Callable | None = None,
-    w_h_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_x_init: Initializer | None = None,
+    w_h_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -142,9 +143,9 @@ def gru(
     bias: bool = True,
     reset: Literal["after", "before"] = "after",
     preset: str = "jaxnn",
-    w_x_init: Callable | None = None,
-    w_h_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_x_init: Initializer | None = None,
+    w_h_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -190,9 +191,9 @@ def conv_lstm(
     return_carry: bool = False,
     bias: bool = True,
     preset: str = "jaxnn",
-    w_x_init: Callable | None = None,
-    w_h_init: Callable | None = None,
-    b_init: Callable | None = None,
+    w_x_init: Initializer | None = None,
+    w_h_init: Initializer | None = None,
+    b_init: Initializer | None = None,
     precision: jax.lax.PrecisionLike = None,
     name: str | None = None,
 ) -> Layer:
@@ -231,7 +232,7 @@ class _Cell:
     features: int
     gates: int
     weights: Weights
-    op: Callable
+    op: Callable[..., Any]
     peephole: bool = False
     projection: int | None = None
     own_bias: bool = False
@@ -241,7 +242,7 @@ class _Cell:
     def out(self) -> int:
         return self.features if self.projection is None else self.projection
 
-    def params(self, key: jax.Array, x: Any, inputs: int) -> dict:
+    def params(self, key: Key, x: Arrays, inputs: int) -> dict[str, Any]:
         h, wide, rank = self.features, self.gates * self.features, len(x.shape) - 3
         sizes = () if self.kernel_size is None else per_axis(self.weights.where, "kernel_size", self.kernel_size, rank)
         fan_in = h * prod(sizes)
@@ -258,7 +259,7 @@ class _Cell:
             params["projection"] = draw(w_x=(projection_key, (h, self.projection)))["w_x"]
         return params
 
-    def _recurrent_weight(self, key: jax.Array, x: Any, fan_in: int, shape: tuple[int, ...]) -> dict:
+    def _recurrent_weight(self, key: Key, x: Arrays, fan_in: int, shape: tuple[int, ...]) -> dict[str, Any]:
         """Initial w_h. A preset's has one square matrix for each gate.
 
         The state of a projected or convolutional cell has other axes, so its w_h is drawn as a convolution's.
@@ -268,8 +269,8 @@ class _Cell:
         of_conv = replace(self.weights, kind="conv", given={})
         return {"w_h": of_conv.draw(x, prod(shape[:-1]), w=(key, shape))["w"]}
 
-    def run(self, params: dict, x: Any, carry: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
-        extra = {k: params[k] for k in ("peephole", "projection") if k in params}
+    def run(self, params: Params, x: Arrays, carry: Arrays, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+        extra: dict[str, jax.Array] = {k: params[k] for k in ("peephole", "projection") if k in params}
         if "b_h" in params:
             extra["b_h"] = jnp.concatenate([jnp.zeros(2 * self.features, params["b_h"].dtype), params["b_h"]])
         b = params.get("b")
@@ -287,7 +288,7 @@ def _recurrent(
     directions = ("forward", "backward") if bidirectional else ("forward",)
     space = "*space, c" if cell.kernel_size is not None else "d"
 
-    def parts(x: Any) -> tuple[Any, Any, Any]:
+    def parts(x: Arrays) -> tuple[Any, Any, Any]:
         if isinstance(x, tuple | list):
             if not 1 <= len(x) <= 3:
                 raise wrong_type(where, "x, (x, lengths) or (x, lengths, carry)", x)
@@ -303,13 +304,13 @@ def _recurrent(
             raise invalid(where, "x of shape [n, t, *space, c] with 1 to 3 space axes", x)
         return x, lengths, carry
 
-    def of(tree: dict, i: int, direction: str) -> dict:
+    def of(tree: Params, i: int, direction: str) -> dict[str, Any]:
         tree = tree[str(i)] if layers > 1 else tree
         return tree[direction] if bidirectional else tree
 
-    def initial(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         x = parts(x)[0]
-        params: dict = {}
+        params: Params = {}
         for i in range(layers):
             inputs = x.shape[-1] if i == 0 else len(directions) * cell.out
             of_layer = fold_in(key, i) if layers > 1 else key
@@ -321,7 +322,7 @@ def _recurrent(
             params |= {str(i): made} if layers > 1 else made
         return params, {}
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         hands_on = isinstance(x, Padded)
         x, lengths, carry = parts(x)
         check_fits(where, x, "w_x", of(params, 0, "forward")["w_x"].shape[-2], f"[n, t, {space[:-1]}{{}}]")
@@ -346,12 +347,12 @@ def _recurrent(
     return layer(initial, apply, cell.kind, name=name, padded="lengths")
 
 
-def _listed(where: str, carry: Any, layers: int, directions: int) -> list[list[Any]]:
+def _listed(where: str, carry: Arrays, layers: int, directions: int) -> list[list[Any]]:
     """Carry of each layer and direction, from the structure that `return_carry` gives."""
     if carry is None:
         return [[None] * directions] * layers
 
-    def split(carry: Any, n: int) -> list[Any]:
+    def split(carry: Arrays, n: int) -> list[Any]:
         if n == 1:
             return [carry]
         if not isinstance(carry, tuple | list) or len(carry) != n:

@@ -1,5 +1,7 @@
 """Wrappers that reparametrise a layer's weights: weight norm and spectral norm."""
 
+from __future__ import annotations
+
 from functools import reduce
 from typing import Any
 from zlib import crc32
@@ -14,6 +16,7 @@ from jaxnn._errors import invalid
 from jaxnn._keys import fold_in, quick
 from jaxnn._layer import Layer, as_layer, wrap
 from jaxnn._mesh import einsum, merged, placed_as
+from jaxnn.types import Arrays, Key, Params, State
 
 
 @recorded
@@ -48,23 +51,23 @@ def weight_norm(child: Layer, *, param: str = "w", axis: int = -1) -> Layer:
 
     direction, length = f"{param}_v", f"{param}_g"
 
-    def split(node: dict) -> dict:
+    def split(node: dict[str, Any]) -> dict[str, Any]:
         rest, w = _without(node, param), jnp.asarray(node[param])
         norm = _length(w, axis)
         return {**rest, direction: jnp.where(norm == 0, 1, w), length: norm.reshape(-1)}
 
-    def joined(node: dict) -> dict:
+    def joined(node: dict[str, Any]) -> dict[str, Any]:
         v, g = jnp.asarray(node[direction]), jnp.asarray(node[length])
         norm = _length(v, axis)
         return {**_without(node, direction, length), param: v * (g.reshape(norm.shape).astype(v.dtype) / _or_1(norm))}
 
-    def init(key: Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         params, state = child.init(key, x)
         for path in _found("weight_norm", params, param):
             params = _put(params, path, split(_get(params, path)))
         return params, state
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         for path in _nodes(params, direction):
             params = _put(params, path, joined(_get(params, path)))
         return child.apply(params, state, x, key=key, train=train)
@@ -105,7 +108,7 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
 
     vector = f"{param}_u"
 
-    def init(key: Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         own = fold_in(key, 0)
         params, state = child.init(key, x)
         for path in _found("spectral_norm", params, param):
@@ -125,7 +128,7 @@ def spectral_norm(child: Layer, *, param: str = "w", steps: int = 1, eps: float 
         sigma = _product("i,i->", v, _product("io,o->i", flat, u))
         return w / jnp.where(sigma > eps, sigma, 1), u
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         vectors = {}
         for path in _nodes(params, param):
             node, u = _get(params, path), _get(state, path)[vector]
@@ -163,7 +166,7 @@ def _or_1(length: Array) -> Array:
     return jnp.where(length == 0, 1, length)
 
 
-def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
+def _found(where: str, params: Params, param: str) -> list[tuple[str, ...]]:
     """Paths of all nodes with weights called `param`; raises if there are none."""
     nodes = _nodes(params, param)
     if not nodes:
@@ -171,20 +174,20 @@ def _found(where: str, params: dict, param: str) -> list[tuple[str, ...]]:
     return nodes
 
 
-def _nodes(tree: dict, leaf: str) -> list[tuple[str, ...]]:
+def _nodes(tree: Params, leaf: str) -> list[tuple[str, ...]]:
     """Paths of all nodes with a leaf of that name."""
     inner = [(name, *path) for name, node in tree.items() if isinstance(node, dict) for path in _nodes(node, leaf)]
     return [(), *inner] if leaf in tree and not isinstance(tree[leaf], dict) else inner
 
 
-def _get(tree: dict, path: tuple[str, ...]) -> Any:
+def _get(tree: Params, path: tuple[str, ...]) -> Any:
     return reduce(dict.__getitem__, path, tree)
 
 
-def _put(tree: dict, path: tuple[str, ...], value: Any) -> dict:
+def _put(tree: Params, path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """The tree with a value replaced, or added, at a path."""
     return {**tree, path[0]: _put(tree.get(path[0], {}), path[1:], value)} if path else value
 
 
-def _without(node: dict, *names: str) -> dict:
+def _without(node: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: leaf for name, leaf in node.items() if name not in names}

@@ -26,6 +26,7 @@ from jaxnn.layers._linear import dense
 from jaxnn.layers._noise import dropout
 from jaxnn.layers._norm import layer_norm
 from jaxnn.ops._window import check_sizes, per_axis
+from jaxnn.types import Arrays, Key, Params, State
 
 OF_BOTH = ("kv_heads", "size", "dropout", "precision", "implementation", "bias")  # for both attentions of a decoder
 
@@ -36,7 +37,7 @@ def encoder_block(
     *,
     hidden: int | None = None,
     rate: float | Array = 0.0,
-    activation: Callable = gelu,
+    activation: Callable[..., Any] = gelu,
     norm: Callable[[], Layer] = layer_norm,
     preset: str = "jaxnn",
     name: str | None = None,
@@ -74,7 +75,7 @@ def encoder_block(
     branch = _branches(name or "encoder_block", hidden, rate, activation, norm, preset, how.get("precision"))
     over = attention(heads, preset=preset, **how)
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         run, given = _Runner(params, state, key, train), padded_pair(x)
         beside = {k: v for k, v in given.items() if k != "x"} if isinstance(given, dict) else {}
         h, lengths = (given["x"] if isinstance(given, dict) else given), beside.pop("lengths", None)
@@ -93,7 +94,7 @@ def decoder_block(
     *,
     hidden: int | None = None,
     rate: float | Array = 0.0,
-    activation: Callable = gelu,
+    activation: Callable[..., Any] = gelu,
     norm: Callable[[], Layer] = layer_norm,
     preset: str = "jaxnn",
     name: str | None = None,
@@ -129,7 +130,7 @@ def decoder_block(
     over = attention(heads, preset=preset, **{**how, "causal": True})
     cross = attention(heads, preset=preset, **{k: v for k, v in how.items() if k in OF_BOTH})
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         if not isinstance(x, dict) or "context" not in x:
             raise wrong_type(where, "a dict with 'x' and 'context'", x)
         run = _Runner(params, state, key, train)
@@ -145,10 +146,10 @@ def decoder_block(
 class _Runner:
     """Calls children in sequence and updates the state."""
 
-    def __init__(self, params: dict, state: dict, key: Array | None, train: bool):
+    def __init__(self, params: Params, state: State, key: Key | None, train: bool):
         self.params, self.state, self.key, self.train = params, state, key, train
 
-    def __call__(self, child: Layer, name: str, x: Any) -> Any:
+    def __call__(self, child: Layer, name: str, x: Arrays) -> Any:
         y, self.state = call(child, name, self.params, self.state, x, key=self.key, train=self.train)
         return y
 
@@ -158,24 +159,24 @@ class _Branches(NamedTuple):
 
     hidden: int | None
     dropout: Layer | None
-    activation: Callable
+    activation: Callable[..., Any]
     norm: Layer
     preset: str
     precision: PrecisionLike
 
-    def attend(self, run: _Runner, x: Any, part: str, child: Layer, given: dict) -> Any:
+    def attend(self, run: _Runner, x: Arrays, part: str, child: Layer, given: dict[str, Any]) -> Any:
         h = run(self.norm, f"{part}_norm", x)
         h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
         return on_values(jnp.add, x, self._dropped(run, h, part))
 
-    def mlp(self, run: _Runner, x: Any) -> Any:
+    def mlp(self, run: _Runner, x: Arrays) -> Any:
         h = run(self.norm, "mlp_norm", x)
         d = values_of(x).shape[-1]
         affine = partial(dense, preset=self.preset, precision=self.precision)
         h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
         return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))
 
-    def _dropped(self, run: _Runner, x: Any, part: str) -> Any:
+    def _dropped(self, run: _Runner, x: Arrays, part: str) -> Any:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
 
 
@@ -183,8 +184,8 @@ def _branches(
     where: str,
     hidden: int | None,
     rate: float | Array,
-    activation: Callable,
-    norm: Callable,
+    activation: Callable[..., Any],
+    norm: Callable[..., Any],
     preset: str,
     precision: PrecisionLike,
 ) -> _Branches:
@@ -231,17 +232,17 @@ def patches(
     check_sizes(where, size=size)
     through = dense(features, preset=preset, precision=precision, name=where)
 
-    def cut(x: Any) -> Array:
+    def cut(x: Arrays) -> Array:
         x = check.array(where, "x", x, least=3, shape="[n, *space, c]")
         sizes = per_axis(where, "size", size, len(x.shape) - 2)
         if any(s % p != 0 for s, p in zip(x.shape[1:-1], sizes, strict=True)):
             raise invalid(where, f"an image that patches of {list(sizes)} divide", x)
         return merged(ops.space_to_depth(x, sizes), 1, len(sizes) + 1)
 
-    def init_(key: Array, x: Any) -> tuple[dict, dict]:
+    def init_(key: Key, x: Arrays) -> tuple[Params, State]:
         return through.init(key, jax.eval_shape(cut, x))
 
-    def apply(params: dict, state: dict, x: Any, *, key: Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         return through.apply(params, state, cut(x))
 
     return layer(init_, apply, "patches", name=name, padded="examples")

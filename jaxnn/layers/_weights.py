@@ -13,6 +13,7 @@ from jaxnn import init as initializers
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn.init._presets import PRESETS
+from jaxnn.types import Arrays
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,17 @@ class Weights:
     where: str
     kind: str
     preset: str
-    given: dict[str, Callable | None] = field(default_factory=dict)
+    given: dict[str, Callable[..., Any] | None] = field(default_factory=dict)
     bias: bool = True
-    arranged: Callable[[Callable], Callable] | None = None
+    arranged: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
 
     def __post_init__(self) -> None:
         check.flags(self.where, bias=self.bias)
         check.choice(self.where, "preset", self.preset, list(PRESETS))
 
-    def draw(self, x: Any, fan_in: int, *, heads: int = 1, **params: tuple[Array, tuple[int, ...]]) -> dict[str, Array]:
+    def draw(
+        self, x: Arrays, fan_in: int, *, heads: int = 1, **params: tuple[Array, tuple[int, ...]]
+    ) -> dict[str, Array]:
         """Params for an input x, each from (key, shape), drawn in the order in which they are passed."""
         draws = initializers.preset(self.preset, self.kind, fan_in, heads=heads)
         if self.arranged is not None:
@@ -52,7 +55,7 @@ class Weights:
         }
 
 
-def check_fits(where: str, x: Any, param: str, size: int, shape: str = "[..., {}]", argument: str = "x") -> None:
+def check_fits(where: str, x: Arrays, param: str, size: int, shape: str = "[..., {}]", argument: str = "x") -> None:
     """Raises unless the last axis of x has the size for which a param was made."""
     if x.shape[-1] != size:
         fix = f"{param} was made for {size} features: initialise with {argument} of this shape, or feed it the other."

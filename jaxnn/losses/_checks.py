@@ -1,5 +1,7 @@
 """Shared parts of the losses: checks of arguments, weights and masks, stable softmax, vectors that may be zero."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._dtypes import is_kind, widened
@@ -94,7 +96,7 @@ def _pair(name: str, p_name: str, prediction: ArrayLike, t_name: str, target: Ar
     return widened(prediction), jnp.asarray(target)
 
 
-def _bits(y: Array, dtype: Any) -> Array:
+def _bits(y: Array, dtype: DTypeLike) -> Array:
     """Binary labels in the dtype of the loss. Integers other than 0 and 1 become NaN."""
     if jnp.issubdtype(y.dtype, jnp.integer):
         return jnp.where((y == 0) | (y == 1), y.astype(dtype), jnp.nan)
@@ -137,7 +139,7 @@ def _number(y: Array, k: int) -> tuple[Array, Array]:
     return jnp.where(known, y, 0), known
 
 
-def _distribution(y: Array, k: int, dtype: Any) -> Array:
+def _distribution(y: Array, k: int, dtype: DTypeLike) -> Array:
     """Labels as probabilities [..., k] in the dtype of the loss. Class numbers out of range give NaN."""
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y.astype(dtype)
@@ -160,7 +162,7 @@ def _of_class(w: Array, labels: Array) -> Array | None:
     return None if jnp.issubdtype(labels.dtype, jnp.floating) else w[_number(labels, len(w))[0]]
 
 
-def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: Any) -> Array:
+def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: DTypeLike) -> Array:
     check.kind(name, "class_weights", class_weights, "floating or integer")
     check.shape(name, "class_weights", class_weights, (k,), ", one for each class")
     return jnp.asarray(class_weights).astype(dtype)
@@ -181,25 +183,27 @@ def _not_ignored(name: str, labels: Array, ignore_label: int | None) -> Array | 
     return labels != ignored
 
 
-def _option(name: str, what: str, value: ArrayLike, dtype: Any, *, below: float = math.inf, ends: str = "[)") -> Array:
+def _option(
+    name: str, what: str, value: ArrayLike, dtype: DTypeLike, *, below: float = math.inf, ends: str = "[)"
+) -> Array:
     """Scalar hyper-parameter in the loss's dtype. The range of a Python or NumPy number is checked."""
     check.scalar(name, what, value, below=below, ends=ends)
     return jnp.asarray(value).astype(dtype)
 
 
-def _positive(name: str, what: str, value: ArrayLike, dtype: Any, ends: str = "()") -> Array:
+def _positive(name: str, what: str, value: ArrayLike, dtype: DTypeLike, ends: str = "()") -> Array:
     return _option(name, what, value, dtype, ends=ends)
 
 
-def _share(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
+def _share(name: str, what: str, value: ArrayLike, dtype: DTypeLike) -> Array:
     return _option(name, what, value, dtype, below=1.0, ends="[]")
 
 
-def _small(name: str, what: str, value: ArrayLike, dtype: Any) -> Array:
+def _small(name: str, what: str, value: ArrayLike, dtype: DTypeLike) -> Array:
     return _option(name, what, value, dtype, below=1.0, ends="()")
 
 
-def _rest(value: ArrayLike, dtype: Any) -> Array:
+def _rest(value: ArrayLike, dtype: DTypeLike) -> Array:
     """1 - value; Python floats for a Python number, since 1 - 0.9999999 has few correct digits in float32."""
     return jnp.asarray(1 - float(value) if known(value) else 1 - jnp.asarray(value).astype(dtype), dtype)  # type: ignore[arg-type]
 

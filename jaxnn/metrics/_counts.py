@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -220,7 +221,7 @@ def iou(
 
 def _ratio(
     formula: Callable[[Array, Array, Array], tuple[Array, Array]],
-    counts: tuple,
+    counts: tuple[Any, ...],
     average: str | None,
     zero_division: ArrayLike,
 ) -> Array:

@@ -19,6 +19,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import known, local_key
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
+from jaxnn.types import Key
 
 IMPLEMENTATIONS = (None, "xla", "cudnn")
 UNBOUNDED = 2**30  # size of an unlimited window, for functions that require a number
@@ -38,7 +39,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     dropout: float | Array = 0.0,
-    key: Array | None = None,
+    key: Key | None = None,
     precision: PrecisionLike = None,
     implementation: Literal["xla", "cudnn"] | None = None,
 ) -> Array:
@@ -218,7 +219,7 @@ def _from_jax(
         )
 
 
-def _dropped(share: Array, rate: float | Array, key: Array) -> Array:
+def _dropped(share: Array, rate: float | Array, key: Key) -> Array:
     keep = (1 - jnp.asarray(rate, jnp.float32)).astype(share.dtype)
     kept = jax.random.uniform(local_key(key, share), share.shape, jnp.float32) < keep.astype(jnp.float32)
     return jnp.where(kept, share / keep, 0)

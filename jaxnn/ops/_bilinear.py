@@ -11,6 +11,8 @@ and on all platforms except CPU it lowers to lax's operation. On a CPU it has a 
   computed as sums over the elements of the kernel.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -26,6 +28,7 @@ from jax.typing import DTypeLike
 
 from jaxnn._mesh import equally_varying
 from jaxnn._platform import primitive_by_platform
+from jaxnn.types import Arrays
 
 # Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
 UNROLLED = 16
@@ -114,7 +117,7 @@ def _parted(v: Array, axis: int, members: int) -> list[Array]:
 def _in_order(x: Array, w: Array, *, dimension_numbers: Any, depthwise: bool, unrolled: bool, **how: Any) -> Array:
     """Convolution of x and w in canonical order, transposed back to the original dimension numbers."""
     (n, c, *space), (o, i, *kernel_size), out = dimension_numbers
-    form: Callable = partial(_grouped, unrolled=unrolled)
+    form: Callable[..., Any] = partial(_grouped, unrolled=unrolled)
     if depthwise:
         form = _by_tap if how["batch_group_count"] == 1 else _by_place
     y = form(lax.transpose(x, (n, *space, c)), lax.transpose(w, (*kernel_size, i, o)), **how)
@@ -181,22 +184,22 @@ def _by_place(x: Array, w: Array, **how: Any) -> Array:
     return jnp.stack(y).reshape(1, *places, features)
 
 
-def _per_axis(how: dict) -> tuple:
+def _per_axis(how: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(how[name] for name in ("window_strides", "padding", "lhs_dilation", "rhs_dilation"))
 
 
-def _sizes(space: Sequence, kernel_size: Sequence, how: dict) -> list:
+def _sizes(space: Sequence[Any], kernel_size: Sequence[Any], how: dict[str, Any]) -> list[Any]:
     """Size of the result on each space axis."""
     axes = zip(space, kernel_size, *_per_axis(how), strict=True)
     return [((n - 1) * d + sum(pads) - (k - 1) * r) // s + 1 for n, k, s, pads, d, r in axes]
 
 
-def _padded(x: Array, padding: Sequence, spread: Sequence) -> Array:
+def _padded(x: Array, padding: Sequence[Any], spread: Sequence[Any]) -> Array:
     inside = [(before, after, d - 1) for (before, after), d in zip(padding, spread, strict=True)]
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *inside, (0, 0, 0)))
 
 
-def _sliced(x: Array, start: Sequence, size: Sequence, step: Sequence) -> Array:
+def _sliced(x: Array, start: Sequence[Any], size: Sequence[Any], step: Sequence[Any]) -> Array:
     stop = [a + (n - 1) * s + 1 for a, n, s in zip(start, size, step, strict=True)]
     return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[-1]), (1, *step, 1))
 
@@ -260,7 +263,7 @@ def primitive() -> Any:
 
     transpose = ad.primitive_transposes[native]
 
-    def by_x(dy: Array, x: Any, w: Array, **how: Any) -> Any:
+    def by_x(dy: Array, x: Arrays, w: Array, **how: Any) -> Any:
         if not dy.size:
             return ad.Zero(x.aval)
         x = ad.UndefinedPrimal(x.aval)
@@ -308,11 +311,11 @@ def primitive() -> Any:
     return p
 
 
-def _laxs(how: dict) -> dict:
+def _laxs(how: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in how.items() if name not in OURS}
 
 
-def _as_lax(rule: Callable, how: dict, *operands: Array) -> Array:
+def _as_lax(rule: Callable[..., Any], how: dict[str, Any], *operands: Array) -> Array:
     """Result of a rule of lax's convolution on `operands`, with `jaxnn_conv` in place of lax's primitive.
 
     If the rule multiplies the number of groups, the factor is the number of members of a `vmap`, the outermost factor.

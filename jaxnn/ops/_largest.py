@@ -6,6 +6,8 @@ strided slices: forward and backward together are 24 times as fast as `select_an
 by 3, stride 2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cache, partial, reduce
 from math import prod
@@ -18,11 +20,14 @@ from jax.export import is_symbolic_dim
 
 from jaxnn._platform import primitive_by_platform
 from jaxnn.ops._window import taps
+from jaxnn.types import Arrays
 
 SLICED_TAPS = 32
 
 
-def largest(x: Array, kernel_size: Sequence, stride: Sequence, dilation: Sequence, sides: Sequence) -> Array:
+def largest(
+    x: Array, kernel_size: Sequence[Any], stride: Sequence[Any], dilation: Sequence[Any], sides: Sequence[Any]
+) -> Array:
     """Maximum of each kernel position, [n, *space, c] -> [n, *space', c]; never padding, always the first NaN."""
     how = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     every = {name: (1, *sizes, 1) for name, sizes in how.items()}
@@ -35,7 +40,14 @@ def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Arra
     return larger if a_inside is True else b_inside & (larger | ~a_inside)
 
 
-def chain(x: Array, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
+def chain(
+    x: Array,
+    *,
+    kernel_size: tuple[Any, ...],
+    stride: tuple[Any, ...],
+    dilation: tuple[Any, ...],
+    sides: tuple[Any, ...],
+) -> Array:
     """Maximum as a chain of strided slices."""
     cut: Any = partial(taps, kernel_size=kernel_size[1:-1], stride=stride[1:-1], dilation=dilation[1:-1])
     parts = cut(jnp.pad(x, sides, constant_values=-jnp.inf))
@@ -50,12 +62,19 @@ def chain(x: Array, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides
     return reduce(later, zip(parts, cut(jnp.pad(inside, sides)), strict=True))[0]
 
 
-def windowed(x: Array, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Array:
+def windowed(
+    x: Array,
+    *,
+    kernel_size: tuple[Any, ...],
+    stride: tuple[Any, ...],
+    dilation: tuple[Any, ...],
+    sides: tuple[Any, ...],
+) -> Array:
     """Maximum by `reduce_window`."""
     return lax.reduce_window(x, -jnp.inf, lax.max, kernel_size, stride, sides, window_dilation=dilation)
 
 
-def _ordered(x: Array, sides: tuple) -> Array:
+def _ordered(x: Array, sides: tuple[Any, ...]) -> Array:
     """x with values that `select_and_scatter` orders as `wins` does: NaN above all others, -inf above the padding."""
     x = jnp.where(x != x, jnp.inf, x)
     return x if all(side == (0, 0) for side in sides) else jnp.maximum(x, jnp.finfo(x.dtype).min)
@@ -73,7 +92,7 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
     return jax.vjp(f, at)[1](v)[0] if transposed else jax.jvp(f, (at,), (v,))[1]
 
 
-def _few(x: Array, kernel_size: tuple) -> bool:
+def _few(x: Array, kernel_size: tuple[Any, ...]) -> bool:
     """True if a CPU uses the chain.
 
     With symbolic sizes it cannot: the gradient of a slice does not recover x's shape.
@@ -104,7 +123,14 @@ def _primitives() -> tuple[Any, Any, Any]:
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))
     )
 
-    def shape(x: Any, *, kernel_size: tuple, stride: tuple, dilation: tuple, sides: tuple) -> Any:
+    def shape(
+        x: Arrays,
+        *,
+        kernel_size: tuple[Any, ...],
+        stride: tuple[Any, ...],
+        dilation: tuple[Any, ...],
+        sides: tuple[Any, ...],
+    ) -> Any:
         how = {
             "window_dimensions": kernel_size,
             "window_strides": stride,
@@ -117,7 +143,7 @@ def _primitives() -> tuple[Any, Any, Any]:
     tangent.def_abstract_eval(lambda t, x, **how: shape(t, **how))
     cotangent.def_abstract_eval(lambda dy, x, **how: x)
 
-    def jvp(primals: Any, tangents: Any, **how: Any) -> tuple:
+    def jvp(primals: Arrays, tangents: Arrays, **how: Any) -> tuple[Any, ...]:
         return value.bind(*primals, **how), tangent.bind(*tangents, *primals, **how)
 
     ad.primitive_jvps[value] = jvp
@@ -130,7 +156,7 @@ def _primitives() -> tuple[Any, Any, Any]:
         [tangent.bind(t, *x, **how) for t in series[0]],
     )
 
-    def batched(p: Any, operands: Any, axes: Any, **how: Any) -> tuple[Array, int]:
+    def batched(p: Arrays, operands: Any, axes: Any, **how: Any) -> tuple[Array, int]:
         size = next(v.shape[axis] for v, axis in zip(operands, axes, strict=True) if axis is not None)
         operands = [batching.bdim_at_front(v, axis, size) for v, axis in zip(operands, axes, strict=True)]
         more = {name: (((0, 0),) if name == "sides" else (1,)) + sizes for name, sizes in how.items()}
@@ -141,16 +167,16 @@ def _primitives() -> tuple[Any, Any, Any]:
     return value, tangent, cotangent
 
 
-def _along(p: Any, t: Array, _: Array, x: Array, **how: Any) -> Array:
+def _along(p: Arrays, t: Array, _: Array, x: Array, **how: Any) -> Array:
     return p.bind(t, x, **how)
 
 
-def _transposed(p: Any, v: Any, unknown: Any, x: Array, **how: Any) -> tuple:
+def _transposed(p: Arrays, v: Any, unknown: Any, x: Array, **how: Any) -> tuple[Any, ...]:
     from jax.interpreters import ad
 
     return (ad.Zero(unknown.aval) if type(v) is ad.Zero else p.bind(v, x, **how)), None
 
 
-def _linear_series(p: Any, primals: Any, series: Any, **how: Any) -> tuple:
+def _linear_series(p: Arrays, primals: Arrays, series: Any, **how: Any) -> tuple[Any, ...]:
     v, x = primals
     return p.bind(v, x, **how), [p.bind(t, x, **how) for t in series[0]]

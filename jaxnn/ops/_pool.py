@@ -304,7 +304,7 @@ def adaptive_max_pool(x: Array, size: int | Sequence[int]) -> Array:
     return _adaptive("adaptive_max_pool", x, size, jnp.max)
 
 
-def _adaptive(where: str, x: Array, size: int | Sequence[int], reduce: Callable) -> Array:
+def _adaptive(where: str, x: Array, size: int | Sequence[int], reduce: Callable[..., Any]) -> Array:
     x = _filled(where, x)
     parts = per_axis(where, "size", size, x.ndim - 2)
     for axis, (n, k) in enumerate(zip(x.shape[1:-1], parts, strict=True), start=1):
@@ -338,7 +338,9 @@ def _filled(where: str, x: Array) -> Array:
     return x
 
 
-def _checked(where: str, x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> tuple:
+def _checked(
+    where: str, x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> tuple[Any, ...]:
     x = _images(where, x)
     rank = x.ndim - 2
     kernel_size = per_axis(where, "kernel_size", kernel_size, rank)
@@ -366,13 +368,13 @@ def _ceiled(n: Any, reach: int, stride: int, sides: tuple[Any, Any]) -> tuple[An
     return before, max_dim(after, last * stride + reach - n - before)
 
 
-def _reduced(x: Array, op: Callable, start: float, how: _How) -> Array:
+def _reduced(x: Array, op: Callable[..., Any], start: float, how: _How) -> Array:
     sides = ((0, 0), *how.sides, (0, 0))
     kernel_size, stride, dilation = ((1, *sizes, 1) for sizes in how[:3])
     return lax.reduce_window(x, start, op, kernel_size, stride, sides, window_dilation=dilation)
 
 
-def _counts(size: Sequence, how: _How, with_padding: bool = False) -> list[np.ndarray | Array]:
+def _counts(size: Sequence[Any], how: _How, with_padding: bool = False) -> list[np.ndarray | Array]:
     """Number of counted elements at each kernel position, per axis; static except for axes of symbolic size."""
     return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]  # type: ignore[call-arg]
 

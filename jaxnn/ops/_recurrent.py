@@ -22,6 +22,7 @@ from jaxnn._platform import local_cpu
 from jaxnn.ops._conv import conv
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
 from jaxnn.ops._wide import wide_einsum
+from jaxnn.types import Arrays
 
 
 def rnn(
@@ -127,7 +128,7 @@ def lstm(
     out = size if projection is None else projection.shape[1]
     start = _start("lstm", h, (n, out), x), _start("lstm", c, (n, size), x)
 
-    def step(carry: Any, a: Array) -> tuple[Any, Array]:
+    def step(carry: Arrays, a: Array) -> tuple[Any, Array]:
         h, c = carry
         h, c = _lstm_cell(a + _times(h, w_h, x, precision), c, peephole)
         h = h if projection is None else _times(h, projection, x, precision)
@@ -259,7 +260,7 @@ def conv_lstm(
     if b is not None:
         a = a + jnp.asarray(b).astype(a.dtype).reshape(*(1,) * (a.ndim - 1), -1)
 
-    def step(carry: Any, a: Array) -> tuple[Any, Array]:
+    def step(carry: Arrays, a: Array) -> tuple[Any, Array]:
         h, c = carry
         from_h = conv(h.astype(x.dtype), w_h.astype(x.dtype), precision=precision)
         h, c = _lstm_cell(a + from_h.astype(a.dtype), c, None)
@@ -293,7 +294,9 @@ def _inputs(x: Array, w_x: Array, b: Array | None, lengths: Array | None, precis
     return a if b is None else a + fitting(jnp.asarray(b).astype(wide).reshape(1, 1, -1), a)
 
 
-def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | None, reverse: bool) -> tuple[Any, Any]:
+def _scanned(
+    step: Callable[..., Any], carry: Arrays, a: Array, x: Array, lengths: Array | None, reverse: bool
+) -> tuple[Any, Any]:
     """Scan of `step(carry, a_t) -> (carry, y_t)` along axis 1; after the lengths the carry is unchanged and y is 0.
 
     On an Explicit mesh the steps of a sequence are gathered, because they are processed sequentially.
@@ -301,7 +304,7 @@ def _scanned(step: Callable, carry: Any, a: Array, x: Array, lengths: Array | No
     a = gathered(a, axis=1)
     counts = None if lengths is None else jnp.moveaxis(before_end(lengths, a), 1, 0)
 
-    def one(carry: Any, inputs: Any) -> tuple[Any, Array]:
+    def one(carry: Arrays, inputs: Any) -> tuple[Any, Array]:
         a, counts = inputs
         new, y = step(carry, a)
         if counts is not None:
@@ -339,7 +342,7 @@ def _checked(
     return x, size
 
 
-def _two(where: str, carry: Any) -> tuple[Any, Any]:
+def _two(where: str, carry: Arrays) -> tuple[Any, Any]:
     if carry is None:
         return None, None
     if not isinstance(carry, tuple | list) or len(carry) != 2:

@@ -15,6 +15,7 @@ from jaxnn import _checks as check
 from jaxnn._errors import describe, invalid
 from jaxnn._mesh import gathered, merged
 from jaxnn.ops._window import per_axis
+from jaxnn.types import Arrays
 
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
 Rounding = Literal["half_up", "half_down", "floor", "ceil"]
@@ -184,7 +185,7 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
     """Interpolation weights [n', n], one row for each position of the result."""
     numpy, taps = _numpy(at), 4 if method == "cubic" else 2
 
-    def kernel(p: Any) -> Any:
+    def kernel(p: Arrays) -> Any:
         t = numpy.abs(p - at[:, None]) * narrow
         k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
         return k if exclude_outside else k / k.sum(1, keepdims=True)

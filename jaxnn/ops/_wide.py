@@ -1,5 +1,7 @@
 """Matrix products with low-precision factors and high-precision sums."""
 
+from __future__ import annotations
+
 from functools import cache
 from typing import Any
 
@@ -12,6 +14,7 @@ from jax.typing import DTypeLike
 
 from jaxnn._mesh import einsum
 from jaxnn._platform import on_cpu
+from jaxnn.types import Arrays
 
 
 def wide_einsum(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike = None) -> Array:
@@ -49,7 +52,7 @@ def _widening(equation: str, dtype: Any, precision: PrecisionLike) -> Any:
     def product(a: Array, b: Array) -> Array:
         return on_cpu(wide, native, a, b)
 
-    def jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    def jvp(primals: Arrays, tangents: Arrays) -> tuple[Array, Array]:
         (a, b), (da, db) = primals, tangents
         y = product(a, b)
         parts = [] if isinstance(da, SymbolicZero) else [narrow(da, b)]

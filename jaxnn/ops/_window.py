@@ -1,5 +1,7 @@
 """Helpers of convolution and pooling: one size per space axis, padding by name, and slices for each kernel element."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, Literal
@@ -10,6 +12,7 @@ from jax.export import is_symbolic_dim
 
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import whole
+from jaxnn.types import Arrays
 
 Padding = Literal["same", "valid"] | int | Sequence[int | tuple[int, int]]
 
@@ -85,7 +88,7 @@ def check_padding(
         raise invalid(where, expected, padding)
 
 
-def _flat(p: Any) -> Sequence[Any]:
+def _flat(p: Arrays) -> Sequence[Any]:
     return p if isinstance(p, Sequence) and not isinstance(p, str) else (p,)
 
 
@@ -109,7 +112,7 @@ def taps(x: Array, kernel_size: Sequence[int], stride: Sequence[int], dilation: 
     return [at(tap) for tap in product(*map(range, kernel_size))]
 
 
-def _sides(p: Any) -> Any:
+def _sides(p: Arrays) -> Any:
     pair = (p, p) if _whole(p, 0) else p
     fits = isinstance(pair, Sequence) and len(pair) == 2 and all(_whole(v, 0) for v in pair)
     return tuple(map(int, pair)) if fits else None

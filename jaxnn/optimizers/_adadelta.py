@@ -15,7 +15,8 @@ from jaxnn._moments import Average, Time, bounded, epsilon, root, square
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, per_leaf, real_f32
+from jaxnn.optimizers._lift import SlotValues, per_leaf, real_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -60,7 +61,7 @@ def adadelta(
     check_numbers("adadelta", rho=rho, eps=eps)
     mean = Average(rho)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         e_g, e = mean.update_square(s["e_g"], g), epsilon(eps, s["e_g"])
         g = bounded(g)
         tiny = float(jnp.finfo(e_g.dtype).tiny)

@@ -14,7 +14,8 @@ from jaxnn._calls import recorded
 from jaxnn._moments import Time, bounded, epsilon, nan_of, root, square
 from jaxnn.optimizers._checks import check_flags, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, real_f32
+from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, real_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -57,7 +58,7 @@ def adagrad(
     check_numbers("adagrad", initial_accumulator_value=initial_accumulator_value, eps=eps)
     check_flags("adagrad", eps_in_sqrt=eps_in_sqrt)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         total = s["sum_of_squares"] + square(bounded(g)) + nan_of(g)
         total = jnp.minimum(total, float(jnp.finfo(total.dtype).max))  # a sum of inf would stop the element permanently
         e = epsilon(eps, total)

@@ -16,7 +16,8 @@ from jaxnn._inputs import known
 from jaxnn._moments import Average, Time, bounded, root_plus_eps
 from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.types import Arrays
 
 
 class Moments(NamedTuple):
@@ -34,14 +35,14 @@ class Moments(NamedTuple):
         return cls(Average(b1), Average(b2), eps, eps_root)
 
 
-def _adam_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+def _adam_step(h: Moments, g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
     v, g = h.second.update_square(s["nu"], g), bounded(g)
     m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias(m, t), h.second.debias(v, t)
     return m_hat / root_plus_eps(v_hat, h.eps, h.eps_root).astype(g.dtype), {"mu": m, "nu": v}
 
 
-def _keras_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+def _keras_step(h: Moments, g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
     v, g = h.second.update_square(s["nu"], g), bounded(g)
     m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias(m, t), h.second.debias(v, t)
@@ -49,7 +50,7 @@ def _keras_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array
     return m_hat / root_plus_eps(v_hat, h.eps, h.eps_root, eps_scale=eps_scale).astype(g.dtype), {"mu": m, "nu": v}
 
 
-def _nadam_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+def _nadam_step(h: Moments, g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
     v, g = h.second.update_square(s["nu"], g), bounded(g)
     m = h.first.update(s["mu"], g)
     m_hat, v_hat = h.first.debias_nesterov(m, g, t), h.second.debias(v, t)
@@ -59,7 +60,7 @@ def _nadam_step(h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array
 Debias = Callable[[Average, Array, Time], Array]
 
 
-def _amsgrad_step(debias_m: Debias, debias_v: Debias, h: Moments, g: Array, s: Arrays, p: Any, t: Time) -> Any:
+def _amsgrad_step(debias_m: Debias, debias_v: Debias, h: Moments, g: Array, s: SlotValues, p: Arrays, t: Time) -> Any:
     v, g = h.second.update_square(s["nu"], g), bounded(g)
     m = h.first.update(s["mu"], g)
     m_hat, v_max = debias_m(h.first, m, t), jnp.maximum(s["nu_max"], debias_v(h.second, v, t))

@@ -14,7 +14,8 @@ from jaxnn._moments import Average, Time, epsilon, nan_of
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -54,7 +55,7 @@ def adamax(
     check_numbers("adamax", b1=b1, b2=b2, eps=eps)
     mean, w2 = Average(b1), Average(b2).w
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         m = mean.update_large(s["mu"], g)
         # b2 u as u - (1 - b2) u: float32(b2) is off by 1e-8, at every step
         decayed = s["nu"] - number(w2, s["nu"]) * s["nu"]

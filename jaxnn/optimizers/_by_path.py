@@ -1,5 +1,7 @@
 """An optimizer for each group of params, selected by their paths."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,6 +13,7 @@ from jaxnn._calls import recorded
 from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._paths import matching, path_tree
+from jaxnn.types import Arrays, OptState
 
 
 @recorded
@@ -52,18 +55,18 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     optimizers = {pattern: optax.set_to_zero() if o is None else o for pattern, o in groups.items()}
     inner = optax.partition(optimizers, lambda tree: _labels(tree, tuple(groups)), mask_compatible_extra_args=True)
 
-    def init(params: Any) -> Any:
+    def init(params: Arrays) -> Any:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return inner.init(params)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, Any]:
         with jax.numpy_dtype_promotion("standard"):
             return inner.update(updates, state, params, **extra)
 
     return Optimizer(init, update)
 
 
-def _labels(tree: Any, patterns: tuple[str, ...]) -> Any:
+def _labels(tree: Arrays, patterns: tuple[str, ...]) -> Any:
     """The tree with each leaf replaced by the first pattern that matches its path."""
     matching("by_path", tree, patterns, argument="patterns")
 

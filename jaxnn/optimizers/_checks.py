@@ -1,5 +1,7 @@
 """Checks of optimizers: their arguments, the gradients they are given, their state. Values of arrays are not read."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from jaxnn import _checks as check
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
+from jaxnn.types import Arrays, OptState
 
 POSITIVE = (0.0, math.inf, "()")
 DECAY = (0.0, 1.0, "[)")
@@ -64,7 +67,7 @@ def check_dtype(name: str, argument: str, value: Any) -> None:
 SAME = "Pass gradients of the tree that was given to init."
 
 
-def inexact(name: str, what: str, tree: Any) -> Any:
+def inexact(name: str, what: str, tree: Arrays) -> Any:
     """`tree` with arrays as leaves; raises, naming the path, for a leaf that is neither floating nor complex."""
     for path, x in jax.tree_util.tree_leaves_with_path(tree):
         if not jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype, jnp.inexact):
@@ -73,7 +76,7 @@ def inexact(name: str, what: str, tree: Any) -> Any:
     return jax.tree.map(lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x), tree)
 
 
-def check_trees(name: str, grads: Any, params: Any, state: Any, slots: Iterable[str]) -> None:
+def check_trees(name: str, grads: Arrays, params: Arrays, state: OptState, slots: Iterable[str]) -> None:
     """Raise unless `state` has `count` and the slots, and gradients fit them and `params`, unless these are None."""
     if not isinstance(state, dict) or state.keys() != {"count", *slots}:
         got = ", ".join(state) if isinstance(state, dict) else f"a {type(state).__name__}"
@@ -85,7 +88,7 @@ def check_trees(name: str, grads: Any, params: Any, state: Any, slots: Iterable[
         check_same(name, grads, state[slot], slot)
 
 
-def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
+def check_same(name: str, grads: Arrays, tree: Arrays, what: str) -> None:
     """Raise, naming the path, unless `grads` and `tree` have the same structure and shapes.
 
     Args:
@@ -101,7 +104,7 @@ def check_same(name: str, grads: Any, tree: Any, what: str) -> None:
             raise wrong_type(_at(name, path), "a real gradient for a real parameter", g, "Take its real part.")
 
 
-def _other_structure(name: str, grads: Any, tree: Any, what: str) -> InvalidType:
+def _other_structure(name: str, grads: Arrays, tree: Arrays, what: str) -> InvalidType:
     have, want = (dict(jax.tree_util.tree_leaves_with_path(x)) for x in (grads, tree))
     owner = "params have" if what == "params" else f"{what} of the optimizer state has"
     for path in (path for path in want if path not in have):

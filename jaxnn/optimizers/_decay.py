@@ -1,5 +1,7 @@
 """Weight decay: how strong, of which leaves, and whether it passes through the optimizer's rule."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from jaxnn._flat import Flat
 from jaxnn._inputs import known
 from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._checks import check_flags, check_numbers
+from jaxnn.types import Arrays
 
 Rate = Callable[[Array], Any]  # the step t = 1, 2, ... -> the rate, a number or a scalar
 
@@ -59,7 +62,7 @@ class WeightDecay(NamedTuple):
         check_flags(name, decoupled=self.decoupled)
         return rate(name, "weight_decay", 0.0 if self.rate is None else self.rate)
 
-    def leaves(self, name: str, params: Any) -> list[bool]:
+    def leaves(self, name: str, params: Arrays) -> list[bool]:
         """The mask of every leaf of `params`. If params are a part of others, patterns and prefixes may cover all."""
         if params is None:
             raise invalid(name, "params", params, "Call update(grads, state, params): weight decay needs them.")
@@ -82,7 +85,7 @@ class WeightDecay(NamedTuple):
         return leaves
 
 
-def _broadcast(mask: Any, params: Any, whole: Any) -> list[Any]:
+def _broadcast(mask: Any, params: Arrays, whole: Arrays) -> list[Any]:
     """The leaves of `mask`, a prefix of `params` or of `whole`, repeated for the leaves of `params`."""
     try:
         return jax.tree.leaves(jax.tree.broadcast(mask, params))

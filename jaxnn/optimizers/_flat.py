@@ -1,5 +1,7 @@
 """Updates of all leaves as one vector per dtype, for models with many small arrays."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import optax
@@ -8,6 +10,7 @@ from jaxnn._calls import recorded
 from jaxnn._elementwise import Elementwise, check_elementwise
 from jaxnn._flat import Flat
 from jaxnn.optimizers._checks import check_same
+from jaxnn.types import Arrays, OptState
 
 
 @recorded
@@ -37,10 +40,10 @@ def flat(optimizer: optax.GradientTransformation) -> optax.GradientTransformatio
     """
     check_elementwise("flat", optimizer)
 
-    def init(params: Any) -> Any:
+    def init(params: Arrays) -> Any:
         return optimizer.init(Flat.of(params))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, Any]:
         if params is None:
             changes, state = optimizer.update(Flat.of(updates), state, **extra)
         else:

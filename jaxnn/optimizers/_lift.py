@@ -1,5 +1,7 @@
 """The lift from a rule on one array to an optax.GradientTransformationExtraArgs on trees."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,14 +18,15 @@ from jaxnn._moments import Time
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_trees, inexact
 from jaxnn.optimizers._decay import Rate, WeightDecay, rate
+from jaxnn.types import Arrays
 
 Slots = Mapping[str, Callable[[Any], Array]]  # name of a slot -> function of a parameter that makes its start
-Arrays = dict[str, Array]  # the slots of one leaf
-Rule = Callable[[Array, Arrays, Any, Time], tuple[Array, Arrays]]  # g, slots, p, t -> direction, slots
+SlotValues = dict[str, Array]  # the slots of one leaf
+Rule = Callable[[Array, SlotValues, Any, Time], tuple[Array, SlotValues]]  # g, slots, p, t -> direction, slots
 
 # A plain dict: `count`, the updates so far (int32), and for each slot a tree shaped like params. A class for it, even
 # a named tuple, costs 1.6 µs more in every jitted call that carries it.
-State = dict[str, Any]
+SlotState = dict[str, Any]
 
 
 class Included(NamedTuple):
@@ -63,11 +66,11 @@ def per_leaf(
     rate_at = learning_rate.rate if included else rate(name, "learning_rate", learning_rate)
     decay_at = decay.checked(name)
 
-    def init(params: Any) -> State:
+    def init(params: Arrays) -> SlotState:
         params = inexact(name, "parameter", params)
         return {"count": jnp.zeros([], jnp.int32)} | {k: jax.tree.map(start, params) for k, start in slots.items()}
 
-    def leaf(g: Array, s: Arrays, p: Any, t: Time, lr: Any, strength: Any) -> tuple[Array, Arrays]:
+    def leaf(g: Array, s: SlotValues, p: Arrays, t: Time, lr: Any, strength: Any) -> tuple[Array, SlotValues]:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
         dtype = np.result_type(*map(wide_dtype, (like.dtype, *stored.values())))
         s = {k: jnp.asarray(x, dtype if jnp.iscomplexobj(x) else jnp.finfo(dtype).dtype) for k, x in s.items()}
@@ -81,7 +84,7 @@ def per_leaf(
         update = -direction if included else -number(lr, direction) * direction
         return update.astype(like.dtype), {k: x.astype(stored[k]) for k, x in s.items()}
 
-    def update(updates: Any, state: State, params: Any = None, **extra: Any) -> tuple[Any, State]:
+    def update(updates: Arrays, state: SlotState, params: Arrays = None, **extra: Any) -> tuple[Any, SlotState]:
         del extra
         updates = inexact(name, "gradient", updates)
         params = None if params is None else inexact(name, "parameter", params)
@@ -104,7 +107,7 @@ def per_leaf(
     return kind(init, update)
 
 
-def zeros_f32(p: Any, dtype: DTypeLike | None = None) -> Array:
+def zeros_f32(p: Arrays, dtype: DTypeLike | None = None) -> Array:
     """A slot of zeros shaped like `p`, [...] -> [...], in `dtype`; None is p's, at least float32. Complex if p is."""
     dtype = wide_dtype(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
     if jnp.issubdtype(p.dtype, jnp.complexfloating):
@@ -112,6 +115,6 @@ def zeros_f32(p: Any, dtype: DTypeLike | None = None) -> Array:
     return jnp.zeros_like(p, dtype=dtype)
 
 
-def real_f32(p: Any, value: ArrayLike = 0.0) -> Array:
+def real_f32(p: Arrays, value: ArrayLike = 0.0) -> Array:
     """A slot of `value` shaped like `p`, [...] -> [...], real and at least float32: the start of a second moment."""
     return jnp.full_like(p, value, dtype=jnp.finfo(wide_dtype(p.dtype)).dtype)

@@ -14,7 +14,8 @@ from jaxnn._calls import recorded
 from jaxnn._moments import Average, Time, nan_of
 from jaxnn.optimizers._checks import check_dtype, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, per_leaf, zeros_f32
+from jaxnn.optimizers._lift import SlotValues, per_leaf, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -58,7 +59,7 @@ def lion(
     check_dtype("lion", "mu_dtype", mu_dtype)
     ahead, kept = Average(b1), Average(b2)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         m = kept.update_large(s["mu"], g)
         nan = nan_of(g) + nan_of(s["mu"])
         return jnp.sign(ahead.update_large(s["mu"], g)) + nan.astype(g.dtype), {"mu": m}

@@ -1,17 +1,21 @@
 """Training with weights in bfloat16 or float16: compensated summation and stochastic rounding."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
 from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._numbers import rounded
+from jaxnn.types import Arrays, Key, OptState
 
 
 @recorded
@@ -48,11 +52,11 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
     """
     inner = _checked("compensated", optimizer)
 
-    def init(params: Any) -> dict[str, Any]:
+    def init(params: Arrays) -> dict[str, Any]:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return {"inner": inner.init(_widened(params)), "lost": jax.tree.map(jnp.zeros_like, params)}
 
-    def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         if params is None:
             raise invalid("compensated", "params", told="None", fix="Call update(grads, state, params).")
         exact = jax.tree.map(jnp.add, _widened(params), _widened(state["lost"]))
@@ -74,7 +78,7 @@ def compensated(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
 
 @recorded
-def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> optax.GradientTransformationExtraArgs:
+def stochastic_rounding(optimizer: optax.GradientTransformation, key: Key) -> optax.GradientTransformationExtraArgs:
     """Stochastic rounding of p + update to the dtype of p, with the exact mean, [...] -> [...].
 
         p' = one of the two neighbours of p + update, the nearer with the higher probability;   update' = p' - p
@@ -106,18 +110,18 @@ def stochastic_rounding(optimizer: optax.GradientTransformation, key: Array) -> 
         raise wrong_type("stochastic_rounding", "one key, as jax.random.key(0) makes it", key)
     implementation, start = jax.random.key_impl(key), jax.random.key_data(key)
 
-    def init(params: Any) -> dict[str, Any]:
+    def init(params: Arrays) -> dict[str, Any]:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return {"inner": inner.init(_widened(params)), "key": jnp.copy(start)}  # to be donated
 
-    def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         if params is None:
             raise invalid("stochastic_rounding", "params", told="None", fix="Call update(grads, state, params).")
         with jax.numpy_dtype_promotion("standard"):
             changes, after = inner.update(_widened(updates), state["inner"], _widened(params), **extra)
         following, now = jax.random.split(jax.random.wrap_key_data(state["key"], impl=implementation))
 
-        def change(p: Array, exact: Array, key: Array) -> Array:
+        def change(p: Array, exact: Array, key: Key) -> Array:
             if jnp.finfo(p.dtype).bits >= 32:
                 return exact.astype(p.dtype)
             own = p.astype(jnp.float32)
@@ -138,10 +142,10 @@ def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs
     return optax.with_extra_args_support(optimizer)
 
 
-def _widened(tree: Any) -> Any:
+def _widened(tree: Arrays) -> Any:
     """The tree with leaves narrower than float32 cast to float32."""
 
-    def widened(x: Any) -> Any:
+    def widened(x: Arrays) -> Any:
         if isinstance(x, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(x.shape, wide_dtype(x.dtype), sharding=x.sharding)
         return jnp.asarray(x).astype(wide_dtype(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x
@@ -149,7 +153,7 @@ def _widened(tree: Any) -> Any:
     return jax.tree.map(widened, tree)
 
 
-def _drawn(x: Array, dtype: Any, key: Array) -> Array:
+def _drawn(x: Array, dtype: DTypeLike, key: Key) -> Array:
     """`x`, float32, rounded stochastically to one of its two neighbours in `dtype`."""
     near = rounded(x, dtype)
     side = jnp.where(x > near, jnp.inf, -jnp.inf).astype(dtype)
@@ -158,7 +162,7 @@ def _drawn(x: Array, dtype: Any, key: Array) -> Array:
     return jnp.where(jax.random.uniform(key, x.shape, x.dtype) < chance, far, near)
 
 
-def _two(f: Any, tree: Any, *others: Any) -> tuple[Any, Any]:
+def _two(f: Any, tree: Arrays, *others: Any) -> tuple[Any, Any]:
     """The two results of `f` for every leaf, as two trees."""
     structure: Any
     leaves, structure = jax.tree.flatten(tree)

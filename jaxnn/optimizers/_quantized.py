@@ -1,5 +1,7 @@
 """Optimizer state in 8 bits, a quarter of its memory."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._elementwise import Optimizer
 from jaxnn._errors import invalid, wrong_type
+from jaxnn.types import Arrays, OptState
 
 LEVELS = 127  # codes per sign
 STRIDES = np.uint32(2654435769), np.uint32(2246822519)  # 2^32 / golden ratio, and another odd number far from it
@@ -59,7 +62,7 @@ def quantized(
     min_size = check.count("quantized", "min_size", min_size)
     inner = optax.with_extra_args_support(optimizer)
 
-    def encoded(state: Any, step: Array) -> dict[str, Any]:
+    def encoded(state: OptState, step: Array) -> dict[str, Any]:
         structure: Any
         leaves, structure = jax.tree.flatten(state)
         scales = [jnp.zeros((0,), jnp.float32)]
@@ -72,7 +75,7 @@ def quantized(
                 scales.append(scale)
         return {"inner": structure.unflatten(leaves), "scale": jnp.concatenate(scales), "step": step}
 
-    def decoded(state: dict[str, Any]) -> Any:
+    def decoded(state: OptState) -> Any:
         structure: Any
         leaves, structure = jax.tree.flatten(state["inner"])
         start = 0
@@ -83,11 +86,11 @@ def quantized(
                 start += blocks
         return structure.unflatten(leaves)
 
-    def init(params: Any) -> dict[str, Any]:
+    def init(params: Arrays) -> dict[str, Any]:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return encoded(inner.init(params), jnp.zeros((), jnp.uint32))
 
-    def update(updates: Any, state: dict[str, Any], params: Any = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
+    def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, dict[str, Any]]:
         with jax.numpy_dtype_promotion("standard"):
             changes, after = inner.update(updates, decoded(state), params, **extra)
         return changes, encoded(after, state["step"] + np.uint32(1))
@@ -100,7 +103,7 @@ def _turned(i: int) -> np.uint32:
     return np.uint32(i * int(STRIDES[1]) % 2**32)
 
 
-def _stored(x: Any, min_size: int) -> bool:
+def _stored(x: Arrays, min_size: int) -> bool:
     """True if an array of the state is stored in 8 bits."""
     return jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits <= 32 and x.size >= min_size
 

@@ -15,7 +15,8 @@ from jaxnn._moments import Average, Time, bounded, root_plus_eps
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_flags, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -62,7 +63,7 @@ def radam(
     def rectification(t: Array, dtype: np.dtype) -> tuple[Array, Array]:
         return _rectification(second.w, t, dtype, threshold)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         v, g = second.update_square(s["nu"], g), bounded(g)
         m = first.update(s["mu"], g)
         m_hat = first.debias_nesterov(m, g, t) if nesterov else first.debias(m, t)

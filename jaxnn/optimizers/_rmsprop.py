@@ -16,7 +16,8 @@ from jaxnn._moments import Average, Time, bounded, epsilon, nan_of, over_root, r
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_flags, check_momentum, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay, rate
-from jaxnn.optimizers._lift import Arrays, Included, Slots, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import Included, Slots, SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -91,14 +92,14 @@ def rmsprop(
     factors = partial(_centered_factors, average) if bias_correction else (lambda t, dtype: (1.0, 1.0 - average.w))
     second_moment = partial(_centered, average, factors) if centered else partial(_raw, average)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         v, new = second_moment(g, s, t)
         v, g = debiased(v, t), bounded(g)
         if eps_in_sqrt and not torch:
             return over_root(g, v + epsilon(eps, v)), new
         return g / root_plus_eps(v, eps).astype(g.dtype), new
 
-    def momentum_step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def momentum_step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         d, new = step(g, s, p, t)
         mu, d = number(momentum, g), d if torch else number(t.once(lr, jnp.finfo(g.dtype).dtype), g) * d
         trace = d + mu * s["trace"]
@@ -115,12 +116,14 @@ def rmsprop(
     return per_leaf("rmsprop", slots, momentum_step, learning_rate if torch else Included(rate_at), weight)
 
 
-def _raw(average: Average, g: Array, s: Arrays, t: Time) -> tuple[Array, Arrays]:
+def _raw(average: Average, g: Array, s: SlotValues, t: Time) -> tuple[Array, SlotValues]:
     v = average.update_square(s["nu"], g)
     return v, {"nu": v}
 
 
-def _centered(average: Average, factors: Callable, g: Array, s: Arrays, t: Time) -> tuple[Array, Arrays]:
+def _centered(
+    average: Average, factors: Callable[..., Any], g: Array, s: SlotValues, t: Time
+) -> tuple[Array, SlotValues]:
     of_mean, of_deviation = t.once(factors, s["var"].dtype)
     deviation = number(of_deviation, s["var"]) * square(bounded(g) - number(of_mean, s["mu"]) * s["mu"])
     v = average.update(s["var"], deviation) + nan_of(g)

@@ -18,7 +18,8 @@ from jaxnn._moments import Time, nan_of
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import POSITIVE, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, Included, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import Included, SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -75,7 +76,7 @@ def rprop(
     if all(map(known, bounds)) and bounds[0] > bounds[1]:
         raise invalid("rprop", f"min_step_size <= max_step_size, {max_step_size!r}", min_step_size)
 
-    def start(p: Any) -> Array:
+    def start(p: Arrays) -> Array:
         first = real_f32(p, learning_rate)
         return jax.lax.complex(first, first) if jnp.issubdtype(p.dtype, jnp.complexfloating) else first
 
@@ -86,7 +87,7 @@ def rprop(
         size = jnp.where(agreement == 0, size, changed)
         return size, jnp.where(agreement < 0, 0.0, size * jnp.sign(g)) + nan_of(g + before)
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         size, before = s["step_sizes"], s["prev_updates"]
         if jnp.iscomplexobj(g):
             parts = move(g.real, size.real, before.real), move(g.imag, size.imag, before.imag)

@@ -17,7 +17,8 @@ from jaxnn._moments import Time
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_dtype, check_momentum, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Arrays, Slots, per_leaf, zeros_f32
+from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, zeros_f32
+from jaxnn.types import Arrays
 
 
 @recorded
@@ -75,7 +76,7 @@ def sgd(
             return g
         return number(jnp.where(t.count == 1, 1, 1 - dampening), g) * g
 
-    def step(g: Array, s: Arrays, p: Any, t: Time) -> tuple[Array, Arrays]:
+    def step(g: Array, s: SlotValues, p: Arrays, t: Time) -> tuple[Array, SlotValues]:
         if momentum is None:
             return g, s
         mu = number(momentum, g)

@@ -1,5 +1,7 @@
 """Chunked execution of the members of a sweep: results of completed chunks survive a failure or an interrupt."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
@@ -14,6 +16,7 @@ from jaxnn._paths import first_difference
 from jaxnn.runs._leaderboard import best_value
 from jaxnn.train._interrupt import Signals
 from jaxnn.train._progress import Count, Reporter
+from jaxnn.types import Arrays
 
 Best = tuple[float, str] | None  # the best value so far and its mode, "min" or "max"; None without a value
 
@@ -32,7 +35,9 @@ class Done(NamedTuple):
     error: BaseException | None
 
 
-def run_chunks(program: Callable[[np.ndarray], Any], points: Any, n: int, size: int, report: Reporter | None) -> Done:
+def run_chunks(
+    program: Callable[[np.ndarray], Any], points: Arrays, n: int, size: int, report: Reporter | None
+) -> Done:
     """Runs `program(rows)` on successive chunks of the members 0 to n - 1 and collects the results.
 
     An interrupt or an exception ends the loop. It is returned in `Done` together with the completed chunks, not raised.
@@ -76,7 +81,7 @@ def joined(parts: list[Any]) -> Any:
     return jax.tree.unflatten(structure, [jnp.concatenate([c.pop(0) for c in columns]) for _ in list(columns[0])])
 
 
-def placed(rows: np.ndarray, part: Any, n: int, whole: Any = None) -> Any:
+def placed(rows: np.ndarray, part: Any, n: int, whole: Arrays = None) -> Any:
     """Results [n, ...] with `part` at the indices `rows`, and elsewhere `whole` or, without it, NaN (integers: 0)."""
 
     def leaf(a: jax.Array, old: jax.Array | None) -> jax.Array:
@@ -92,7 +97,7 @@ def placed(rows: np.ndarray, part: Any, n: int, whole: Any = None) -> Any:
     return jax.tree.map(leaf, part, whole)
 
 
-def check_alike(results: Any, known: Any) -> None:
+def check_alike(results: Arrays, known: Any) -> None:
     """Raises unless a resumed sweep has the paths, shapes and dtypes of the results that its run would return."""
     if (found := first_difference(results, known)) is not None:
         path, new, old = found
@@ -100,7 +105,7 @@ def check_alike(results: Any, known: Any) -> None:
         raise invalid("sweep", expected, told=old)
 
 
-def _better(best: Best, points: Any, part: Any) -> Best:
+def _better(best: Best, points: Arrays, part: Any) -> Best:
     """The better of `best` and the best value of a chunk; `best` if the results do not determine value and mode."""
     with suppress(ValueError, TypeError):
         new = best_value(points, part)

@@ -1,5 +1,7 @@
 """Cross-validation with every fold as a member of one sweep."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import fold_name
 from jaxnn.runs._sweep import Strategy, Sweep, sweep
 from jaxnn.train._weigh import takes
+from jaxnn.types import Arrays, Key
 
 
 class CrossValidation(NamedTuple):
@@ -42,7 +45,7 @@ class CrossValidation(NamedTuple):
 
 def cross_validate(
     run: Callable[..., Any],
-    key: jax.Array,
+    key: Key,
     data: tuple[Any, ...],
     score: Callable[..., Any],
     *,
@@ -141,7 +144,7 @@ def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
     return of_fold
 
 
-def _labels(y: Any) -> np.ndarray:
+def _labels(y: Arrays) -> np.ndarray:
     """The labels by which the folds are stratified, checked."""
     labels = np.asarray(y) if hasattr(y, "dtype") else None
     if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biu":

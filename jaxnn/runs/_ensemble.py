@@ -1,6 +1,8 @@
 """Ensembles: members as one model that returns their mean prediction and their disagreement."""
 
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._layer import Layer, wrap
+from jaxnn.types import Arrays, Key, Params, State
 
 
 class Consensus(NamedTuple):
@@ -70,17 +73,17 @@ def ensemble(model: Layer, members: int, *, of: Literal["logits", "values"] = "l
     members = check.count("ensemble", "members", members)
     check.choice("ensemble", "of", of, ("logits", "values"))
 
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
         return jax.vmap(lambda i: model.init(jax.random.fold_in(key, i), x))(jnp.arange(members))
 
-    def apply(params: dict, state: dict, x: Any, *, key: jax.Array | None, train: bool) -> tuple[Any, dict]:
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
             if jnp.shape(leaf)[:1] != (members,):
                 at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
                 fix = "Train them together: sweep, or drive with a batch of keys."
                 raise invalid("ensemble", f"{at} stacked for {members} members, [{members}, ...]", leaf, fix)
 
-        def member(i: jax.Array, params: dict, state: dict) -> tuple[Any, dict]:
+        def member(i: jax.Array, params: Params, state: State) -> tuple[Arrays, State]:
             inner = None if key is None else jax.random.fold_in(key, i)
             return model.apply(params, state, x, key=inner, train=train)
 

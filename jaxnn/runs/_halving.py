@@ -1,5 +1,7 @@
 """Successive halving: many runs start, and only the best continue."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -19,14 +21,15 @@ from jaxnn.train._fit import Run, advance, start
 from jaxnn.train._plan import Plan, check_data, checked_settings, make_plan
 from jaxnn.train._steps import steps_in
 from jaxnn.train._trainer import Trainer, typed
+from jaxnn.types import Arrays, Data, Key
 
 
 def halving(
     make: Callable[[Any], Trainer],
-    points: Any,
-    key: jax.Array,
-    train: Any,
-    valid: Any = None,
+    points: Arrays,
+    key: Key,
+    train: Data,
+    valid: Data = None,
     *,
     epochs: int,
     rungs: Sequence[int] | None = None,
@@ -35,7 +38,7 @@ def halving(
     patience: int | None = None,
     monitor: str = "loss",
     mode: Literal["min", "max"] | None = None,
-    augment: Callable | None = None,
+    augment: Callable[..., Any] | None = None,
     strategy: Strategy = "auto",
     chunk: int | None = None,
     progress: bool = False,
@@ -120,7 +123,7 @@ def halving(
     return whole
 
 
-def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points: Any) -> Sweep:
+def _joined(whole: Sweep | None, found: Sweep | None, alive: np.ndarray, points: Arrays) -> Sweep:
     """The whole sweep, updated with the latest results of the members that are still running."""
     if whole is None or found is None:
         first = whole or found
@@ -146,20 +149,20 @@ def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
 
 
 @lru_cache(maxsize=32)
-def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable, Callable]:
+def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions that start and continue the run of one member; cached, so that equal settings compile once."""
 
     def planned(point: Any) -> Plan:
         return make_plan("halving", make(point), *settings)
 
-    def begin(member: dict, train: Any, valid: Any, until: jax.Array) -> Run:
+    def begin(member: dict[str, Any], train: Data, valid: Data, until: jax.Array) -> Run:
         plan = planned(member["point"])
         check_data("halving", train, valid, plan.batch_size)
         batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
         run = start(plan, member["key"], batch, steps_in(plan, train), valid)
         return advance(plan, run, train, valid, until)
 
-    def go_on(member: dict, train: Any, valid: Any, until: jax.Array) -> Run:
+    def go_on(member: dict[str, Any], train: Data, valid: Data, until: jax.Array) -> Run:
         return advance(planned(member["point"]), member["run"], train, valid, until)
 
     return begin, go_on

@@ -1,5 +1,7 @@
 """Leaderboard: points and values of many runs as a table, best first."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ import numpy as np
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn.metrics._direction import direction
+from jaxnn.types import Arrays
 
 
 class Leaderboard(NamedTuple):
@@ -64,8 +67,8 @@ class Member(NamedTuple):
 
 
 def leaderboard(
-    points: Any,
-    results: Any,
+    points: Arrays,
+    results: Arrays,
     value: str | Callable[[Any], Any] | None,
     mode: str | None,
     numbers: np.ndarray | None = None,
@@ -84,14 +87,14 @@ def leaderboard(
     return Leaderboard(("row", *columns, name), tuple(rows))
 
 
-def best_value(points: Any, results: Any) -> tuple[float, str]:
+def best_value(points: Arrays, results: Arrays) -> tuple[float, str]:
     """The best value, as `leaderboard` determines it, and the mode; NaN if all values are NaN."""
     _, values, mode = _compared(points, results, None, None)
     known = values[~np.isnan(values)]
     return float(getattr(known, mode)()) if known.size else float("nan"), mode
 
 
-def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
+def _compared(points: Arrays, results: Arrays, value: Any, mode: str | None) -> tuple[str, np.ndarray, str]:
     """The name of the value, the values [n], and the mode, "min" or "max"."""
     check.choice("leaderboard", "mode", mode, ("min", "max", None))
     name, values = _valued(results, value, len(jax.tree.leaves(points)[0]))
@@ -104,7 +107,7 @@ def _compared(points: Any, results: Any, value: Any, mode: str | None) -> tuple[
     return name, values, mode
 
 
-def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str | None:
+def _direction(name: str, value: Any, results: Arrays, values: np.ndarray) -> str | None:
     """The mode of a value, "min" or "max", from its name; "min" for results that are one array; None if unknown.
 
     For "best_value" it is the mode of the metric in the run's history whose best values equal it.
@@ -126,7 +129,7 @@ def _direction(name: str, value: Any, results: Any, values: np.ndarray) -> str |
     return found.pop() if len(found) == 1 else None
 
 
-def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> tuple[str, np.ndarray]:
+def _valued(results: Arrays, value: str | Callable[[Any], Any] | None, n: int) -> tuple[str, np.ndarray]:
     """The name and the values [n] by which members are compared."""
     leaves = _leaves(results)
     if callable(value):
@@ -145,7 +148,7 @@ def _valued(results: Any, value: str | Callable[[Any], Any] | None, n: int) -> t
     return name, np.asarray(found)
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
+def _leaves(tree: Arrays) -> dict[str, Any]:
     found = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in found}
 

@@ -1,5 +1,7 @@
 """Sweeps: many runs as one program, which applies a function of one point to all points."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +23,7 @@ from jaxnn.runs._chunks import Done, check_alike, joined, placed, run_chunks
 from jaxnn.runs._leaderboard import Leaderboard, Member, leaderboard
 from jaxnn.runs._memory import available, in_words, needed
 from jaxnn.train._progress import reporter
+from jaxnn.types import Arrays
 
 Strategy = Literal["auto", "measure", "vmap", "map", "shard"]
 
@@ -48,8 +51,8 @@ class Sweep(NamedTuple):
     ([4.0, 1.0, 0.0, 1.0], 2.0)
     """
 
-    points: Any
-    results: Any
+    points: Arrays
+    results: Arrays
     strategy: str
     chunk: int
     seconds: dict[str, float]
@@ -117,7 +120,7 @@ class Layout(NamedTuple):
 
 def sweep(
     run: Callable[..., Any],
-    points: Any,
+    points: Arrays,
     *shared: Any,
     strategy: Strategy = "auto",
     chunk: int | None = None,
@@ -189,7 +192,9 @@ def sweep(
     return found
 
 
-def checked(where: str, points: Any, shared: tuple, strategy: str, chunk: int | None) -> tuple[Any, tuple]:
+def checked(
+    where: str, points: Arrays, shared: tuple[Any, ...], strategy: str, chunk: int | None
+) -> tuple[Any, tuple[Any, ...]]:
     """Points and shared data as JAX arrays; raises for invalid arguments of a sweep."""
     check.eager(where, (points, shared), "Inside jit, vmap or grad call jax.vmap(run).")
     check.choice(where, "strategy", strategy, get_args(Strategy))
@@ -213,8 +218,8 @@ def warn_interrupted(where: str, found: Sweep) -> None:
 def sweep_members(
     where: str,
     run: Callable[..., Any],
-    points: Any,
-    shared: tuple,
+    points: Arrays,
+    shared: tuple[Any, ...],
     *,
     strategy: Strategy,
     chunk: int | None,
@@ -244,7 +249,7 @@ def sweep_members(
     return fastest
 
 
-def _found(where: str, points: Any, layout: Layout, done: Done) -> Sweep:
+def _found(where: str, points: Arrays, layout: Layout, done: Done) -> Sweep:
     """The sweep as far as it got; raises an exception that ended it, and an interrupt if no member is done."""
     n, number, error = len(jax.tree.leaves(points)[0]), done.number, done.error
     if not number and error is not None:
@@ -262,7 +267,7 @@ def _found(where: str, points: Any, layout: Layout, done: Done) -> Sweep:
     return found
 
 
-def _resumed(earlier: Any, run: Callable[..., Any], points: Any, shared: tuple, **how: Any) -> Sweep:
+def _resumed(earlier: Any, run: Callable[..., Any], points: Arrays, shared: tuple[Any, ...], **how: Any) -> Sweep:
     """The earlier sweep completed by the members that were not done."""
     n = len(jax.tree.leaves(points)[0])
     if not isinstance(earlier, Sweep):
@@ -290,7 +295,9 @@ def _resumed(earlier: Any, run: Callable[..., Any], points: Any, shared: tuple, 
         raise
 
 
-def _chosen(strategy: str, chunk: int | None, run: Callable[..., Any], points: Any, shared: tuple) -> Layout:
+def _chosen(
+    strategy: str, chunk: int | None, run: Callable[..., Any], points: Arrays, shared: tuple[Any, ...]
+) -> Layout:
     n = len(jax.tree.leaves(points)[0])
     devices, each = _spread(n)
     if strategy == "map":
@@ -316,7 +323,7 @@ def _spread(n: int) -> tuple[int, int]:
     return devices, -(-n // devices)
 
 
-def _busy(run: Callable[..., Any], points: Any, shared: tuple) -> bool:
+def _busy(run: Callable[..., Any], points: Arrays, shared: tuple[Any, ...]) -> bool:
     """True if one member keeps a CPU busy: running others with it would only evict its data from the cache."""
     if jax.default_backend() != "cpu":
         return False
@@ -326,7 +333,13 @@ def _busy(run: Callable[..., Any], points: Any, shared: tuple) -> bool:
 
 
 def _fitting(
-    layout: Layout, run: Callable[..., Any], points: Any, shared: tuple, *, where: str, shrink: bool = False
+    layout: Layout,
+    run: Callable[..., Any],
+    points: Arrays,
+    shared: tuple[Any, ...],
+    *,
+    where: str,
+    shrink: bool = False,
 ) -> tuple[Layout, Callable[[np.ndarray], Any]]:
     """The layout, with smaller chunks if they may `shrink`, and its compiled program; raises if memory is too small."""
     n = len(jax.tree.leaves(points)[0])
@@ -349,11 +362,11 @@ def _fitting(
     raise invalid(where, f"a sweep that fits into the {in_words(free)} of free memory", told=got, fix=fix)
 
 
-def _called(program: Any, layout: Layout, points: Any, shared: tuple, rows: np.ndarray) -> Any:
+def _called(program: Any, layout: Layout, points: Arrays, shared: tuple[Any, ...], rows: np.ndarray) -> Any:
     return program(_members(layout, points, rows), shared)
 
 
-def _members(layout: Layout, points: Any, rows: np.ndarray) -> Any:
+def _members(layout: Layout, points: Arrays, rows: np.ndarray) -> Any:
     """The points of some members, on their devices."""
     whole = len(rows) == len(jax.tree.leaves(points)[0]) and rows[-1] == len(rows) - 1
     some = points if whole else jax.tree.map(lambda a: a[rows], points)
@@ -375,7 +388,7 @@ def _program() -> Any:
     return jax.jit(_swept, static_argnums=(0, 1), compiler_options=compiler_options(quick=True))
 
 
-def _swept(run: Callable[..., Any], layout: Layout, points: Any, shared: tuple) -> Any:
+def _swept(run: Callable[..., Any], layout: Layout, points: Arrays, shared: tuple[Any, ...]) -> Any:
     if layout.devices is None:
         return _on_one_device(run, layout.chunk, points, shared)
     specs = PartitionSpec(MEMBERS), PartitionSpec()
@@ -383,7 +396,7 @@ def _swept(run: Callable[..., Any], layout: Layout, points: Any, shared: tuple) 
     return jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(points, shared)
 
 
-def _on_one_device(run: Callable[..., Any], chunk: int, points: Any, shared: tuple) -> Any:
+def _on_one_device(run: Callable[..., Any], chunk: int, points: Arrays, shared: tuple[Any, ...]) -> Any:
     def member(point: Any) -> Any:
         return jax.jit(run)(point, *shared)  # traced once for the choice of the layout and for every layout
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import fold_name
+from jaxnn.types import Arrays, Key
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
 
@@ -45,7 +46,7 @@ def grid(**axes: Any) -> dict[str, jax.Array]:
     return {name: row[place] for (name, row), place in zip(rows.items(), places, strict=True)}
 
 
-def random(key: jax.Array, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
+def random(key: Key, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     """Random search: n points with independently drawn values, {name: (key, shape) -> [n, ...]} -> {name: [n, ...]}.
 
     If only few of the hyper-parameters matter, n random points try n values of each of them, a grid of n points only
@@ -153,7 +154,7 @@ def integers(low: int, high: int) -> Draw:
     return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
 
 
-def choice(values: Any) -> Draw:
+def choice(values: Arrays) -> Draw:
     """Draw for `random`: one of the values, [k, ...], with equal probabilities.
 
     Args:
@@ -173,7 +174,7 @@ def choice(values: Any) -> Draw:
     return lambda key, shape: row[jax.random.randint(key, shape, 0, len(row))]
 
 
-def _row(where: str, name: str, values: Any) -> jax.Array:
+def _row(where: str, name: str, values: Arrays) -> jax.Array:
     """The values as an array [k, ...], k >= 1."""
     try:
         row = values if hasattr(values, "dtype") else np.asarray(values)

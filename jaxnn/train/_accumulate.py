@@ -1,5 +1,7 @@
 """Gradient accumulation by `optax.MultiSteps`, with each mini-batch weighted by the count of its loss."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +10,7 @@ import optax
 from jax import Array
 
 from jaxnn.train._weigh import Known, number_of
+from jaxnn.types import Arrays, OptState, Params
 
 
 class Weighed(NamedTuple):
@@ -23,14 +26,14 @@ def accumulates(optimizer: Any) -> optax.MultiSteps | None:
     return owner if isinstance(owner, optax.MultiSteps) else None
 
 
-def begun(state: Any) -> Any:
+def begun(state: OptState) -> Any:
     """The state of MultiSteps extended by a count of 0."""
     count = jnp.zeros((), jax.dtypes.canonicalize_dtype(float))
     return state._replace(skip_state=Weighed(count, state.skip_state))
 
 
 def accumulated(
-    multi: optax.MultiSteps, grads: Any, state: Any, params: Any, count: Array | Known, **extra: Any
+    multi: optax.MultiSteps, grads: Arrays, state: OptState, params: Params, count: Array | Known, **extra: Any
 ) -> tuple[Any, Any, Array | None]:
     """One update of MultiSteps in which each mini-batch is weighted by its count.
 

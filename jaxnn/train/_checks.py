@@ -1,5 +1,7 @@
 """Checks of the functions from which a trainer is made, and of the values that they return."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +11,7 @@ from jaxnn._errors import InvalidType, describe, invalid, is_function, wrong_typ
 from jaxnn._inputs import is_array
 from jaxnn._layer import Layer, as_layer
 from jaxnn._paths import first_difference
+from jaxnn.types import Arrays
 
 
 def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
@@ -36,7 +39,7 @@ def check_optimizer(optimizer: Any) -> None:
         raise InvalidType("trainer", f"optimizer is {describe(optimizer)}, not an optimizer. {fix}")
 
 
-def named_metrics(metrics: Any) -> dict[str, Callable]:
+def named_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
     """The metrics as a dict name -> function, checked."""
     known = rooms.__all__
     expected = "metrics to be a dict of names and functions (prediction, target) -> value"
@@ -54,7 +57,7 @@ def named_metrics(metrics: Any) -> dict[str, Callable]:
     return dict(metrics or {})
 
 
-def results(out: Any) -> tuple[Any, tuple[Any, dict]]:
+def results(out: Any) -> tuple[Any, tuple[Any, dict[str, Any]]]:
     """The value `(loss, (state, metrics))` that an objective returned, checked."""
     good = isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], tuple) and len(out[1]) == 2
     if not good or not isinstance(out[1][1], Mapping):
@@ -71,7 +74,7 @@ def check_numbers(name: str, value: Any) -> None:
         raise wrong_type("trainer", f"{what} to return an array of numbers or an nn.Mean", value, fix)
 
 
-def check_kept(where: str, before: Any, after: Any) -> None:
+def check_kept(where: str, before: Arrays, after: Arrays) -> None:
     """Raises unless a step keeps the structure, shapes and dtypes of the run's state, as a loop requires."""
     if (found := first_difference(before, after)) is not None:
         path, old, new = found

@@ -30,22 +30,23 @@ from jaxnn.train._progress import Look, reporter
 from jaxnn.train._settings import Kept, settings_of
 from jaxnn.train._steps import steps_in
 from jaxnn.train._trainer import Trainer
+from jaxnn.types import Data, Key, Params, State
 
 Hook = Callable[[Look], bool | None]
 
 
 def drive(
     trainer: Trainer,
-    key: jax.Array,
-    train: Any,
-    valid: Any = None,
+    key: Key,
+    train: Data,
+    valid: Data = None,
     *,
     epochs: int,
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
     mode: Literal["min", "max"] | None = None,
-    augment: Callable | None = None,
+    augment: Callable[..., Any] | None = None,
     run: Run | None = None,
     every: int = 1,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -54,8 +55,8 @@ def drive(
     progress: bool = True,
     on_epoch: Hook | None = None,
     on_steps: tuple[int, Hook] | None = None,
-    params: Any = None,
-    state: Any = None,
+    params: Params | None = None,
+    state: State | None = None,
 ) -> Run:
     """Trains like `fit`, but runs the training loop on the host, with progress, checkpoints, hooks and safe interrupts.
 
@@ -216,7 +217,7 @@ class Hooks:
 
 
 def _pieces(
-    plan: Plan, many: bool, train: Any, valid: Any, run: Run | None, *, every: int, steps: int | None
+    plan: Plan, many: bool, train: Data, valid: Data, run: Run | None, *, every: int, steps: int | None
 ) -> Pieces:
     """The pieces of a new or resumed run; a feed is opened at the position of the run.
 
@@ -260,7 +261,7 @@ def _go_on(
     run: Run,
     progress: bool,
     checkpoint: Any,
-    write: Callable | None,
+    write: Callable[..., Any] | None,
     hooks: Hooks,
     signals: Signals,
 ) -> Run:

@@ -1,5 +1,7 @@
 """Diagnosis of a failed run: the failing step, found by replaying the same program, and the non-finite values in it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +17,8 @@ from jaxnn.train._fit import Run
 from jaxnn.train._plan import Plan
 from jaxnn.train._programs import Programs
 from jaxnn.train._steps import augmented, batches, finite, spoiled, take_step, take_steps
-from jaxnn.train._trainer import Metrics, TrainState
+from jaxnn.train._trainer import TrainState
+from jaxnn.types import Data, Metrics
 
 LISTED = 8  # members of a batch of runs whose failures are described
 
@@ -31,12 +34,12 @@ class Step(NamedTuple):
     """
 
     metrics: Metrics
-    finite: dict | None
-    lost: dict
+    finite: dict[str, Any] | None
+    lost: dict[str, Any]
     data: Seen
 
 
-def diagnose(plan: Plan, many: bool, run: Run, data: Any, failed: np.ndarray) -> tuple[Run, str]:
+def diagnose(plan: Plan, many: bool, run: Run, data: Data, failed: np.ndarray) -> tuple[Run, str]:
     """The run with the state just before the failing step, and a description of the failure.
 
     Args:
@@ -82,23 +85,23 @@ def _reason(seen: Step) -> str:
     return f"{reason}; after the update {lost} is the first param that is not" if lost else reason
 
 
-def _first(marks: dict) -> str | None:
+def _first(marks: dict[str, Any]) -> str | None:
     """The first path whose leaf is True, or None."""
     pairs = zip(jax.tree.leaves(path_tree(marks)), jax.tree.leaves(marks), strict=True)
     return next((path for path, mark in pairs if mark), None)
 
 
-def _replays(plan: Plan, many: bool, run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
+def _replays(plan: Plan, many: bool, run: Run, data: Data, count: jax.Array) -> tuple[TrainState, jax.Array]:
     """The state after `count` further steps, and a boolean: True if no step failed."""
 
-    def replay(run: Run, data: Any, count: jax.Array) -> tuple[TrainState, jax.Array]:
+    def replay(run: Run, data: Data, count: jax.Array) -> tuple[TrainState, jax.Array]:
         ts, _, failed = take_steps(plan, run.ts, data, run.epoch, count, jnp.ones((), bool), run.history["train"])
         return ts, failed < 0
 
     return (jax.vmap(replay, (0, None, 0)) if many else replay)(run, data, count)
 
 
-def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) -> Step:
+def _examine(plan: Plan, ts: TrainState, data: Data, epoch: jax.Array, i: jax.Array) -> Step:
     """Diagnosis of step `i` of the epoch from the state before it."""
     batch = batches(plan, ts, data, epoch)(i)
     after, metrics = take_step(plan, ts, batch)
@@ -108,7 +111,7 @@ def _examine(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Arr
     return Step(metrics, jax.tree.map(finite, grads), jax.tree.map(spoiled, ts.params, after.params), found)
 
 
-def _compiled(key: Callable[[], tuple]) -> tuple[Callable, Callable]:
+def _compiled(key: Callable[[], tuple[Any, ...]]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     jit = partial(jax.jit, compiler_options=compiler_options())
     return jit(lambda *a: _replays(*key(), *a)), jit(lambda *a: _examine(key()[0], *a))
 

@@ -1,5 +1,7 @@
 """Faults in the data of a failed step: labels out of range, and non-finite numbers."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,7 @@ from jaxnn._padded import Padded
 from jaxnn.train._plan import Plan
 from jaxnn.train._steps import Ordered, Whole, augmented, batches
 from jaxnn.train._trainer import TrainState
+from jaxnn.types import Arrays, Batch, Data
 
 
 class Seen(NamedTuple):
@@ -21,13 +24,13 @@ class Seen(NamedTuple):
       outcome: predictions, targets and losses; None for a Trainer that was not made by `nn.trainer`.
     """
 
-    batch: Any
+    batch: Batch
     augmented: Any
-    rows: Any
+    rows: Arrays
     outcome: Any
 
 
-def seen(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) -> Seen:
+def seen(plan: Plan, ts: TrainState, data: Data, epoch: jax.Array, i: jax.Array) -> Seen:
     """The data of step `i` of an epoch; traceable."""
     batch = batches(plan, ts, data, epoch)(i)
     rows = None
@@ -40,7 +43,7 @@ def seen(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, i: jax.Array) 
     return Seen(_numbers(batch), _numbers(changed), rows, found)
 
 
-def _numbers(tree: Any) -> Any:
+def _numbers(tree: Arrays) -> Any:
     """The tree with leaves that are not numeric arrays, such as keys, replaced by 0."""
     kinds = jnp.number, jnp.bool
     return jax.tree.map(
@@ -73,7 +76,7 @@ def _label(data: Seen) -> str:
     return f"label {target[at]} with {classes} classes at {_example(at[0], data.rows)}"
 
 
-def _not_finite(batch: Any, rows: Any, after: str = "") -> str:
+def _not_finite(batch: Batch, rows: Arrays, after: str = "") -> str:
     """Text for the first array with a non-finite number at an example with non-zero weight; "" if there is none."""
     parts = dict(zip(("x", "y", "weights"), batch, strict=False)) if type(batch) in (tuple, list) else {"data": batch}
     weights = parts.get("weights")
@@ -94,5 +97,5 @@ def _not_finite(batch: Any, rows: Any, after: str = "") -> str:
     return ""
 
 
-def _example(i: int, rows: Any) -> str:
+def _example(i: int, rows: Arrays) -> str:
     return f"example {i} of the batch" if rows is None else f"example {rows[i]} of train"

@@ -1,5 +1,7 @@
 """Feeds: batches from user-supplied iterables, checked, grouped into pieces, and read ahead by a thread."""
 
+from __future__ import annotations
+
 import queue
 import threading
 from collections.abc import Generator, Iterator
@@ -12,6 +14,7 @@ from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._mesh import is_spread
 from jaxnn.train._steps import Ordered, Whole
+from jaxnn.types import Batch, Data
 
 BATCHES, BYTES = 64, 2**23  # maximum batches and bytes of a piece; it has at least one batch
 AHEAD = 2  # pieces read ahead
@@ -25,11 +28,11 @@ class Piece(NamedTuple):
       steps: number of steps.
     """
 
-    data: Any
+    data: Data
     steps: int
 
 
-def is_feed(data: Any) -> bool:
+def is_feed(data: Data) -> bool:
     """True if `data` is a function of the epoch or an iterable of batches, not a pytree of arrays."""
     if isinstance(data, Iterator):
         return True  # later versions of JAX do not treat iterators as leaves
@@ -98,7 +101,7 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int, most: int | None = 
         yield None
 
 
-def _shapes(batch: Any) -> Any:
+def _shapes(batch: Batch) -> Any:
     return jax.tree.structure(batch), [(a.shape, a.dtype) for a in jax.tree.leaves(batch)]
 
 

@@ -1,5 +1,7 @@
 """A whole training run as one pure function."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -15,8 +17,9 @@ from jaxnn.train._checks import check_kept
 from jaxnn.train._loop import bounded_while, forward_only
 from jaxnn.train._plan import Plan, check_data, make_plan, spread
 from jaxnn.train._steps import augmented, for_any, steps_in, take_steps
-from jaxnn.train._trainer import Metrics, Trainer, TrainState, averaged
+from jaxnn.train._trainer import Trainer, TrainState, averaged
 from jaxnn.train._weigh import totals_of
+from jaxnn.types import Batch, Data, Key, Metrics, Params, State
 
 
 class Best(NamedTuple):
@@ -33,8 +36,8 @@ class Best(NamedTuple):
     (4, 1)
     """
 
-    params: Any
-    state: Any
+    params: Params
+    state: State
 
 
 class Run(NamedTuple):
@@ -68,18 +71,18 @@ class Run(NamedTuple):
 
 def fit(
     trainer: Trainer,
-    key: jax.Array,
-    train: Any,
-    valid: Any = None,
+    key: Key,
+    train: Data,
+    valid: Data = None,
     *,
     epochs: int,
     batch_size: int | None = None,
     patience: int | None = None,
     monitor: str = "loss",
     mode: Literal["min", "max"] | None = None,
-    augment: Callable | None = None,
-    params: Any = None,
-    state: Any = None,
+    augment: Callable[..., Any] | None = None,
+    params: Params | None = None,
+    state: State | None = None,
 ) -> Run:
     """Trains a model for some epochs as a pure, traceable function: one program under `jit`, many runs under `vmap`.
 
@@ -143,7 +146,7 @@ def fit(
     return advance(plan, run, train, valid, jnp.asarray(plan.epochs, jnp.int32))
 
 
-def start(plan: Plan, key: jax.Array, batch: Any, steps: int, valid: Any, given: tuple = (None, None)) -> Run:
+def start(plan: Plan, key: Key, batch: Batch, steps: int, valid: Data, given: tuple[Any, ...] = (None, None)) -> Run:
     """The run before its first epoch.
 
     Args:
@@ -197,7 +200,7 @@ def _with_history(run: Run, change: Callable[[Any, int], Any]) -> Run:
     return run._replace(history=history)
 
 
-def advance(plan: Plan, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
+def advance(plan: Plan, run: Run, train: Data, valid: Data, until: jax.Array) -> Run:
     """The run trained up to epoch `until`, a traced bound: a run in several parts uses the same loop and program."""
     count = jnp.asarray(steps_in(plan, train), jnp.int32)
 
@@ -244,7 +247,7 @@ def conclude(plan: Plan, run: Run, rows: Metrics, measured: Metrics | None, goin
     )
 
 
-def evaluate(plan: Plan, ts: TrainState, data: Any) -> Metrics:
+def evaluate(plan: Plan, ts: TrainState, data: Data) -> Metrics:
     """Means of the metrics over everything that counts in the data, from totals and counts of batches.
 
     Full batches are evaluated in a loop, the remaining examples as one smaller batch.

@@ -1,5 +1,7 @@
 """Loops with a traced number of iterations and with derivatives: forward mode directly, reverse mode as a scan."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxnn._errors import invalid
+from jaxnn.types import Arrays
 
 Carry = TypeVar("Carry")
 
@@ -28,25 +31,25 @@ def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], 
     if turn.effects or test.effects:
         return jax.lax.while_loop(more, body, carry)
 
-    def goes(consts: tuple, carry: Any) -> Any:
+    def goes(consts: tuple[Any, ...], carry: Arrays) -> Any:
         return jax.core.eval_jaxpr(test.jaxpr, consts[0], *jax.tree.leaves(carry))[0]
 
-    def turned(consts: tuple, carry: Any) -> Any:
+    def turned(consts: tuple[Any, ...], carry: Arrays) -> Any:
         leaves = jax.core.eval_jaxpr(turn.jaxpr, consts[1], *jax.tree.leaves(carry))
         return jax.tree.unflatten(structure, leaves)
 
-    def scanned(consts: tuple, carry: Any) -> Any:
-        def step(carry: Any, _: None) -> tuple[Any, None]:
+    def scanned(consts: tuple[Any, ...], carry: Arrays) -> Any:
+        def step(carry: Arrays, _: None) -> tuple[Any, None]:
             going, new = goes(consts, carry), turned(consts, carry)
             return jax.tree.map(lambda now, old: jnp.where(going, now, old), new, carry), None
 
         return jax.lax.scan(step, carry, None, length=most)[0]
 
     @jax.custom_jvp
-    def loop(consts: tuple, carry: Any) -> Any:
+    def loop(consts: tuple[Any, ...], carry: Arrays) -> Any:
         return jax.lax.while_loop(partial(goes, consts), partial(turned, consts), carry)
 
-    def derivative(primals: tuple, tangents: tuple) -> tuple:
+    def derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
         leaves, inputs = jax.tree.flatten(primals)
         dots = jax.tree.leaves(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
         moving = [i for i, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
@@ -77,13 +80,13 @@ ad.deflinear(_forward_only, _refuse)
 
 
 @jax.custom_jvp
-def forward_only(tree: Any) -> Any:
+def forward_only(tree: Arrays) -> Any:
     """The tree unchanged; its derivatives exist in forward mode only, reverse mode raises."""
     return tree
 
 
 @forward_only.defjvp
-def _(primals: tuple, tangents: tuple) -> tuple:
+def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
     def marked(dot: Any) -> Any:
         return dot if dot.dtype == jax.dtypes.float0 else _forward_only.bind(dot)
 

@@ -1,5 +1,7 @@
 """Params of a run: given ones in place of drawn ones, and frozen ones apart from trained ones."""
 
+from __future__ import annotations
+
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -7,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn._errors import describe, invalid, wrong_type
+from jaxnn.types import Arrays, Params, State
 
 LISTED = 4  # differences named in an error
 
 
-def begun_with(role: str, drawn: dict, given: Any) -> dict:
+def begun_with(role: str, drawn: dict[str, Any], given: Any) -> dict[str, Any]:
     """`drawn` with the arrays of `given` in place of its own; paths missing in `given` stay as drawn.
 
     For example, a trained backbone leaves the head as drawn.
@@ -42,7 +45,7 @@ def begun_with(role: str, drawn: dict, given: Any) -> dict:
     return whole
 
 
-def _over(drawn: dict, given: dict, prefix: str, differences: list[str]) -> dict:
+def _over(drawn: dict[str, Any], given: dict[str, Any], prefix: str, differences: list[str]) -> dict[str, Any]:
     whole = dict(drawn)
     for name, node in given.items():
         path, own = f"{prefix}{name}", drawn.get(name)
@@ -58,14 +61,14 @@ def _over(drawn: dict, given: dict, prefix: str, differences: list[str]) -> dict
     return whole
 
 
-def _kind(x: Any) -> tuple:
+def _kind(x: Arrays) -> tuple[Any, ...]:
     return jnp.shape(x), jax.dtypes.canonicalize_dtype(getattr(x, "dtype", type(x)))
 
 
-def split_off(params: dict, patterns: tuple[str, ...], prefix: str = "") -> tuple[dict, dict]:
+def split_off(params: Params, patterns: tuple[str, ...], prefix: str = "") -> tuple[Params, State]:
     """Params as two nested dicts, trained and frozen, without empty dicts."""
-    trained: dict = {}
-    frozen: dict = {}
+    trained: dict[str, Any] = {}
+    frozen: dict[str, Any] = {}
     for name, node in params.items():
         path = f"{prefix}{name}"
         if isinstance(node, dict):
@@ -77,7 +80,7 @@ def split_off(params: dict, patterns: tuple[str, ...], prefix: str = "") -> tupl
     return trained, frozen
 
 
-def merged(a: dict, b: dict) -> dict:
+def merged(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Both parts as one; the inverse of `split_off`."""
     both = {name: merged(a[name], b[name]) for name in a.keys() & b.keys()}
     return {**a, **b, **both}

@@ -1,5 +1,7 @@
 """Training in pieces: several epochs of arrays at a time, or a few batches of a feed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
@@ -16,8 +19,9 @@ from jaxnn.train._fit import Run, advance, conclude, evaluate, start, unfinished
 from jaxnn.train._plan import Plan
 from jaxnn.train._programs import Programs
 from jaxnn.train._steps import Ordered, order_of, steps_in, take_steps
-from jaxnn.train._trainer import Metrics, TrainState
+from jaxnn.train._trainer import TrainState
 from jaxnn.train._weigh import totals_of
+from jaxnn.types import Arrays, Batch, Data, Key, Metrics
 
 
 class Pieces:
@@ -33,16 +37,16 @@ class Pieces:
 
     donates, epoch, done = False, 0, 0
 
-    def __init__(self, plan: Plan, many: bool, batch: Any, valid: Any, steps: int | None):
+    def __init__(self, plan: Plan, many: bool, batch: Batch, valid: Data, steps: int | None):
         self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps
         self.data: Any = None
         self.given: Any = (None, None)
 
-    def begin(self, key: jax.Array) -> Run:
+    def begin(self, key: Key) -> Run:
         """The run before its first epoch."""
         return programs(self.plan, self.many).starts(self.steps or 0, key, self.batch, self._valid(), self.given)
 
-    def expected(self, key: jax.Array, steps: int) -> Run:
+    def expected(self, key: Key, steps: int) -> Run:
         """Shapes of that run; `steps` is the number of steps per epoch if it is still unknown."""
         begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
         return jax.eval_shape(begin, key, self.batch, self._valid(), self.given)
@@ -63,7 +67,7 @@ class Epochs(Pieces):
 
     donates = True
 
-    def __init__(self, plan: Plan, many: bool, train: Any, valid: Any, every: int):
+    def __init__(self, plan: Plan, many: bool, train: Data, valid: Data, every: int):
         batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
         super().__init__(plan, many, batch, valid, steps_in(plan, train))
         self.data, self.every = train, every
@@ -85,8 +89,8 @@ class Fed(Pieces):
         plan: Plan,
         many: bool,
         pieces: Generator[Piece | None, None, None],
-        batch: Any,
-        valid: Any,
+        batch: Batch,
+        valid: Data,
         steps: int | None,
         at: tuple[int, int],
     ):
@@ -155,7 +159,7 @@ class Fed(Pieces):
 class Cut(Fed):
     """Arrays in pieces of up to `size` steps, with the same batches as `Epochs`."""
 
-    def __init__(self, plan: Plan, train: Any, valid: Any, size: int, at: tuple[int, int]):
+    def __init__(self, plan: Plan, train: Data, valid: Data, size: int, at: tuple[int, int]):
         first = jax.tree.map(lambda a: a[: plan.batch_size], train)
         super().__init__(plan, False, _none(), first, valid, steps_in(plan, train), at)
         self.train, self.size, self.opened = train, size, False
@@ -171,7 +175,7 @@ def _none() -> Generator[Piece | None, None, None]:
     yield from ()
 
 
-def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
+def epochs_of(data: Data, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
     """Generator of one piece per epoch of arrays, with None at the end of each epoch."""
     for number in range(epoch, epochs):
         if number > epoch or not done:
@@ -179,9 +183,7 @@ def epochs_of(data: Any, steps: int, epoch: int, done: int, epochs: int) -> Gene
         yield None
 
 
-def _cut(
-    plan: Plan, key: jax.Array, data: Any, size: int, epoch: int, done: int
-) -> Generator[Piece | None, None, None]:
+def _cut(plan: Plan, key: Key, data: Data, size: int, epoch: int, done: int) -> Generator[Piece | None, None, None]:
     steps = steps_in(plan, data)
     for number in range(epoch, plan.epochs):
         order = np.asarray(order_of(plan, key, data, number))
@@ -201,7 +203,7 @@ def position(plan: Plan, run: Run) -> tuple[int, int]:
     return epoch, step - epoch * next(iter(run.history["train"].values())).shape[-1]
 
 
-def _joined(parts: list[Mean], dtype: Any) -> jax.Array:
+def _joined(parts: list[Mean], dtype: DTypeLike) -> jax.Array:
     """The mean over all parts, summed in float64; 0 where nothing counts."""
     total, count = (sum(np.asarray(a, np.float64) for a in column) for column in zip(*parts, strict=True))
     return jnp.asarray(np.divide(total, count, out=np.zeros_like(total), where=count != 0), dtype)
@@ -226,14 +228,14 @@ class Compiled(NamedTuple):
     concludes: Callable[..., Run]
 
 
-def _with(key: Callable[[], tuple], f: Callable) -> Callable:
+def _with(key: Callable[[], tuple[Any, ...]], f: Callable[..., Any]) -> Callable[..., Any]:
     def bound(*args: Any) -> Any:
         return f(*key(), *args)
 
     return bound
 
 
-def _compiled(key: Callable[[], tuple]) -> Compiled:
+def _compiled(key: Callable[[], tuple[Any, ...]]) -> Compiled:
     """The compiled functions for the pair of plan and `many` that `key` returns."""
     jit = partial(jax.jit, compiler_options=compiler_options())
     return Compiled(
@@ -254,29 +256,36 @@ def programs(plan: Plan, many: bool) -> Compiled:
     return _KEPT.of(plan, many)
 
 
-def _starts(plan: Plan, many: bool, steps: int, key: jax.Array, batch: Any, valid: Any, given: Any) -> Run:
+def _starts(plan: Plan, many: bool, steps: int, key: Key, batch: Batch, valid: Data, given: Any) -> Run:
     begin = partial(start, plan, batch=batch, steps=steps, valid=valid, given=given)
     return (jax.vmap(begin) if many else begin)(key)
 
 
-def _advances(plan: Plan, many: bool, run: Run, train: Any, valid: Any, until: jax.Array) -> Run:
+def _advances(plan: Plan, many: bool, run: Run, train: Data, valid: Data, until: jax.Array) -> Run:
     go_on = partial(advance, plan)
     return (jax.vmap(go_on, (0, None, None, None)) if many else go_on)(run, train, valid, until)
 
 
 def _absorbs(
-    plan: Plan, many: bool, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Any
+    plan: Plan,
+    many: bool,
+    ts: TrainState,
+    data: Data,
+    epoch: jax.Array,
+    count: jax.Array,
+    going: jax.Array,
+    like: Arrays,
 ) -> tuple[TrainState, Metrics, jax.Array]:
     take = partial(take_steps, plan)
     return (jax.vmap(take, (0, None, None, None, 0, None)) if many else take)(ts, data, epoch, count, going, like)
 
 
-def _evaluates(plan: Plan, many: bool, ts: TrainState, valid: Any) -> Metrics:
+def _evaluates(plan: Plan, many: bool, ts: TrainState, valid: Data) -> Metrics:
     measure = partial(evaluate, plan)
     return (jax.vmap(measure, (0, None)) if many else measure)(ts, valid)
 
 
-def _measures(plan: Plan, many: bool, ts: TrainState, batch: Any) -> dict[str, Mean]:
+def _measures(plan: Plan, many: bool, ts: TrainState, batch: Batch) -> dict[str, Mean]:
     measure = partial(totals_of, plan.trainer)
     return (jax.vmap(measure, (0, None)) if many else measure)(ts, batch)
 

@@ -1,5 +1,7 @@
 """Static settings of a run."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ from jaxnn._errors import describe, invalid, wrong_type
 from jaxnn._mesh import is_spread
 from jaxnn.metrics._direction import direction
 from jaxnn.train._trainer import Trainer
+from jaxnn.types import Data
 
 
 class Plan(NamedTuple):
@@ -27,9 +30,9 @@ class Plan(NamedTuple):
     patience: int | None
     monitor: str
     mode: str
-    augment: Callable | None
-    train_spread: tuple | None = None  # shardings of arrays that are sharded over devices
-    valid_spread: tuple | None = None
+    augment: Callable[..., Any] | None
+    train_spread: tuple[Any, ...] | None = None  # shardings of arrays that are sharded over devices
+    valid_spread: tuple[Any, ...] | None = None
     where: str = "fit"  # the public function, for errors
 
 
@@ -51,7 +54,7 @@ def make_plan(
 
 def checked_settings(
     where: str, epochs: Any, batch_size: Any, patience: Any, monitor: Any, mode: Any, augment: Any
-) -> tuple[int, int | None, int | None, str, str, Callable | None]:
+) -> tuple[int, int | None, int | None, str, str, Callable[..., Any] | None]:
     """The arguments of a run with Python ints and the mode of its monitor."""
     epochs = check.count(where, "epochs", epochs)
     batch_size = None if batch_size is None else check.count(where, "batch_size", batch_size)
@@ -70,10 +73,10 @@ def checked_settings(
     return epochs, batch_size, patience, monitor, mode, augment
 
 
-def spread(plan: Plan, train: Any, valid: Any) -> Plan:
+def spread(plan: Plan, train: Data, valid: Data) -> Plan:
     """The plan for these arrays: a batch stays on the devices over which they are sharded."""
 
-    def shardings(data: Any, cut: bool) -> tuple | None:
+    def shardings(data: Data, cut: bool) -> tuple[Any, ...] | None:
         leaves = jax.tree.leaves(data)
         for a in filter(is_spread, leaves) if cut else ():
             if AxisType.Explicit in getattr(getattr(a.sharding, "mesh", None), "axis_types", ()):
@@ -89,7 +92,7 @@ def spread(plan: Plan, train: Any, valid: Any) -> Plan:
     )
 
 
-def check_data(where: str, train: Any, valid: Any, batch_size: int | None) -> None:
+def check_data(where: str, train: Data, valid: Data, batch_size: int | None) -> None:
     """Raises unless the arrays have examples for at least one step."""
     n = check.examples(where, "train", train)
     if valid is not None:

@@ -1,5 +1,7 @@
 """Batched prediction with few compiled batch sizes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -16,12 +18,15 @@ from jaxnn._layer import Layer
 from jaxnn.compiler import compiler_options
 from jaxnn.train._fit import Best, Run
 from jaxnn.train._trainer import TrainState, averaged
+from jaxnn.types import Arrays, Key, Params, State
 
 _NOT_GIVEN: Any = object()
 _ARRAYS, _WITH_STATE = (jax.Array, np.ndarray), (Run, Best, TrainState)  # a union would be built at each call
 
 
-def predict(model: Layer, params: Any, state: Any = _NOT_GIVEN, x: Any = _NOT_GIVEN, *, batch_size: int = 256) -> Any:
+def predict(
+    model: Layer, params: Params, state: State = _NOT_GIVEN, x: Arrays = _NOT_GIVEN, *, batch_size: int = 256
+) -> Any:
     """Outputs of a model with `train=False` for any number of examples, [n, ...] -> [n, ...], computed in batches.
 
     Call it as `predict(model, params, state, x)`; or as `predict(model, run, x)` with a `Run`, whose best params and
@@ -90,7 +95,7 @@ def _is_one_batch(x: jax.Array | np.ndarray, batch_size: int) -> bool:
     return x.dtype.kind in "fiub" if isinstance(x, np.ndarray) else len(x.sharding.device_set) == 1
 
 
-def _told(params: Any, state: Any, x: Any) -> tuple[Any, Any, Any]:
+def _told(params: Params, state: State, x: Arrays) -> tuple[Any, Any, Any]:
     """Params, state and x from the arguments of `predict`."""
     if isinstance(params, _WITH_STATE):
         given = [a for a in (state, x) if a is not _NOT_GIVEN]
@@ -128,9 +133,9 @@ def _pieces(n: int, batch_size: int) -> Iterator[Piece]:
         start += size
 
 
-def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any, int]]:
+def _applied(apply: Callable[..., Any], pieces: list[Piece], x: Arrays) -> Iterator[tuple[Any, int]]:
     """The outputs of each piece and its number of examples; the next piece is started before the last is yielded."""
-    behind: list = []
+    behind: list[Any] = []
     for start, taken, size in pieces:
         copies = np.minimum(np.arange(start, start + size), start + taken - 1)
         batch = jax.tree.map(lambda a: a[start : start + size] if taken == size else a[copies], x)  # noqa: B023
@@ -142,9 +147,9 @@ def _applied(apply: Callable, pieces: list[Piece], x: Any) -> Iterator[tuple[Any
 
 def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
     """All outputs on the device on which they were computed; concatenated on the host, which compiles nothing."""
-    where: list = []
+    where: list[Any] = []
 
-    def fetched(y: Any, taken: int) -> Any:
+    def fetched(y: Arrays, taken: int) -> Any:
         where[:] = [jax.tree.map(lambda leaf: leaf.sharding, y)]
         return jax.tree.map(lambda leaf: np.asarray(leaf)[:taken], y)
 
@@ -152,12 +157,12 @@ def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
     return jax.tree.map(jax.device_put, whole, where[0])
 
 
-def _apply(model: Layer, params: Any, state: Any, x: Any) -> Any:
+def _apply(model: Layer, params: Params, state: State, x: Arrays) -> Any:
     return model.apply(params, state, x)[0]
 
 
 @lru_cache(maxsize=16)
-def _program(model: Layer) -> Callable:
+def _program(model: Layer) -> Callable[..., Any]:
     """The compiled model, shared by models made by equal calls."""
     return _compiled(_Alike(alike(model), model))
 
@@ -165,7 +170,7 @@ def _program(model: Layer) -> Callable:
 class _Alike:
     """A model with equality by the call that made it."""
 
-    def __init__(self, key: Any, model: Layer):
+    def __init__(self, key: Key, model: Layer):
         self.key, self.model = key, model
 
     def __eq__(self, other: Any) -> bool:
@@ -176,14 +181,18 @@ class _Alike:
 
 
 @lru_cache(maxsize=16)
-def _compiled(of: _Alike) -> Callable:
+def _compiled(of: _Alike) -> Callable[..., Any]:
     return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
 
 
-def _beside(x: jax.Array, params: Any) -> Any:
+def _beside(x: jax.Array, params: Arrays) -> Any:
     """`params` on the devices of a sharded x, replicated unless they are there already."""
     if not isinstance(x.sharding, jax.sharding.NamedSharding):
         return params
     whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
-    there = lambda a: isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set  # noqa: E731
-    return jax.tree.map(lambda a: a if there(a) else jax.device_put(a, whole), params)
+
+    def beside(a: Any) -> Any:
+        there = isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set
+        return a if there else jax.device_put(a, whole)
+
+    return jax.tree.map(beside, params)

@@ -1,9 +1,13 @@
 """Cache of compiled programs that holds its keys weakly."""
 
+from __future__ import annotations
+
 import weakref
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
+
+from jaxnn.types import Key
 
 
 class Programs:
@@ -19,7 +23,7 @@ class Programs:
     (Array(9, dtype=int32, weak_type=True), True)
     """
 
-    def __init__(self, make: Callable[[Callable[[], tuple]], Any], size: int):
+    def __init__(self, make: Callable[[Callable[[], tuple[Any, ...]]], Any], size: int):
         self._make, self._size = make, size
         self._kept: dict[Any, Any] = {}
 
@@ -34,27 +38,27 @@ class Programs:
             self._kept.pop(old, None)
         return made
 
-    def _forget(self, gone: weakref.ref) -> None:
+    def _forget(self, gone: weakref.ref[Any]) -> None:
         for key in list(self._kept):
             if any(part is gone for part in _parts(key)):
                 self._kept.pop(key, None)
 
 
-def _weak(key: Any, forget: Callable) -> Any:
+def _weak(key: Any, forget: Callable[..., Any]) -> Any:
     if isinstance(key, FunctionType):
         return weakref.ref(key, forget)
     return _rebuilt(key, [_weak(part, forget) for part in key]) if isinstance(key, tuple) else key
 
 
-def _strong(key: Any) -> Any:
+def _strong(key: Key) -> Any:
     if isinstance(key, weakref.ref):
         return key()
     return _rebuilt(key, map(_strong, key)) if isinstance(key, tuple) else key
 
 
-def _parts(key: Any) -> list:
+def _parts(key: Key) -> list[Any]:
     return [part for inner in key for part in _parts(inner)] if isinstance(key, tuple) else [key]
 
 
-def _rebuilt(like: tuple, parts: Any) -> tuple:
+def _rebuilt(like: tuple[Any, ...], parts: Any) -> tuple[Any, ...]:
     return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)

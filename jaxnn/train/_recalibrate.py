@@ -1,5 +1,7 @@
 """Recomputed statistics of normalisation layers over a data set."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import jax
@@ -7,10 +9,11 @@ import jax.numpy as jnp
 
 from jaxnn import _checks as check
 from jaxnn._layer import Layer
+from jaxnn.types import Arrays, Batch, Key, Params, State
 
 
 def recalibrate(
-    model: Layer, params: Any, state: Any, x: Any, *, batch_size: int = 256, key: jax.Array | None = None
+    model: Layer, params: Params, state: State, x: Arrays, *, batch_size: int = 256, key: Key | None = None
 ) -> Any:
     """State with the mean and variance of every batch norm over all of x, [n, ...], instead of moving averages.
 
@@ -49,7 +52,7 @@ def recalibrate(
     n = check.examples("recalibrate", "x", x)
     whole = n // batch_size
 
-    def step(carry: Any, batch: Any) -> tuple[Any, None]:
+    def step(carry: Arrays, batch: Batch) -> tuple[Any, None]:
         state, i = carry
         k = None if key is None else jax.random.fold_in(key, i)
         return (model.apply(params, state, batch, key=k, train=True)[1], i + 1), None
@@ -63,7 +66,7 @@ def recalibrate(
     return _counted(carry[0])
 
 
-def _counting(state: Any) -> Any:
+def _counting(state: State) -> Any:
     """The state with a count of 0 next to every mean and variance, so that a norm merges statistics exactly."""
     if not isinstance(state, dict):
         return state
@@ -71,7 +74,7 @@ def _counting(state: Any) -> Any:
     return new | {"count": jnp.zeros((), jnp.float32)} if {"mean", "var"} <= set(new) else new
 
 
-def _counted(state: Any) -> Any:
+def _counted(state: State) -> Any:
     if not isinstance(state, dict):
         return state
     gone = {"count"} if {"mean", "var"} <= set(state) else set()

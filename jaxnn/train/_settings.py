@@ -1,5 +1,7 @@
 """Known settings of a run: saved with its checkpoints, and compared when it is resumed."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import math
@@ -18,6 +20,7 @@ from jaxnn._mesh import is_spread
 from jaxnn.io._safetensors import parse_json
 from jaxnn.train._feed import batches_of, is_feed
 from jaxnn.train._plan import Plan
+from jaxnn.types import Arrays, Batch, Data
 
 Settings = dict[str, Any]
 
@@ -37,7 +40,7 @@ class Kept:
       settings: name -> value; parts have names such as `optimizer/learning_rate`. Unknown settings are omitted.
     """
 
-    def __init__(self, settings: Settings, changed: str | Sequence[str], train: Any):
+    def __init__(self, settings: Settings, changed: str | Sequence[str], train: Data):
         self.settings, self.changed, self.train = settings, _names(changed), train
         self.known = set(settings)
 
@@ -81,7 +84,7 @@ class Kept:
                 raise invalid("drive", f"changed to name settings, such as {', '.join(top)}", name, fix)
 
 
-def settings_of(plan: Plan, train: Any, valid: Any, first: Any) -> Settings:
+def settings_of(plan: Plan, train: Data, valid: Data, first: Any) -> Settings:
     """The known settings of a run. `epochs` is not included: a run may be prolonged.
 
     Args:
@@ -135,12 +138,12 @@ def _covers(name: str, setting: str) -> bool:
     return setting == name or setting.startswith(f"{name}/")
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: Arrays, b: Arrays) -> bool:
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
     return a == b if numbers else type(a) is type(b) and a == b
 
 
-def _apart(a: Any, b: Any) -> tuple[str, str]:
+def _apart(a: Arrays, b: Arrays) -> tuple[str, str]:
     """Two values as text; for two models their first lines that differ."""
     if isinstance(a, str) and isinstance(b, str):
         lines = zip([*a.splitlines(), ""], [*b.splitlines(), ""], strict=False)
@@ -153,15 +156,15 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
-def _of_batch(batch: Any) -> Settings:
+def _of_batch(batch: Batch) -> Settings:
     return _examples("batch_size", batch) | _checksum("first_batch", batch)
 
 
-def _examples(name: str, data: Any) -> Settings:
+def _examples(name: str, data: Data) -> Settings:
     return {name: np.shape(jax.tree.leaves(data)[0])[0]}
 
 
-def _checksum(name: str, data: Any) -> Settings:
+def _checksum(name: str, data: Data) -> Settings:
     """A checksum of the first examples; none for arrays that are too large to gather from several devices."""
     total = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):

@@ -1,5 +1,7 @@
 """The steps of an epoch in one loop, with a traced number of steps, and a stop at the first non-finite loss."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
@@ -11,23 +13,24 @@ from jaxnn._keys import fold_name
 from jaxnn._mesh import taken
 from jaxnn.train._loop import bounded_while
 from jaxnn.train._plan import Plan
-from jaxnn.train._trainer import Metrics, TrainState, typed
+from jaxnn.train._trainer import TrainState, typed
+from jaxnn.types import Arrays, Batch, Data, Key, Metrics
 
 
 class Ordered(NamedTuple):
     """Data [n, ...] with a fixed order: the indices of the examples of each batch, [steps, batch]."""
 
-    data: Any
+    data: Data
     order: Any
 
 
 class Whole(NamedTuple):
     """One batch, used unchanged, which is sharded over devices."""
 
-    batch: Any
+    batch: Batch
 
 
-def steps_in(plan: Plan, data: Any) -> int:
+def steps_in(plan: Plan, data: Data) -> int:
     """Number of batches in the data."""
     if isinstance(data, Ordered):
         return data.order.shape[0]
@@ -38,7 +41,7 @@ def steps_in(plan: Plan, data: Any) -> int:
 
 
 def take_steps(
-    plan: Plan, ts: TrainState, data: Any, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Metrics
+    plan: Plan, ts: TrainState, data: Data, epoch: jax.Array, count: jax.Array, going: jax.Array, like: Metrics
 ) -> tuple[TrainState, Metrics, jax.Array]:
     """The first `count` steps of an epoch; if one of them fails the state is returned unchanged.
 
@@ -57,11 +60,11 @@ def take_steps(
     """
     batch = batches(plan, ts, data, epoch)
 
-    def more(carry: tuple) -> jax.Array:
+    def more(carry: tuple[Any, ...]) -> jax.Array:
         i, _, _, broke = carry
         return (i < count) & for_any(broke < 0)
 
-    def step(carry: tuple) -> tuple:
+    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         i, now, rows, broke = carry
         whole = broke < 0  # a failed member continues until all have stopped; its results are ignored
         now, metrics = take_step(plan, now, batch(i))
@@ -79,12 +82,12 @@ def take_steps(
     return now, rows, jnp.where(going & (broke >= 0), ts.step + broke, none)
 
 
-def take_step(plan: Plan, ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+def take_step(plan: Plan, ts: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One step on an augmented batch."""
     return plan.trainer.step(ts, augmented(plan, ts.key, batch, ts.step))
 
 
-def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable[[jax.Array], Any]:
+def batches(plan: Plan, ts: TrainState, data: Data, epoch: jax.Array) -> Callable[[jax.Array], Any]:
     """Function of the step number that returns the batch, in the given order or in the random order of the epoch."""
     if isinstance(data, Whole):
         return lambda i: data.batch
@@ -99,7 +102,7 @@ def batches(plan: Plan, ts: TrainState, data: Any, epoch: jax.Array) -> Callable
     return lambda i: taken(data, order[i], plan.train_spread)
 
 
-def order_of(plan: Plan, key: jax.Array, data: Any, epoch: Any) -> jax.Array:
+def order_of(plan: Plan, key: Key, data: Data, epoch: Any) -> jax.Array:
     """Indices of the examples of each batch of an epoch, [steps, batch], drawn from the run's key and the epoch."""
     n, steps = jax.tree.leaves(data)[0].shape[0], steps_in(plan, data)
     key = jax.random.fold_in(fold_name(typed(key), "order"), epoch)  # type: ignore[arg-type]
@@ -108,14 +111,14 @@ def order_of(plan: Plan, key: jax.Array, data: Any, epoch: Any) -> jax.Array:
     return order[: steps * size].reshape(steps, size)
 
 
-def augmented(plan: Plan, key: jax.Array, batch: Any, step: Any = 0) -> Any:
+def augmented(plan: Plan, key: Key, batch: Batch, step: Any = 0) -> Any:
     """The augmented batch, with a key derived from the run's key and the step number, independent of the pieces."""
     if plan.augment is None:
         return batch
     return plan.augment(jax.random.fold_in(fold_name(typed(key), "augment"), step), batch)  # type: ignore[arg-type]
 
 
-def spoiled(before: Any, after: Any) -> jax.Array:
+def spoiled(before: Arrays, after: Arrays) -> jax.Array:
     """True if an array that was finite in `before` is not finite in `after`."""
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     return reduce(jnp.logical_or, [finite(a) & ~finite(b) for a, b in pairs], jnp.zeros((), bool))

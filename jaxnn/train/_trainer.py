@@ -27,8 +27,8 @@ from jaxnn.train._accumulate import accumulated, accumulates, begun
 from jaxnn.train._checks import check_optimizer, check_parts, named_metrics, results
 from jaxnn.train._params import begun_with, merged, split_off
 from jaxnn.train._weigh import (
-    Batch,
     Known,
+    Predicted,
     check_broadcast,
     divided,
     examples_in,
@@ -38,8 +38,7 @@ from jaxnn.train._weigh import (
     share,
     unjitted,
 )
-
-Metrics = dict[str, jax.Array]
+from jaxnn.types import Batch, Key, Metrics, OptState, Params, State
 
 
 class TrainState(NamedTuple):
@@ -61,10 +60,10 @@ class TrainState(NamedTuple):
     """
 
     step: jax.Array
-    params: Any
-    state: Any
-    opt_state: Any
-    key: jax.Array
+    params: Params
+    state: State
+    opt_state: OptState
+    key: Key
     average: Any = None
 
 
@@ -96,18 +95,18 @@ class Trainer(NamedTuple):
     init: Callable[..., TrainState]
     step: Callable[..., tuple[TrainState, Metrics]]
     evaluate: Callable[..., Metrics]
-    gradients: Callable[..., dict] | None = None
-    outcome: Callable[..., tuple] | None = None
+    gradients: Callable[..., dict[str, Any]] | None = None
+    outcome: Callable[..., tuple[Any, ...]] | None = None
 
 
 @recorded
 def trainer(
     model: Layer,
-    loss: Callable,
+    loss: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     *,
-    metrics: Mapping[str, Callable] | None = None,
-    regularizer: Callable | None = None,
+    metrics: Mapping[str, Callable[..., Any]] | None = None,
+    regularizer: Callable[..., Any] | None = None,
     frozen: str | Sequence[str] = (),
     average: ArrayLike | None = None,
     axis_name: Hashable | None = None,
@@ -173,7 +172,7 @@ def trainer(
     check_parts(model, loss, regularizer)
     measures = named_metrics(metrics)
 
-    def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
+    def init(key: Key, batch: Batch) -> tuple[Params, State]:
         try:
             return model.init(key, divided(batch)[0])
         except (TypeError, ValueError) as error:
@@ -182,22 +181,22 @@ def trainer(
             expected, got = "a batch (x, y) or (x, y, weights)", f"a list of {len(batch)} batches"
             raise wrong_type("trainer", expected, told=got, fix=BATCHES_FIX) from error
 
-    def objective(params: dict, state: dict, batch: Any, *, key: jax.Array | None, train: bool) -> tuple:
+    def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[Any, ...]:
         x, y, weights = divided(batch)
         prediction, state = model.apply(params, state, x, key=key, train=train)
-        seen = Batch.of(prediction, y, weights, examples_in(x))
+        seen = Predicted.of(prediction, y, weights, examples_in(x))
         check_broadcast(loss, seen.prediction, seen.target)
         value, shape = measured("loss", loss, seen)
         if regularizer is not None:
             value = value._replace(value=value.value + regularizer(params))
         return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
-    def outcome(ts: TrainState, batch: Any) -> tuple:
+    def outcome(ts: TrainState, batch: Batch) -> tuple[Any, ...]:
         """The predictions and targets of a step, and the loss per residual, or its mean."""
         x, y, weights = divided(batch)
         key = jax.random.fold_in(typed(ts.key), ts.step)
         prediction, _ = model.apply(ts.params, ts.state, x, key=key, train=True)
-        seen = Batch.of(prediction, y, weights, examples_in(x))
+        seen = Predicted.of(prediction, y, weights, examples_in(x))
         return seen.prediction, seen.target, unjitted(loss)(seen.prediction, seen.target)
 
     made = objective_trainer(init, objective, optimizer, frozen=frozen, average=average, axis_name=axis_name)
@@ -206,8 +205,8 @@ def trainer(
 
 @recorded
 def objective_trainer(
-    init: Callable,
-    objective: Callable,
+    init: Callable[..., Any],
+    objective: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     *,
     frozen: str | Sequence[str] = (),
@@ -248,7 +247,7 @@ def objective_trainer(
             raise wrong_type("trainer", "average to be a real number", average, "Pass a float, or None.")
         check.scalar("trainer", "average", average, below=1.0)
 
-    def start(key: jax.Array, batch: Any, *, params: Any = None, state: Any = None) -> TrainState:
+    def start(key: Key, batch: Batch, *, params: Params | None = None, state: State | None = None) -> TrainState:
         key, known = typed(key, order="init(key, batch)"), {"params": params, "state": state}
         if key.shape:
             raise invalid("trainer", "one key", key, "For a row of them vmap over init or fit, or call drive.")
@@ -266,13 +265,13 @@ def objective_trainer(
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep the params arrays; a buffer is donated only once
 
-    def differentiate(ts: TrainState, batch: Any) -> tuple:
+    def differentiate(ts: TrainState, batch: Batch) -> tuple[Any, ...]:
         """Trained params, other params, loss as a function of the trained params, state, measures and gradients."""
         _check_state("step", ts)
         trained, kept = split_off(ts.params, patterns)
         key = jax.random.fold_in(typed(ts.key), ts.step)
 
-        def value(trained: Any) -> tuple:
+        def value(trained: Any) -> tuple[Any, ...]:
             loss, (state, metrics) = results(objective(merged(trained, kept), ts.state, batch, key=key, train=True))
             here = measures_of(loss, metrics, batch)
             measures, (part, count) = over_shards(here, axis_name), here["loss"]
@@ -285,7 +284,7 @@ def objective_trainer(
             grads = jax.tree.map(partial(summed, axis_name), grads)
         return trained, kept, lambda p: value(p)[1][1]["loss"].value, state, measures, grads
 
-    def step(ts: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    def step(ts: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trained, kept, value, state, measures, grads = differentiate(ts, batch)
         (loss, count), metrics = measures["loss"], {name: m.value for name, m in measures.items()}
         later = ts._replace(step=ts.step + 1)
@@ -307,10 +306,10 @@ def objective_trainer(
             new = jax.tree.map(lambda now, old: now if now is old else jnp.where(moves, now, old), new, later)
         return new, metrics
 
-    def gradients(ts: TrainState, batch: Any) -> dict:
+    def gradients(ts: TrainState, batch: Batch) -> dict[str, Any]:
         return differentiate(ts, batch)[-1]
 
-    def evaluate(ts: TrainState, batch: Any, *, totals: bool = False) -> Any:
+    def evaluate(ts: TrainState, batch: Batch, *, totals: bool = False) -> Any:
         _check_state("evaluate", ts)
         loss, (_, metrics) = results(objective(averaged(ts), ts.state, batch, key=None, train=False))
         measures = over_shards(measures_of(loss, metrics, batch), axis_name)
@@ -328,7 +327,7 @@ def _check_state(where: str, ts: Any) -> None:
         raise wrong_type(where, "ts to be a TrainState", ts, fix)
 
 
-def _initialised(optimizer: Any, trained: Any, params: Any) -> Any:
+def _initialised(optimizer: Any, trained: Any, params: Params) -> Any:
     """The optimizer's state for the trained params; explains the error of an optimizer that was made for all params."""
     try:
         return optimizer.init(trained)
@@ -364,14 +363,14 @@ def averaged(ts: TrainState) -> Any:
     if ts.average is None:
         return ts.params
 
-    def over(params: dict, mean: dict) -> dict:
+    def over(params: Params, mean: dict[str, Any]) -> dict[str, Any]:
         new = {k: over(params[k], m) if isinstance(m, dict) else m.astype(params[k].dtype) for k, m in mean.items()}
         return {**params, **new}
 
     return over(ts.params, ts.average)
 
 
-def _moved(mean: Any, params: Any, decay: ArrayLike, t: jax.Array) -> Any:
+def _moved(mean: Any, params: Params, decay: ArrayLike, t: jax.Array) -> Any:
     """The debiased average after step t: increments are those of a mean of t values with the weights d^(t-i)."""
     average, time = Average(decay), Time(t)
 

@@ -1,5 +1,7 @@
 """Weighted means of losses and metrics over a batch, together with their counts."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidValue, describe, invalid, wrong_type
@@ -16,6 +19,7 @@ from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._means import Mean, counting
 from jaxnn._padded import Padded, values_of
 from jaxnn.train._checks import check_numbers
+from jaxnn.types import Arrays, Batch
 
 
 @jax.tree_util.register_static
@@ -45,7 +49,7 @@ class Measure(NamedTuple):
         return Mean(value * count, count)
 
 
-def number_of(count: Array | Known, dtype: Any) -> Array:
+def number_of(count: Array | Known, dtype: DTypeLike) -> Array:
     """A count as an array []."""
     return jnp.full((), count.n, dtype) if isinstance(count, Known) else count.astype(dtype)
 
@@ -64,12 +68,12 @@ def of_mean(mean: Mean) -> Measure:
     return Measure(Mean(total, count).value, jax.lax.stop_gradient(count))
 
 
-def examples_in(batch: Any) -> int:
+def examples_in(batch: Batch) -> int:
     """Number of examples on axis 0 of a batch; 1 if it holds no arrays."""
     return next((a.shape[0] for a in jax.tree.leaves(batch) if getattr(a, "shape", ())), 1)
 
 
-def divided(batch: Any) -> tuple[Any, Any, Any]:
+def divided(batch: Batch) -> tuple[Any, Any, Any]:
     """x, y and weights of a batch; weights are None for `(x, y)`."""
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         fix = BATCHES_FIX if is_batches(batch) else "Other batches go through objective_trainer."
@@ -86,7 +90,7 @@ def divided(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, weights
 
 
-class Batch(NamedTuple):
+class Predicted(NamedTuple):
     """The arguments of the loss and the metrics for a batch.
 
     Attributes:
@@ -101,7 +105,7 @@ class Batch(NamedTuple):
     n: int
 
     @classmethod
-    def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> "Batch":
+    def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> Predicted:
         """A batch; its weights combine those given with the lengths of a `Padded` prediction, or else target."""
         padded = next((a for a in (prediction, target) if isinstance(a, Padded)), None)
         prediction, target = map(values_of, (prediction, target))
@@ -141,7 +145,7 @@ def _over(weights: Array, shape: tuple[int, ...]) -> Array:
 
 
 def measured(
-    name: str, f: Callable, batch: Batch, shape: tuple[int, ...] | None = None
+    name: str, f: Callable[..., Any], batch: Predicted, shape: tuple[int, ...] | None = None
 ) -> tuple[Measure, tuple[int, ...]]:
     """The weighted mean of a loss or metric over a batch, and the shape of the value that the function returned.
 
@@ -205,7 +209,7 @@ def _weighed(name: str, values: Array, noted: Any, weights: Array | None) -> Mea
     return Measure(mean.value.astype(values.dtype), mean.count)
 
 
-def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int, ...] | None) -> Any:
+def _told(name: str, f: Callable[..., Any], batch: Predicted, weights: Array, shape: tuple[int, ...] | None) -> Any:
     """The value of a function that takes the mean itself, called with weights in their shape or that of the loss."""
     if not takes(f, "weights"):
         fix = "Return one value for each example or residual, or give it the parameter weights=."
@@ -219,7 +223,7 @@ def _told(name: str, f: Callable, batch: Batch, weights: Array, shape: tuple[int
     return f(batch.prediction, batch.target, weights=_over(weights, shape))
 
 
-def takes(f: Callable, parameter: str) -> bool:
+def takes(f: Callable[..., Any], parameter: str) -> bool:
     """True if a function has a parameter of this name."""
     try:
         return parameter in inspect.signature(f).parameters
@@ -230,14 +234,14 @@ def takes(f: Callable, parameter: str) -> bool:
 _JITTED = type(jax.jit(lambda: None))
 
 
-def unjitted(f: Callable) -> Callable:
+def unjitted(f: Callable[..., Any]) -> Callable[..., Any]:
     """The function inside a `jax.jit`: a cached program is not traced again and would not record its counts."""
     if isinstance(f, partial):
         return partial(unjitted(f.func), *f.args, **f.keywords)
     return inspect.unwrap(f, stop=lambda g: not isinstance(g, _JITTED))
 
 
-def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
+def check_broadcast(loss: Callable[..., Any], prediction: Any, target: Any) -> None:
     """Raises if a loss broadcasts a prediction [n, 1] and a target [n] to [n, n], detected by JAX's rank promotion.
 
     Only shapes whose broadcast shape equals neither of them are checked: otherwise the loss may reshape one of them.
@@ -265,7 +269,7 @@ def check_broadcast(loss: Callable, prediction: Any, target: Any) -> None:
         return
 
 
-def totals_of(trainer: Any, ts: Any, batch: Any) -> dict[str, Mean]:
+def totals_of(trainer: Any, ts: Any, batch: Batch) -> dict[str, Mean]:
     """The metrics of a batch as totals and counts; if `evaluate` of a Trainer returns numbers, by examples."""
     evaluate = unjitted(trainer.evaluate)
     if takes(evaluate, "totals"):
@@ -274,7 +278,7 @@ def totals_of(trainer: Any, ts: Any, batch: Any) -> dict[str, Mean]:
     return {name: Measure(floating(m), n).mean for name, m in evaluate(ts, batch).items()}
 
 
-def measures_of(loss: Any, metrics: dict[str, Any], batch: Any) -> dict[str, Measure]:
+def measures_of(loss: Any, metrics: dict[str, Any], batch: Batch) -> dict[str, Measure]:
     """Loss and metrics with their counts, as floating numbers, so that their means and NaN have their dtype."""
     if "loss" in metrics:
         raise invalid("trainer", "metrics under names other than 'loss'", told=f"{', '.join(metrics)}")
@@ -305,7 +309,7 @@ def over_shards(measures: dict[str, Measure], axis_name: Any) -> dict[str, Measu
     return new
 
 
-def share(whole: Any, part: Any, dtype: Any) -> Array:
+def share(whole: Arrays, part: Any, dtype: DTypeLike) -> Array:
     """The fraction of a batch on one shard; 0 if the count of the batch is 0."""
     whole, part = number_of(whole, dtype), number_of(part, dtype)
     return part / jnp.where(whole == 0, 1, whole)

@@ -1,0 +1,38 @@
+"""Names of types, for annotations: params, state, keys, batches, metrics.
+
+Pytrees have no static type in JAX, so a type checker treats most of these names as Any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+
+Key: TypeAlias = jax.Array
+"""A random key: typed, `jax.random.key(0)`, or raw key data."""
+
+Arrays: TypeAlias = Any
+"""An array, or a pytree of arrays, such as the input of a layer, gradients or a data set."""
+
+Params: TypeAlias = dict[str, Any]
+"""Trained values of a layer or model: a nested dict of arrays, as `init` makes it."""
+
+State: TypeAlias = dict[str, Any]
+"""Values of a layer or model that are not trained, such as running statistics: a nested dict of arrays."""
+
+OptState: TypeAlias = Any
+"""State of an optimizer: a pytree of arrays."""
+
+Batch: TypeAlias = Any
+"""What a step receives: `(x, y)` or `(x, y, weights)` for `nn.trainer`, any pytree for `nn.objective_trainer`."""
+
+Data: TypeAlias = Any
+"""What a run receives: arrays in the structure of a batch, with examples along axis 0, or an iterable of batches."""
+
+Metrics: TypeAlias = dict[str, jax.Array]
+"""Measured values by name."""
+
+Initializer: TypeAlias = Callable[..., jax.Array]
+"""`(key, shape, dtype) -> array`."""
