@@ -1,6 +1,13 @@
 """The rules under which everything here is tested: strict dtypes, no broadcasting of ranks."""
 
+import os
 import tempfile
+
+# Most of the time goes into the compilation of small programs: it is quick here and in the processes that tests start.
+# The fixture `optimized` compiles as users do; JAXNN_TESTS_OPTIMIZED=1 does so everywhere.
+if QUICK := not os.environ.get("JAXNN_TESTS_OPTIMIZED"):
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +60,14 @@ def _dtype_name(value):
 @pytest.fixture(autouse=True)
 def _names_in_docstrings(doctest_namespace):
     doctest_namespace.update(jax=jax, jnp=jnp, np=np, nn=nn)
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Programs with the compiler's optimizations, for modules in which their bits, accuracy or text matter."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", QUICK)
 
 
 @pytest.fixture

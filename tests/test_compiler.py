@@ -10,6 +10,8 @@ from _close import assert_close
 import jaxnn as nn
 from jaxnn import compiler
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 X = np.random.default_rng(0).normal(size=(40, 8, 8, 3)).astype(np.float32)
 Y = np.arange(40) % 4
 CNN = nn.serial(nn.conv(32, 3), nn.relu, nn.conv(32, 3, stride=2), nn.relu, nn.flatten(), nn.dense(4))

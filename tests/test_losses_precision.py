@@ -14,6 +14,8 @@ from test_losses_batch import ctc_reference, mined
 
 from jaxnn import losses
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 INF = np.inf
 ROUNDING = 2.0**-23
 LIMIT = 2e-6

@@ -11,6 +11,8 @@ import pytest
 import jaxnn as nn
 from jaxnn.optimizers._quantized import _decode, _encode
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 LEVELS = (np.arange(128) / 127) ** 4  # the docstring's, float64
 tables = jax.jit(lambda x, step, block: _decode(*_encode(x, block, step), block), static_argnums=2)
 

@@ -11,6 +11,8 @@ from _close import assert_close
 
 import jaxnn as nn
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(24, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])

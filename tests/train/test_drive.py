@@ -17,6 +17,8 @@ from jaxnn.train import _pieces as pieces
 from jaxnn.train import _progress as progress
 from jaxnn.train._programs import Programs
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])

@@ -18,6 +18,8 @@ import jaxnn as nn
 from jaxnn.train import _feed as module
 from jaxnn.train import _progress as progress
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(22, 3)).astype(np.float32)
 Y = np.tanh(X[:, :1])
