@@ -5,7 +5,8 @@ import tempfile
 
 # Most of the time goes into the compilation of small programs: it is quick here and in the processes that tests start.
 # The fixture `optimized` compiles as users do; JAXNN_TESTS_OPTIMIZED=1 does so everywhere.
-if QUICK := not os.environ.get("JAXNN_TESTS_OPTIMIZED"):
+QUICK = not os.environ.get("JAXNN_TESTS_OPTIMIZED")
+if QUICK:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
@@ -16,6 +17,7 @@ import pytest
 
 import jaxnn as nn
 
+jax.config.update("jax_disable_most_optimizations", QUICK)  # a plugin may have imported jax before
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
