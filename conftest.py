@@ -3,13 +3,6 @@
 import os
 import tempfile
 
-# Most of the time goes into the compilation of small programs: it is quick here and in the processes that tests start.
-# The fixture `optimized` compiles as users do; JAXNN_TESTS_OPTIMIZED=1 does so everywhere.
-QUICK = not os.environ.get("JAXNN_TESTS_OPTIMIZED")
-if QUICK:
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +10,16 @@ import pytest
 
 import jaxnn as nn
 
-jax.config.update("jax_disable_most_optimizations", QUICK)  # a plugin may have imported jax before
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Most of the time goes into the compilation of small programs: it is quick here and in the processes that tests start.
+# The fixture `optimized` compiles as users do; JAXNN_TESTS_OPTIMIZED=1 does so everywhere.
+QUICK = not os.environ.get("JAXNN_TESTS_OPTIMIZED")
+if QUICK:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+jax.config.update("jax_disable_most_optimizations", QUICK)
 
 # Many tests compile the same program anew: a process keeps what it compiled, for as long as it runs.
 _PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxnn-tests-")
