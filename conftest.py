@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
     _by_case(items)
 
 
-TABLES = ("test_layers_columns", "test_layers_conformance")
+TABLES = ("tests.conformance.test_layers_columns", "tests.conformance.test_layers_conformance")
 
 
 def _by_case(items):

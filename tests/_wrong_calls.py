@@ -1,4 +1,4 @@
-"""Calls as newcomers make them, by name; `test_messages.py` has the whole text of each error."""
+"""Calls as newcomers make them, by name; `test_errors.py` has the whole text of each error."""
 
 import jax
 import jax.numpy as jnp

@@ -108,5 +108,6 @@ def standardize(x: ArrayLike, *, axis: int | Sequence[int] = -1, eps: ArrayLike 
     scale = jnp.where(top > 2.0**50, 2.0**-100, 1).astype(z.dtype)  # a power of two, so scaling is exact
     z = z * scale
     centred = z - jnp.mean(z, axes, keepdims=True)
+    centred = centred - jnp.mean(centred, axes, keepdims=True)  # the rounding of a large mean
     var = jnp.mean(jnp.square(centred), axes, keepdims=True) + eps * jnp.square(scale)
     return (centred * jax.lax.rsqrt(jnp.where(var == 0, 1, var))).astype(x.dtype)

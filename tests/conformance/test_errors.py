@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _signatures import CALLS
 
 from jaxnn._errors import InvalidType, InvalidValue
+from tests.conformance._signatures import CALLS
 
 INF, NAN = math.inf, math.nan
 POSITIVE, AT_LEAST_0, FINITE, ANY = (0, INF, "()"), (0, INF, "[)"), (-INF, INF, "()"), (-INF, INF, "[]")

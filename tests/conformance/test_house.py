@@ -140,6 +140,77 @@ def test_no_module_bears_the_name_of_a_public_function():
     assert {name.rpartition(".")[2] for name in THINGS} & modules == set()
 
 
+# Tests.
+
+# Each module has a test file of its name in the folder of its room. Families that one table covers, and private helpers
+# that are tested through their callers, are listed here: modules of the room of the file, or from the root, "/types".
+TESTED_IN = {
+    "test_checks.py": ["_dtypes"],
+    "test_compiler.py": ["_platform"],
+    "test_errors.py": ["_elsewhere", "_inputs"],
+    "test_layer.py": ["_call", "_sketch"],
+    "test_regularizers.py": ["_weights"],
+    "activations/test_activations.py": [
+        "_along_axes",
+        "_checks",
+        "_elementwise",
+        "_gates",
+        "_rectifiers",
+        "_saturating",
+    ],
+    "conformance/test_house.py": ["/types"],
+    "conformance/test_padded.py": ["/_padded"],
+    "data/test_datasets.py": ["_readers", "_sources"],
+    "io/test_checkpoint.py": ["_structure"],
+    "io/test_hostile.py": ["_decode"],
+    "layers/test_layers.py": ["_conv", "_linear", "_noise", "_pool", "_resize", "_weights"],
+    "layers/test_reparametrize.py": ["/train/_recalibrate"],
+    "layers/test_sequences.py": ["_attention", "_cache", "_positions", "_recurrent", "_transformer"],
+    "losses/test_losses.py": ["_checks"],
+    "losses/test_table.py": ["_classification", "_cross_entropy", "_regression"],
+    "losses/test_whole_batch.py": ["_embedding", "_overlap", "_sequence"],
+    "metrics/test_metrics.py": ["_checks", "_classification", "_direction"],
+    "metrics/test_values.py": ["_regression"],
+    "ops/test_conv_lax.py": ["_bilinear"],
+    "ops/test_pool_edges.py": ["_largest", "_window"],
+    "ops/test_recurrent.py": ["_lengths", "_wide"],
+    "ops/test_resize.py": ["_grid"],
+    "optimizers/test_checks.py": ["/_numbers"],
+    "optimizers/test_flat.py": ["/_flat"],
+    "optimizers/test_rules.py": [
+        *("_adadelta", "_adagrad", "_adam", "_adamax", "_lion", "_radam", "_rmsprop", "_rprop", "_sgd"),
+    ],
+    "runs/test_sweep.py": ["/_flops", "_leaderboard", "_memory"],
+    "train/test_drive.py": ["_pieces", "_programs", "_progress"],
+    "train/test_failure.py": ["_faults"],
+    "train/test_fit.py": ["_loop", "_steps"],
+    "train/test_folder.py": ["/io/_folder"],
+    "train/test_settings.py": ["_plan"],
+    "train/test_trainer.py": ["_checks"],
+    "train/test_weigh.py": ["/_means"],
+}
+
+
+def test_every_module_has_its_test_file():
+    tests = ROOT / "tests"
+    elsewhere = set()
+    for file, modules in TESTED_IN.items():
+        assert (tests / file).is_file(), file
+        for module in modules:
+            room = PACKAGE if module.startswith("/") else PACKAGE / Path(file).parent
+            path = room / f"{module.removeprefix('/')}.py"
+            assert path.is_file(), path
+            elsewhere.add(path)
+    of_its_name = {
+        path
+        for path in FILES
+        if (tests / path.relative_to(PACKAGE).parent / f"test_{path.stem.removeprefix('_')}.py").is_file()
+    }
+    files = {path for path in FILES if path.stem != "__init__"}
+    assert {path.name for path in files - of_its_name - elsewhere} == set()
+    assert {path.name for path in of_its_name & elsewhere} == set()
+
+
 # Public names.
 
 ROOMS = {

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from peers import CASES, GIVEN, KEPT, RATE, START, STEPS, slope
 
 from jaxnn import optimizers
+from tests.optimizers.peers import CASES, GIVEN, KEPT, RATE, START, STEPS, slope
 
 POSITIONS = json.loads(Path(__file__).with_name("peers.json").read_text())["positions"]
 

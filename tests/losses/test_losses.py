@@ -10,13 +10,12 @@ import numpy as np
 import optax
 import pytest
 import scipy.special
-import test_losses_batch
-import test_losses_table
 from _close import TOLERANCE, assert_close
 from jax.test_util import check_grads
 
 from jaxnn import losses
 from jaxnn.losses import absolute_error, binary_cross_entropy, softmax_cross_entropy, squared_error
+from tests.losses import test_table, test_whole_batch
 
 INF, NAN = np.inf, np.nan
 DTYPES = [*TOLERANCE]
@@ -130,8 +129,8 @@ def wide(dtype: str) -> str:
 
 
 def test_every_public_name_has_a_row():
-    alone = {name.split("(")[0] for name in [*CASES, *test_losses_table.CASES]}
-    whole = {name for name in losses.__all__ if hasattr(test_losses_batch, name)}
+    alone = {name.split("(")[0] for name in [*CASES, *test_table.CASES]}
+    whole = {name for name in losses.__all__ if hasattr(test_whole_batch, name)}
     assert alone | whole == set(losses.__all__)
     assert list(losses.__all__) == sorted(losses.__all__)
 

@@ -175,7 +175,7 @@ CASES = {
         edges((0.0, 0.5), **HALF_LINE, at={3: (3.0, 1.0), -3: ZERO}),
     ),
 }
-ALONG_AXES = {"glu", "log_softmax", "softmax", "standardize"}  # tested in test_activations_along_axes.py
+ALONG_AXES = {"glu", "log_softmax", "softmax", "standardize"}  # test_along_axes.py
 
 every = pytest.mark.parametrize("name", CASES)
 dtypes = pytest.mark.parametrize("dtype", DTYPES)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.special
 from _tiers import only
-from test_losses_batch import ctc_reference, mined
 
 from jaxnn import losses
+from tests.losses.test_whole_batch import ctc_reference, mined
 
 pytestmark = pytest.mark.usefixtures("optimized")
 

@@ -1,6 +1,6 @@
 """Wrong calls as newcomers make them, each with the whole text of its error, in `wrong_calls.txt`; and integers.
 
-`python tests/test_messages.py` writes the file anew; read what changed aloud before it is kept.
+`python tests/test_errors.py` writes the file anew; read what changed aloud before it is kept.
 """
 
 import importlib
