@@ -47,7 +47,7 @@ def run_chunks(
       points: tree of arrays [n, ...], used only to report the best value.
       n: number of members.
       size: members per chunk. The last chunk is padded to it by repeating the last member.
-      report: called with a `Count` after each chunk; None for no reports.
+      report: shows a `Count` after each chunk; None for no reports.
     """
     parts: list[Any] = []
     done, best, began = 0, None, perf_counter()
@@ -65,7 +65,7 @@ def run_chunks(
                     done += real
                 if report is not None:
                     best = _better(best, jax.tree.map(lambda a, rows=rows[:real]: a[rows], points), parts[-1])
-                    report(Count(done, done / (perf_counter() - began), _shown(best)))
+                    report.show(Count(done, done / (perf_counter() - began), _shown(best)))
         except (KeyboardInterrupt, Exception) as error:
             return Done(parts, done, error)
     return Done(parts, done, None)

@@ -288,7 +288,7 @@ def _go_on(
                     written = int(jnp.max(run.ts.step))
                 done = epochs_done(run)
                 look = _look(pieces, run, clock)
-                report(look)
+                report.show(look)
                 if hooks.end(look, pieces.done, ended):
                     break
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,70 +51,73 @@ class Count(NamedTuple):
     metrics: Measured
 
 
-class Reporter:
-    """Receiver of snapshots, `report(look)`; this base class shows nothing."""
+class Reporter(NamedTuple):
+    """Receiver of snapshots.
 
-    def __init__(self, total: int):
-        """`total`: maximum number of epochs of the run, or number of members of the sweep."""
-        self.total = total
+    Attributes:
+      show: `show(look)` shows the latest metrics.
+      note: `note(text)` shows a message about the run.
+    """
 
-    def __call__(self, look: Look | Count) -> None:
-        """Shows the latest metrics."""
-
-    def note(self, text: str) -> None:
-        """Shows a message about the run."""
+    show: Callable[[Look | Count], None]
+    note: Callable[[str], None]
 
 
-class _Lines(Reporter):
-    """Plain lines on standard error, at most one every `SECONDS_BETWEEN_LINES`."""
+def silent() -> Reporter:
+    """A reporter that shows nothing."""
+    return Reporter(lambda look: None, lambda text: None)
 
-    def __init__(self, total: int):
-        super().__init__(total)
-        self.last = -float("inf")
 
-    def __call__(self, look: Look | Count) -> None:
+def lines(total: int) -> Reporter:
+    """A reporter of plain lines on standard error, at most one every `SECONDS_BETWEEN_LINES`.
+
+    `total` is the maximum number of epochs of the run, or the number of members of the sweep.
+    """
+    last = -float("inf")
+
+    def show(look: Look | Count) -> None:
+        nonlocal last
         done = look.epoch if isinstance(look, Look) else look.done
-        if done == self.total or time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
-            self.last = time.monotonic()
-            parts = [_place(look, self.total), _text(look.metrics), _time(look, self.total)]
-            self.note("  ".join(part for part in parts if part))
+        if done == total or time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            parts = [_place(look, total), _text(look.metrics), _time(look, total)]
+            note("  ".join(part for part in parts if part))
 
-    def note(self, text: str) -> None:
+    def note(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
+    return Reporter(show, note)
 
-class _Live(Reporter):
-    """A progress bar with the metrics below it, by rich."""
 
-    def __init__(self, total: int, bar: Any):
-        super().__init__(total)
-        self.bar = bar
-        self.task = bar.add_task("compiling", total=total, metrics="", time="")
+def live(total: int, bar: Any) -> Reporter:
+    """A reporter with a progress bar of rich and the metrics below it; `total` as in `lines`."""
+    task = bar.add_task("compiling", total=total, metrics="", time="")
 
-    def __call__(self, look: Look | Count) -> None:
-        text, left = _text(look.metrics), _time(look, self.total)
-        done = _done(look, self.total)
-        self.bar.update(self.task, completed=done, description=_place(look, self.total), metrics=text, time=left)
+    def show(look: Look | Count) -> None:
+        text, left = _text(look.metrics), _time(look, total)
+        bar.update(task, completed=_done(look, total), description=_place(look, total), metrics=text, time=left)
 
-    def note(self, text: str) -> None:
-        self.bar.console.print(text, markup=False)
+    def note(text: str) -> None:
+        bar.console.print(text, markup=False)
+
+    return Reporter(show, note)
 
 
 @contextlib.contextmanager
 def reporter(progress: bool, total: int) -> Iterator[Reporter]:
     """Context manager: a reporter that suits standard error of this process."""
     if not progress:
-        yield Reporter(total)
+        yield silent()
         return
     try:
         from rich.console import Console, RenderableType
         from rich.progress import BarColumn, Progress, TextColumn
     except ImportError:
-        yield _Lines(total)
+        yield lines(total)
         return
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(total)
+        yield lines(total)
         return
 
     class Bar(Progress):
@@ -126,7 +129,7 @@ def reporter(progress: bool, total: int) -> Iterator[Reporter]:
 
     columns = BarColumn(20), TextColumn("{task.description}"), TextColumn("{task.fields[time]}")
     with Bar(*columns, console=console) as bar:
-        yield _Live(total, bar)
+        yield live(total, bar)
 
 
 def _done(look: Look | Count, total: int) -> float:

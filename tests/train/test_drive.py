@@ -42,12 +42,11 @@ def whole():
 def interrupting(at):
     """A reporter that is interrupted, as a Ctrl-C between two pieces, once epoch `at` is shown."""
 
-    class Interrupting(progress.Reporter):
-        def __call__(self, look):
-            if look.epoch >= at:
-                raise KeyboardInterrupt
+    def show(look):
+        if look.epoch >= at:
+            raise KeyboardInterrupt
 
-    return Interrupting
+    return lambda: progress.Reporter(show, lambda text: None)
 
 
 @pytest.mark.slow
@@ -63,7 +62,7 @@ def test_any_cut_gives_the_same_bits(whole, every):
 @pytest.mark.parametrize("at", [1, 3])
 def test_interrupted_saved_loaded_and_continued_gives_the_same_bits(whole, at, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
-        patch.setattr(progress, "Reporter", interrupting(at))
+        patch.setattr(progress, "silent", interrupting(at))
         part = drive(KEY, TRAIN, VALID)
     assert int(part.epoch) == at
     nn.save(tmp_path / "run", part)
@@ -304,10 +303,11 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
 
 
 def test_an_interrupt_is_said(capsys, monkeypatch):
-    def interrupt(self, look):
+    def interrupt(look):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress._Lines, "__call__", interrupt)
+    plain = progress.lines
+    monkeypatch.setattr(progress, "lines", lambda total: plain(total)._replace(show=interrupt))
     assert lines(capsys, monkeypatch) == ["interrupted: the run is kept as far as it got"]
 
 

@@ -175,14 +175,19 @@ def test_of_two_runs_the_one_further_on_goes_on(copied, tmp_path, whole):
     assert identical(nn.load(folder / "best.safetensors"), whole.best)
 
 
-def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
-    class Interrupting(progress.Reporter):
-        def __call__(self, look):
-            if look.epoch == 3:
-                raise KeyboardInterrupt
+def interrupting():
+    """A reporter that is interrupted after the third epoch."""
 
+    def show(look):
+        if look.epoch == 3:
+            raise KeyboardInterrupt
+
+    return progress.Reporter(show, lambda text: None)
+
+
+def test_an_interrupt_goes_on_from_the_folder(tmp_path, whole, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(progress, "Reporter", Interrupting)
+        patch.setattr(progress, "silent", interrupting)
         assert int(drive(KEY, TRAIN, VALID, checkpoint=tmp_path).epoch) == 3
     assert content(tmp_path).keys() == names(1, 2, 3)
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=tmp_path))
@@ -195,16 +200,11 @@ def test_batches_from_outside_go_on_where_the_folder_stands(tmp_path, monkeypatc
         order = np.random.default_rng(epoch).permutation(len(TRAIN[0]))
         return [jax.tree.map(lambda a, rows=rows: a[rows], TRAIN) for rows in order[:12].reshape(3, 4)]
 
-    class Interrupting(progress.Reporter):
-        def __call__(self, look):
-            if look.epoch == 3:
-                raise KeyboardInterrupt
-
     asked = []
     how = {"epochs": 5, "progress": False}
     whole = nn.drive(TRAINER, KEY, fed, VALID, **how)
     with monkeypatch.context() as patch:
-        patch.setattr(progress, "Reporter", Interrupting)
+        patch.setattr(progress, "silent", interrupting)
         nn.drive(TRAINER, KEY, fed, VALID, **how, checkpoint=tmp_path)
     assert content(tmp_path).keys() == names(1, 2, 3)
     asked.clear()
