@@ -24,13 +24,13 @@ from jaxnn.train._feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train._fit import Run, prolonged, unfinished
 from jaxnn.train._folder import epochs_done, newest, record
 from jaxnn.train._interrupt import Signals
-from jaxnn.train._pieces import Cut, Epochs, Fed, Pieces, epochs_of, position
+from jaxnn.train._pieces import Beginning, Epochs, Fed, cut, epochs_of, position
 from jaxnn.train._plan import Plan, check_data, make_plan, spread
 from jaxnn.train._progress import Look, reporter
 from jaxnn.train._settings import Kept, settings_of
 from jaxnn.train._steps import steps_in
 from jaxnn.train._trainer import Trainer
-from jaxnn.types import Data, Key, Params, State
+from jaxnn.types import Batch, Data, Key, Params, State
 
 Hook = Callable[[Look], bool | None]
 
@@ -143,16 +143,16 @@ def drive(
         run = prolonged(run, epochs)
         if fed and not unfinished(plan, run).any():
             return jax.tree.map(jnp.copy, run)
-    opened = partial(_pieces, plan, key.ndim == 1, train, valid, every=every, steps=hooks.every)
+    given = (params, state)
+    opened = partial(_pieces, plan, key.ndim == 1, train, valid, given, every=every, steps=hooks.every)
     pieces = opened(run)
-    pieces.given = (params, state)
     with Signals(terminates=checkpoint is not None) as signals:
         try:
             if run is None:
                 with signals.held():
-                    run = pieces.begin(key)
+                    run = pieces.beginning.run(key, pieces.steps)
             else:
-                _check_run(run, pieces.expected(key, _width(run)))
+                _check_run(run, _expected(pieces, key, _width(run)))
                 if isinstance(pieces, Epochs) and unfinished(plan, run).any() and (done := position(plan, run)[1]):
                     fix = "Pass the batches with which it was begun."
                     raise invalid(
@@ -161,9 +161,9 @@ def drive(
                 run = jax.tree.map(jnp.copy, run)
             write = None
             if checkpoint is not None:
-                first = None if pieces.epoch else pieces.batch
-                kept = Kept(settings_of(pieces.plan, train, valid, first), changed, train)
-                found = newest(checkpoint, run, partial(pieces.expected, key), kept)
+                first = None if pieces.epoch else pieces.beginning.batch
+                kept = Kept(settings_of(pieces.beginning.plan, train, valid, first), changed, train)
+                found = newest(checkpoint, run, partial(_expected, pieces, key), kept)
                 write = partial(record, checkpoint, keep=keep, kept=kept)
                 if found is not run and isinstance(pieces, Fed):  # reopen the feed at the checkpoint
                     if not unfinished(plan, found).any():
@@ -217,14 +217,23 @@ class Hooks:
 
 
 def _pieces(
-    plan: Plan, many: bool, train: Data, valid: Data, run: Run | None, *, every: int, steps: int | None
-) -> Pieces:
+    plan: Plan,
+    many: bool,
+    train: Data,
+    valid: Data,
+    given: tuple[Params | None, State | None],
+    run: Run | None,
+    *,
+    every: int,
+    steps: int | None,
+) -> Epochs | Fed:
     """The pieces of a new or resumed run; a feed is opened at the position of the run.
 
     Args:
       plan: the plan of the run.
       many: True for a batch of runs.
       train, valid: as in `drive`.
+      given: initial params and state.
       run: the run to resume, or None.
       every: epochs per piece for arrays.
       steps: maximum number of steps per piece; None for no limit.
@@ -242,22 +251,33 @@ def _pieces(
         valid = jax.tree.map(jnp.asarray, valid)
     plan = spread(plan, None if "train" in fed else train, None if "valid" in fed else valid)
     if not fed and steps is None:
-        return Epochs(plan, many, train, valid, every)
-    epoch, done = (0, 0) if run is None else position(plan, run)
-    if "train" not in fed:
-        if steps is not None:
-            return Cut(plan, train, valid, steps, (epoch, done))
-        each, first = steps_in(plan, train), jax.tree.map(lambda a: a[: plan.batch_size], train)
-        return Fed(plan, many, epochs_of(train, each, epoch, done, plan.epochs), first, valid, each, (epoch, done))
-    known = None if run is None or not epoch else _width(run)
-    source = prefetched(pieces_of(train, epoch, done, plan.epochs, steps))
-    first = next(source)
-    plan = plan._replace(batch_size=jax.tree.leaves(first)[0].shape[0])
-    return Fed(plan, many, source, first, valid, known, (epoch, done))
+        return Epochs(Beginning(plan, many, _first(plan, train), valid, given), train, every)
+    epoch, done = at = (0, 0) if run is None else position(plan, run)
+    if "train" in fed:
+        known = None if run is None or not epoch else _width(run)
+        source = prefetched(pieces_of(train, epoch, done, plan.epochs, steps))
+        first = next(source)
+        plan = plan._replace(batch_size=jax.tree.leaves(first)[0].shape[0])
+        return Fed(Beginning(plan, many, first, valid, given), lambda run: source, known, at, source.close)
+    each = steps_in(plan, train)
+    if steps is not None:
+        opened: Any = partial(cut, plan, train, steps, epoch, done)
+    else:
+        opened = lambda run: epochs_of(train, each, epoch, done, plan.epochs)  # noqa: E731
+    return Fed(Beginning(plan, many, _first(plan, train), valid, given), opened, each, at)
+
+
+def _expected(pieces: Epochs | Fed, key: Key, steps: int) -> Run:
+    """Shapes of the run before its first epoch; `steps` per epoch are those of a saved run, if they are unknown."""
+    return pieces.beginning.expected(key, steps if pieces.steps is None else pieces.steps)
+
+
+def _first(plan: Plan, train: Data) -> Batch:
+    return jax.tree.map(lambda a: a[: plan.batch_size], train)
 
 
 def _go_on(
-    pieces: Pieces,
+    pieces: Epochs | Fed,
     run: Run,
     progress: bool,
     checkpoint: Any,
@@ -266,7 +286,7 @@ def _go_on(
     signals: Signals,
 ) -> Run:
     """The loop over pieces, with a snapshot of the run after each."""
-    plan, texts = pieces.plan, []
+    plan, texts = pieces.beginning.plan, []
     known = np.asarray(run.failed) >= 0
     with reporter(progress, plan.epochs) as report:
         begun, done = int(jnp.max(run.ts.step)), epochs_done(run)
@@ -278,7 +298,7 @@ def _go_on(
                 signals.wait(run.epoch)
                 failed = np.asarray(run.failed) >= 0
                 if (new := failed & ~known).any():
-                    run, text = diagnose(plan, pieces.many, run, pieces.data, new)
+                    run, text = diagnose(plan, pieces.beginning.many, run, pieces.data, new)
                     known = failed
                     report.note(text)
                     texts.append(text)
@@ -334,12 +354,12 @@ class _Clock:
         return rate
 
 
-def _look(pieces: Pieces, run: Run, clock: _Clock) -> Look:
+def _look(pieces: Epochs | Fed, run: Run, clock: _Clock) -> Look:
     """Snapshot of a run, with means over the steps of the latest epoch and the latest evaluation."""
     epoch, step = int(jnp.max(run.epoch)), int(jnp.max(run.ts.step))
-    total = None if pieces.steps is None else pieces.plan.epochs * pieces.steps
+    total = None if pieces.steps is None else pieces.beginning.plan.epochs * pieces.steps
     within = step - epoch * _width(run) if epoch else step
-    row = epoch if within > 0 and epoch < pieces.plan.epochs else epoch - 1
+    row = epoch if within > 0 and epoch < pieces.beginning.plan.epochs else epoch - 1
     train = {k: np.asarray(v)[..., row, :] for k, v in run.history["train"].items()}
     if within > 0:
         train = {k: v[..., :within] for k, v in train.items()}

@@ -21,84 +21,100 @@ from jaxnn.train._programs import Programs
 from jaxnn.train._steps import Ordered, order_of, steps_in, take_steps
 from jaxnn.train._trainer import TrainState
 from jaxnn.train._weigh import totals_of
-from jaxnn.types import Arrays, Batch, Data, Key, Metrics
+from jaxnn.types import Arrays, Batch, Data, Key, Metrics, Params, State
 
 
-class Pieces:
-    """Base class: how a run starts and advances by one piece.
+class Beginning(NamedTuple):
+    """A run before its first step.
 
     Attributes:
-      data: data of the last piece.
-      steps: steps per epoch; None while unknown.
-      epoch, done: position at which a feed was opened: the epoch, and the number of its steps that are done.
-      given: initial params and state, in place of randomly drawn ones.
-      donates: True if `advance` donates the memory of the run passed to it.
+      plan: the plan of the run.
+      many: True for a batch of runs.
+      batch: a batch, whose shapes determine those of the params.
+      valid: validation data, or a feed of it.
+      given: initial params and state, in place of randomly drawn ones; each may be None.
     """
 
-    donates, epoch, done = False, 0, 0
+    plan: Plan
+    many: bool
+    batch: Batch
+    valid: Data
+    given: tuple[Params | None, State | None]
 
-    def __init__(self, plan: Plan, many: bool, batch: Batch, valid: Data, steps: int | None):
-        self.plan, self.many, self.batch, self.valid, self.steps = plan, many, batch, valid, steps
-        self.data: Any = None
-        self.given: Any = (None, None)
-
-    def begin(self, key: Key) -> Run:
-        """The run before its first epoch."""
-        return programs(self.plan, self.many).starts(self.steps or 0, key, self.batch, self._valid(), self.given)
+    def run(self, key: Key, steps: int | None) -> Run:
+        """The run before its first epoch, with `steps` steps per epoch; None while unknown."""
+        return programs(self.plan, self.many).starts(steps or 0, key, self.batch, self._valid(), self.given)
 
     def expected(self, key: Key, steps: int) -> Run:
-        """Shapes of that run; `steps` is the number of steps per epoch if it is still unknown."""
-        begin = partial(_starts, self.plan, self.many, steps if self.steps is None else self.steps)
+        """Shapes of that run."""
+        begin = partial(_starts, self.plan, self.many, steps)
         return jax.eval_shape(begin, key, self.batch, self._valid(), self.given)
 
     def _valid(self) -> Any:
         return self.batch if is_feed(self.valid) else self.valid  # the metrics have the same names for any data
 
-    def advance(self, run: Run) -> Run:
-        """The run after the next piece."""
-        raise NotImplementedError
 
-    def close(self) -> None:
-        """Stops reading ahead."""
+class Epochs:
+    """Epochs of arrays, several per piece, in the same program as `fit`.
 
+    Attributes:
+      beginning: the run before its first step.
+      data: data of the last piece.
+      steps: steps per epoch.
+      epoch, done: 0, as in `Fed`.
+      donates: True, since `advance` donates the memory of the run passed to it.
+    """
 
-class Epochs(Pieces):
-    """Epochs of arrays, several per piece, in the same program as `fit`."""
+    donates, epoch, done = True, 0, 0
 
-    donates = True
-
-    def __init__(self, plan: Plan, many: bool, train: Data, valid: Data, every: int):
-        batch = jax.tree.map(lambda a: a[: plan.batch_size], train)
-        super().__init__(plan, many, batch, valid, steps_in(plan, train))
-        self.data, self.every = train, every
+    def __init__(self, beginning: Beginning, train: Data, every: int):
+        self.beginning, self.data, self.every = beginning, train, every
+        self.steps = steps_in(beginning.plan, train)
 
     def advance(self, run: Run) -> Run:
         """The run after the next epochs; the run passed to it is donated."""
-        until = min(int(jnp.max(run.epoch)) + self.every, self.plan.epochs)
-        return programs(self.plan, self.many).advances(run, self.data, self.valid, until)
+        plan, many, _, valid, _ = self.beginning
+        until = min(int(jnp.max(run.epoch)) + self.every, plan.epochs)
+        return programs(plan, many).advances(run, self.data, valid, until)
+
+    def close(self) -> None:
+        """Does nothing: no data is read ahead."""
 
 
-class Fed(Pieces):
+class Fed:
     """Pieces of a feed, with None at the end of each epoch, from a given step of an epoch on; nothing is donated.
 
     The first epoch determines the number of steps per epoch; during it the history is only as wide as the steps taken.
+
+    Attributes:
+      beginning: the run before its first step.
+      data: data of the last piece.
+      steps: steps per epoch; None while unknown.
+      epoch, done: position at which the feed was opened: the epoch, and the number of its steps that are done.
+      donates: False.
     """
+
+    donates = False
 
     def __init__(
         self,
-        plan: Plan,
-        many: bool,
-        pieces: Generator[Piece | None, None, None],
-        batch: Batch,
-        valid: Data,
+        beginning: Beginning,
+        opened: Callable[[Run], Generator[Piece | None, None, None]],
         steps: int | None,
         at: tuple[int, int],
+        close: Callable[[], None] = lambda: None,
     ):
-        super().__init__(plan, many, batch, valid, steps)
-        self.pieces, (self.epoch, self.done) = pieces, at
+        """`opened(run)` gives the pieces, and is called for the first of them; `close()` stops reading ahead."""
+        self.beginning, self.opened, self.steps, (self.epoch, self.done) = beginning, opened, steps, at
+        self.close = close
+        self.plan, self.programs = beginning.plan, programs(beginning.plan, beginning.many)
+        self.pieces: Generator[Piece | None, None, None] | None = None
+        self.data: Data = None
 
     def advance(self, run: Run) -> Run:
         """The run after the next piece, or after the evaluation at the end of an epoch."""
+        if self.pieces is None:
+            self.pieces = self.opened(run)
         piece = next(self.pieces)
         going = unfinished(self.plan, run)
         if piece is None:
@@ -106,35 +122,30 @@ class Fed(Pieces):
         self.data, history = piece.data, run.history["train"]
         self._check(self.done + piece.steps, whole=False)
         like = {name: jnp.zeros((), h.dtype) for name, h in history.items()}
-        absorbs = programs(self.plan, self.many).absorbs
-        ts, rows, failed = absorbs(run.ts, self.data, self.epoch, piece.steps, going, like)
+        ts, rows, failed = self.programs.absorbs(run.ts, self.data, self.epoch, piece.steps, going, like)
         train = {name: self._written(h, rows[name], piece.steps) for name, h in history.items()}
         self.done += piece.steps
         return run._replace(ts=ts, history=run.history | {"train": train}, failed=jnp.maximum(run.failed, failed))
-
-    def close(self) -> None:
-        """Stops the thread that reads ahead."""
-        self.pieces.close()
 
     def _conclude(self, run: Run, going: jax.Array) -> Run:
         self._check(self.done, whole=True)
         measured = self._measured(run)
         rows = {name: np.asarray(h)[..., self.epoch, :] for name, h in run.history["train"].items()}
-        run = programs(self.plan, self.many).concludes(run, rows, measured, going)
+        run = self.programs.concludes(run, rows, measured, going)
         self.steps, self.epoch, self.done = self.done, self.epoch + 1, 0
         return run
 
     def _measured(self, run: Run) -> Metrics | None:
-        if self.valid is None:
+        valid, ts = self.beginning.valid, run.ts
+        if valid is None:
             return None
-        ts = run.ts
-        if not is_feed(self.valid):
-            return programs(self.plan, self.many).evaluates(ts, self.valid)
+        if not is_feed(valid):
+            return self.programs.evaluates(ts, valid)
         parts = []
-        batches = prefetched(_on_device(batches_of("valid", self.valid, self.epoch)))
+        batches = prefetched(_on_device(batches_of("valid", valid, self.epoch)))
         try:
             for batch in batches:
-                parts.append(programs(self.plan, self.many).measures(ts, batch))
+                parts.append(self.programs.measures(ts, batch))
         finally:
             batches.close()
         history = run.history["valid"]
@@ -156,25 +167,6 @@ class Fed(Pieces):
             raise invalid("drive", f"train to give {self.steps} batches, as in the first epoch", told=got, fix=fix)
 
 
-class Cut(Fed):
-    """Arrays in pieces of up to `size` steps, with the same batches as `Epochs`."""
-
-    def __init__(self, plan: Plan, train: Data, valid: Data, size: int, at: tuple[int, int]):
-        first = jax.tree.map(lambda a: a[: plan.batch_size], train)
-        super().__init__(plan, False, _none(), first, valid, steps_in(plan, train), at)
-        self.train, self.size, self.opened = train, size, False
-
-    def advance(self, run: Run) -> Run:
-        """The run after the next piece; the order of the examples is drawn from the key of the run."""
-        if not self.opened:
-            self.pieces, self.opened = _cut(self.plan, run.ts.key, self.train, self.size, self.epoch, self.done), True
-        return super().advance(run)
-
-
-def _none() -> Generator[Piece | None, None, None]:
-    yield from ()
-
-
 def epochs_of(data: Data, steps: int, epoch: int, done: int, epochs: int) -> Generator[Piece | None, None, None]:
     """Generator of one piece per epoch of arrays, with None at the end of each epoch."""
     for number in range(epoch, epochs):
@@ -183,8 +175,9 @@ def epochs_of(data: Data, steps: int, epoch: int, done: int, epochs: int) -> Gen
         yield None
 
 
-def _cut(plan: Plan, key: Key, data: Data, size: int, epoch: int, done: int) -> Generator[Piece | None, None, None]:
-    steps = steps_in(plan, data)
+def cut(plan: Plan, data: Data, size: int, epoch: int, done: int, run: Run) -> Generator[Piece | None, None, None]:
+    """Generator of pieces of up to `size` steps of arrays, with the same batches as `Epochs`."""
+    key, steps = run.ts.key, steps_in(plan, data)
     for number in range(epoch, plan.epochs):
         order = np.asarray(order_of(plan, key, data, number))
         first = done if number == epoch else 0
@@ -218,7 +211,7 @@ def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
 
 
 class Compiled(NamedTuple):
-    """The compiled functions of a run, as in `Pieces` and `fit`."""
+    """The compiled functions of a run, as in `Epochs`, `Fed` and `fit`."""
 
     starts: Callable[..., Run]
     advances: Callable[..., Run]
