@@ -278,6 +278,7 @@ NOT_HERE = {
     "betas": "They are two arguments, b1 and b2.",
     "rngs": "Keys are given to init and apply.",
     "device": "jax.device_put moves the params.",
+    "flat": "nn.flat(optimizer) is a wrapper: one vector in place of many small params.",
     "dtype": "Params have the dtype of init's x, at least float32; nn.cast computes in another.",
     "param_dtype": "Params have the dtype of init's x, at least float32.",
 }
