@@ -66,7 +66,7 @@ def recorded(make: Callable[P, R]) -> Callable[P, R]:
             for name in kwargs_:
                 if name not in named:
                     among = f"arguments by name among {', '.join(named)}"
-                    fix = f"They are written one after the other: {make.__name__}(a, b)." if name == row else ""
+                    fix = f"They are separate arguments: {make.__name__}(a, b)." if name == row else ""
                     raise wrong_type(make.__name__, among, told=f"{name}=", fix=fix or unexpected(name, named))
         out = make(*args_, **kwargs_)
         args: list[Any] = []

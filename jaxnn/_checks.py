@@ -218,7 +218,7 @@ def same_shape(where: str, a_name: str, a: Any, b_name: str, b: Any) -> None:
     if jnp.shape(a) != jnp.shape(b):
         got = f"{describe(a)} and {describe(b)}"
         fix = "Nothing is broadcast: reshape one of them."
-        raise invalid(where, f"{a_name} and {b_name} of one shape", told=got, fix=fix)
+        raise invalid(where, f"{a_name} and {b_name} of equal shape", told=got, fix=fix)
 
 
 def examples(where: str, argument: str, data: Any, least: int = 1) -> int:

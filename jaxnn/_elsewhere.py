@@ -327,7 +327,7 @@ def missing(module: str, name: str) -> AttributeError:
 def page() -> str:
     """The table as Markdown."""
     lines = ["# Names from elsewhere", "", "PyTorch, Keras, flax, optax and scikit-learn to `jaxnn as nn`. `nn.Linear`"]
-    lines[-1] += " and the like raise an error that says the same. Made by `python tools/names.py`."
+    lines[-1] += " and similar names raise an error that says the same. Made by `python tools/names.py`."
     for title, rows in TABLE.items():
         lines += ["", f"## {title}", "", "| elsewhere | here | |", "|---|---|---|"]
         for row in rows:

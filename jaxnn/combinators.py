@@ -122,11 +122,11 @@ def parallel(
             raise wrong_type(where, f"one array from every branch to {join}", tuple(ys), fix)
         if len({y.dtype for y in ys}) > 1:
             raise wrong_type(
-                where, "outputs of one dtype", tuple(ys), "Wrap a branch in cast, which returns x's dtype."
+                where, "outputs of equal dtypes", tuple(ys), "Wrap a branch in cast, which returns x's dtype."
             )
         fits = {y.shape if join == "add" else y.shape[:-1] for y in ys}
         if len(fits) > 1:
-            expected = "outputs of one shape" if join == "add" else "outputs of one shape but for the last axis"
+            expected = "outputs of equal shapes" if join == "add" else "outputs of equal shapes except the last axis"
             raise invalid(where, expected, tuple(ys))
         y = sum(ys[1:], start=ys[0]) if join == "add" else jnp.concatenate(ys, axis=-1)
         return (Padded(y, whole[0].lengths) if isinstance(whole[0], Padded) else y), state
@@ -166,7 +166,9 @@ def residual(block: Layer | Callable[..., Any], *, skip: Layer | Callable[..., A
             return params, state
         if "skip" in params or "skip" in state:
             fix = "Give that layer another name=."
-            raise invalid("residual", "no child of the block to be named 'skip' beside skip=", told="one", fix=fix)
+            raise invalid(
+                "residual", "no child of the block to be named 'skip' together with skip=", told="one", fix=fix
+            )
         p, s = init_child(skip, "skip", key, x)
         return params | p, state | s
 
@@ -326,7 +328,7 @@ def time_distributed(child: Layer | Callable[..., Any]) -> Layer:
         check_steps(x)
         y, state = child.apply(params, state, _steps_as_examples(x), key=key, train=train)
         if isinstance(x, Padded) and not isinstance(y, Padded):
-            fix = "A layer of your own inside it must hand on what it is given: nn.layer(..., padded=)."
+            fix = "A layer of your own inside it must declare its support: nn.layer(..., padded=)."
             raise wrong_type("time_distributed", "its layer to give a Padded for a Padded", y, fix)
         if isinstance(x, Padded):
             n, t = x.x.shape[:2]

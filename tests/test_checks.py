@@ -140,7 +140,7 @@ ERRORS = {
     "same_shape": (
         lambda: check.same_shape("f", "a", X, "b", X[0]),
         ValueError,
-        "a and b of one shape, got float32[2, 3] and float32[3]. Nothing is broadcast: reshape one of them.",
+        "a and b of equal shape, got float32[2, 3] and float32[3]. Nothing is broadcast: reshape one of them.",
     ),
     "concrete": (
         lambda: traced(lambda a: check.concrete("f", {"a": a}, "Do.")),

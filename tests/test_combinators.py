@@ -322,17 +322,17 @@ SKIP = nn.serial(nn.dense(4, name="skip"))
         (
             lambda: apply_of(nn.parallel(nn.dense(3), nn.dense(4), join="add", name="fork")),
             ValueError,
-            "fork: expected outputs of one shape, got (float32[8, 3], float32[8, 4]).",
+            "fork: expected outputs of equal shapes, got (float32[8, 3], float32[8, 4]).",
         ),
         (
             lambda: apply_of(nn.parallel(nn.dense(1), nn.dense(4), join="add")),
             ValueError,
-            "parallel: expected outputs of one shape, got (float32[8, 1], float32[8, 4]).",
+            "parallel: expected outputs of equal shapes, got (float32[8, 1], float32[8, 4]).",
         ),
         (
             lambda: nn.serial(nn.parallel(nn.relu, lambda x: x[:2], join="concatenate"), nn.relu).init(KEY, X),
             ValueError,
-            "parallel: expected outputs of one shape but for the last axis, got (float32[8, 4], float32[2, 4]).",
+            "parallel: expected outputs of equal shapes except the last axis, got (float32[8, 4], float32[2, 4]).",
         ),
         (
             lambda: apply_of(nn.residual(nn.dense(3))),
@@ -349,7 +349,7 @@ SKIP = nn.serial(nn.dense(4, name="skip"))
         (
             lambda: nn.residual(SKIP, skip=nn.dense(4)).init(KEY, X),
             ValueError,
-            "residual: expected no child of the block to be named 'skip' beside skip=, got one. "
+            "residual: expected no child of the block to be named 'skip' together with skip=, got one. "
             "Give that layer another name=.",
         ),
         (
@@ -361,7 +361,7 @@ SKIP = nn.serial(nn.dense(4, name="skip"))
         (
             lambda: apply_of(nn.parallel(nn.relu, lambda x: x.astype(jnp.bfloat16), join="concatenate")),
             TypeError,
-            "parallel: expected outputs of one dtype, got (float32[8, 4], bfloat16[8, 4]). "
+            "parallel: expected outputs of equal dtypes, got (float32[8, 4], bfloat16[8, 4]). "
             "Wrap a branch in cast, which returns x's dtype.",
         ),
         (

@@ -130,7 +130,7 @@ def _rows(where: str, data: Any) -> int:
         lengths[name] = len(leaf)
     if len(set(lengths.values())) != 1:
         got = ", ".join(f"{name} of {length}" for name, length in lengths.items()) or "no array"
-        raise invalid(where, "arrays of one length", told=got)
+        raise invalid(where, "arrays of equal length", told=got)
     return len(leaves[0][1])
 
 

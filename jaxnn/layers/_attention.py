@@ -182,7 +182,7 @@ def _inputs(where: str, x: Arrays) -> tuple[Any, Any, dict[str, Any], Any]:
     parts: dict[str, Any] = {"x": padded_pair(x), "context": given.get("context")}
     if "lengths" in given:
         if isinstance(parts[keys], Padded):
-            raise invalid(where, f"lengths once, in {keys} or beside it", told="both")
+            raise invalid(where, f"lengths once, in {keys} or as an entry of its own", told="both")
         parts[keys] = Padded(parts[keys], given["lengths"])
     lengths = {name: part.lengths for name, part in parts.items() if isinstance(part, Padded)}
     for name, shape in (("x", "[n, t, d]"), ("context", "[n, s, e]")):

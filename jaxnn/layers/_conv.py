@@ -333,7 +333,7 @@ def _lengths_after(
     reach = (sizes[0] - 1) * dilations[0] + 1
     if padding == "same":
         if strides[0] > 1:
-            fix = "Where its windows begin depends on the padded length. Use padding='causal', 'valid' or numbers."
+            fix = "The positions of its kernel depend on the padded length. Use padding='causal', 'valid' or numbers."
             raise invalid(where, "stride 1 over time for a Padded with padding='same'", told=f"{strides[0]}", fix=fix)
         return s.lengths
     before, after = (reach - 1, 0) if padding == "causal" else pads(where, padding, space, sizes, strides, dilations)[0]

@@ -136,7 +136,7 @@ def recall_at_k(similarity: ArrayLike, labels: ArrayLike, k: int, *, where: Arra
     """
     s = check.array_like("recall_at_k", "similarity", similarity)
     if s.ndim != 2 or s.shape[0] != s.shape[1]:
-        fix = "Of embeddings e, [n, d], it is e @ e.T."
+        fix = "For embeddings e, [n, d], pass e @ e.T."
         raise invalid("recall_at_k", "similarity of shape [n, n]", similarity, fix)
     n = s.shape[0]
     k = check.count("recall_at_k", "k", k)

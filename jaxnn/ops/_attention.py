@@ -96,7 +96,7 @@ def attention(
         expected = "q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e], with heads a multiple of kv"
         raise invalid("attention", expected, (q, k, v))
     if not q.dtype == k.dtype == v.dtype:
-        raise wrong_type("attention", "q, k and v of one dtype", (q, k, v))
+        raise wrong_type("attention", "q, k and v of equal dtype", (q, k, v))
     check_lengths("attention", lengths, n)
     window, drops = checked_options("attention", causal, window, softcap, dropout)
     if scale is not None:

@@ -357,7 +357,7 @@ def _fitting(
         layout = layout._replace(chunk=max(1, min(layout.chunk // 2, layout.chunk * free // takes)))
     fix = "Sweep over fewer points at a time, or return less from run."
     if layout.chunk > 1:
-        fix = f"Run fewer at a time, chunk={layout.chunk // 2}, or one after the other, strategy='map'."
+        fix = f"Run fewer at a time, chunk={layout.chunk // 2}, or one at a time, strategy='map'."
     got = f"one that takes {in_words(takes)}, {n} members by {layout.strategy} with chunk={layout.chunk}"
     raise invalid(where, f"a sweep that fits into the {in_words(free)} of free memory", told=got, fix=fix)
 

@@ -68,7 +68,7 @@ class Kept:
         self.known |= set(saved)
         if names := self.differing(saved):
             upper = [n for n in names if not any(n != other and _covers(other, n) for other in names)]
-            fix = f"Pass those, or another folder; changed={upper!r} goes on with the new ones."
+            fix = f"Pass those, or another folder; changed={upper!r} resumes with the new ones."
             raise invalid("drive", f"the settings of {path}", told=", ".join(self.differences(saved)), fix=fix)
         for name in (*SIZES, *SIZES.values()):  # of a feed that begins later they are not known here
             if name in saved and name not in self.changed:

@@ -179,8 +179,8 @@ def measured(
         fix = "Return the loss itself, or nn.Mean(total, count)."
         raise wrong_type(
             "trainer",
-            f"{name} to return what a loss of nn.losses returned, which leaves residuals out or weighs them",
-            told=f"{describe(value)} computed from it, which does not say how much of it counts",
+            f"{name} to return the result of a loss of nn.losses, which leaves residuals out or weighs them",
+            told=f"{describe(value)} computed from it, without its count",
             fix=fix,
         )
     if jnp.shape(value) == ():
@@ -264,7 +264,7 @@ def check_broadcast(loss: Callable[..., Any], prediction: Any, target: Any) -> N
         if "rank_promotion" in str(error) and any(f"on shapes {text} " in str(error) for text in texts):
             got = f"{describe(prediction)} and {describe(target)}, broadcast to {list(jnp.broadcast_shapes(*shapes))}"
             fix = "Reshape one of them, for example y[:, None]."
-            raise invalid("trainer", "a loss of prediction and target of one shape", told=got, fix=fix) from None
+            raise invalid("trainer", "a loss of prediction and target of equal shape", told=got, fix=fix) from None
     except Exception:  # the call itself will raise it
         return
 

@@ -209,6 +209,25 @@ def faults(name):
     return found
 
 
+def messages(tree):
+    """(line, text) of all strings of several words that are no docstrings: the texts of errors and warnings."""
+    nodes = list(ast.walk(tree))
+    docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    parts = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, "".join(p.value if isinstance(p, ast.Constant) else "`" for p in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (docs | parts):
+            yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_messages(name):
+    words = BANNED | CONVOLUTIONS if re.search("conv|pool", name) else BANNED
+    found = [f"line {n}: {fault}" for n, text in messages(TREES[name]) for fault in faults_of_words(text, words)]
+    assert found == []
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_docstrings_and_comments(name):
     assert faults(name) == []

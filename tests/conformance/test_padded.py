@@ -295,8 +295,8 @@ def test_what_is_not_known_refuses_lengths_and_says_how_to_declare_it():
             lambda: nn.conv(3, 3, stride=2).apply(
                 *nn.conv(3, 3, stride=2).init(KEY, jnp.ones(SERIES)), padded(SERIES, 5, 0.0)
             ),
-            "conv: expected stride 1 over time for a Padded with padding='same', got 2. Where its windows begin "
-            "depends on the padded length. Use padding='causal', 'valid' or numbers.",
+            "conv: expected stride 1 over time for a Padded with padding='same', got 2. The positions of its "
+            "kernel depend on the padded length. Use padding='causal', 'valid' or numbers.",
         ),
         (
             lambda: nn.residual(nn.rnn(6, last=True)).apply(

@@ -171,9 +171,9 @@ LIST = "A list is a tree of its elements: np.asarray it."
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        ({"x": X, "y": X[:3]}, ValueError, "expected arrays of one length, got data['x'] of 4, data['y'] of 3."),
-        ((), ValueError, "expected arrays of one length, got no array."),
-        (None, ValueError, "expected arrays of one length, got no array."),
+        ({"x": X, "y": X[:3]}, ValueError, "expected arrays of equal length, got data['x'] of 4, data['y'] of 3."),
+        ((), ValueError, "expected arrays of equal length, got no array."),
+        (None, ValueError, "expected arrays of equal length, got no array."),
         ((X, np.array(3)), ValueError, "expected data[1] of shape [n, ...], got int64[]."),
         ([1, 2], TypeError, f"expected data[0] to be an array, got 1. {LIST}"),
         ({"x": "text"}, TypeError, f"expected data['x'] to be an array, got 'text'. {LIST}"),

@@ -184,7 +184,7 @@ def test_binary_accuracy_counts_nan_and_strange_labels_as_wrong():
         (
             (ONE, jnp.zeros(4)),
             {},
-            "logits and labels of one shape, got float32[4, 1] and float32[4]. Nothing is broadcast: reshape one of "
+            "logits and labels of equal shape, got float32[4, 1] and float32[4]. Nothing is broadcast: reshape one of "
             "them.",
         ),
         (

@@ -332,7 +332,7 @@ def test_shapes_are_never_broadcast(name):
             )
         else:
             assert message == (
-                f"{f}: expected {names} of one shape, got float32[{p_shape}] and {dt}[{t_shape}]. "
+                f"{f}: expected {names} of equal shape, got float32[{p_shape}] and {dt}[{t_shape}]. "
                 "Nothing is broadcast: reshape one of them."
             )
 
@@ -402,7 +402,7 @@ def test_the_trap_of_n_1_against_n():
     kind, message = message_of(squared_error, jnp.zeros((4, 1)), jnp.zeros(4))
     assert kind == "ValueError"
     assert message == (
-        "squared_error: expected prediction and target of one shape, got float32[4, 1] and float32[4]. "
+        "squared_error: expected prediction and target of equal shape, got float32[4, 1] and float32[4]. "
         "Nothing is broadcast: reshape one of them."
     )
     jitted = jax.jit(jax.vmap(squared_error))

@@ -495,7 +495,7 @@ REFUSED = [
         losses.gaussian_nll,
         (jnp.zeros(2), jnp.zeros(2), jnp.zeros((2, 1))),
         {},
-        "gaussian_nll: expected mean and log_variance of one shape, got float32[2] and float32[2, 1]. Nothing is "
+        "gaussian_nll: expected mean and log_variance of equal shape, got float32[2] and float32[2, 1]. Nothing is "
         "broadcast: reshape one of them.",
     ),
     (
@@ -508,7 +508,7 @@ REFUSED = [
         losses.triplet,
         (*PAIRS, jnp.zeros((2, 4))),
         {},
-        "triplet: expected anchor and negative of one shape, got float32[2, 3] and float32[2, 4]. Nothing is "
+        "triplet: expected anchor and negative of equal shape, got float32[2, 3] and float32[2, 4]. Nothing is "
         "broadcast: reshape one of them.",
     ),
     (

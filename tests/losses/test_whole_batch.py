@@ -305,7 +305,7 @@ REFUSED = [
         nt_xent,
         (jnp.ones((2, 3)), jnp.ones((3, 3))),
         {},
-        "nt_xent: expected x and y of one shape, got float32[2, 3] and float32[3, 3]. Nothing is broadcast: "
+        "nt_xent: expected x and y of equal shape, got float32[2, 3] and float32[3, 3]. Nothing is broadcast: "
         "reshape one of them.",
     ),
     (nt_xent, (jnp.ones(3), jnp.ones(3)), {}, "nt_xent: expected x of shape [n, d], got float32[3]."),
@@ -319,7 +319,7 @@ REFUSED = [
         dice,
         (jnp.ones((2, 3)), jnp.ones(2, int)),
         {},
-        "dice: expected probabilities and labels of one shape, got float32[2, 3] and int32[2]. Nothing is "
+        "dice: expected probabilities and labels of equal shape, got float32[2, 3] and int32[2]. Nothing is "
         "broadcast: reshape one of them.",
     ),
     (

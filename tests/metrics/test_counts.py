@@ -185,7 +185,7 @@ def test_errors_of_inputs(f):
             i3,
             3,
             ValueError,
-            "prediction and labels of one shape, got int32[3, 1] and int32[3]. "
+            "prediction and labels of equal shape, got int32[3, 1] and int32[3]. "
             "Nothing is broadcast: reshape one of them.",
         ),
     ):

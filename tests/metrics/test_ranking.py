@@ -170,7 +170,7 @@ def test_errors(f):
             s,
             y[:, None],
             ValueError,
-            "scores and labels of one shape, got float32[3] and int32[3, 1]. "
+            "scores and labels of equal shape, got float32[3] and int32[3, 1]. "
             "Nothing is broadcast: reshape one of them.",
         ),
         (
@@ -191,7 +191,7 @@ def test_errors_of_recall_at_k():
         (
             (s[:2], y, 1),
             ValueError,
-            "similarity of shape [n, n], got float32[2, 3]. Of embeddings e, [n, d], it is e @ e.T.",
+            "similarity of shape [n, n], got float32[2, 3]. For embeddings e, [n, d], pass e @ e.T.",
         ),
         (
             (s.astype(jnp.int32), y, 1),

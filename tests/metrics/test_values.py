@@ -127,7 +127,7 @@ def test_errors_of_r2():
             x,
             x[:, :1],
             ValueError,
-            "prediction and target of one shape, got float32[3, 2] and float32[3, 1]. "
+            "prediction and target of equal shape, got float32[3, 2] and float32[3, 1]. "
             "Nothing is broadcast: reshape one of them.",
         ),
         (

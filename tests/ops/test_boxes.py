@@ -135,7 +135,7 @@ ERRORS = {
     ),
     "pairs": (
         lambda: ops.box_encode(ONES((2, 4)), ONES((3, 4))),
-        "box_encode: expected boxes and anchors of one shape, got float32[2, 4] and float32[3, 4]. "
+        "box_encode: expected boxes and anchors of equal shape, got float32[2, 4] and float32[3, 4]. "
         "Nothing is broadcast: reshape one of them.",
     ),
     "scores": (

@@ -227,7 +227,7 @@ def test_what_does_not_fit_is_said_before_it_starts(monkeypatch):
     start = "sweep: expected a sweep that fits into the 2.0 GB of free memory, got one that takes"
     assert texts == [
         f"{start} {vmap}, 1000 members by vmap with chunk=1000. "
-        "Run fewer at a time, chunk=500, or one after the other, strategy='map'.",
+        "Run fewer at a time, chunk=500, or one at a time, strategy='map'.",
         f"{start} {turn}, 1000 members by map with chunk=1. "
         "Sweep over fewer points at a time, or return less from run.",
     ]

@@ -254,7 +254,7 @@ def test_a_folder_of_other_settings(finished):
     assert str(excinfo.value) == (
         f"drive: expected the settings of {finished / 'epoch-000002.safetensors'}, got mode max (there min), "
         "patience 3 (there none). Pass those, or another folder; "
-        "changed=['mode', 'patience'] goes on with the new ones."
+        "changed=['mode', 'patience'] resumes with the new ones."
     )
     with pytest.raises(ValueError, match="expected changed to name settings"):
         drive(checkpoint=finished, changed="rate")

@@ -392,8 +392,8 @@ ERRORS = {
     "what counts is lost": (
         lambda: told(lambda p, y: jnp.mean(masked_error(p, y)), (X, HOLES)),
         TypeError,
-        "trainer: expected loss to return what a loss of nn.losses returned, which leaves residuals out or weighs "
-        "them, got float32[] computed from it, which does not say how much of it counts. "
+        "trainer: expected loss to return the result of a loss of nn.losses, which leaves residuals out or weighs "
+        "them, got float32[] computed from it, without its count. "
         "Return the loss itself, or nn.Mean(total, count).",
     ),
     "a number without weights": (
@@ -504,7 +504,7 @@ def test_a_loss_that_broadcasts_columns_with_rows_is_refused(loss, promotion):
             with pytest.raises(ValueError, match=r"^trainer: ") as excinfo:
                 t.step(ts, (X, ROW))
     assert str(excinfo.value) == (
-        "trainer: expected a loss of prediction and target of one shape, got float32[12, 1] and float32[12], "
+        "trainer: expected a loss of prediction and target of equal shape, got float32[12, 1] and float32[12], "
         "broadcast to [12, 12]. Reshape one of them, for example y[:, None]."
     )
 
