@@ -200,7 +200,7 @@ def test_errors(case):
 def test_a_mask_of_numbers_is_a_bias():
     with pytest.raises(TypeError, match="numbers are a bias"):
         ops.attention(X, X, X, mask=ONES((3, 3)))
-    with pytest.raises(TypeError, match="of one dtype"):
+    with pytest.raises(TypeError, match="of equal dtype"):
         ops.attention(X, X.astype(np.float16), X)
 
 
