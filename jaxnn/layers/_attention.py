@@ -134,7 +134,7 @@ def attention(
         each = params["w_q"].shape[1] // heads
 
         def projected(part: str, x: Array, *shape: int) -> Array:
-            y = affine(x, params[f"w_{part}"], params.get(f"b_{part}"), precision)
+            y = affine(x, params[f"w_{part}"], params[f"b_{part}"] if bias else None, precision)
             return y.reshape(*y.shape[:2], *shape) if shape else y
 
         q = projected("q", x, heads, each)
