@@ -151,7 +151,6 @@ TESTED_IN = {
     "test_layer.py": ["_call", "_sketch"],
     "test_regularizers.py": ["_weights"],
     "activations/test_activations.py": [
-        "_along_axes",
         "_checks",
         "_elementwise",
         "_gates",
