@@ -26,10 +26,10 @@ OptState: TypeAlias = Any
 """State of an optimizer: a pytree of arrays."""
 
 Batch: TypeAlias = Any
-"""What a step receives: `(x, y)` or `(x, y, weights)` for `nn.trainer`, any pytree for `nn.objective_trainer`."""
+"""Argument of a step: `(x, y)` or `(x, y, weights)` for `nn.trainer`, any pytree for `nn.objective_trainer`."""
 
 Data: TypeAlias = Any
-"""What a run receives: arrays in the structure of a batch, with examples along axis 0, or an iterable of batches."""
+"""Data of a run: arrays in the structure of a batch, with examples along axis 0, or an iterable of batches."""
 
 Metrics: TypeAlias = dict[str, jax.Array]
 """Measured values by name."""
