@@ -25,7 +25,7 @@ from jaxnn._errors import invalid
 from jaxnn._numbers import number
 from jaxnn._paths import path_tree
 from jaxnn._weights import Where, chosen, patterns_of, wide
-from jaxnn.types import Arrays, Params, State
+from jaxnn.types import Arrays, OptState
 
 __all__ = ["max_norm", "non_negative", "unit_norm"]
 
@@ -141,7 +141,7 @@ def non_negative(*, where: Where = None) -> optax.GradientTransformation:
 def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTransformation:
     patterns = patterns_of(name, where)
 
-    def init(params: Params) -> optax.EmptyState:
+    def init(params: Arrays) -> optax.EmptyState:
         if jax.tree.leaves(params):  # optax.tree.map_params calls init on a tree without leaves
             chosen(name, params, patterns)
         return optax.EmptyState()
@@ -154,7 +154,7 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
             raise invalid(f"{name} at {path}", f"an update of shape {list(wide_w.shape)} as the param has", update)
         return landing(path, wide_w, update.astype(wide_w.dtype)).astype(update.dtype)
 
-    def update(updates: Arrays, state: State, params: Params | None = None) -> tuple[Any, Any]:
+    def update(updates: Arrays, state: OptState, params: Arrays | None = None) -> tuple[Any, Any]:
         if params is None:
             raise invalid(
                 name, "params", told="None", fix="Call update(updates, state, params): a constraint is on them."

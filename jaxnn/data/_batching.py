@@ -15,7 +15,7 @@ from jaxnn.data._datasets import Dataset
 from jaxnn.types import Arrays, Key
 
 
-def split(key: Key, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
+def split(key: Key | int, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
     """Random split of a pytree of arrays [n, ...] into two: the rest, and a part with `fraction` of the examples.
 
     The part has round(fraction·n) examples, halves rounded up. With `stratify`, class c contributes fraction·n_c
@@ -73,7 +73,7 @@ def split(key: Key, data: Any, fraction: float, *, stratify: Any = None) -> tupl
     return _take(data, order[~chosen]), _take(data, order[chosen])
 
 
-def batches(data: Any, batch_size: int, *, key: Key | None = None, drop_remainder: bool = False) -> Iterator[Any]:
+def batches(data: Any, batch_size: int, *, key: Key | int | None = None, drop_remainder: bool = False) -> Iterator[Any]:
     """Iterator over batches [batch_size, ...] of a pytree of arrays [n, ...], as NumPy arrays.
 
     One pass over the data. The last batch holds the remaining examples, unless `drop_remainder`. Without a key, batches
@@ -147,12 +147,12 @@ def _labels(labels: Any, rows: int) -> np.ndarray:
     return labels
 
 
-def _permutation(where: str, key: Key, rows: int) -> np.ndarray:
+def _permutation(where: str, key: Key | int, rows: int) -> np.ndarray:
     """Random permutation. NumPy keeps the output of its bit generators across versions, but not of `permutation`."""
     return np.argsort(np.random.PCG64(_entropy(where, key)).random_raw(rows), kind="stable")
 
 
-def _entropy(where: str, key: Key) -> int | list[int]:
+def _entropy(where: str, key: Key | int) -> int | list[int]:
     seed = whole(key)
     if seed is not None:
         if seed < 0:

@@ -24,9 +24,8 @@ from jaxnn.init._draws import (
     uniform,
     zeros,
 )
-from jaxnn.types import Key
+from jaxnn.types import Initializer, Key
 
-Initializer = Callable[..., Array]  # (key, shape, dtype=float32) -> array
 Kinds = dict[str, dict[str, Initializer]]  # kind of layer -> param name -> initializer
 
 NORM: dict[str, Initializer] = {"scale": ones, "bias": zeros}

@@ -246,17 +246,15 @@ class _Cell:
         h, wide, rank = self.features, self.gates * self.features, len(x.shape) - 3
         sizes = () if self.kernel_size is None else per_axis(self.weights.where, "kernel_size", self.kernel_size, rank)
         fan_in = h * prod(sizes)
-        draw = partial(self.weights.draw, x, fan_in)
         x_key, h_key, b_key, own_key, projection_key = split(key, 5)
-        params = draw(w_x=(x_key, (*sizes, inputs, wide)))
+        own: dict[str, Any] = {"b_h": (own_key, (h,))} if self.own_bias else {}
+        params = self.weights.draw(x, fan_in, w_x=(x_key, (*sizes, inputs, wide)), b=(b_key, (wide,)), **own)
         params |= self._recurrent_weight(h_key, x, fan_in, (*sizes, self.out, wide))
-        params |= draw(b=(b_key, (wide,)))
-        if self.own_bias:
-            params |= draw(b_h=(own_key, (h,)))
         if self.peephole:
             params["peephole"] = jnp.zeros((3, h), param_dtype(x))
         if self.projection is not None:
-            params["projection"] = draw(w_x=(projection_key, (h, self.projection)))["w_x"]
+            drawn = self.weights.draw(x, fan_in, w_x=(projection_key, (h, self.projection)))
+            params["projection"] = drawn["w_x"]
         return params
 
     def _recurrent_weight(self, key: Key, x: Arrays, fan_in: int, shape: tuple[int, ...]) -> dict[str, Any]:

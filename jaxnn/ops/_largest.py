@@ -24,6 +24,8 @@ from jaxnn.types import Arrays
 
 SLICED_TAPS = 32
 
+Sizes = tuple[Any, ...]  # one for each axis, or a pair for each; may be symbolic
+
 
 def largest(
     x: Array, kernel_size: Sequence[Any], stride: Sequence[Any], dilation: Sequence[Any], sides: Sequence[Any]
@@ -40,14 +42,7 @@ def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Arra
     return larger if a_inside is True else b_inside & (larger | ~a_inside)
 
 
-def chain(
-    x: Array,
-    *,
-    kernel_size: tuple[Any, ...],
-    stride: tuple[Any, ...],
-    dilation: tuple[Any, ...],
-    sides: tuple[Any, ...],
-) -> Array:
+def chain(x: Array, *, kernel_size: Sizes, stride: Sizes, dilation: Sizes, sides: Sizes) -> Array:
     """Maximum as a chain of strided slices."""
     cut: Any = partial(taps, kernel_size=kernel_size[1:-1], stride=stride[1:-1], dilation=dilation[1:-1])
     parts = cut(jnp.pad(x, sides, constant_values=-jnp.inf))
@@ -62,19 +57,12 @@ def chain(
     return reduce(later, zip(parts, cut(jnp.pad(inside, sides)), strict=True))[0]
 
 
-def windowed(
-    x: Array,
-    *,
-    kernel_size: tuple[Any, ...],
-    stride: tuple[Any, ...],
-    dilation: tuple[Any, ...],
-    sides: tuple[Any, ...],
-) -> Array:
+def windowed(x: Array, *, kernel_size: Sizes, stride: Sizes, dilation: Sizes, sides: Sizes) -> Array:
     """Maximum by `reduce_window`."""
     return lax.reduce_window(x, -jnp.inf, lax.max, kernel_size, stride, sides, window_dilation=dilation)
 
 
-def _ordered(x: Array, sides: tuple[Any, ...]) -> Array:
+def _ordered(x: Array, sides: Sizes) -> Array:
     """x with values that `select_and_scatter` orders as `wins` does: NaN above all others, -inf above the padding."""
     x = jnp.where(x != x, jnp.inf, x)
     return x if all(side == (0, 0) for side in sides) else jnp.maximum(x, jnp.finfo(x.dtype).min)
@@ -92,7 +80,7 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
     return jax.vjp(f, at)[1](v)[0] if transposed else jax.jvp(f, (at,), (v,))[1]
 
 
-def _few(x: Array, kernel_size: tuple[Any, ...]) -> bool:
+def _few(x: Array, kernel_size: Sizes) -> bool:
     """True if a CPU uses the chain.
 
     With symbolic sizes it cannot: the gradient of a slice does not recover x's shape.
@@ -123,14 +111,7 @@ def _primitives() -> tuple[Any, Any, Any]:
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))
     )
 
-    def shape(
-        x: Arrays,
-        *,
-        kernel_size: tuple[Any, ...],
-        stride: tuple[Any, ...],
-        dilation: tuple[Any, ...],
-        sides: tuple[Any, ...],
-    ) -> Any:
+    def shape(x: Arrays, *, kernel_size: Sizes, stride: Sizes, dilation: Sizes, sides: Sizes) -> Any:
         how = {
             "window_dimensions": kernel_size,
             "window_strides": stride,
@@ -143,7 +124,7 @@ def _primitives() -> tuple[Any, Any, Any]:
     tangent.def_abstract_eval(lambda t, x, **how: shape(t, **how))
     cotangent.def_abstract_eval(lambda dy, x, **how: x)
 
-    def jvp(primals: Arrays, tangents: Arrays, **how: Any) -> tuple[Any, ...]:
+    def jvp(primals: Arrays, tangents: Arrays, **how: Any) -> Sizes:
         return value.bind(*primals, **how), tangent.bind(*tangents, *primals, **how)
 
     ad.primitive_jvps[value] = jvp
@@ -171,12 +152,12 @@ def _along(p: Arrays, t: Array, _: Array, x: Array, **how: Any) -> Array:
     return p.bind(t, x, **how)
 
 
-def _transposed(p: Arrays, v: Any, unknown: Any, x: Array, **how: Any) -> tuple[Any, ...]:
+def _transposed(p: Arrays, v: Any, unknown: Any, x: Array, **how: Any) -> Sizes:
     from jax.interpreters import ad
 
     return (ad.Zero(unknown.aval) if type(v) is ad.Zero else p.bind(v, x, **how)), None
 
 
-def _linear_series(p: Arrays, primals: Arrays, series: Any, **how: Any) -> tuple[Any, ...]:
+def _linear_series(p: Arrays, primals: Arrays, series: Any, **how: Any) -> Sizes:
     v, x = primals
     return p.bind(v, x, **how), [p.bind(t, x, **how) for t in series[0]]

@@ -18,7 +18,7 @@ from jaxnn._layer import Layer
 from jaxnn.compiler import compiler_options
 from jaxnn.train._fit import Best, Run
 from jaxnn.train._trainer import TrainState, averaged
-from jaxnn.types import Arrays, Key, Params, State
+from jaxnn.types import Arrays, Params, State
 
 _NOT_GIVEN: Any = object()
 _ARRAYS, _WITH_STATE = (jax.Array, np.ndarray), (Run, Best, TrainState)  # a union would be built at each call
@@ -172,7 +172,7 @@ def _program(model: Layer) -> Callable[..., Any]:
 class _Alike:
     """A model with equality by the call that made it."""
 
-    def __init__(self, key: Key, model: Layer):
+    def __init__(self, key: Any, model: Layer):
         self.key, self.model = key, model
 
     def __eq__(self, other: Any) -> bool:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from jaxnn.types import Key
-
 
 class Programs:
     """Cache of `make(key)` for keys of models, trainers, functions and settings; keeps the `size` most recently used.
@@ -50,13 +48,13 @@ def _weak(key: Any, forget: Callable[..., Any]) -> Any:
     return _rebuilt(key, [_weak(part, forget) for part in key]) if isinstance(key, tuple) else key
 
 
-def _strong(key: Key) -> Any:
+def _strong(key: Any) -> Any:
     if isinstance(key, weakref.ref):
         return key()
     return _rebuilt(key, map(_strong, key)) if isinstance(key, tuple) else key
 
 
-def _parts(key: Key) -> list[Any]:
+def _parts(key: Any) -> list[Any]:
     return [part for inner in key for part in _parts(inner)] if isinstance(key, tuple) else [key]
 
 

@@ -212,12 +212,12 @@ def faults(name):
 def messages(tree):
     """(line, text) of all strings of several words that are no docstrings: the texts of errors and warnings."""
     nodes = list(ast.walk(tree))
-    docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
-    parts = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
+    others = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    others |= {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
     for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield node.lineno, "".join(p.value if isinstance(p, ast.Constant) else "`" for p in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and not {id(node)} & (docs | parts):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in others:
             yield node.lineno, node.value
 
 
