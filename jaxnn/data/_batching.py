@@ -156,14 +156,14 @@ def _entropy(where: str, key: Key | int) -> int | list[int]:
     seed = whole(key)
     if seed is not None:
         if seed < 0:
-            raise invalid(where, "a seed >= 0", key)
+            raise invalid(where, "key to be a seed >= 0", key)
         return seed
     if isinstance(key, jax.Array) and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.ndim == 0:
             return np.asarray(jax.random.key_data(key)).tolist()
     elif isinstance(key, np.ndarray | jax.Array) and key.dtype == np.uint32 and key.ndim == 1:
         return np.asarray(key).tolist()
-    raise wrong_type(where, "an int or one JAX key", key)
+    raise wrong_type(where, "key to be an int or one JAX key", key)
 
 
 def _take(data: Any, rows: Arrays) -> Any:

@@ -61,7 +61,7 @@ KINDS = {
     **dict.fromkeys(("preset", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
-    **dict.fromkeys(("patience", "blank", "embed padding", "fan_in"), "index"),
+    **dict.fromkeys(("patience", "blank", "embed padding", "fan_in", "data.batches key"), "index"),
     **dict.fromkeys(("points.integers low", "points.integers high", "ignore_label"), "integer"),
     **dict.fromkeys(("attention window", "ops.attention window"), "pair"),
     **dict.fromkeys(("path", "cache", "checkpoint"), "path"),

@@ -216,20 +216,20 @@ def test_traced_data(call, request):
             ValueError,
             "split: expected an example or more in each part, got 0 and 0. Choose another fraction.",
         ),
-        ((-1, X, 0.5), ValueError, "split: expected a seed >= 0, got -1."),
-        ((0.5, X, 0.5), TypeError, "split: expected an int or one JAX key, got 0.5."),
-        ((True, X, 0.5), TypeError, "split: expected an int or one JAX key, got True."),
-        ((None, X, 0.5), TypeError, "split: expected an int or one JAX key, got None."),
-        ((np.arange(2), X, 0.5), TypeError, "split: expected an int or one JAX key, got int64[2]."),
+        ((-1, X, 0.5), ValueError, "split: expected key to be a seed >= 0, got -1."),
+        ((0.5, X, 0.5), TypeError, "split: expected key to be an int or one JAX key, got 0.5."),
+        ((True, X, 0.5), TypeError, "split: expected key to be an int or one JAX key, got True."),
+        ((None, X, 0.5), TypeError, "split: expected key to be an int or one JAX key, got None."),
+        ((np.arange(2), X, 0.5), TypeError, "split: expected key to be an int or one JAX key, got int64[2]."),
         (
             (jax.random.key_data(jax.random.split(jax.random.key(0))), X, 0.5),
             TypeError,
-            "split: expected an int or one JAX key, got uint32[2, 2].",
+            "split: expected key to be an int or one JAX key, got uint32[2, 2].",
         ),
         (
             (jax.random.split(jax.random.key(0)), X, 0.5),
             TypeError,
-            "split: expected an int or one JAX key, got key<fry>[2].",
+            "split: expected key to be an int or one JAX key, got key<fry>[2].",
         ),
     ],
 )
@@ -277,8 +277,8 @@ def test_wrong_stratify(labels, fraction, kind, message):
             ValueError,
             "batches: expected batch_size <= 4, the examples, got 5. Lower it, or keep the remainder.",
         ),
-        ((X, 2), {"key": "0"}, TypeError, "batches: expected an int or one JAX key, got '0'."),
-        ((X, 2), {"key": -3}, ValueError, "batches: expected a seed >= 0, got -3."),
+        ((X, 2), {"key": "0"}, TypeError, "batches: expected key to be an int or one JAX key, got '0'."),
+        ((X, 2), {"key": -3}, ValueError, "batches: expected key to be a seed >= 0, got -3."),
     ],
 )
 def test_wrong_batches_raise_at_the_call(arguments, keywords, kind, message):
