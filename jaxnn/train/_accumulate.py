@@ -1,7 +1,10 @@
-"""Gradient accumulation by `optax.MultiSteps`, with each mini-batch weighted by the count of its loss."""
+"""Updates of an optimizer by the count of a loss; `optax.MultiSteps` with each mini-batch weighted by its count."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,21 +23,73 @@ class Weighed(NamedTuple):
     skip_state: Any
 
 
-def accumulates(optimizer: Any) -> optax.MultiSteps | None:
-    """The MultiSteps object of an optimizer, or of its `gradient_transformation`; None for other optimizers."""
+class Update(NamedTuple):
+    """One update of an optimizer.
+
+    Attributes:
+      updates: to be added to the params.
+      opt_state: the new state.
+      unchanged: the state if the batch does not count, in which case the params stay.
+      counts: whether the batch counts: a bool, or an array if this depends on its weights.
+    """
+
+    updates: Any
+    opt_state: OptState
+    unchanged: OptState
+    counts: bool | Array
+
+
+class Counting(NamedTuple):
+    """An optimizer whose update gets the count of the loss.
+
+    Attributes:
+      init: `init(params) -> opt_state`.
+      update: `update(grads, opt_state, params, count, **extra) -> Update`.
+    """
+
+    init: Callable[[Params], OptState]
+    update: Callable[..., Update]
+
+
+def counting(optimizer: optax.GradientTransformation) -> Counting:
+    """The optimizer with counts: MultiSteps weights its mini-batches by them, others skip a batch of count 0."""
     owner = getattr(getattr(optimizer, "update", None), "__self__", optimizer)
-    return owner if isinstance(owner, optax.MultiSteps) else None
+    extended = optax.with_extra_args_support(_transformation(optimizer))
+    if isinstance(owner, optax.MultiSteps):
+        return Counting(lambda params: _begun(extended.init(params)), partial(_accumulated, owner))
+    return Counting(extended.init, partial(_unless_empty, extended))
 
 
-def begun(state: OptState) -> Any:
+def _transformation(optimizer: Any) -> optax.GradientTransformation:
+    """An object with `init` and `update`, such as `optax.MultiSteps`, as an optax.GradientTransformation."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    extra = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(optimizer.update).parameters.values())
+    kind = optax.GradientTransformationExtraArgs if extra else optax.GradientTransformation
+    return kind(optimizer.init, optimizer.update)
+
+
+def _unless_empty(
+    optimizer: optax.GradientTransformationExtraArgs,
+    grads: Arrays,
+    state: OptState,
+    params: Params,
+    count: Array | Known,
+    **extra: Any,
+) -> Update:
+    updates, new = optimizer.update(grads, state, params, **extra)
+    return Update(updates, new, state, bool(count.n) if isinstance(count, Known) else count != 0)
+
+
+def _begun(state: OptState) -> Any:
     """The state of MultiSteps extended by a count of 0."""
     count = jnp.zeros((), jax.dtypes.canonicalize_dtype(float))
     return state._replace(skip_state=Weighed(count, state.skip_state))
 
 
-def accumulated(
+def _accumulated(
     multi: optax.MultiSteps, grads: Arrays, state: OptState, params: Params, count: Array | Known, **extra: Any
-) -> tuple[Any, Any, Array | None]:
+) -> Update:
     """One update of MultiSteps in which each mini-batch is weighted by its count.
 
     After m mini-batches MultiSteps updates acc <- acc + (g - acc) / (m + 1). To make this the mean weighted by counts
@@ -44,17 +99,7 @@ def accumulated(
 
     which is g if all counts are equal. With `use_grad_mean=False` the sum is k times this mean.
 
-    Args:
-      multi: the MultiSteps object.
-      grads: gradients of the mini-batch.
-      state: state of MultiSteps as `begun` returns it.
-      params: trained params.
-      count: count of the mini-batch.
-      extra: further arguments of the inner optimizer's update.
-
-    Returns:
-      The updates, the new state, and a boolean: True if params may have changed or the mini-batch counted. None if this
-      is certain.
+    MultiSteps advances even if a mini-batch does not count.
     """
     before, m = state.skip_state.count, state.mini_step
     c = number_of(count, before.dtype)
@@ -84,7 +129,7 @@ def accumulated(
     total, over = jnp.where(taken, both, before), new.mini_step == 0
     new = new._replace(skip_state=Weighed(jnp.where(over, 0, total), new.skip_state))
     if isinstance(count, Known) and count.n:
-        return updates, new, None
+        return Update(updates, new, new, True)
     still = taken & over & (total == 0)  # all counts of the cycle are 0
     held = plain.inner_opt_state, plain.gradient_step
     inner, step = jax.tree.map(
@@ -92,4 +137,5 @@ def accumulated(
     )
     updates = jax.tree.map(lambda u: jnp.where(still, jnp.zeros((), u.dtype), u), updates)
     moved = (c != 0) | (taken & over & (total != 0))
-    return updates, new._replace(inner_opt_state=inner, gradient_step=step), moved
+    new = new._replace(inner_opt_state=inner, gradient_step=step)
+    return Update(updates, new, new, moved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -23,11 +22,10 @@ from jaxnn._mesh import summed
 from jaxnn._moments import Average, Time
 from jaxnn._numbers import rounded
 from jaxnn._paths import globs, matching, part_of
-from jaxnn.train._accumulate import accumulated, accumulates, begun
+from jaxnn.train._accumulate import counting
 from jaxnn.train._checks import check_optimizer, check_parts, named_metrics, results
 from jaxnn.train._params import begun_with, merged, split_off
 from jaxnn.train._weigh import (
-    Known,
     Predicted,
     check_broadcast,
     divided,
@@ -239,8 +237,7 @@ def objective_trainer(
     check.function("trainer", "init", init)
     check.function("trainer", "objective", objective)
     check_optimizer(optimizer)
-    multi = accumulates(optimizer)
-    optimizer = optax.with_extra_args_support(_transformation(optimizer))
+    by_count = counting(optimizer)
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
         if is_function(average):
@@ -259,8 +256,7 @@ def objective_trainer(
         matching("trainer", params, patterns, argument="frozen")
         trained, _ = split_off(params, patterns)
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns else None):
-            opt_state = _initialised(optimizer, trained, params)
-        opt_state = opt_state if multi is None else begun(opt_state)
+            opt_state = _initialised(by_count.init, trained, params)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
         ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
         return jax.tree.map(jnp.copy, ts)  # some optimizers keep the params arrays; a buffer is donated only once
@@ -287,24 +283,15 @@ def objective_trainer(
     def step(ts: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trained, kept, value, state, measures, grads = differentiate(ts, batch)
         (loss, count), metrics = measures["loss"], {name: m.value for name, m in measures.items()}
-        later = ts._replace(step=ts.step + 1)
-        if multi is None and isinstance(count, Known) and not count.n:
-            return later, metrics
         extra = {"value": loss, "grad": grads, "value_fn": value}
         apart = part_of(ts.params if patterns else None)
         with jax.numpy_dtype_promotion("standard"), apart:  # optax's code does not support strict promotion
-            if multi is None:
-                updates, opt_state = optimizer.update(grads, ts.opt_state, trained, **extra)
-                moves = None if isinstance(count, Known) else count != 0
-            else:
-                updates, opt_state, moves = accumulated(multi, grads, ts.opt_state, trained, count, **extra)
-                later = later._replace(opt_state=opt_state)  # MultiSteps advances even if nothing counts
-            trained = optax.apply_updates(trained, updates)
+            update = by_count.update(grads, ts.opt_state, trained, count, **extra)
+            trained = optax.apply_updates(trained, update.updates)
         mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
-        new = TrainState(ts.step + 1, merged(trained, kept), state, opt_state, ts.key, mean)
-        if moves is not None:
-            new = jax.tree.map(lambda now, old: now if now is old else jnp.where(moves, now, old), new, later)
-        return new, metrics
+        new = TrainState(ts.step + 1, merged(trained, kept), state, update.opt_state, ts.key, mean)
+        old = ts._replace(step=ts.step + 1, opt_state=update.unchanged)
+        return _chosen(update.counts, new, old), metrics
 
     def gradients(ts: TrainState, batch: Batch) -> dict[str, Any]:
         return differentiate(ts, batch)[-1]
@@ -327,16 +314,22 @@ def _check_state(where: str, ts: Any) -> None:
         raise wrong_type(where, "ts to be a TrainState", ts, fix)
 
 
-def _initialised(optimizer: Any, trained: Any, params: Params) -> Any:
+def _chosen(counts: bool | jax.Array, new: TrainState, old: TrainState) -> TrainState:
+    if isinstance(counts, bool):
+        return new if counts else old
+    return jax.tree.map(lambda now, then: now if now is then else jnp.where(counts, now, then), new, old)
+
+
+def _initialised(init: Callable[[Any], Any], trained: Any, params: Params) -> Any:
     """The optimizer's state for the trained params; explains the error of an optimizer that was made for all params."""
     try:
-        return optimizer.init(trained)
+        return init(trained)
     except (TypeError, ValueError) as error:
         structures: list[Any] = [jax.tree.structure(tree) for tree in (trained, params)]
         if isinstance(error, InvalidType | InvalidValue) or structures[0] == structures[1]:
             raise
         try:
-            jax.eval_shape(optimizer.init, params)
+            jax.eval_shape(init, params)
         except Exception:
             raise error from None
         expected = "an optimizer whose masks and labels are those of the params that are trained"
@@ -344,15 +337,6 @@ def _initialised(optimizer: Any, trained: Any, params: Params) -> Any:
         raise wrong_type(
             "trainer", expected, told="one for all params, of which frozen= leaves some out", fix=fix
         ) from error
-
-
-def _transformation(optimizer: Any) -> optax.GradientTransformation:
-    """An object with `init` and `update`, such as `optax.MultiSteps`, as an optax.GradientTransformation."""
-    if isinstance(optimizer, optax.GradientTransformation):
-        return optimizer
-    extra = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(optimizer.update).parameters.values())
-    kind = optax.GradientTransformationExtraArgs if extra else optax.GradientTransformation
-    return kind(optimizer.init, optimizer.update)
 
 
 typed = partial(check.typed_key, "trainer")
