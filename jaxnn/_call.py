@@ -130,6 +130,6 @@ def _served(name: str, tap: Tap, y: Arrays) -> tuple[Any, Tap]:
     return y, tap._replace(outputs=(*tap.outputs, y))
 
 
-def output_of(child: Layer, name: str, params: Params, state: State, x: Arrays) -> Any:
+def output_of(child: Layer, name: str, params: Params, state: State, x: Arrays) -> Arrays:
     """Shape and dtype of a child's output with `train=False`, by abstract evaluation."""
     return jax.eval_shape(lambda p, s, x: call(child, name, p, s, x)[0], params, state, x)

@@ -35,6 +35,7 @@ from jaxnn._inputs import (
     under_trace,
     whole,
 )
+from jaxnn.types import Arrays
 
 # ---- Python values
 
@@ -174,7 +175,7 @@ def _fixed(where: str, expected: str, value: Any, kind: str) -> InvalidType:
 # ---- arrays
 
 
-def array(where: str, argument: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "") -> Any:
+def array(where: str, argument: str, x: Any, *, rank: int | None = None, least: int = 0, shape: str = "") -> Arrays:
     """`x` as a JAX array, or as it is if it is a shape; raises unless it is of a floating dtype and of a rank.
 
     Args:

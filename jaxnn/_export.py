@@ -80,7 +80,7 @@ def export(
         y, state = model.apply(params, state, structure.unflatten(jax.tree.leaves(x)), train=False)
         return _plain(y), state
 
-    def served(x: Arrays) -> Any:
+    def served(x: Arrays) -> Arrays:
         params, state = jax.tree.map(jnp.asarray, held)
         return run(params, state, x)[0]
 

@@ -58,7 +58,7 @@ class Flat:
             vectors[name] = jnp.concatenate([x.astype(dtype).reshape(-1) for x in group])
         return cls(vectors, layout)
 
-    def tree(self) -> Any:
+    def tree(self) -> Arrays:
         """The tree, by a split: its gradient is one concatenation, where that of slices is a sum of padded vectors."""
         parts = {}
         for name, vector in self.vectors.items():

@@ -12,6 +12,7 @@ from jax.extend.core import get_opaque_trace_state
 from jaxnn._dtypes import dtype_of
 from jaxnn._keys import quick
 from jaxnn._mesh import varying
+from jaxnn.types import Data
 
 MEMBERS = "jaxnn_members"  # the mesh axis along which whole runs lie, each with a key of its own
 
@@ -72,7 +73,7 @@ def is_array(x: Any) -> bool:
 BATCHES_FIX = "For a list of batches call nn.drive(trainer, key, lambda epoch: batches)."
 
 
-def is_batches(data: Any) -> bool:
+def is_batches(data: Data) -> bool:
     """True for a list of batches: tuples, lists or dicts whose arrays differ in axis 0 only."""
     if type(data) is not list or len(data) < 2 or not all(isinstance(b, tuple | list | dict) for b in data):
         return False
@@ -114,7 +115,7 @@ def to_numbers(x: Any) -> str:
     return ""
 
 
-def to_arrays(data: Any) -> str:
+def to_arrays(data: Data) -> str:
     """Hint for errors: the argument to pass in place of data that are not arrays."""
     if isinstance(data, tuple) and {"train", "test"} <= set(getattr(data, "_fields", ())):
         return "Pass a part of it, such as data.train."

@@ -38,7 +38,7 @@ def quick(key: Key) -> jax.Array:
     return jax.random.wrap_key_data(_data(key), impl=_unrolled())
 
 
-def fold_in(key: Key, number: Any) -> jax.Array:
+def fold_in(key: Key, number: Arrays) -> jax.Array:
     """`jax.random.fold_in`; for a concrete key and number it runs on the host, without compilation.
 
     >>> key = jax.random.key(0)
@@ -124,10 +124,10 @@ def _threefry(k1: Any, k2: Any, a: Arrays, b: Arrays) -> tuple[Any, Any]:
     def word(n: int) -> Any:
         return n if number else np.uint32(n)
 
-    def added(x: Arrays, y: Arrays) -> Any:
+    def added(x: Arrays, y: Arrays) -> Arrays:
         return (x + y) & WORD if number else x + y
 
-    def rotated(x: Arrays, by: int) -> Any:
+    def rotated(x: Arrays, by: int) -> Arrays:
         high = x << word(by)
         return (high & WORD if number else high) | (x >> word(32 - by))
 
@@ -155,7 +155,7 @@ def _unrolled() -> Any:
     def split(data: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return jax.random.key_data(jax.random.split(typed(data), shape))
 
-    def fold_in(data: jax.Array, number: Any) -> jax.Array:
+    def fold_in(data: jax.Array, number: Arrays) -> jax.Array:
         return jax.random.key_data(jax.random.fold_in(typed(data), number))
 
     def random_bits(data: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Array:

@@ -217,7 +217,7 @@ def lift(f: Callable[..., Any], *, name: str | None = None, padded: PaddedRule =
     if _is_factory(f):
         raise _uncalled("lift", kind)
 
-    def called(x: Arrays) -> Any:
+    def called(x: Arrays) -> Arrays:
         y = f(x)
         if isinstance(y, Layer):
             raise _uncalled("lift", kind)
@@ -263,7 +263,7 @@ def stateless(model: Layer) -> Stateless:
         check_state(state)
         return params
 
-    def apply(params: Params, x: Arrays, *, key: Key | None = None, train: bool = False) -> Any:
+    def apply(params: Params, x: Arrays, *, key: Key | None = None, train: bool = False) -> Arrays:
         y, state = model.apply(params, {}, x, key=key, train=train)
         check_state(state)
         return y

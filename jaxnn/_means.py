@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxnn.types import Arrays
+
 
 class Mean(NamedTuple):
     """Mean as total and count. The means of several batches combine exactly: add totals, add counts.
@@ -64,7 +66,7 @@ def counting() -> Iterator[Counts]:
         _ACTIVE.reset(token)
 
 
-def counted(result: Array, weights: Any) -> Array:
+def counted(result: Array, weights: Arrays) -> Array:
     """`result`, recorded with its weights (an array of its shape, or a `Mean`) for an enclosing `counting`."""
     active = _ACTIVE.get()
     if active is not None:

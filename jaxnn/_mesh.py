@@ -38,7 +38,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Arrays, xs: Arrays, **
         new, y = f(carry, x)
         return jax.tree.map(_carried_as, new, jax.tree.map(jax.typeof, carry)), y
 
-    def made(carry: Arrays) -> Any:  # carry after one step, stacked, because xs may hold no arrays
+    def made(carry: Arrays) -> Arrays:  # carry after one step, stacked, because xs may hold no arrays
         return jax.lax.scan(lambda _, x: (None, f(carry, x)[0]), None, xs, **how)[1]
 
     for _ in range(1 + len(mesh.manual_axes)):  # every round except the last adds an axis to some leaf
@@ -49,7 +49,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], carry: Arrays, xs: Arrays, **
     return jax.lax.scan(step, carry, xs, **how)
 
 
-def _carried_as(x: Arrays, like: Arrays, drop: int = 0) -> Any:
+def _carried_as(x: Arrays, like: Arrays, drop: int = 0) -> Arrays:
     """`x` with the sharding of `like` without its first `drop` axes, and varying along the same mesh axes."""
     mesh, own = jax.sharding.get_abstract_mesh(), jax.typeof(x)
     if mesh.explicit_axes and own.sharding.spec != (spec := PartitionSpec(*like.sharding.spec[drop:])):
@@ -165,13 +165,13 @@ def summed(axis_name: Any, gradient: Array) -> Array:
     return gradient if checked else jax.lax.psum(gradient, axis_name)
 
 
-def is_spread(array: Any) -> bool:
+def is_spread(array: Arrays) -> bool:
     """True if an array is sharded over several devices; False for traced arrays, where it is unknown."""
     concrete = isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer)
     return concrete and len(array.sharding.device_set) > 1
 
 
-def taken(data: Any, rows: Arrays, shardings: tuple[Any, ...] | None) -> Any:
+def taken(data: Arrays, rows: Arrays, shardings: tuple[Any, ...] | None) -> Arrays:
     """Rows of arrays, with the shardings of the arrays."""
     leaves, structure = jax.tree.flatten(data)
     parts = [_rows(a, rows, s) for a, s in zip(leaves, shardings or [None] * len(leaves), strict=True)]

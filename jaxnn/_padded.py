@@ -49,7 +49,7 @@ class Padded(NamedTuple):
     """
 
     x: Arrays
-    lengths: Any
+    lengths: Arrays
 
     @property
     def mask(self) -> Array:
@@ -83,7 +83,7 @@ class Given(Padded):
     __slots__ = ()
 
 
-def padded_pair(x: Arrays) -> Any:
+def padded_pair(x: Arrays) -> Arrays:
     """`Padded` of a plain pair (x [n, t, ...], integers [n]); anything else unchanged."""
     if type(x) not in (tuple, list) or len(x) != 2:
         return x
@@ -93,12 +93,12 @@ def padded_pair(x: Arrays) -> Any:
     return Given(values, lengths) if fits else x
 
 
-def values_of(x: Arrays) -> Any:
+def values_of(x: Arrays) -> Arrays:
     """Array of a `Padded`; anything else unchanged."""
     return x.x if isinstance(x, Padded) else x
 
 
-def on_values(f: Callable[..., Any], *xs: Any) -> Any:
+def on_values(f: Callable[..., Any], *xs: Any) -> Arrays:
     """`f` of arrays, or of the arrays of several `Padded` with equal lengths, which the result keeps."""
     padded = [x for x in xs if isinstance(x, Padded)]
     if not padded:

@@ -57,7 +57,7 @@ def globs(where: str, argument: str, patterns: str | Sequence[str]) -> tuple[str
     return tuple(patterns)
 
 
-def matching(where: str, tree: Arrays, patterns: str | Sequence[str], *, argument: str = "where") -> Any:
+def matching(where: str, tree: Arrays, patterns: str | Sequence[str], *, argument: str = "where") -> Arrays:
     """Tree of bools shaped like `tree`: True for leaves whose path matches a pattern, as in `fnmatchcase`.
 
     In a pattern `*` matches any characters, including `/`; `?` matches one character; `[ab]` matches one of these.
@@ -101,13 +101,13 @@ def part_of(whole: Arrays) -> Iterator[None]:
         _WHOLE.reset(token)
 
 
-def whole_of(params: Params) -> Any:
+def whole_of(params: Params) -> Arrays:
     """The params that `params` are a part of (see `part_of`), or `params`."""
     whole = _WHOLE.get()
     return params if whole is None else whole
 
 
-def cut(tree: Arrays, part: Any) -> Any:
+def cut(tree: Arrays, part: Arrays) -> Arrays:
     """`tree`, a nested dict or a prefix of one, without the keys that `part` lacks.
 
     >>> cut({"stem": False, "head": {"w": True, "b": False}}, {"head": {"w": 1.0}})

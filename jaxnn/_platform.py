@@ -7,8 +7,10 @@ from typing import Any
 import jax
 from jax import lax
 
+from jaxnn.types import Arrays
 
-def on_cpu(cpu: Callable[..., Any], default: Callable[..., Any], *args: Any) -> Any:
+
+def on_cpu(cpu: Callable[..., Any], default: Callable[..., Any], *args: Any) -> Arrays:
     """`cpu(*args)` if the program is lowered for a CPU, else `default(*args)`; chosen at lowering, not at tracing."""
     return lax.platform_dependent(*args, cpu=cpu, default=default)
 

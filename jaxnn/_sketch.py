@@ -58,7 +58,7 @@ class Sketch:
         self.key = key
         self.met: dict[str, tuple[Any, Any]] = {}
 
-    def meet(self, child: Any, name: str, x: Arrays) -> Any:
+    def meet(self, child: Any, name: str, x: Arrays) -> Arrays:
         """The output of a child for x; records the child."""
         known, first = self.met.setdefault(name, (child, structs(name, x)))
         if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
@@ -79,7 +79,7 @@ class Sketch:
 def init_by_calls(apply: Callable[..., Any], key: Key, x: Arrays) -> tuple[Params, State]:
     """Params and state of the children that `apply` calls, each initialized for its first input."""
 
-    def trace(key: Key, x: Arrays) -> Any:
+    def trace(key: Key, x: Arrays) -> Arrays:
         sketch = Sketch(key)
         y, _ = apply(sketch, {}, x, key=None, train=False)
         met.update(sketch.met)

@@ -102,7 +102,7 @@ def summary(model: Layer, x: Arrays) -> Summary:
     params, state = jax.eval_shape(model.init, jax.random.key(0), x)
     watch = Watch()
 
-    def forward(params: Params, state: State, x: Arrays) -> Any:
+    def forward(params: Params, state: State, x: Arrays) -> Arrays:
         return model.apply(params, {**state, OBSERVED: Observed(watch=watch)}, x)[0]
 
     traced, output = jax.make_jaxpr(forward, return_shape=True)(params, state, x)
@@ -126,7 +126,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (name, row.output, *(f"{v:,}".replace(",", " ") for v in row[2:]))
 
 
-def _at(tree: Params, path: str) -> Any:
+def _at(tree: Params, path: str) -> Arrays:
     for name in path.split("/") if path else ():
         tree = tree.get(name, {})
     return tree

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from jaxnn import _checks as check
 from jaxnn._dtypes import widened
 from jaxnn._errors import invalid
 from jaxnn._paths import globs, matching, path_tree
-from jaxnn.types import Params
+from jaxnn.types import Arrays, Params
 
 Where = str | Sequence[str] | None
 
@@ -26,7 +25,7 @@ def patterns_of(name: str, where: Where) -> tuple[str, ...] | None:
     return patterns
 
 
-def chosen(name: str, params: Params, patterns: tuple[str, ...] | None) -> Any:
+def chosen(name: str, params: Params, patterns: tuple[str, ...] | None) -> Arrays:
     """Tree of bools: True for leaves whose path matches, by default those named `w` or `w_...`."""
     if patterns is not None:
         return matching(name, params, patterns)
@@ -38,7 +37,7 @@ def chosen(name: str, params: Params, patterns: tuple[str, ...] | None) -> Any:
     return weights
 
 
-def wide(name: str, path: str, w: Any) -> Array:
+def wide(name: str, path: str, w: Arrays) -> Array:
     """Param in at least float32; raises TypeError, with its path, if it is not real floating."""
     check.kind(f"{name} at {path}", "a param", w, "floating", "Leave it out by where=patterns.")
     return widened(jnp.asarray(w))

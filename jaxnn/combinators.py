@@ -339,7 +339,7 @@ def time_distributed(child: Layer | Callable[..., Any]) -> Layer:
     return wrap(child, init, apply)
 
 
-def _steps_as_examples(x: Arrays) -> Any:
+def _steps_as_examples(x: Arrays) -> Arrays:
     """[n, t, ...] -> [n · t, ...]; for a `Padded` [t · n, ...], with a mask of valid steps in place of lengths.
 
     With time first, the index of a step, and thus its dropout mask, does not depend on the number of later steps.
@@ -381,5 +381,5 @@ def cast(child: Layer | Callable[..., Any], dtype: DTypeLike) -> Layer:
     return wrap(child, child.init, apply)
 
 
-def _floating_to(dtype: DTypeLike, tree: Arrays) -> Any:
+def _floating_to(dtype: DTypeLike, tree: Arrays) -> Arrays:
     return jax.tree.map(lambda v: v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v, tree)

@@ -146,7 +146,7 @@ def _constraint(name: str, landing: Landing, where: Where) -> optax.GradientTran
             chosen(name, params, patterns)
         return optax.EmptyState()
 
-    def land(path: str, yes: bool, update: Any, w: Any) -> Any:
+    def land(path: str, yes: bool, update: Arrays, w: Arrays) -> Arrays:
         if not yes:
             return update
         wide_w, update = wide(name, path, w), jnp.asarray(update)

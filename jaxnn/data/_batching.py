@@ -15,7 +15,7 @@ from jaxnn.data._datasets import Dataset
 from jaxnn.types import Arrays, Key
 
 
-def split(key: Key | int, data: Any, fraction: float, *, stratify: Any = None) -> tuple[Any, Any]:
+def split(key: Key | int, data: Arrays, fraction: float, *, stratify: Arrays = None) -> tuple[Arrays, Arrays]:
     """Random split of a pytree of arrays [n, ...] into two: the rest, and a part with `fraction` of the examples.
 
     The part has round(fraction·n) examples, halves rounded up. With `stratify`, class c contributes fraction·n_c
@@ -73,7 +73,9 @@ def split(key: Key | int, data: Any, fraction: float, *, stratify: Any = None) -
     return _take(data, order[~chosen]), _take(data, order[chosen])
 
 
-def batches(data: Any, batch_size: int, *, key: Key | int | None = None, drop_remainder: bool = False) -> Iterator[Any]:
+def batches(
+    data: Arrays, batch_size: int, *, key: Key | int | None = None, drop_remainder: bool = False
+) -> Iterator[Arrays]:
     """Iterator over batches [batch_size, ...] of a pytree of arrays [n, ...], as NumPy arrays.
 
     One pass over the data. The last batch holds the remaining examples, unless `drop_remainder`. Without a key, batches
@@ -111,7 +113,7 @@ def batches(data: Any, batch_size: int, *, key: Key | int | None = None, drop_re
     return (_take(data, rows if order is None else order[rows]) for rows in slices)
 
 
-def _rows(where: str, data: Any) -> int:
+def _rows(where: str, data: Arrays) -> int:
     """Common size of axis 0 of all leaves."""
     if isinstance(data, Dataset):
         raise wrong_type(where, "data to be arrays", data, to_arrays(data))
@@ -138,7 +140,7 @@ def _quota(fraction: float, count: Any) -> Any:
     return np.round(float(fraction) * count, 9)  # makes 0.7 · 45 exactly 31.5
 
 
-def _labels(labels: Any, rows: int) -> np.ndarray:
+def _labels(labels: Arrays, rows: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.dtype.kind not in "biuU":
         raise wrong_type("split", "stratify of integers or strings", labels)
@@ -166,5 +168,5 @@ def _entropy(where: str, key: Key | int) -> int | list[int]:
     raise wrong_type(where, "key to be an int or one JAX key", key)
 
 
-def _take(data: Any, rows: Arrays) -> Any:
+def _take(data: Arrays, rows: Arrays) -> Arrays:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], data)

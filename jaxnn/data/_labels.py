@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
+from jaxnn.types import Arrays
 
 
 def one_hot(
@@ -54,7 +54,7 @@ def one_hot(
     return jnp.moveaxis(jnp.where(inside, hot.astype(dtype), jnp.asarray(unknown, dtype)), -1, axis)
 
 
-def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+def encode(labels: Arrays, classes: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Integer codes of string labels, [...] -> int32 [...], and the classes of the codes. `decode` is the inverse.
 
     Args:
@@ -84,7 +84,7 @@ def encode(labels: Any, classes: Sequence[str] | None = None) -> tuple[np.ndarra
     return np.array([codes[label] for label in strings], np.int32).reshape(array.shape), classes
 
 
-def decode(codes: Any, classes: Sequence[str]) -> np.ndarray:
+def decode(codes: Arrays, classes: Sequence[str]) -> np.ndarray:
     """Strings of integer codes, [...] -> [...], or of one-hot vectors (floating or bool), [..., k] -> [...].
 
     Args:

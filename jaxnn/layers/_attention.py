@@ -160,7 +160,9 @@ def _by_letter(**draws: Callable[..., Any] | None) -> dict[str, Callable[..., An
     return {f"{letter}_{part}": draw for letter, draw in draws.items() for part in "qkvo"}
 
 
-def _rotated(where: str, q: Array, k: Array, given: dict[str, Any], first: Any, base: float) -> tuple[Array, Array]:
+def _rotated(
+    where: str, q: Array, k: Array, given: dict[str, Array], first: Arrays, base: float
+) -> tuple[Array, Array]:
     """Queries and keys, rotated by their positions."""
     if "context" in given:
         fix = "Their positions have no common zero."
@@ -172,7 +174,7 @@ def _rotated(where: str, q: Array, k: Array, given: dict[str, Any], first: Any, 
 
 def _inputs(where: str, x: Arrays) -> tuple[Any, Any, dict[str, Any], Any]:
     """x, its context, the other inputs with the lengths of the keys, and the lengths of x; padding is set to 0."""
-    given: dict[str, Any] = {}
+    given: dict[str, Array] = {}
     if isinstance(x, dict):
         if "x" not in x or set(x) - {"x", *BESIDE_X}:
             raise invalid(where, f"x alone or a dict with 'x' and some of {', '.join(BESIDE_X)}", told=", ".join(x))

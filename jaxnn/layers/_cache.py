@@ -28,7 +28,7 @@ class Cache(NamedTuple):
         zeros = jnp.zeros((x.shape[0], self.length, heads, size), x.dtype)
         return {"k": zeros, "v": zeros, "position": jnp.zeros((), jnp.int32)}
 
-    def check(self, state: State, x: Array, given: dict[str, Any]) -> None:
+    def check(self, state: State, x: Array, given: dict[str, Array]) -> None:
         """Raises unless x is a valid next piece."""
         if "context" in given or "lengths" in given:
             raise invalid(self.where, "no context and no lengths with a cache", told=", ".join(given))
@@ -45,7 +45,7 @@ class Cache(NamedTuple):
         keys, values = _written(state["k"], k, first), _written(state["v"], v, first)
         return keys, values, {"k": keys, "v": values, "position": first + k.shape[1]}
 
-    def within(self, y: Array, first: Any) -> Array:
+    def within(self, y: Array, first: Arrays) -> Array:
         """y [n, t, features] with NaN for the steps beyond the end; a traced position cannot raise an error."""
         steps = first + jnp.arange(y.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
         return jnp.where(steps < self.length, y, jnp.nan)

@@ -291,7 +291,7 @@ def _convolution(
     """A layer with params w and b whose `product` takes x and w."""
     where = weights.where
 
-    def images(x: Arrays) -> Any:
+    def images(x: Arrays) -> Arrays:
         x = check.array(where, "x", values_of(x), least=3, shape="[n, *space, c]")
         if len(x.shape) > 5:
             raise invalid(where, "x of shape [n, *space, c] with 1 to 3 space axes", x)

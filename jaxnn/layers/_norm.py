@@ -127,7 +127,7 @@ def _moved(running: jax.Array, batch: jax.Array, momentum: float | jax.Array) ->
 
 
 def _over_shards(
-    where: str, names: tuple[str, ...], mean: jax.Array, var: jax.Array, n: Any
+    where: str, names: tuple[str, ...], mean: jax.Array, var: jax.Array, n: Arrays
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Mean, variance and count over all shards, from those of each shard; exact, in two passes.
 

@@ -41,7 +41,7 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
 
     check.scalar(where, "base", base, ends="()", static=True)
 
-    def rows(params: Params, first: Any, x: Array) -> Array:
+    def rows(params: Params, first: Arrays, x: Array) -> Array:
         return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
 
     return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
@@ -75,7 +75,7 @@ def learned_positions(
         shape, dtype = (length, x.shape[2]), param_dtype(x)
         return {"w": w_init(key, shape, dtype) if w_init else 0.02 * jax.random.normal(quick(key), shape, dtype)}
 
-    def rows(params: Params, first: Any, x: Array) -> Array:
+    def rows(params: Params, first: Arrays, x: Array) -> Array:
         w = jnp.asarray(params["w"])
         if x.shape[1] > length or x.shape[2] != w.shape[1]:
             raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)

@@ -267,7 +267,7 @@ class _Cell:
         of_conv = replace(self.weights, kind="conv", given={})
         return {"w_h": of_conv.draw(x, prod(shape[:-1]), w=(key, shape))["w"]}
 
-    def run(self, params: Params, x: Arrays, carry: Arrays, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+    def run(self, params: Params, x: Arrays, carry: Arrays, lengths: Arrays, reverse: bool) -> tuple[Any, Any]:
         extra: dict[str, jax.Array] = {k: params[k] for k in ("peephole", "projection") if k in params}
         if "b_h" in params:
             extra["b_h"] = jnp.concatenate([jnp.zeros(2 * self.features, params["b_h"].dtype), params["b_h"]])

@@ -180,7 +180,7 @@ def _nodes(tree: Params, leaf: str) -> list[tuple[str, ...]]:
     return [(), *inner] if leaf in tree and not isinstance(tree[leaf], dict) else inner
 
 
-def _get(tree: Params, path: tuple[str, ...]) -> Any:
+def _get(tree: Params, path: tuple[str, ...]) -> Arrays:
     return reduce(dict.__getitem__, path, tree)
 
 

@@ -149,7 +149,7 @@ class _Runner:
     def __init__(self, params: Params, state: State, key: Key | None, train: bool):
         self.params, self.state, self.key, self.train = params, state, key, train
 
-    def __call__(self, child: Layer, name: str, x: Arrays) -> Any:
+    def __call__(self, child: Layer, name: str, x: Arrays) -> Arrays:
         y, self.state = call(child, name, self.params, self.state, x, key=self.key, train=self.train)
         return y
 
@@ -164,19 +164,19 @@ class _Branches(NamedTuple):
     preset: str
     precision: PrecisionLike
 
-    def attend(self, run: _Runner, x: Arrays, part: str, child: Layer, given: dict[str, Any]) -> Any:
+    def attend(self, run: _Runner, x: Arrays, part: str, child: Layer, given: dict[str, Array]) -> Arrays:
         h = run(self.norm, f"{part}_norm", x)
         h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
         return on_values(jnp.add, x, self._dropped(run, h, part))
 
-    def mlp(self, run: _Runner, x: Arrays) -> Any:
+    def mlp(self, run: _Runner, x: Arrays) -> Arrays:
         h = run(self.norm, "mlp_norm", x)
         d = values_of(x).shape[-1]
         affine = partial(dense, preset=self.preset, precision=self.precision)
         h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
         return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))
 
-    def _dropped(self, run: _Runner, x: Arrays, part: str) -> Any:
+    def _dropped(self, run: _Runner, x: Arrays, part: str) -> Arrays:
         return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
 
 

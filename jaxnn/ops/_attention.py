@@ -225,7 +225,7 @@ def _dropped(share: Array, rate: float | Array, key: Key) -> Array:
     return jnp.where(kept, share / keep, 0)
 
 
-def _of_mask(mask: Any, shape: tuple[int, ...]) -> list[Array]:
+def _of_mask(mask: Array | None, shape: tuple[int, ...]) -> list[Array]:
     if mask is None:
         return []
     check.kind("attention", "mask", mask, "boolean", "True where a query may see; numbers are a bias.")

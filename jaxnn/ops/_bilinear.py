@@ -263,13 +263,13 @@ def primitive() -> Any:
 
     transpose = ad.primitive_transposes[native]
 
-    def by_x(dy: Array, x: Arrays, w: Array, **how: Any) -> Any:
+    def by_x(dy: Array, x: Arrays, w: Array, **how: Any) -> Arrays:
         if not dy.size:
             return ad.Zero(x.aval)
         x = ad.UndefinedPrimal(x.aval)
         return _as_lax(lambda dy, w: transpose(dy, x, w, **_laxs(how))[0], how, dy, w)
 
-    def by_w(dy: Array, x: Array, w: Any, **how: Any) -> Any:
+    def by_w(dy: Array, x: Array, w: Arrays, **how: Any) -> Arrays:
         if not dy.size:
             return ad.Zero(w.aval)
         w = ad.UndefinedPrimal(w.aval)
@@ -277,7 +277,7 @@ def primitive() -> Any:
 
     ad.defbilinear(p, by_x, by_w)
 
-    def batched(axis_data: Any, operands: Any, axes: Any, **how: Any) -> tuple[Array, int]:
+    def batched(axis_data: Any, operands: Arrays, axes: Any, **how: Any) -> tuple[Array, int]:
         made: list[int] = []
 
         def rule(*operands: Array) -> Array:

@@ -137,7 +137,7 @@ def _primitives() -> tuple[Any, Any, Any]:
         [tangent.bind(t, *x, **how) for t in series[0]],
     )
 
-    def batched(p: Arrays, operands: Any, axes: Any, **how: Any) -> tuple[Array, int]:
+    def batched(p: Arrays, operands: Arrays, axes: Any, **how: Any) -> tuple[Array, int]:
         size = next(v.shape[axis] for v, axis in zip(operands, axes, strict=True) if axis is not None)
         operands = [batching.bdim_at_front(v, axis, size) for v, axis in zip(operands, axes, strict=True)]
         more = {name: (((0, 0),) if name == "sides" else (1,)) + sizes for name, sizes in how.items()}

@@ -19,6 +19,7 @@ from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn.ops._largest import largest, wins
 from jaxnn.ops._window import Padding, pads, per_axis, taps
+from jaxnn.types import Arrays
 
 
 def max_pool(
@@ -361,7 +362,7 @@ def _checked(
     return x, how
 
 
-def _ceiled(n: Any, reach: int, stride: int, sides: tuple[Any, Any]) -> tuple[Any, Any]:
+def _ceiled(n: Arrays, reach: int, stride: int, sides: tuple[Any, Any]) -> tuple[Any, Any]:
     """Padding that completes the last kernel position that begins within x or the padding before it."""
     before, after = sides
     last = min_dim(-(-(n + before + after - reach) // stride), (n + before - 1) // stride)
@@ -379,7 +380,7 @@ def _counts(size: Sequence[Any], how: _How, with_padding: bool = False) -> list[
     return [_count(*axis, with_padding) for axis in zip(size, *how, strict=True)]  # type: ignore[call-arg]
 
 
-def _count(n: Any, k: int, s: int, d: int, asked: Any, sides: Any, with_padding: bool) -> np.ndarray | Array:
+def _count(n: Arrays, k: int, s: int, d: int, asked: Any, sides: Any, with_padding: bool) -> np.ndarray | Array:
     lowest, end = (-asked[0], n + asked[1]) if with_padding else (0, n)
     if is_symbolic_dim(n):
         if sides == (0, 0):

@@ -122,12 +122,12 @@ def resize(
     return x
 
 
-def _real(n: Any) -> Any:
+def _real(n: Arrays) -> Any:
     """A size as a real number: a Python float, or a JAX scalar if it is symbolic."""
     return float(n) if isinstance(n, int) else jnp.asarray(n, jnp.float32)
 
 
-def _floor(n: Any, scale: float) -> Any:
+def _floor(n: Arrays, scale: float) -> Arrays:
     if isinstance(n, int):
         return math.floor(n * scale)
     of = Fraction(scale).limit_denominator(10**6)
@@ -150,7 +150,7 @@ def _scales(scale: Any, rank: int) -> tuple[float, ...]:
     return tuple(float(s) for s in each)
 
 
-def _sources(n: Any, out: Any, scale: Any, coordinates: str) -> Any:
+def _sources(n: Arrays, out: Arrays, scale: Any, coordinates: str) -> Arrays:
     """Coordinates in x of the positions of the result; NumPy arrays unless a size is symbolic."""
     static = isinstance(n, int) and isinstance(out, int)
     i = np.arange(out, dtype=np.float64) if static else jnp.arange(out).astype(jnp.float32)
@@ -170,7 +170,7 @@ def _sources(n: Any, out: Any, scale: Any, coordinates: str) -> Any:
     return half_pixel
 
 
-def _rounded(at: Any, rounding: str) -> Any:
+def _rounded(at: Arrays, rounding: str) -> Arrays:
     numpy = _numpy(at)
     ways: dict[str, Any] = {
         "half_up": lambda s: numpy.floor(s + 0.5),
@@ -181,11 +181,13 @@ def _rounded(at: Any, rounding: str) -> Any:
     return ways[rounding](at).astype(np.int32)
 
 
-def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_outside: bool, a: float) -> Any:
+def _weights(
+    at: Arrays, n: Arrays, scale: Any, method: str, antialias: bool, exclude_outside: bool, a: float
+) -> Arrays:
     """Interpolation weights [n', n], one row for each position of the result."""
     numpy, taps = _numpy(at), 4 if method == "cubic" else 2
 
-    def kernel(p: Arrays) -> Any:
+    def kernel(p: Arrays) -> Arrays:
         t = numpy.abs(p - at[:, None]) * narrow
         k = keys_cubic(t, a) if method == "cubic" else (1 - t).clip(0)
         return k if exclude_outside else k / k.sum(1, keepdims=True)
@@ -212,12 +214,12 @@ def _weights(at: Any, n: Any, scale: Any, method: str, antialias: bool, exclude_
     return jnp.zeros((at.shape[0], n), at.dtype).at[row, at_border].add(kernel(p))
 
 
-def _numpy(at: Any) -> Any:
+def _numpy(at: Arrays) -> Any:
     """`numpy` for NumPy arrays, `jax.numpy` for those of symbolic sizes."""
     return np if isinstance(at, np.ndarray) else jnp
 
 
-def keys_cubic(t: Any, a: float) -> Any:
+def keys_cubic(t: Arrays, a: float) -> Arrays:
     """Keys' cubic convolution kernel at distances t >= 0 (NumPy or JAX arrays).
 
     One polynomial for t <= 1, one for 1 < t <= 2; both are 0 at the end of their interval.

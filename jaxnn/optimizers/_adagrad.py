@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -15,7 +14,7 @@ from jaxnn._moments import Time, bounded, epsilon, nan_of, root, square
 from jaxnn.optimizers._checks import check_flags, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, real_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -26,7 +25,7 @@ def adagrad(
     *,
     eps_in_sqrt: bool = True,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adagrad for every leaf, [...] -> [...]: a step size per element that only falls; for sparse gradients.

@@ -17,7 +17,7 @@ from jaxnn._moments import Average, Time, bounded, root_plus_eps
 from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, real_f32, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 class Moments(NamedTuple):
@@ -91,7 +91,7 @@ def adam(
     nesterov: bool = False,
     preset: str = "optax",
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adam for every leaf, [...] -> [...]: the average gradient over its root mean square.
@@ -150,7 +150,7 @@ def adamw(
     eps_root: ArrayLike = 0.0,
     mu_dtype: DTypeLike | None = None,
     weight_decay: optax.ScalarOrSchedule = 1e-4,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     nesterov: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -196,7 +196,7 @@ def nadam(
     *,
     nesterov: bool = True,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adam with Nesterov momentum for every leaf, [...] -> [...].
@@ -239,7 +239,7 @@ def amsgrad(
     bias_correction_nu: bool = True,
     *,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adam with the largest second moment so far for every leaf, [...] -> [...]: step sizes that never grow.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -15,7 +13,7 @@ from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import SlotValues, per_leaf, real_f32, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -26,7 +24,7 @@ def adamax(
     eps: ArrayLike = 1e-8,
     *,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Adamax for every leaf, [...] -> [...]: the average gradient over a decaying maximum of |g|.

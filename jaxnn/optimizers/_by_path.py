@@ -55,7 +55,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     optimizers = {pattern: optax.set_to_zero() if o is None else o for pattern, o in groups.items()}
     inner = optax.partition(optimizers, lambda tree: _labels(tree, tuple(groups)), mask_compatible_extra_args=True)
 
-    def init(params: Arrays) -> Any:
+    def init(params: Arrays) -> Arrays:
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             return inner.init(params)
 
@@ -66,7 +66,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     return Optimizer(init, update)
 
 
-def _labels(tree: Arrays, patterns: tuple[str, ...]) -> Any:
+def _labels(tree: Arrays, patterns: tuple[str, ...]) -> Arrays:
     """The tree with each leaf replaced by the first pattern that matches its path."""
     matching("by_path", tree, patterns, argument="patterns")
 

@@ -67,7 +67,7 @@ def check_dtype(name: str, argument: str, value: Any) -> None:
 SAME = "Pass gradients of the tree that was given to init."
 
 
-def inexact(name: str, what: str, tree: Arrays) -> Any:
+def inexact(name: str, what: str, tree: Arrays) -> Arrays:
     """`tree` with arrays as leaves; raises, naming the path, for a leaf that is neither floating nor complex."""
     for path, x in jax.tree_util.tree_leaves_with_path(tree):
         if not jnp.issubdtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype, jnp.inexact):

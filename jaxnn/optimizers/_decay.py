@@ -17,7 +17,7 @@ from jaxnn._flat import Flat
 from jaxnn._inputs import known
 from jaxnn._paths import cut, matching, whole_of
 from jaxnn.optimizers._checks import check_flags, check_numbers
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 Rate = Callable[[Array], Any]  # the step t = 1, 2, ... -> the rate, a number or a scalar
 
@@ -28,7 +28,7 @@ def rate(name: str, argument: str, value: Any) -> Rate:
         check_numbers(name, **{argument: value})
         return lambda t: value
 
-    def scheduled(t: Array) -> Any:
+    def scheduled(t: Array) -> Arrays:
         with jax.numpy_dtype_promotion("standard"):  # schedules of optax mix dtypes
             now = value(t - 1)
         check.scalar(name, f"the schedule's {argument}", now, low=-math.inf)
@@ -49,7 +49,7 @@ class WeightDecay(NamedTuple):
     """
 
     rate: optax.ScalarOrSchedule | None = None
-    mask: Any = None
+    mask: Mask = None
     decoupled: bool = False
 
     @property
@@ -85,7 +85,7 @@ class WeightDecay(NamedTuple):
         return leaves
 
 
-def _broadcast(mask: Any, params: Arrays, whole: Arrays) -> list[Any]:
+def _broadcast(mask: Mask, params: Arrays, whole: Arrays) -> list[Any]:
     """The leaves of `mask`, a prefix of `params` or of `whole`, repeated for the leaves of `params`."""
     try:
         return jax.tree.leaves(jax.tree.broadcast(mask, params))

@@ -40,7 +40,7 @@ def flat(optimizer: optax.GradientTransformation) -> optax.GradientTransformatio
     """
     check_elementwise("flat", optimizer)
 
-    def init(params: Arrays) -> Any:
+    def init(params: Arrays) -> Arrays:
         return optimizer.init(Flat.of(params))
 
     def update(updates: Arrays, state: OptState, params: Arrays = None, **extra: Any) -> tuple[Any, Any]:

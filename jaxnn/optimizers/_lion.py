@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -15,7 +14,7 @@ from jaxnn._moments import Average, Time, nan_of
 from jaxnn.optimizers._checks import check_dtype, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import SlotValues, per_leaf, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -25,7 +24,7 @@ def lion(
     b2: ArrayLike = 0.99,
     mu_dtype: DTypeLike | None = None,
     weight_decay: optax.ScalarOrSchedule = 1e-3,
-    mask: Any = None,
+    mask: Mask = None,
     *,
     decoupled: bool = True,
 ) -> optax.GradientTransformationExtraArgs:

@@ -142,10 +142,10 @@ def _checked(name: str, optimizer: Any) -> optax.GradientTransformationExtraArgs
     return optax.with_extra_args_support(optimizer)
 
 
-def _widened(tree: Arrays) -> Any:
+def _widened(tree: Arrays) -> Arrays:
     """The tree with leaves narrower than float32 cast to float32."""
 
-    def widened(x: Arrays) -> Any:
+    def widened(x: Arrays) -> Arrays:
         if isinstance(x, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(x.shape, wide_dtype(x.dtype), sharding=x.sharding)
         return jnp.asarray(x).astype(wide_dtype(x.dtype)) if jnp.issubdtype(x.dtype, jnp.inexact) else x

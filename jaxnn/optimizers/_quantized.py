@@ -75,7 +75,7 @@ def quantized(
                 scales.append(scale)
         return {"inner": structure.unflatten(leaves), "scale": jnp.concatenate(scales), "step": step}
 
-    def decoded(state: OptState) -> Any:
+    def decoded(state: OptState) -> Arrays:
         structure: Any
         leaves, structure = jax.tree.flatten(state["inner"])
         start = 0

@@ -16,7 +16,7 @@ from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_flags, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import SlotValues, per_leaf, real_f32, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -30,7 +30,7 @@ def radam(
     *,
     nesterov: bool = False,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Rectified Adam for every leaf, [...] -> [...]: momentum at first, then Adam with its rate scaled by r.

@@ -17,7 +17,7 @@ from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_flags, check_momentum, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay, rate
 from jaxnn.optimizers._lift import Included, Slots, SlotValues, per_leaf, real_f32, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -34,7 +34,7 @@ def rmsprop(
     *,
     preset: str = "optax",
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """RMSProp for every leaf, [...] -> [...]: the gradient over its root mean square.
@@ -105,7 +105,7 @@ def rmsprop(
         trace = d + mu * s["trace"]
         return d + mu * trace if nesterov else trace, {**new, "trace": trace}
 
-    def lr(t: Array, dtype: DTypeLike) -> Any:
+    def lr(t: Array, dtype: DTypeLike) -> Arrays:
         return rate_at(t)
 
     start, weight = partial(real_f32, value=initial_scale), WeightDecay(weight_decay, mask, decoupled)

@@ -19,7 +19,7 @@ from jaxnn._numbers import number
 from jaxnn.optimizers._checks import POSITIVE, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Included, SlotValues, per_leaf, real_f32, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -31,7 +31,7 @@ def rprop(
     max_step_size: ArrayLike = 50.0,
     *,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Rprop for every leaf, [...] -> [...]: steps grow while the gradient keeps its sign, and shrink when it changes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -18,7 +17,7 @@ from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_dtype, check_momentum, check_numbers
 from jaxnn.optimizers._decay import WeightDecay
 from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, zeros_f32
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Mask
 
 
 @recorded
@@ -30,7 +29,7 @@ def sgd(
     *,
     dampening: ArrayLike = 0.0,
     weight_decay: optax.ScalarOrSchedule | None = None,
-    mask: Any = None,
+    mask: Mask = None,
     decoupled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradient descent for every leaf, [...] -> [...], with optional momentum.

@@ -71,7 +71,7 @@ def run_chunks(
     return Done(parts, done, None)
 
 
-def joined(parts: list[Any]) -> Any:
+def joined(parts: list[Any]) -> Arrays:
     """Concatenation of the parts along axis 0, leaf by leaf; empties `parts` to free its memory along the way."""
     if len(parts) == 1:
         return parts[0]
@@ -81,7 +81,7 @@ def joined(parts: list[Any]) -> Any:
     return jax.tree.unflatten(structure, [jnp.concatenate([c.pop(0) for c in columns]) for _ in list(columns[0])])
 
 
-def placed(rows: np.ndarray, part: Any, n: int, whole: Arrays = None) -> Any:
+def placed(rows: np.ndarray, part: Arrays, n: int, whole: Arrays = None) -> Arrays:
     """Results [n, ...] with `part` at the indices `rows`, and elsewhere `whole` or, without it, NaN (integers: 0)."""
 
     def leaf(a: jax.Array, old: jax.Array | None) -> jax.Array:
@@ -105,7 +105,7 @@ def check_alike(results: Arrays, known: Any) -> None:
         raise invalid("sweep", expected, told=old)
 
 
-def _better(best: Best, points: Arrays, part: Any) -> Best:
+def _better(best: Best, points: Arrays, part: Arrays) -> Best:
     """The better of `best` and the best value of a chunk; `best` if the results do not determine value and mode."""
     with suppress(ValueError, TypeError):
         new = best_value(points, part)

@@ -36,7 +36,7 @@ class CrossValidation(NamedTuple):
     """
 
     scores: Any
-    mean: Any
+    mean: Arrays
     std: Any
     predictions: Any
     fold: np.ndarray
@@ -137,7 +137,7 @@ def cross_validate(
 def _of_fold(run: Callable[..., Any]) -> Callable[..., Any]:
     """The function of one fold; cached by `run`, so that it compiles once."""
 
-    def of_fold(point: dict[str, jax.Array], *data: Any) -> Any:
+    def of_fold(point: dict[str, jax.Array], *data: Arrays) -> Arrays:
         train = jax.tree.map(lambda a: a[point["train"]], data)
         return run(point["key"], train, jax.tree.map(lambda a: a[point["held"]], data[0]))
 

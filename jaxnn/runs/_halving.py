@@ -152,7 +152,7 @@ def _ends(epochs: int, rungs: Sequence[int] | None, keep: float) -> list[int]:
 def _steps(make: Callable[[Any], Trainer], *settings: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Functions that start and continue the run of one member; cached, so that equal settings compile once."""
 
-    def planned(point: Any) -> Plan:
+    def planned(point: Arrays) -> Plan:
         return make_plan("halving", make(point), *settings)
 
     def begin(member: dict[str, Any], train: Data, valid: Data, until: jax.Array) -> Run:

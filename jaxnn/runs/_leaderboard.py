@@ -62,7 +62,7 @@ class Member(NamedTuple):
 
     row: int
     value: Any
-    point: Any
+    point: Arrays
     result: Any
 
 

@@ -362,18 +362,18 @@ def _fitting(
     raise invalid(where, f"a sweep that fits into the {in_words(free)} of free memory", told=got, fix=fix)
 
 
-def _called(program: Any, layout: Layout, points: Arrays, shared: tuple[Any, ...], rows: np.ndarray) -> Any:
+def _called(program: Any, layout: Layout, points: Arrays, shared: tuple[Any, ...], rows: np.ndarray) -> Arrays:
     return program(_members(layout, points, rows), shared)
 
 
-def _members(layout: Layout, points: Arrays, rows: np.ndarray) -> Any:
+def _members(layout: Layout, points: Arrays, rows: np.ndarray) -> Arrays:
     """The points of some members, on their devices."""
     whole = len(rows) == len(jax.tree.leaves(points)[0]) and rows[-1] == len(rows) - 1
     some = points if whole else jax.tree.map(lambda a: a[rows], points)
     return _placed(layout.devices, some, PartitionSpec(MEMBERS))
 
 
-def _placed(devices: int | None, arrays: Any, spec: PartitionSpec) -> Any:
+def _placed(devices: int | None, arrays: Any, spec: PartitionSpec) -> Arrays:
     return arrays if devices is None else jax.device_put(arrays, NamedSharding(_mesh(devices), spec))
 
 
@@ -388,7 +388,7 @@ def _program() -> Any:
     return jax.jit(_swept, static_argnums=(0, 1), compiler_options=compiler_options(quick=True))
 
 
-def _swept(run: Callable[..., Any], layout: Layout, points: Arrays, shared: tuple[Any, ...]) -> Any:
+def _swept(run: Callable[..., Any], layout: Layout, points: Arrays, shared: tuple[Any, ...]) -> Arrays:
     if layout.devices is None:
         return _on_one_device(run, layout.chunk, points, shared)
     specs = PartitionSpec(MEMBERS), PartitionSpec()
@@ -396,8 +396,8 @@ def _swept(run: Callable[..., Any], layout: Layout, points: Arrays, shared: tupl
     return jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(points, shared)
 
 
-def _on_one_device(run: Callable[..., Any], chunk: int, points: Arrays, shared: tuple[Any, ...]) -> Any:
-    def member(point: Any) -> Any:
+def _on_one_device(run: Callable[..., Any], chunk: int, points: Arrays, shared: tuple[Any, ...]) -> Arrays:
+    def member(point: Arrays) -> Arrays:
         return jax.jit(run)(point, *shared)  # traced once for the choice of the layout and for every layout
 
     if chunk == 1:

@@ -20,7 +20,7 @@ __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
 Draw = Callable[[jax.Array, tuple[int, ...]], jax.Array]  # (key, shape) -> array of this shape
 
 
-def grid(**axes: Any) -> dict[str, jax.Array]:
+def grid(**axes: Arrays) -> dict[str, jax.Array]:
     """Cartesian product of the values of all axes, {name: [k, ...]} -> {name: [n, ...]}, the last axis fastest.
 
     Args:

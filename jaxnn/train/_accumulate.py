@@ -33,7 +33,7 @@ class Update(NamedTuple):
       counts: whether the batch counts: a bool, or an array if this depends on its weights.
     """
 
-    updates: Any
+    updates: Arrays
     opt_state: OptState
     unchanged: OptState
     counts: bool | Array
@@ -81,7 +81,7 @@ def _unless_empty(
     return Update(updates, new, state, bool(count.n) if isinstance(count, Known) else count != 0)
 
 
-def _begun(state: OptState) -> Any:
+def _begun(state: OptState) -> OptState:
     """The state of MultiSteps extended by a count of 0."""
     count = jnp.zeros((), jax.dtypes.canonicalize_dtype(float))
     return state._replace(skip_state=Weighed(count, state.skip_state))

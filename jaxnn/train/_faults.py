@@ -43,7 +43,7 @@ def seen(plan: Plan, ts: TrainState, data: Data, epoch: jax.Array, i: jax.Array)
     return Seen(_numbers(batch), _numbers(changed), rows, found)
 
 
-def _numbers(tree: Arrays) -> Any:
+def _numbers(tree: Arrays) -> Arrays:
     """The tree with leaves that are not numeric arrays, such as keys, replaced by 0."""
     kinds = jnp.number, jnp.bool
     return jax.tree.map(

@@ -14,7 +14,7 @@ from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._mesh import is_spread
 from jaxnn.train._steps import Ordered, Whole
-from jaxnn.types import Batch, Data
+from jaxnn.types import Arrays, Batch, Data
 
 BATCHES, BYTES = 64, 2**23  # maximum batches and bytes of a piece; it has at least one batch
 AHEAD = 2  # pieces read ahead
@@ -101,7 +101,7 @@ def pieces_of(feed: Any, epoch: int, skip: int, epochs: int, most: int | None = 
         yield None
 
 
-def _shapes(batch: Batch) -> Any:
+def _shapes(batch: Batch) -> Arrays:
     return jax.tree.structure(batch), [(a.shape, a.dtype) for a in jax.tree.leaves(batch)]
 
 

@@ -19,7 +19,7 @@ from jaxnn.train._plan import Plan, check_data, make_plan, spread
 from jaxnn.train._steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train._trainer import Trainer, TrainState, averaged
 from jaxnn.train._weigh import totals_of
-from jaxnn.types import Batch, Data, Key, Metrics, Params, State
+from jaxnn.types import Arrays, Batch, Data, Key, Metrics, Params, State
 
 
 class Best(NamedTuple):
@@ -176,7 +176,7 @@ def start(plan: Plan, key: Key, batch: Batch, steps: int, valid: Data, given: tu
 def prolonged(run: Run, epochs: int) -> Run:
     """The run with its history padded to `epochs` epochs, if it is shorter."""
 
-    def longer(h: Any, axis: int) -> Any:
+    def longer(h: Any, axis: int) -> Arrays:
         if (missing := epochs - h.shape[axis]) <= 0:
             return h
         room = [(0, missing if i == axis else 0) for i in range(h.ndim)]

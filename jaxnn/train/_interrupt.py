@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from jaxnn.types import Arrays
+
 
 class Signals:
     """Context manager in which an interrupt raises KeyboardInterrupt, delayed to the end of a `held` block.
@@ -58,7 +60,7 @@ class Signals:
             self._waiting = False
             raise KeyboardInterrupt
 
-    def wait(self, array: Any) -> None:
+    def wait(self, array: Arrays) -> None:
         """Waits until an array is computed; an interrupt is raised at once, not only after the computation."""
         if not self._before or array.is_ready():
             return

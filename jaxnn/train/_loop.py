@@ -31,14 +31,14 @@ def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], 
     if turn.effects or test.effects:
         return jax.lax.while_loop(more, body, carry)
 
-    def goes(consts: tuple[Any, ...], carry: Arrays) -> Any:
+    def goes(consts: tuple[Any, ...], carry: Arrays) -> Arrays:
         return jax.core.eval_jaxpr(test.jaxpr, consts[0], *jax.tree.leaves(carry))[0]
 
-    def turned(consts: tuple[Any, ...], carry: Arrays) -> Any:
+    def turned(consts: tuple[Any, ...], carry: Arrays) -> Arrays:
         leaves = jax.core.eval_jaxpr(turn.jaxpr, consts[1], *jax.tree.leaves(carry))
         return jax.tree.unflatten(structure, leaves)
 
-    def scanned(consts: tuple[Any, ...], carry: Arrays) -> Any:
+    def scanned(consts: tuple[Any, ...], carry: Arrays) -> Arrays:
         def step(carry: Arrays, _: None) -> tuple[Any, None]:
             going, new = goes(consts, carry), turned(consts, carry)
             return jax.tree.map(lambda now, old: jnp.where(going, now, old), new, carry), None
@@ -46,7 +46,7 @@ def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], 
         return jax.lax.scan(step, carry, None, length=most)[0]
 
     @jax.custom_jvp
-    def loop(consts: tuple[Any, ...], carry: Arrays) -> Any:
+    def loop(consts: tuple[Any, ...], carry: Arrays) -> Arrays:
         return jax.lax.while_loop(partial(goes, consts), partial(turned, consts), carry)
 
     def derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -54,7 +54,7 @@ def bounded_while(more: Callable[[Carry], Any], body: Callable[[Carry], Carry], 
         dots = jax.tree.leaves(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
         moving = [i for i, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
 
-        def of_moving(*moved: Any) -> Any:
+        def of_moving(*moved: Any) -> Arrays:
             given = dict(zip(moving, moved, strict=True))
             return scanned(*jax.tree.unflatten(inputs, [given.get(i, leaf) for i, leaf in enumerate(leaves)]))
 
@@ -80,14 +80,14 @@ ad.deflinear(_forward_only, _refuse)
 
 
 @jax.custom_jvp
-def forward_only(tree: Arrays) -> Any:
+def forward_only(tree: Arrays) -> Arrays:
     """The tree unchanged; its derivatives exist in forward mode only, reverse mode raises."""
     return tree
 
 
 @forward_only.defjvp
 def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, ...]:
-    def marked(dot: Any) -> Any:
+    def marked(dot: Any) -> Arrays:
         return dot if dot.dtype == jax.dtypes.float0 else _forward_only.bind(dot)
 
     return primals[0], jax.tree.map(marked, tangents[0])

@@ -14,7 +14,7 @@ from jaxnn.types import Arrays, Params, State
 LISTED = 4  # differences named in an error
 
 
-def begun_with(role: str, drawn: dict[str, Any], given: Any) -> dict[str, Any]:
+def begun_with(role: str, drawn: Params, given: Any) -> Params:
     """`drawn` with the arrays of `given` in place of its own; paths missing in `given` stay as drawn.
 
     For example, a trained backbone leaves the head as drawn.
@@ -45,7 +45,7 @@ def begun_with(role: str, drawn: dict[str, Any], given: Any) -> dict[str, Any]:
     return whole
 
 
-def _over(drawn: dict[str, Any], given: dict[str, Any], prefix: str, differences: list[str]) -> dict[str, Any]:
+def _over(drawn: Params, given: Params, prefix: str, differences: list[str]) -> Params:
     whole = dict(drawn)
     for name, node in given.items():
         path, own = f"{prefix}{name}", drawn.get(name)
@@ -67,8 +67,8 @@ def _kind(x: Arrays) -> tuple[Any, ...]:
 
 def split_off(params: Params, patterns: tuple[str, ...], prefix: str = "") -> tuple[Params, State]:
     """Params as two nested dicts, trained and frozen, without empty dicts."""
-    trained: dict[str, Any] = {}
-    frozen: dict[str, Any] = {}
+    trained: Params = {}
+    frozen: Params = {}
     for name, node in params.items():
         path = f"{prefix}{name}"
         if isinstance(node, dict):
@@ -80,7 +80,7 @@ def split_off(params: Params, patterns: tuple[str, ...], prefix: str = "") -> tu
     return trained, frozen
 
 
-def merged(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+def merged(a: Params, b: Params) -> Params:
     """Both parts as one; the inverse of `split_off`."""
     both = {name: merged(a[name], b[name]) for name in a.keys() & b.keys()}
     return {**a, **b, **both}

@@ -147,11 +147,11 @@ def _applied(apply: Callable[..., Any], pieces: list[Piece], x: Arrays) -> Itera
     yield from behind
 
 
-def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
+def _joined(parts: Iterator[tuple[Any, int]]) -> Arrays:
     """All outputs on the device on which they were computed; concatenated on the host, which compiles nothing."""
     where: list[Any] = []
 
-    def fetched(y: Arrays, taken: int) -> Any:
+    def fetched(y: Arrays, taken: int) -> Arrays:
         where[:] = [jax.tree.map(lambda leaf: leaf.sharding, y)]
         return jax.tree.map(lambda leaf: np.asarray(leaf)[:taken], y)
 
@@ -159,7 +159,7 @@ def _joined(parts: Iterator[tuple[Any, int]]) -> Any:
     return jax.tree.map(jax.device_put, whole, where[0])
 
 
-def _apply(model: Layer, params: Params, state: State, x: Arrays) -> Any:
+def _apply(model: Layer, params: Params, state: State, x: Arrays) -> Arrays:
     return model.apply(params, state, x)[0]
 
 
@@ -187,13 +187,13 @@ def _compiled(of: _Alike) -> Callable[..., Any]:
     return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
 
 
-def _beside(x: jax.Array, params: Arrays) -> Any:
+def _beside(x: jax.Array, params: Arrays) -> Arrays:
     """`params` on the devices of a sharded x, replicated unless they are there already."""
     if not isinstance(x.sharding, jax.sharding.NamedSharding):
         return params
     whole = jax.sharding.NamedSharding(x.sharding.mesh, jax.sharding.PartitionSpec())
 
-    def beside(a: Any) -> Any:
+    def beside(a: Any) -> Arrays:
         there = isinstance(a, jax.Array) and a.sharding.device_set == x.sharding.device_set
         return a if there else jax.device_put(a, whole)
 

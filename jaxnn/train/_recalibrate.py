@@ -66,7 +66,7 @@ def recalibrate(
     return _counted(carry[0])
 
 
-def _counting(state: State) -> Any:
+def _counting(state: State) -> Arrays:
     """The state with a count of 0 next to every mean and variance, so that a norm merges statistics exactly."""
     if not isinstance(state, dict):
         return state
@@ -74,7 +74,7 @@ def _counting(state: State) -> Any:
     return new | {"count": jnp.zeros((), jnp.float32)} if {"mean", "var"} <= set(new) else new
 
 
-def _counted(state: State) -> Any:
+def _counted(state: State) -> Arrays:
     if not isinstance(state, dict):
         return state
     gone = {"count"} if {"mean", "var"} <= set(state) else set()

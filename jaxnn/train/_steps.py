@@ -111,7 +111,7 @@ def order_of(plan: Plan, key: Key, data: Data, epoch: Any) -> jax.Array:
     return order[: steps * size].reshape(steps, size)
 
 
-def augmented(plan: Plan, key: Key, batch: Batch, step: Any = 0) -> Any:
+def augmented(plan: Plan, key: Key, batch: Batch, step: Any = 0) -> Arrays:
     """The augmented batch, with a key derived from the run's key and the step number, independent of the pieces."""
     if plan.augment is None:
         return batch

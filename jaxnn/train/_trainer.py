@@ -36,7 +36,7 @@ from jaxnn.train._weigh import (
     share,
     unjitted,
 )
-from jaxnn.types import Batch, Key, Metrics, OptState, Params, State
+from jaxnn.types import Arrays, Batch, Key, Metrics, OptState, Params, State
 
 
 class TrainState(NamedTuple):
@@ -320,7 +320,7 @@ def _chosen(counts: bool | jax.Array, new: TrainState, old: TrainState) -> Train
     return jax.tree.map(lambda now, then: now if now is then else jnp.where(counts, now, then), new, old)
 
 
-def _initialised(init: Callable[[Any], Any], trained: Any, params: Params) -> Any:
+def _initialised(init: Callable[[Any], Any], trained: Any, params: Params) -> OptState:
     """The optimizer's state for the trained params; explains the error of an optimizer that was made for all params."""
     try:
         return init(trained)
@@ -342,7 +342,7 @@ def _initialised(init: Callable[[Any], Any], trained: Any, params: Params) -> An
 typed = partial(check.typed_key, "trainer")
 
 
-def averaged(ts: TrainState) -> Any:
+def averaged(ts: TrainState) -> Arrays:
     """The params for evaluation: averaged ones in the dtypes of the params, and frozen ones unchanged."""
     if ts.average is None:
         return ts.params
@@ -354,7 +354,7 @@ def averaged(ts: TrainState) -> Any:
     return over(ts.params, ts.average)
 
 
-def _moved(mean: Any, params: Params, decay: ArrayLike, t: jax.Array) -> Any:
+def _moved(mean: Arrays, params: Params, decay: ArrayLike, t: jax.Array) -> Arrays:
     """The debiased average after step t: increments are those of a mean of t values with the weights d^(t-i)."""
     average, time = Average(decay), Time(t)
 

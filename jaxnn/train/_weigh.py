@@ -99,13 +99,13 @@ class Predicted(NamedTuple):
       n: number of examples.
     """
 
-    prediction: Any
-    target: Any
+    prediction: Arrays
+    target: Arrays
     weights: Array | None
     n: int
 
     @classmethod
-    def of(cls, prediction: Any, target: Any, weights: Any, n: int) -> Predicted:
+    def of(cls, prediction: Arrays, target: Arrays, weights: Arrays, n: int) -> Predicted:
         """A batch; its weights combine those given with the lengths of a `Padded` prediction, or else target."""
         padded = next((a for a in (prediction, target) if isinstance(a, Padded)), None)
         prediction, target = map(values_of, (prediction, target))
@@ -131,7 +131,7 @@ def _product(mask: Array, weights: Array | None) -> Array:
     return jnp.where(mask, weights, 0)
 
 
-def _kept(weights: Array, leaf: Any) -> Any:
+def _kept(weights: Array, leaf: Arrays) -> Arrays:
     """An array with 0 where the weight is 0; unchanged if it does not have the leading axes of the weights."""
     if jnp.shape(leaf)[: weights.ndim] != weights.shape:
         return leaf
@@ -241,7 +241,7 @@ def unjitted(f: Callable[..., Any]) -> Callable[..., Any]:
     return inspect.unwrap(f, stop=lambda g: not isinstance(g, _JITTED))
 
 
-def check_broadcast(loss: Callable[..., Any], prediction: Any, target: Any) -> None:
+def check_broadcast(loss: Callable[..., Any], prediction: Arrays, target: Arrays) -> None:
     """Raises if a loss broadcasts a prediction [n, 1] and a target [n] to [n, n], detected by JAX's rank promotion.
 
     Only shapes whose broadcast shape equals neither of them are checked: otherwise the loss may reshape one of them.
@@ -309,7 +309,7 @@ def over_shards(measures: dict[str, Measure], axis_name: Any) -> dict[str, Measu
     return new
 
 
-def share(whole: Arrays, part: Any, dtype: DTypeLike) -> Array:
+def share(whole: Arrays, part: Arrays, dtype: DTypeLike) -> Array:
     """The fraction of a batch on one shard; 0 if the count of the batch is 0."""
     whole, part = number_of(whole, dtype), number_of(part, dtype)
     return part / jnp.where(whole == 0, 1, whole)
