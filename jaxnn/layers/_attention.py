@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,20 +90,10 @@ def attention(
     (2, 7, 16)
     """
     where = name or "attention"
-    heads = check.count(where, "heads", heads)
-    kv_heads = heads if kv_heads is None else check.count(where, "kv_heads", kv_heads)
-    if heads % kv_heads:
-        raise invalid(where, f"kv_heads that divide heads={heads}", told=f"{kv_heads}")
-    features, size, cache = (
-        None if value is None else check.count(where, argument, value)
-        for argument, value in (("features", features), ("size", size), ("cache", cache))
-    )
+    shapes = Heads.checked(where, heads, kv_heads, size, features)
     weights = Weights(where, "attention", preset, _by_letter(w=w_init, b=b_init), bias)
     window, drops = checked_options(where, causal, window, softcap, dropout)
-    if cache is not None and not causal:
-        fix = "A step cannot see those that are still to come."
-        raise invalid(where, "causal=True with a cache", told="False", fix=fix)
-    memory = None if cache is None else Cache(where, cache)
+    memory = None if cache is None else Cache.checked(where, cache, causal)
     if not isinstance(rotary, bool):
         check.scalar(where, "rotary", rotary, ends="()", static=True)
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
@@ -112,18 +102,12 @@ def attention(
 
     def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         x, context, _, _ = _inputs(where, x)
-        d, e = x.shape[-1], context.shape[-1]
-        if size is None and d % heads:
-            raise invalid(where, f"features of x that heads={heads} divide, or size=", told=f"{d}")
-        each = size or d // heads
-        shapes = {"q": (d, heads * each), "k": (e, kv_heads * each), "v": (e, kv_heads * each)}
-        shapes["o"] = (heads * each, features or d)
         params: Params = {}
-        for i, (part, shape) in enumerate(shapes.items()):
+        for i, (part, (fan_in, out)) in enumerate(shapes.of_weights(x, context).items()):
             k = fold_in(key, i)
-            drawn = {f"b_{part}": (fold_in(k, 0), shape[1:]), f"w_{part}": (k, shape)}  # b first: w's draw consumes k
-            params |= weights.draw(x, shape[0], heads=kv_heads if part in "kv" else heads, **drawn)
-        return params, ({} if memory is None else memory.empty(x, kv_heads, each))
+            drawn = {f"b_{part}": (fold_in(k, 0), (out,)), f"w_{part}": (k, (fan_in, out))}  # w's draw consumes k
+            params |= weights.draw(x, fan_in, heads=shapes.kv if part in "kv" else shapes.n, **drawn)
+        return params, ({} if memory is None else memory.empty(x, shapes.kv, shapes.size_of(x)))
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         x, context, given, lengths = _inputs(where, x)
@@ -131,14 +115,12 @@ def attention(
         check_fits(where, context, "w_k", params["w_k"].shape[0], "[n, steps, {}]", "context")
         if drops and train and key is None:
             raise invalid(where, "a key when train=True", told="None", fix="Pass key= to apply.")
-        each = params["w_q"].shape[1] // heads
 
-        def projected(part: str, x: Array, *shape: int) -> Array:
-            y = affine(x, params[f"w_{part}"], params[f"b_{part}"] if bias else None, precision)
-            return y.reshape(*y.shape[:2], *shape) if shape else y
+        def projected(part: str, x: Array) -> Array:
+            return affine(x, params[f"w_{part}"], params[f"b_{part}"] if bias else None, precision)
 
-        q = projected("q", x, heads, each)
-        k, v = (projected(part, context, kv_heads, each) for part in "kv")
+        q = shapes.split(projected("q", x), shapes.n)
+        k, v = (shapes.split(projected(part, context), shapes.kv) for part in "kv")
         first = 0 if memory is None else state["position"]
         if rotary is not False:
             q, k = _rotated(where, q, k, given, first, 10_000.0 if rotary is True else rotary)
@@ -149,11 +131,58 @@ def attention(
             of_keys["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
         dropped: dict[str, Any] = {"dropout": dropout, "key": key} if drops and train else {}
         y = ops.attention(q, k, v, offset=first, implementation=implementation, **how, **of_keys, **dropped)
-        y = projected("o", y.reshape(*x.shape[:2], heads * each))
+        y = projected("o", y.reshape(*x.shape[:2], params["w_o"].shape[0]))
         y = y if memory is None else memory.within(y, first)
         return (y if lengths is None else Padded(y, lengths)), state
 
     return layer(initial, apply, "attention", name=name, padded="lengths")
+
+
+class Heads(NamedTuple):
+    """Numbers and sizes of the heads of a layer.
+
+    Attributes:
+      where: name of the layer, for errors.
+      n: number of heads of the queries.
+      kv: number of heads of keys and values.
+      size: features of a head; None is d / n.
+      features: size of the last axis of the result; None is d.
+    """
+
+    where: str
+    n: int
+    kv: int
+    size: int | None
+    features: int | None
+
+    @classmethod
+    def checked(cls, where: str, heads: int, kv_heads: int | None, size: int | None, features: int | None) -> Heads:
+        """Heads from the arguments of the layer; raises for arguments that are not valid."""
+        n = check.count(where, "heads", heads)
+        kv = n if kv_heads is None else check.count(where, "kv_heads", kv_heads)
+        if n % kv:
+            raise invalid(where, f"kv_heads that divide heads={n}", told=f"{kv}")
+        size = None if size is None else check.count(where, "size", size)
+        features = None if features is None else check.count(where, "features", features)
+        return cls(where, n, kv, size, features)
+
+    def size_of(self, x: Array) -> int:
+        """Features of a head for an input x [n, t, d]."""
+        d = x.shape[-1]
+        if self.size is None and d % self.n:
+            raise invalid(self.where, f"features of x that heads={self.n} divide, or size=", told=f"{d}")
+        return self.size or d // self.n
+
+    def of_weights(self, x: Array, context: Array) -> dict[str, tuple[int, int]]:
+        """Shapes of the weights of q, k, v and o."""
+        d, e, size = x.shape[-1], context.shape[-1], self.size_of(x)
+        of_keys = e, self.kv * size
+        return {"q": (d, self.n * size), "k": of_keys, "v": of_keys, "o": (self.n * size, self.features or d)}
+
+    @staticmethod
+    def split(y: Array, heads: int) -> Array:
+        """The heads of a projection, [n, t, heads · size] -> [n, t, heads, size]."""
+        return y.reshape(*y.shape[:2], heads, y.shape[2] // heads)
 
 
 def _by_letter(**draws: Callable[..., Any] | None) -> dict[str, Callable[..., Any] | None]:

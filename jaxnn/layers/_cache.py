@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxnn import _checks as check
 from jaxnn._errors import invalid
 from jaxnn._mesh import gathered, placed_as
 from jaxnn.types import Arrays, State
@@ -22,6 +23,15 @@ class Cache(NamedTuple):
 
     where: str
     length: int
+
+    @classmethod
+    def checked(cls, where: str, length: int, causal: bool) -> Cache:
+        """A cache for so many steps; raises for a length that is not valid, or without `causal`."""
+        length = check.count(where, "cache", length)
+        if not causal:
+            fix = "A step cannot see those that are still to come."
+            raise invalid(where, "causal=True with a cache", told="False", fix=fix)
+        return cls(where, length)
 
     def empty(self, x: Arrays, heads: int, size: int) -> dict[str, Any]:
         """The state before the first piece."""
