@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid, wrong_type
-from jaxnn._inputs import to_arrays, to_numbers, whole
-from jaxnn.data._datasets import Dataset
+from jaxnn._errors import invalid
+from jaxnn.data._checks import entropy_of, labels_of, rows_of
 from jaxnn.types import Arrays, Key
 
 
@@ -43,7 +42,7 @@ def split(key: Key | int, data: Arrays, fraction: float, *, stratify: Arrays = N
     >>> np.bincount(part["y"]).tolist()
     [2, 2]
     """
-    rows = _rows("split", data)
+    rows = rows_of("split", data)
     check.scalar("split", "fraction", fraction, below=1.0, ends="()", static=True)
     size = int(_quota(fraction, rows) + 0.5)
     if not 0 < size < rows:
@@ -54,7 +53,7 @@ def split(key: Key | int, data: Arrays, fraction: float, *, stratify: Arrays = N
     if stratify is None:
         chosen = np.arange(rows) < size
     else:
-        classes, codes, counts = np.unique(_labels(stratify, rows), return_inverse=True, return_counts=True)
+        classes, codes, counts = np.unique(labels_of(stratify, rows), return_inverse=True, return_counts=True)
         quota = _quota(fraction, counts)
         share = np.floor(quota).astype(int)
         remainder = np.round(quota - share, 9)
@@ -99,7 +98,7 @@ def batches(
     >>> [batch.tolist() for batch in batches(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    rows = _rows("batches", data)
+    rows = rows_of("batches", data)
     size = check.count("batches", "batch_size", batch_size)
     check.flags("batches", drop_remainder=drop_remainder)
     if drop_remainder and size > rows:
@@ -113,59 +112,13 @@ def batches(
     return (_take(data, rows if order is None else order[rows]) for rows in slices)
 
 
-def _rows(where: str, data: Arrays) -> int:
-    """Common size of axis 0 of all leaves."""
-    if isinstance(data, Dataset):
-        raise wrong_type(where, "data to be arrays", data, to_arrays(data))
-    leaves = jax.tree_util.tree_leaves_with_path(data)
-    lengths = {}
-    for path, leaf in leaves:
-        name = f"data{jax.tree_util.keystr(path)}"
-        if not isinstance(leaf, np.ndarray | jax.Array):
-            plain = isinstance(leaf, str | bool | int | float)
-            fix = "A list is a tree of its elements: np.asarray it." if plain else to_numbers(leaf)
-            raise wrong_type(where, f"{name} to be an array", leaf, fix)
-        if isinstance(leaf, jax.core.Tracer):
-            raise wrong_type(where, f"{name} to be a concrete array", leaf, "Call it outside of jit and vmap.")
-        if leaf.ndim == 0:
-            raise invalid(where, f"{name} of shape [n, ...]", leaf)
-        lengths[name] = len(leaf)
-    if len(set(lengths.values())) != 1:
-        got = ", ".join(f"{name} of {length}" for name, length in lengths.items()) or "no array"
-        raise invalid(where, "arrays of equal length", told=got)
-    return len(leaves[0][1])
-
-
 def _quota(fraction: float, count: Any) -> Any:
     return np.round(float(fraction) * count, 9)  # makes 0.7 · 45 exactly 31.5
 
 
-def _labels(labels: Arrays, rows: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "biuU":
-        raise wrong_type("split", "stratify of integers or strings", labels)
-    if labels.shape != (rows,):
-        raise invalid("split", f"stratify of shape [{rows}]", labels)
-    return labels
-
-
 def _permutation(where: str, key: Key | int, rows: int) -> np.ndarray:
     """Random permutation. NumPy keeps the output of its bit generators across versions, but not of `permutation`."""
-    return np.argsort(np.random.PCG64(_entropy(where, key)).random_raw(rows), kind="stable")
-
-
-def _entropy(where: str, key: Key | int) -> int | list[int]:
-    seed = whole(key)
-    if seed is not None:
-        if seed < 0:
-            raise invalid(where, "key to be a seed >= 0", key)
-        return seed
-    if isinstance(key, jax.Array) and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.ndim == 0:
-            return np.asarray(jax.random.key_data(key)).tolist()
-    elif isinstance(key, np.ndarray | jax.Array) and key.dtype == np.uint32 and key.ndim == 1:
-        return np.asarray(key).tolist()
-    raise wrong_type(where, "key to be an int or one JAX key", key)
+    return np.argsort(np.random.PCG64(entropy_of(where, key)).random_raw(rows), kind="stable")
 
 
 def _take(data: Arrays, rows: Arrays) -> Arrays:

@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid, wrong_type
+from jaxnn.data._checks import check_codes, check_known, classes_of, strings_of
 from jaxnn.types import Arrays
 
 
@@ -72,15 +72,10 @@ def encode(labels: Arrays, classes: Sequence[str] | None = None) -> tuple[np.nda
     (array([1, 0, 1], dtype=int32), ('cat', 'dog'))
     """
     array = np.asarray(labels, dtype=object)
-    strings = array.ravel().tolist()
-    for label in strings:
-        if not isinstance(label, str):
-            raise wrong_type("encode", "labels to be strings", label, "Integers are codes already.")
-    classes = tuple(sorted(set(strings))) if classes is None else _classes("encode", classes)
+    strings = strings_of(array)
+    classes = tuple(sorted(set(strings))) if classes is None else classes_of("encode", classes)
     codes = {label: code for code, label in enumerate(classes)}
-    for label in strings:
-        if label not in codes:
-            raise invalid("encode", f"labels among {_some(classes)}", label, "Add it to classes.")
+    check_known(strings, classes)
     return np.array([codes[label] for label in strings], np.int32).reshape(array.shape), classes
 
 
@@ -102,37 +97,9 @@ def decode(codes: Arrays, classes: Sequence[str]) -> np.ndarray:
     >>> decode(np.array([1, 0]), ("cat", "dog")).tolist(), decode(np.eye(2), ("cat", "dog")).tolist()
     (['dog', 'cat'], ['cat', 'dog'])
     """
-    classes = _classes("decode", classes)
+    classes = classes_of("decode", classes)
     codes = np.asarray(codes)
-    if jnp.issubdtype(codes.dtype, jnp.floating) or codes.dtype == bool:
-        if codes.ndim == 0 or codes.shape[-1] != len(classes):
-            raise invalid("decode", f"rows of shape [..., {len(classes)}], or integer codes", codes)
-        if not (((codes == 0) | (codes == 1)).all() and (codes.sum(-1) == 1).all()):
-            raise invalid(
-                "decode", "one-hot rows", told="others", fix="Take argmax(-1) of scores; a label out of range is NaN."
-            )
+    check_codes(codes, classes)
+    if not jnp.issubdtype(codes.dtype, jnp.integer):
         codes = codes.argmax(-1)
-    elif not jnp.issubdtype(codes.dtype, jnp.integer):
-        raise wrong_type("decode", "integer codes or one-hot rows", codes)
-    outside = codes[(codes < 0) | (codes >= len(classes))]
-    if outside.size:
-        raise invalid("decode", f"codes of {_some(classes)}", told=str(outside[0]))
     return np.array(classes, dtype=str)[codes]
-
-
-def _classes(where: str, classes: Sequence[str]) -> tuple[str, ...]:
-    classes = tuple(classes)
-    for name in classes:
-        if not isinstance(name, str):
-            raise wrong_type(where, "classes to be strings", name)
-        if name.endswith("\0"):
-            raise invalid(where, "classes that a NumPy string can hold", name, "It drops a null at the end.")
-    if len(set(classes)) < len(classes):
-        twice = next(name for name in classes if classes.count(name) > 1)
-        raise invalid(where, "classes to differ", told=f"{twice!r} twice")
-    return classes
-
-
-def _some(classes: tuple[str, ...]) -> str:
-    first = ", ".join(map(repr, classes[:5])) + (", ..." if len(classes) > 5 else "")
-    return f"the {len(classes)} classes {first}" if classes else "no classes"

@@ -9,7 +9,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxnn import _checks as check
-from jaxnn._errors import describe, invalid
+from jaxnn._errors import invalid
 from jaxnn._mesh import scan
 
 
@@ -55,17 +55,14 @@ def perceptron_update(
     ([[2.0], [1.0]], [-3.0], [0])
     """
     name = "perceptron_update"
-    for what, value in (("w", w), ("b", b), ("x", x)):
-        check.kind(name, what, value, "floating")
+    for what, value, kind in (("w", w, "floating"), ("b", b, "floating"), ("x", x, "floating"), ("y", y, "real")):
+        check.kind(name, what, value, kind)
     check.scalar(name, "learning_rate", learning_rate, -math.inf, ends="()")
     w, b, x = jnp.asarray(w), jnp.asarray(b), jnp.asarray(x)
-    if w.ndim != 2 or b.shape != w.shape[1:]:
-        raise invalid(
-            name, "w of shape [d, features] and b of shape [features]", told=f"{describe(w)} and {describe(b)}"
-        )
-    if x.ndim != 2 or x.shape[1] != w.shape[0]:
-        raise invalid(name, f"x of shape [n, {w.shape[0]}]", x)
-    check.kind(name, "y", y, "real")
+    if w.ndim != 2 or x.ndim != 2:
+        raise invalid(name, "w of shape [d, features] and x of shape [n, d]", (w, x))
+    check.shape(name, "b", b, w.shape[1:], ", the features of w")
+    check.shape(name, "x", x, (x.shape[0], w.shape[0]))
     check.shape(name, "y", y, (x.shape[0], w.shape[1]))
     y = jnp.asarray(y).astype(w.dtype)
     y = jnp.where((y == 0) | (y == 1), y, jnp.nan)

@@ -11,8 +11,8 @@ import optax
 
 from jaxnn._calls import recorded
 from jaxnn._elementwise import Optimizer
-from jaxnn._errors import invalid, wrong_type
 from jaxnn._paths import matching, path_tree
+from jaxnn.optimizers._checks import check_all_in_groups, check_groups
 from jaxnn.types import Arrays, OptState
 
 
@@ -42,16 +42,7 @@ def by_path(groups: Mapping[str, optax.GradientTransformation | None]) -> optax.
     >>> updates["stem"]["w"].tolist(), updates["head"]["w"].tolist()
     ([0.0, 0.0], [-1.0, -1.0])
     """
-    if not isinstance(groups, Mapping):
-        raise wrong_type("by_path", "a dict of patterns and optimizers", groups)
-    if not groups:
-        raise invalid("by_path", "at least one pattern", told="none", fix="'*' matches every param.")
-    for pattern, optimizer in groups.items():
-        if not isinstance(pattern, str):
-            raise wrong_type("by_path", "glob patterns, as 'stem/*'", pattern)
-        if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-            fix = "None freezes the group."
-            raise wrong_type("by_path", f"an optax.GradientTransformation for {pattern!r}", optimizer, fix)
+    check_groups(groups)
     optimizers = {pattern: optax.set_to_zero() if o is None else o for pattern, o in groups.items()}
     inner = optax.partition(optimizers, lambda tree: _labels(tree, tuple(groups)), mask_compatible_extra_args=True)
 
@@ -75,14 +66,5 @@ def _labels(tree: Arrays, patterns: tuple[str, ...]) -> Arrays:
 
     paths = path_tree(tree)
     first = {path: label(path) for path in jax.tree.leaves(paths)}
-    missed = [path for path, pattern in first.items() if pattern is None]
-    if missed:
-        fix = "Add '*' last, with an optimizer for the rest or with None to freeze it."
-        raise invalid("by_path", "every param to match some pattern", told=", ".join(missed), fix=fix)
-    for pattern in patterns:
-        if first and pattern not in first.values():
-            fix = "The first match wins: put it before them."
-            raise invalid(
-                "by_path", f"a param for {pattern!r}", told="none that an earlier pattern does not take", fix=fix
-            )
+    check_all_in_groups(first, patterns)
     return jax.tree.map(first.__getitem__, paths)

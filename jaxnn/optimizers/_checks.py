@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -122,3 +122,29 @@ def _text(path: Any) -> str:
 
 def _at(name: str, path: Any) -> str:
     return f"{name} at {_text(path)}" if path else name
+
+
+def check_groups(groups: Any) -> None:
+    """Raises unless `groups` is a dict of patterns and optimizers."""
+    if not isinstance(groups, Mapping):
+        raise wrong_type("by_path", "a dict of patterns and optimizers", groups)
+    if not groups:
+        raise invalid("by_path", "at least one pattern", told="none", fix="'*' matches every param.")
+    for pattern, optimizer in groups.items():
+        if not isinstance(pattern, str):
+            raise wrong_type("by_path", "glob patterns, as 'stem/*'", pattern)
+        if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+            fix = "None freezes the group."
+            raise wrong_type("by_path", f"an optax.GradientTransformation for {pattern!r}", optimizer, fix)
+
+
+def check_all_in_groups(first: dict[str, str | None], patterns: tuple[str, ...]) -> None:
+    """Raises unless each path has a pattern, the first that matches it, and each pattern a path."""
+    missed = [path for path, pattern in first.items() if pattern is None]
+    if missed:
+        fix = "Add '*' last, with an optimizer for the rest or with None to freeze it."
+        raise invalid("by_path", "every param to match some pattern", told=", ".join(missed), fix=fix)
+    for pattern in patterns:
+        if first and pattern not in first.values():
+            got, fix = "none that an earlier pattern does not take", "The first match wins: put it before them."
+            raise invalid("by_path", f"a param for {pattern!r}", told=got, fix=fix)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid, wrong_type
+from jaxnn._errors import invalid
 from jaxnn._keys import fold_name
+from jaxnn.runs._checks import check_range, row_of
 from jaxnn.types import Arrays, Key
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
@@ -41,7 +41,7 @@ def grid(**axes: Arrays) -> dict[str, jax.Array]:
     """
     if not axes:
         raise invalid("grid", "at least one axis", told="none", fix="Name them: grid(rate=[1e-3, 1e-2]).")
-    rows = {name: _row("grid", name, values) for name, values in axes.items()}
+    rows = {name: row_of("grid", name, values) for name, values in axes.items()}
     places = np.unravel_index(np.arange(prod(map(len, rows.values()))), tuple(map(len, rows.values())))
     return {name: row[place] for (name, row), place in zip(rows.items(), places, strict=True)}
 
@@ -104,7 +104,7 @@ def uniform(low: float, high: float) -> Draw:
     >>> bool(jnp.all(jnp.abs(draw(jax.random.key(0), (100,))) <= 1))
     True
     """
-    _check_range("uniform", low, high)
+    check_range("uniform", low, high)
     return lambda key, shape: jax.random.uniform(key, shape, minval=low, maxval=high)
 
 
@@ -128,7 +128,7 @@ def log_uniform(low: float, high: float) -> Draw:
     [0.3, 0.3, 0.3]
     """
     check.scalar("log_uniform", "low", low, ends="()", static=True, fix="For ranges that reach 0 use uniform.")
-    _check_range("log_uniform", low, high)
+    check_range("log_uniform", low, high)
     start, stop = float(np.log(low)), float(np.log(high))
     return lambda key, shape: jnp.clip(jnp.exp(jax.random.uniform(key, shape, minval=start, maxval=stop)), low, high)
 
@@ -150,7 +150,7 @@ def integers(low: int, high: int) -> Draw:
     [2, 3, 4]
     """
     low, high = (check.count("integers", name, n, least=None) for name, n in (("low", low), ("high", high)))
-    _check_range("integers", low, high)
+    check_range("integers", low, high)
     return lambda key, shape: jax.random.randint(key, shape, low, high, jnp.int32)
 
 
@@ -170,30 +170,5 @@ def choice(values: Arrays) -> Draw:
     >>> sorted(set(choice([16, 64, 256])(jax.random.key(0), (100,)).tolist()))
     [16, 64, 256]
     """
-    row = _row("choice", "values", values)
+    row = row_of("choice", "values", values)
     return lambda key, shape: row[jax.random.randint(key, shape, 0, len(row))]
-
-
-def _row(where: str, name: str, values: Arrays) -> jax.Array:
-    """The values as an array [k, ...], k >= 1."""
-    try:
-        row = values if hasattr(values, "dtype") else np.asarray(values)
-    except (TypeError, ValueError):  # sequences of unequal lengths, or of keys
-        row = np.asarray("")
-    if not (
-        jnp.issubdtype(row.dtype, jax.dtypes.prng_key) or jnp.issubdtype(row.dtype, jnp.number) or row.dtype == bool
-    ):
-        raise wrong_type(where, f"{name} to be an array or a sequence of numbers", values)
-    row = jnp.asarray(row)
-    if row.ndim == 0:
-        raise wrong_type(where, f"{name} to be a row of values", values, f"For one value write {name}=[value].")
-    if len(row) == 0:
-        raise invalid(where, f"{name} to have at least one value", row)
-    return row
-
-
-def _check_range(where: str, low: Any, high: Any) -> None:
-    for name, value in (("low", low), ("high", high)):
-        check.scalar(where, name, value, -np.inf, ends="()", static=True)
-    if not low < high:
-        raise invalid(where, "low < high", told=f"{low} and {high}")

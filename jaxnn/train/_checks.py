@@ -1,17 +1,21 @@
-"""Checks of the functions from which a trainer is made, and of the values that they return."""
+"""Checks of the functions from which a trainer is made, of the values that they return, and of a run's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jax.sharding import AxisType
+
 from jaxnn import _checks as check
 from jaxnn import metrics as rooms
 from jaxnn._errors import InvalidType, describe, invalid, is_function, wrong_type
 from jaxnn._inputs import is_array
 from jaxnn._layer import Layer, as_layer
+from jaxnn._mesh import is_spread
 from jaxnn._paths import first_difference
-from jaxnn.types import Arrays
+from jaxnn.metrics._direction import direction
+from jaxnn.types import Arrays, Data
 
 
 def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
@@ -82,3 +86,42 @@ def check_kept(where: str, before: Arrays, after: Arrays) -> None:
         raise invalid(
             where, f"a step that keeps {old} at {path}", told=new, fix=fix if path.startswith("state") else ""
         )
+
+
+def checked_settings(
+    where: str, epochs: Any, batch_size: Any, patience: Any, monitor: Any, mode: Any, augment: Any
+) -> tuple[int, int | None, int | None, str, str, Callable[..., Any] | None]:
+    """The arguments of a run with Python ints and the mode of its monitor."""
+    epochs = check.count(where, "epochs", epochs)
+    batch_size = None if batch_size is None else check.count(where, "batch_size", batch_size)
+    patience = None if patience is None else check.count(where, "patience", patience, least=0)
+    check.text(where, "monitor", monitor, "the name of a metric")
+    if mode is None:
+        mode = direction(monitor)
+        if mode is None:
+            fix = "It is known for 'loss' and for the names in nn.metrics and nn.losses."
+            if monitor.startswith("val"):
+                fix = "Where there is valid its metrics are monitored, under the names of the trainer: 'loss', ..."
+            raise invalid(where, f"mode='min' or mode='max' with monitor={monitor!r}", told="none", fix=fix)
+    check.choice(where, "mode", mode, ("min", "max"))
+    if augment is not None:
+        check.function(where, "augment", augment, "(key, batch) -> batch")
+    return epochs, batch_size, patience, monitor, mode, augment
+
+
+def check_data(where: str, train: Data, valid: Data, batch_size: int | None) -> None:
+    """Raises unless the arrays have examples for at least one step."""
+    n = check.examples(where, "train", train)
+    if valid is not None:
+        check.examples(where, "valid", valid)
+    if batch_size is not None and batch_size > n:
+        raise invalid(where, f"batch_size to be at most the {n} examples of train", batch_size)
+
+
+def check_auto(where: str, arrays: list[Any]) -> None:
+    """Raises for an array on a mesh with Explicit axes, which cannot be cut into batches."""
+    for a in filter(is_spread, arrays):
+        if AxisType.Explicit in getattr(getattr(a.sharding, "mesh", None), "axis_types", ()):
+            got = f"{describe(a)} on a mesh with Explicit axes"
+            fix = "Feed batches to drive, or make the mesh with axis_types=(AxisType.Auto,)."
+            raise invalid(where, "arrays that may be cut into batches, sharded over Auto axes", told=got, fix=fix)

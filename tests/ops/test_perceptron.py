@@ -104,8 +104,10 @@ def test_a_label_that_is_none_is_nan():
 GOOD = (jnp.ones((2, 3)), jnp.ones(3), jnp.ones((5, 2)), jnp.ones((5, 3)))
 REFUSED = {
     "w of a floating dtype, got int32[2, 3].": (0, jnp.ones((2, 3), int)),
-    "w of shape [d, features] and b of shape [features], got float32[2, 3] and float32[2].": (1, jnp.ones(2)),
-    "x of shape [n, 2], got float32[5, 3].": (2, jnp.ones((5, 3))),
+    "w of shape [d, features] and x of shape [n, d], got (float32[2], float32[5, 2]).": (0, jnp.ones(2)),
+    "w of shape [d, features] and x of shape [n, d], got (float32[2, 3], float32[2]).": (2, jnp.ones(2)),
+    "b of shape [3], the features of w, got float32[2]. Nothing is broadcast.": (1, jnp.ones(2)),
+    "x of shape [5, 2], got float32[5, 3]. Nothing is broadcast.": (2, jnp.ones((5, 3))),
     "y of shape [5, 3], got float32[5]. Nothing is broadcast.": (3, jnp.ones(5)),
     "y of a real dtype, got complex64[5, 3].": (3, jnp.ones((5, 3), jnp.complex64)),
 }
