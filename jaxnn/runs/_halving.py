@@ -18,9 +18,9 @@ from jaxnn.metrics._direction import direction
 from jaxnn.runs._chunks import placed
 from jaxnn.runs._sweep import Strategy, Sweep, checked, sweep_members, warn_interrupted
 from jaxnn.train._checks import check_data, checked_settings
+from jaxnn.train._epoch import steps_in
 from jaxnn.train._fit import Run, advance, start
 from jaxnn.train._plan import Plan, make_plan
-from jaxnn.train._steps import steps_in
 from jaxnn.train._trainer import Trainer, typed
 from jaxnn.types import Arrays, Data, Key
 

@@ -20,6 +20,7 @@ from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._paths import first_difference
 from jaxnn.train._checks import check_data
+from jaxnn.train._epoch import steps_in
 from jaxnn.train._failure import diagnose
 from jaxnn.train._feed import check_feed, is_feed, pieces_of, prefetched
 from jaxnn.train._fit import Run, prolonged, unfinished
@@ -29,7 +30,6 @@ from jaxnn.train._pieces import Beginning, Epochs, Fed, cut, epochs_of, position
 from jaxnn.train._plan import Plan, make_plan, spread
 from jaxnn.train._progress import Look, reporter
 from jaxnn.train._settings import Kept, settings_of
-from jaxnn.train._steps import steps_in
 from jaxnn.train._trainer import Trainer
 from jaxnn.types import Batch, Data, Key, Params, State
 

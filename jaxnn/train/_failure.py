@@ -12,11 +12,11 @@ import numpy as np
 
 from jaxnn._paths import path_tree
 from jaxnn.compiler import compiler_options
+from jaxnn.train._epoch import augmented, batches, finite, spoiled, take_step, take_steps
 from jaxnn.train._faults import Seen, fault_of, seen
 from jaxnn.train._fit import Run
 from jaxnn.train._plan import Plan
 from jaxnn.train._programs import Programs
-from jaxnn.train._steps import augmented, batches, finite, spoiled, take_step, take_steps
 from jaxnn.train._trainer import TrainState
 from jaxnn.types import Data, Metrics
 

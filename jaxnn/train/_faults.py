@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn._padded import Padded
+from jaxnn.train._epoch import Ordered, Whole, augmented, batches
 from jaxnn.train._plan import Plan
-from jaxnn.train._steps import Ordered, Whole, augmented, batches
 from jaxnn.train._trainer import TrainState
 from jaxnn.types import Arrays, Batch, Data
 

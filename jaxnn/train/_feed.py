@@ -13,7 +13,7 @@ import numpy as np
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._mesh import is_spread
-from jaxnn.train._steps import Ordered, Whole
+from jaxnn.train._epoch import Ordered, Whole
 from jaxnn.types import Arrays, Batch, Data
 
 BATCHES, BYTES = 64, 2**23  # maximum batches and bytes of a piece; it has at least one batch

@@ -14,11 +14,11 @@ from jaxnn import _checks as check
 from jaxnn._means import Mean
 from jaxnn._mesh import taken
 from jaxnn.train._checks import check_data, check_kept
-from jaxnn.train._loop import bounded_while, forward_only
+from jaxnn.train._epoch import augmented, for_any, steps_in, take_steps
 from jaxnn.train._plan import Plan, make_plan, spread
-from jaxnn.train._steps import augmented, for_any, steps_in, take_steps
 from jaxnn.train._trainer import Trainer, TrainState, averaged
 from jaxnn.train._weigh import totals_of
+from jaxnn.train._while import bounded_while, forward_only
 from jaxnn.types import Arrays, Batch, Data, Key, Metrics, Params, State
 
 

@@ -14,11 +14,11 @@ from jax.typing import DTypeLike
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
 from jaxnn.compiler import compiler_options
+from jaxnn.train._epoch import Ordered, order_of, steps_in, take_steps
 from jaxnn.train._feed import Piece, batches_of, is_feed, prefetched
 from jaxnn.train._fit import Run, advance, conclude, evaluate, start, unfinished
 from jaxnn.train._plan import Plan
 from jaxnn.train._programs import Programs
-from jaxnn.train._steps import Ordered, order_of, steps_in, take_steps
 from jaxnn.train._trainer import TrainState
 from jaxnn.train._weigh import totals_of
 from jaxnn.types import Arrays, Batch, Data, Key, Metrics, Params, State

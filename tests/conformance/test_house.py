@@ -192,7 +192,7 @@ TESTED_IN = {
     "runs/test_sweep.py": ["/_flops", "_leaderboard", "_memory"],
     "train/test_drive.py": ["_pieces", "_programs", "_progress"],
     "train/test_failure.py": ["_faults"],
-    "train/test_fit.py": ["_loop", "_steps"],
+    "train/test_fit.py": ["_while", "_epoch"],
     "train/test_folder.py": ["/io/_folder"],
     "train/test_settings.py": ["_plan"],
     "train/test_trainer.py": ["_checks"],

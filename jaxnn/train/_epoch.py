@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from jaxnn._keys import fold_name
 from jaxnn._mesh import taken
-from jaxnn.train._loop import bounded_while
 from jaxnn.train._plan import Plan
 from jaxnn.train._trainer import TrainState, typed
+from jaxnn.train._while import bounded_while
 from jaxnn.types import Arrays, Batch, Data, Key, Metrics
 
 
