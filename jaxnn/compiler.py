@@ -20,7 +20,8 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
 
     Args:
       quick: True sets LLVM's optimization level to 1 instead of 3: a whole run compiles in half to two thirds of the
-        time and runs at the same speed, with different rounding. `sweep` uses it.
+        time and runs at the same speed, with different rounding. `sweep` uses it. Where JAX's own
+        `jax_disable_most_optimizations` is on, the level stays at its 0.
 
     Returns:
       Options, or {} where none are needed: on TPU and GPU, and for versions of jaxlib that were not measured.
@@ -36,4 +37,6 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     options: dict[str, str | int] = {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     }
-    return options | {"xla_backend_optimization_level": 1} if quick else options
+    if quick and not jax.config.read("jax_disable_most_optimizations"):
+        options["xla_backend_optimization_level"] = 1
+    return options

@@ -58,6 +58,16 @@ def test_elsewhere_there_is_nothing_to_say(monkeypatch):
     assert nn.compiler_options(quick=True) == {}
 
 
+@on_cpu
+def test_quick_lowers_the_level_and_raises_none():
+    assert nn.compiler_options(quick=True)["xla_backend_optimization_level"] == 1
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert nn.compiler_options(quick=True) == nn.compiler_options()
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.slow
 def test_quick_compilation_gives_the_same_up_to_rounding():
     fit = jax.jit(

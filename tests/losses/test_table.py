@@ -260,15 +260,21 @@ def test_transformed_is_the_same(case, dtype):
     with jax.enable_x64(dtype == "float64"):
         args = batch(case, dtype)
         value, slopes = case.f(*args), slopes_of(case.f, args)
-        jitted = jax.jit(lambda *args: (case.f(*args), slopes_of(case.f, args)))(*args)
+
+        @jax.jit
+        def transformed(*args):
+            if dtype != "float32":
+                return case.f(*args), slopes_of(case.f, args)
+            scanned = jax.lax.scan(lambda _, row: (None, case.f(*row)), None, tuple(args))[1]
+            return case.f(*args), slopes_of(case.f, args), jax.vmap(jax.vmap(case.f))(*args), scanned
+
+        jitted = transformed(*args)
         assert_close(jitted[0], value)
         for slope, arg, ours in zip(slopes, [args[i] for i in floating(args)], jitted[1], strict=True):
             assert (slope.shape, slope.dtype) == (arg.shape, arg.dtype)
             assert_close(ours, slope)
-        if dtype == "float32":
-            assert_close(jax.vmap(jax.vmap(case.f))(*args), value)
-            scanned = jax.lax.scan(lambda _, row: (None, case.f(*row)), None, tuple(args))[1]
-            assert_close(scanned, value)
+        for mapped in jitted[2:]:
+            assert_close(mapped, value)
 
 
 @every
@@ -278,8 +284,8 @@ def test_weights_masks_and_nothing_at_all(case, dtype):
     args = batch(case, dtype)
     rng = np.random.default_rng(1)
     weights = jnp.asarray(rng.uniform(1, 2, N), dtype)
-    value = case.f(*args)
-    assert_close(case.f(*args, weights=weights), np.asarray(value) * np.asarray(weights, np.float32))
+    value, weighted = jax.jit(lambda *args: (case.f(*args), case.f(*args, weights=weights)))(*args)
+    assert_close(weighted, np.asarray(value) * np.asarray(weights, np.float32))
     mask = np.asarray([[True, False, True], [True] * 3, [False] * 3, [False, True, True]])
     masked = jax.jit(lambda *args: (case.f(*args, where=mask), slopes_of(partial(case.f, where=mask), args)))
     clean = masked(*args)
@@ -289,14 +295,17 @@ def test_weights_masks_and_nothing_at_all(case, dtype):
         for x in args:
             keep = mask.reshape(mask.shape + (1,) * (x.ndim - 2))
             bad = rubbish if jnp.issubdtype(x.dtype, jnp.floating) else -7
-            spoiled.append(jnp.where(keep, x, jnp.asarray(bad, x.dtype)))
+            spoiled.append(np.where(keep, x, np.asarray(bad, x.dtype)))
         for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(masked(*spoiled)), strict=True):
+            a, b = np.asarray(a), np.asarray(b)
             assert (a == b).all()
             assert (a[~mask] == 0).all()
+    whole = jax.jit(lambda *args: (case.f(*args), slopes_of(case.f, args)))
     for rows in ((slice(0), slice(None)), (slice(None), slice(0))):
-        none = [x[rows] for x in args]
-        assert case.f(*none).shape == none[0].shape[:2]
-        assert [s.shape for s in slopes_of(case.f, none)] == [none[i].shape for i in floating(none)]
+        none = [np.asarray(x)[rows] for x in args]
+        nothing, slopes = whole(*none)
+        assert nothing.shape == none[0].shape[:2]
+        assert [s.shape for s in slopes] == [none[i].shape for i in floating(none)]
 
 
 @pytest.mark.parametrize("name", CASES)
