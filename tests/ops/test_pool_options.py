@@ -84,13 +84,13 @@ def test_values(case, op):
 @pytest.mark.slow
 def test_indices_find_the_values_and_unpooling_puts_them_back(case):
     x, kernel_size, how = operand(case, jnp.float32)
-    y, places = ops.max_pool_with_indices(x, kernel_size, **how)
+    y, places = jax.jit(lambda x: ops.max_pool_with_indices(x, kernel_size, **how))(x)
     n, c = x.shape[0], x.shape[-1]
     flat = np.asarray(x).reshape(n, -1, c)
     np.testing.assert_array_equal(
         np.take_along_axis(flat, np.asarray(places).reshape(n, -1, c), 1), y.reshape(n, -1, c)
     )
-    back = np.asarray(ops.max_unpool(y, places, x.shape[1:-1]))
+    back = np.asarray(jax.jit(lambda y, places: ops.max_unpool(y, places, x.shape[1:-1]))(y, places))
     seen = np.zeros(flat.shape, bool)
     np.put_along_axis(seen, np.asarray(places).reshape(n, -1, c), True, 1)
     np.testing.assert_array_equal(back, np.where(seen.reshape(x.shape), x, 0))
