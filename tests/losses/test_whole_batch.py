@@ -12,6 +12,7 @@ import scipy.special
 from _close import TOLERANCE, assert_close
 from jax.test_util import check_grads
 
+from jaxnn import losses
 from jaxnn.losses import ctc, dice, nt_xent, triplet_semi_hard, tversky
 
 INF, NAN = np.inf, np.nan
@@ -61,6 +62,7 @@ def test_semi_hard_triplets(squared, dtype):
 
 @pytest.mark.slow
 def test_semi_hard_triplets_of_masked_and_missing_examples(x64):
+    triplet_semi_hard = jax.jit(losses.triplet_semi_hard, static_argnames="squared")
     x, keep = jnp.asarray(TEN), np.arange(10) != 4
     f = partial(triplet_semi_hard, margin=3.0)
     clean = f(x, CLASSES, where=keep)
@@ -115,6 +117,7 @@ def test_nt_xent(dtype):
 
 @pytest.mark.slow
 def test_nt_xent_of_masked_pairs_and_of_few(x64):
+    nt_xent = jax.jit(losses.nt_xent)
     x, y = map(jnp.asarray, VIEWS)
     keep = np.asarray([True, True, False, True, False, True])
     clean = nt_xent(x, y, where=keep)
@@ -128,7 +131,7 @@ def test_nt_xent_of_masked_pairs_and_of_few(x64):
     assert nt_xent(x[:0], y[:0]).shape == (0,)
     assert_close(nt_xent(jnp.ones((6, 4)), jnp.ones((6, 4))), np.full(6, np.log(11)))
     assert bool(jnp.isfinite(jax.grad(lambda x: nt_xent(x, y).sum())(x.at[0].set(0.0))).all())
-    check_grads(jax.jit(nt_xent), (x, y), order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
+    check_grads(nt_xent, (x, y), order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
     with jax.numpy_dtype_promotion("standard"):
         both, labels = jnp.concatenate([x, y]), jnp.tile(jnp.arange(6), 2)
         theirs = optax.losses.ntxent(both, labels, temperature=0.5)
@@ -154,13 +157,14 @@ def test_overlap(labels, dtype):
             expected = 1 - (2 * tp + 0.5) / (all_p + all_y + 0.5)
             assert_close(jax.jit(partial(dice, axis=axis))(p, y, smooth=0.5), expected)
             expected = 1 - (tp + 0.5) / (tp + 0.3 * (all_p - tp) + 0.9 * (all_y - tp) + 0.5)
-            assert_close(tversky(p, y, axis=axis, alpha=0.3, beta=0.9, smooth=0.5), expected)
+            assert_close(jax.jit(partial(tversky, axis=axis, alpha=0.3, beta=0.9))(p, y, smooth=0.5), expected)
         assert_close(dice(p, y, smooth=2.0), tversky(p, y, smooth=1.0))
         assert jax.grad(lambda p: dice(p, y).sum())(p).dtype == dtype
 
 
 @pytest.mark.slow
 def test_overlap_at_its_edges(x64):
+    dice = jax.jit(losses.dice, static_argnames="axis")
     p, y = jnp.asarray(P), jnp.asarray(MASK)
     nothing = jnp.zeros((1, 4))
     assert dice(nothing, nothing).tolist() == [0.0]
@@ -180,7 +184,7 @@ def test_overlap_at_its_edges(x64):
     assert bool(jnp.isfinite(slope).all())
     assert_close(dice(p, y, weights=jnp.arange(3.0)), dice(p, y) * jnp.arange(3.0))
     assert_close(jax.vmap(partial(dice, axis=(0, 1, 2)))(p, y), dice(p, y))
-    check_grads(jax.jit(dice), (p, y.astype(float)), order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
+    check_grads(dice, (p, y.astype(float)), order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
     logits = jnp.asarray(RNG.normal(0, 1, (3, 20)))
     flat = jnp.asarray(RNG.integers(0, 2, (3, 20))).astype(float)
     with jax.numpy_dtype_promotion("standard"):
@@ -234,6 +238,7 @@ def test_ctc_sums_over_all_alignments(blank, dtype):
 
 @pytest.mark.slow
 def test_ctc_gradients_masks_and_errors_of_data(x64):
+    ctc = jax.jit(losses.ctc)
     y = jnp.asarray([[1, 2, 1], [1, 1, 0], [2, 0, 0], [0, 0, 0], [1, 2, 1], [0, 0, 0], [2, 1, 2]])
     x, rows = jnp.asarray(X), jnp.asarray([0, 1, 2, 3, 6])
 
@@ -262,6 +267,7 @@ def test_ctc_gradients_masks_and_errors_of_data(x64):
 
 @pytest.mark.slow
 def test_ctc_of_nothing():
+    ctc = jax.jit(losses.ctc)
     none = jnp.zeros(2, int)
     assert ctc(jnp.zeros((2, 0, 3)), jnp.zeros((2, 0), int), none, none).tolist() == [0.0, 0.0]
     assert ctc(jnp.zeros((2, 0, 3)), jnp.ones((2, 1), int), none, none + 1).tolist() == [INF, INF]
