@@ -10,7 +10,30 @@ import numpy as np
 
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
-from jaxnn.types import Arrays
+from jaxnn.types import Arrays, Key
+
+
+def check_named(where: str, axes: dict[str, Any], example: str) -> None:
+    """Raises unless there is an axis."""
+    if not axes:
+        raise invalid(where, "at least one axis", told="none", fix=f"Name them: {example}.")
+
+
+def check_search(key: Key, n: Any, draws: dict[str, Any]) -> int:
+    """The number of points of a random search; raises unless all of its arguments are valid."""
+    check.key("random", key, "random(key, n, name=draw)")
+    n = check.count("random", "n", n)
+    check_named("random", draws, "random(key, 9, rate=log_uniform(1e-4, 1e-1))")
+    for name, draw in draws.items():
+        check.function("random", name, draw, "(key, shape) -> array", "log_uniform(1e-4, 1e-1) and its like make one.")
+    return n
+
+
+def check_values(points: dict[str, Any], n: int) -> None:
+    """Raises unless each axis has n values."""
+    for name, values in points.items():
+        if jnp.shape(values)[:1] != (n,):
+            raise invalid("random", f"{name} to give {n} values on axis 0", values)
 
 
 def row_of(where: str, name: str, values: Arrays) -> jax.Array:

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import invalid
 from jaxnn._keys import fold_name
-from jaxnn.runs._checks import check_range, row_of
+from jaxnn.runs._checks import check_named, check_range, check_search, check_values, row_of
 from jaxnn.types import Arrays, Key
 
 __all__ = ["choice", "grid", "integers", "log_uniform", "random", "uniform"]
@@ -39,8 +38,7 @@ def grid(**axes: Arrays) -> dict[str, jax.Array]:
     >>> points["rate"].shape, [round(d, 1) for d in points["decay"].tolist()]
     ((6,), [0.0, 0.5, 0.9, 0.0, 0.5, 0.9])
     """
-    if not axes:
-        raise invalid("grid", "at least one axis", told="none", fix="Name them: grid(rate=[1e-3, 1e-2]).")
+    check_named("grid", axes, "grid(rate=[1e-3, 1e-2])")
     rows = {name: row_of("grid", name, values) for name, values in axes.items()}
     places = np.unravel_index(np.arange(prod(map(len, rows.values()))), tuple(map(len, rows.values())))
     return {name: row[place] for (name, row), place in zip(rows.items(), places, strict=True)}
@@ -72,18 +70,9 @@ def random(key: Key, n: int, /, **draws: Draw) -> dict[str, jax.Array]:
     >>> points["rate"].shape, points["units"].dtype, points["key"].shape
     ((20,), dtype('int32'), (20,))
     """
-    check.key("random", key, "random(key, n, name=draw)")
-    n = check.count("random", "n", n)
-    if not draws:
-        raise invalid(
-            "random", "at least one axis", told="none", fix="Name them: random(key, 9, rate=log_uniform(1e-4, 1e-1))."
-        )
-    points = {}
-    for name, draw in draws.items():
-        check.function("random", name, draw, "(key, shape) -> array", "log_uniform(1e-4, 1e-1) and its like make one.")
-        points[name] = draw(fold_name(key, name), (n,))  # type: ignore[arg-type]
-        if jnp.shape(points[name])[:1] != (n,):
-            raise invalid("random", f"{name} to give {n} values on axis 0", points[name])
+    n = check_search(key, n, draws)
+    points = {name: draw(fold_name(key, name), (n,)) for name, draw in draws.items()}  # type: ignore[arg-type]
+    check_values(points, n)
     return points
 
 

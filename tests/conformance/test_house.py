@@ -220,6 +220,37 @@ def test_every_module_has_its_test_file():
     assert {path.name for path in of_its_name & elsewhere} == set()
 
 
+# Checks.
+
+
+def lines_of(nodes):
+    return {line for node in nodes for line in range(node.lineno, node.end_lineno + 1)}
+
+
+def is_check(node):
+    """A raise, a branch that ends in one, or a call of a check, alone or assigned."""
+    if isinstance(node, ast.If):
+        return not node.orelse and isinstance(node.body[-1], ast.Raise)
+    if isinstance(node, ast.Expr | ast.Assign):
+        called = (ast.unparse(part.func) for part in ast.walk(node.value) if isinstance(part, ast.Call))
+        return any(re.search(r"(^|\.)_?check(_|\.|ed)", name) for name in called)
+    return isinstance(node, ast.Raise)
+
+
+ROOMS_OF_CHECKS = {"_checks.py", "_errors.py", "__init__.py"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.name not in ROOMS_OF_CHECKS], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_no_module_has_more_checks_than_maths(path):
+    tree = ast.parse(path.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    lines = lines_of(node for function in functions for node in function.body) - lines_of(texts)
+    assert 2 * len(lines_of(filter(is_check, ast.walk(tree))) & lines) <= len(lines)
+
+
 # Public names.
 
 ROOMS = {
