@@ -118,6 +118,61 @@ def thresholded_relu(x: ArrayLike, *, threshold: ArrayLike = 1.0) -> Array:
     return _thresholded(x, option("thresholded_relu", "threshold", threshold, x))
 
 
+def soft_shrink(x: ArrayLike, *, threshold: ArrayLike = 0.5) -> Array:
+    """Soft shrinkage, [...] -> [...]: sign(x) max(0, |x| - λ), with λ = threshold.
+
+    The derivative is 1 for |x| > λ, else 0, also at ±λ. NaN stays NaN; its derivative is 0. With respect to λ it is
+    -sign(x) for |x| > λ.
+
+    The proximal operator of λ |x|: it makes small entries exactly 0 and moves the others towards 0. Use it for sparse
+    codes and denoising (ISTA).
+
+    Args:
+      x: floating array.
+      threshold: finite scalar λ >= 0; may be traced and learned.
+
+    Raises:
+      TypeError: if x is not floating or threshold is not a real scalar.
+      ValueError: if threshold is negative or not finite.
+
+    Differences: same as PyTorch's Softshrink and Keras's `soft_shrink`, whose threshold is `lambd`.
+
+    Reference: Donoho & Johnstone, Ideal Spatial Adaptation by Wavelet Shrinkage, 1994.
+
+    >>> soft_shrink(jnp.array([-2.0, -0.5, 0.25, 3.0])).tolist()
+    [-1.5, 0.0, 0.0, 2.5]
+    """
+    x = check.array_like("soft_shrink", "x", x)
+    return _soft_shrink(x, option("soft_shrink", "threshold", threshold, x, 0.0, "[)"))
+
+
+def hard_shrink(x: ArrayLike, *, threshold: ArrayLike = 0.5) -> Array:
+    """Hard shrinkage, [...] -> [...]: x for |x| > λ, else 0, with λ = threshold.
+
+    The derivative is 1 for |x| > λ, else 0, also at ±λ. The function jumps there, so `threshold` gets no gradient. NaN
+    stays NaN; its derivative is 0.
+
+    Use it for sparse codes whose large entries keep their size, unlike with `soft_shrink`.
+
+    Args:
+      x: floating array.
+      threshold: finite scalar λ >= 0; may be traced.
+
+    Raises:
+      TypeError: if x is not floating or threshold is not a real scalar.
+      ValueError: if threshold is negative or not finite.
+
+    Differences: same as PyTorch's Hardshrink and Keras's `hard_shrink`, whose threshold is `lambd`.
+
+    Reference: Donoho & Johnstone, Ideal Spatial Adaptation by Wavelet Shrinkage, 1994.
+
+    >>> hard_shrink(jnp.array([-2.0, -0.5, 0.25, 3.0])).tolist()
+    [-2.0, 0.0, 0.0, 3.0]
+    """
+    x = check.array_like("hard_shrink", "x", x)
+    return _hard_shrink(x, option("hard_shrink", "threshold", threshold, x, 0.0, "[)"))
+
+
 def elu(x: ArrayLike, *, alpha: ArrayLike = 1.0) -> Array:
     """Exponential linear unit (ELU), [...] -> [...]: x for x > 0, else alpha (exp(x) - 1); in (-alpha, inf).
 
@@ -265,6 +320,18 @@ leaky = elementwise(  # the slope may be an array of x's rank, as in prelu
 _thresholded = elementwise(
     lambda z, t: jnp.where(z <= t, 0, z),
     lambda z, t: jnp.where(z > t, 1, 0),
+    lambda z, t: jnp.zeros_like(z),
+)
+
+_soft_shrink = elementwise(
+    lambda z, t: jnp.where(jnp.abs(z) <= t, 0, z - jnp.sign(z) * t),
+    lambda z, t: jnp.where(jnp.abs(z) > t, 1, 0),
+    lambda z, t: jnp.where(jnp.abs(z) > t, -jnp.sign(z), 0),
+)
+
+_hard_shrink = elementwise(
+    lambda z, t: jnp.where(jnp.abs(z) <= t, 0, z),
+    lambda z, t: jnp.where(jnp.abs(z) > t, 1, 0),
     lambda z, t: jnp.zeros_like(z),
 )
 

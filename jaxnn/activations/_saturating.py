@@ -8,6 +8,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn import _checks as check
+from jaxnn._errors import invalid
+from jaxnn._inputs import known
 from jaxnn.activations._checks import option
 from jaxnn.activations._elementwise import elementwise
 
@@ -123,28 +125,36 @@ def hard_sigmoid(x: ArrayLike, *, slope: ArrayLike = 1 / 6, offset: ArrayLike = 
     return _hard_sigmoid(x, a, option("hard_sigmoid", "offset", offset, x))
 
 
-def hard_tanh(x: ArrayLike) -> Array:
-    """Hard tanh, piecewise linear, [...] -> [...]: min(max(x, -1), 1), in [-1, 1].
+def hard_tanh(x: ArrayLike, *, low: ArrayLike = -1.0, high: ArrayLike = 1.0) -> Array:
+    """Hard tanh, piecewise linear, [...] -> [...]: min(max(x, low), high), in [low, high], by default [-1, 1].
 
-    The derivative is 1 for |x| < 1, else 0, also at ±1. NaN stays NaN; its derivative is 0.
+    The derivative is 1 for low < x < high, else 0, also at the bounds. NaN stays NaN; its derivative is 0.
 
     Use it for bounded outputs, and as a surrogate for the gradient of a step function in binarised networks. It has the
     drawbacks of tanh, and exactly no gradient in the tails.
 
     Args:
       x: floating array.
+      low, high: bounds, finite scalars, low <= high; may be traced and learned: each gets the gradient of the inputs
+        beyond it.
 
     Raises:
-      TypeError: if x is not floating.
+      TypeError: if x is not floating or a bound is not a real scalar.
+      ValueError: if a bound is not finite, or low > high.
 
-    Differences: same as PyTorch. jax.nn.hard_tanh has derivative 1 at ±1.
+    Differences: same as PyTorch's Hardtanh, whose bounds are `min_val` and `max_val`. jax.nn.hard_tanh has derivative 1
+    at ±1 and no bounds.
 
     Reference: Collobert, Large Scale Machine Learning, 2004.
 
     >>> hard_tanh(jnp.array([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
-    return _hard_tanh(check.array_like("hard_tanh", "x", x))
+    x = check.array_like("hard_tanh", "x", x)
+    bounds = option("hard_tanh", "low", low, x), option("hard_tanh", "high", high, x)
+    if known(low) and known(high) and float(low) > float(high):  # type: ignore[arg-type]
+        raise invalid("hard_tanh", "low <= high", told=f"{low} and {high}")
+    return _hard_tanh(x, *bounds)
 
 
 def softsign(x: ArrayLike) -> Array:
@@ -181,7 +191,12 @@ _hard_sigmoid = elementwise(
     lambda z, a, b: jnp.where(_within(z, a, b), z, 0),
     lambda z, a, b: jnp.where(_within(z, a, b), 1, 0),
 )
-_hard_tanh = elementwise(lambda z: jnp.clip(z, -1, 1), lambda z: jnp.where(jnp.abs(z) < 1, 1, 0))
+_hard_tanh = elementwise(
+    lambda z, low, high: jnp.clip(z, low, high),
+    lambda z, low, high: jnp.where((low < z) & (z < high), 1, 0),
+    lambda z, low, high: jnp.where(z <= low, 1, 0),
+    lambda z, low, high: jnp.where(z >= high, 1, 0),
+)
 
 
 def _softsign_value(z: Array) -> Array:

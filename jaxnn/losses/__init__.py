@@ -29,7 +29,7 @@ from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
 from jaxnn.losses._checks import _costs as _costs
 from jaxnn.losses._checks import _not_ignored as _not_ignored
-from jaxnn.losses._classification import focal, hinge, kl_divergence, softmax_focal
+from jaxnn.losses._classification import focal, kl_divergence, softmax_focal
 from jaxnn.losses._cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_on_probabilities,
@@ -37,25 +37,30 @@ from jaxnn.losses._cross_entropy import (
     cross_entropy_on_probabilities,
     softmax_cross_entropy,
 )
-from jaxnn.losses._embedding import contrastive, cosine_distance, nt_xent, triplet, triplet_semi_hard
+from jaxnn.losses._embedding import contrastive, cosine_distance, cosine_embedding, nt_xent, triplet, triplet_semi_hard
+from jaxnn.losses._margin import hinge, margin_ranking, multi_class_hinge, squared_hinge
 from jaxnn.losses._overlap import dice, tversky
 from jaxnn.losses._regression import (
     absolute_error,
+    absolute_percentage_error,
     gaussian_nll,
     huber,
     log_cosh,
     poisson_nll,
     quantile,
     squared_error,
+    squared_log_error,
 )
 from jaxnn.losses._sequence import ctc
 
 __all__ = [
     "absolute_error",
+    "absolute_percentage_error",
     "binary_cross_entropy",
     "binary_cross_entropy_on_probabilities",
     "contrastive",
     "cosine_distance",
+    "cosine_embedding",
     "cross_entropy_on_log_probabilities",
     "cross_entropy_on_probabilities",
     "ctc",
@@ -66,12 +71,16 @@ __all__ = [
     "huber",
     "kl_divergence",
     "log_cosh",
+    "margin_ranking",
+    "multi_class_hinge",
     "nt_xent",
     "poisson_nll",
     "quantile",
     "softmax_cross_entropy",
     "softmax_focal",
     "squared_error",
+    "squared_hinge",
+    "squared_log_error",
     "triplet",
     "triplet_semi_hard",
     "tversky",

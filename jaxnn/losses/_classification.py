@@ -1,4 +1,4 @@
-"""Classification losses other than cross-entropy: focal losses, Kullback-Leibler divergence, hinge."""
+"""Classification losses other than cross-entropy: focal losses and the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from jaxnn.losses._checks import (
     _share,
 )
 
-__all__ = ["focal", "hinge", "kl_divergence", "softmax_focal"]
+__all__ = ["focal", "kl_divergence", "softmax_focal"]
 
 
 def focal(
@@ -199,40 +199,3 @@ def kl_divergence(
         return jnp.where(jnp.abs(beyond) <= _ROUNDING, _at_least_0(value), value)
 
     return _masked("kl_divergence", loss, [x, p], x.shape[:-1], weights, where)
-
-
-def hinge(
-    scores: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
-) -> Array:
-    """Hinge loss, elementwise [...], [...] -> [...]: max(0, 1 - y x) with y = ±1; range [0, inf).
-
-    The gradient is -y inside the margin (y x < 1) and exactly 0 outside; at y x = 1, where the subgradients are [-y,
-    0], it is 0. Use it for support vector machines: examples beyond the margin do not count. The scores are not
-    calibrated probabilities.
-
-    Args:
-      scores: signed distances from the decision boundary, not probabilities; floating.
-      labels: array of the scores' shape: booleans, or 1 for positives and 0 or -1 for negatives, integer or floating.
-        Other values give NaN.
-      weights: scalar or array of the loss's shape; multiplies the loss.
-      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
-
-    Raises:
-      TypeError: if the scores are not floating.
-      ValueError: if the shapes differ.
-
-    Differences: same as scikit-learn's `hinge_loss` before the mean, and as Keras's Hinge, which converts labels 0 and
-    1 to ±1 if there are no others. optax accepts ±1 only.
-
-    >>> hinge(jnp.array([0.25, -3.0, 2.0]), jnp.array([1, 0, 1])).tolist()
-    [0.75, 0.0, 0.0]
-    """
-    x, y = _pair("hinge", "scores", scores, "labels", labels)
-    y = y.astype(x.dtype)
-    sign = jnp.where(y == 1, 1.0, jnp.where((y == 0) | (y == -1), -1.0, jnp.nan)).astype(x.dtype)
-    return _masked("hinge", _hinge, [x, sign], x.shape, weights, where)
-
-
-def _hinge(x: Array, sign: Array) -> Array:
-    short = 1 - sign * x
-    return jnp.where(short <= 0, 0, short)

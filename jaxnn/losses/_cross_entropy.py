@@ -126,6 +126,7 @@ def binary_cross_entropy(
     labels: ArrayLike,
     *,
     positive_weight: ArrayLike | None = None,
+    label_smoothing: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     where: ArrayLike | None = None,
 ) -> Array:
@@ -145,16 +146,19 @@ def binary_cross_entropy(
       positive_weight: weight w of positives, for imbalanced classes: the ratio of negatives to positives balances them.
         A number >= 0, or an array [labels] for the last axis; may be traced. It scales the loss of a residual, not its
         weight in a trainer's mean.
+      label_smoothing: fraction a of the label that is distributed evenly over the two classes, 0 <= a <= 1: y becomes
+        (1 - a) y + a / 2. May be traced. None disables it.
       weights: scalar or array of the loss's shape; multiplies the loss.
       where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
 
     Raises:
       TypeError: if the logits are not floating.
-      ValueError: if the shapes differ or `positive_weight` is out of range.
+      ValueError: if the shapes differ or `positive_weight` or `label_smoothing` is out of range.
 
     Differences: same as PyTorch's BCEWithLogitsLoss with its `pos_weight` and as optax's
     `sigmoid_binary_cross_entropy`, but nothing is broadcast. TensorFlow's `weighted_cross_entropy_with_logits` is the
-    same with w. Keras takes probabilities unless `from_logits=True`, and averages over the last axis.
+    same with w. Keras takes probabilities unless `from_logits=True`, averages over the last axis, and has the
+    same `label_smoothing`.
 
     >>> binary_cross_entropy(jnp.array([0.0, -50.0, 1e4]), jnp.array([1, 1, 1])).tolist()
     [0.693..., 50.0, 0.0]
@@ -164,9 +168,15 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     x, y = _pair(name, "logits", logits, "labels", labels)
     w = None if positive_weight is None else _positive_weight(name, positive_weight, x)
+    smoothing = None
+    if label_smoothing is not None:
+        smoothing = _share(name, "label_smoothing", label_smoothing, x.dtype), _rest(label_smoothing, x.dtype)
 
     def loss(x: Array, y: Array) -> Array:
-        yes, no = y if w is None else w * y, 1 - y
+        no = 1 - y
+        if smoothing is not None:
+            y, no = (part * smoothing[1] + smoothing[0] / 2 for part in (y, no))
+        yes = y if w is None else w * y
         side = x > 0
         size = jnp.where(side, x, -x)  # |x|; at 0 the same branch as `wrong`, so that the gradient is σ(x) - y
         wrong = jnp.where(side, no, yes)

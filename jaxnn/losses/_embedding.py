@@ -17,10 +17,11 @@ from jaxnn.losses._checks import (
     _mask,
     _masked,
     _positive,
+    _share,
     _unit,
 )
 
-__all__ = ["contrastive", "cosine_distance", "nt_xent", "triplet", "triplet_semi_hard"]
+__all__ = ["contrastive", "cosine_distance", "cosine_embedding", "nt_xent", "triplet", "triplet_semi_hard"]
 
 
 def cosine_distance(
@@ -51,15 +52,62 @@ def cosine_distance(
     """
     x, y = _features("cosine_distance", ("x", "y"), (x, y))
 
-    def loss(x: Array, y: Array) -> Array:
-        u, v = _unit(x), _unit(y)
-        acute = (u * v).sum(axis=-1, keepdims=True) >= 0
-        half = ((u - jnp.where(acute, v, -v)) ** 2).sum(axis=-1) / 2
-        value = jnp.where(acute.squeeze(-1), half, 2 - half)
-        directed = (x != 0).any(axis=-1) & (y != 0).any(axis=-1)
-        return jnp.where(directed, value, 1)
+    return _masked("cosine_distance", _one_minus_cosine, [x, y], x.shape[:-1], weights, where)
 
-    return _masked("cosine_distance", loss, [x, y], x.shape[:-1], weights, where)
+
+def _one_minus_cosine(x: Array, y: Array) -> Array:
+    u, v = _unit(x), _unit(y)
+    acute = (u * v).sum(axis=-1, keepdims=True) >= 0
+    half = ((u - jnp.where(acute, v, -v)) ** 2).sum(axis=-1) / 2
+    value = jnp.where(acute.squeeze(-1), half, 2 - half)
+    directed = (x != 0).any(axis=-1) & (y != 0).any(axis=-1)
+    return jnp.where(directed, value, 1)
+
+
+def cosine_embedding(
+    x: ArrayLike,
+    y: ArrayLike,
+    same: ArrayLike,
+    *,
+    margin: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Cosine loss of pairs, [..., d], [..., d], [...] -> [...], with c = x·y / (|x| |y|); range [0, 2]:
+
+        same (1 - c) + (1 - same) max(0, c - margin)
+
+    `contrastive` for directions: turns similar pairs to the same direction, and dissimilar ones apart until their
+    cosine is the margin. A zero vector has c = 0 and gradient 0.
+
+    Args:
+      x: floating array.
+      y: floating array of the shape of x.
+      same: array [...]: booleans, the integers 0 and 1 (others give NaN), or probabilities that the pair is similar.
+      margin: cosine below which a dissimilar pair has no loss, in [0, 1]; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient of a pair to exactly 0.
+
+    Raises:
+      TypeError: if a vector is not floating or `same` is not real.
+      ValueError: if the shapes do not fit or `margin` is out of range.
+
+    Differences: PyTorch's CosineEmbeddingLoss marks dissimilar pairs by -1, and accepts a margin from -1.
+
+    >>> x, y = jnp.array([[1.0, 0.0], [1.0, 0.0]]), jnp.array([[3.0, 4.0], [3.0, 4.0]])
+    >>> [round(loss, 3) for loss in cosine_embedding(x, y, jnp.array([1, 0]), margin=0.5).tolist()]
+    [0.4, 0.1]
+    """
+    x, y = _features("cosine_embedding", ("x", "y"), (x, y))
+    check.shape("cosine_embedding", "same", same, x.shape[:-1], ", one for each pair")
+    check.kind("cosine_embedding", "same", same, "real")
+    margin = _share("cosine_embedding", "margin", margin, x.dtype)
+
+    def loss(x: Array, y: Array, same: Array) -> Array:
+        beyond = (_unit(x) * _unit(y)).sum(axis=-1) - margin
+        return same * _one_minus_cosine(x, y) + (1 - same) * jnp.where(beyond <= 0, 0, beyond)
+
+    return _masked("cosine_embedding", loss, [x, y, _bits(jnp.asarray(same), x.dtype)], x.shape[:-1], weights, where)
 
 
 def contrastive(

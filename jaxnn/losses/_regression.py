@@ -10,7 +10,17 @@ from jax.typing import ArrayLike
 from jaxnn import _checks as check
 from jaxnn.losses._checks import _excess, _masked, _pair, _positive, _rest, _small
 
-__all__ = ["absolute_error", "gaussian_nll", "huber", "log_cosh", "poisson_nll", "quantile", "squared_error"]
+__all__ = [
+    "absolute_error",
+    "absolute_percentage_error",
+    "gaussian_nll",
+    "huber",
+    "log_cosh",
+    "poisson_nll",
+    "quantile",
+    "squared_error",
+    "squared_log_error",
+]
 
 
 def squared_error(
@@ -73,6 +83,89 @@ def absolute_error(
 def _absolute(p: Array, t: Array) -> Array:
     r = p - t
     return r * jnp.sign(r)
+
+
+def absolute_percentage_error(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    *,
+    eps: ArrayLike = 1e-7,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Absolute error relative to the target, elementwise [...], [...] -> [...]: |p - t| / max(|t|, ε); range [0, inf).
+
+    A share, not a percentage: 0.1 is an error of 10 %. The gradient with respect to the prediction is sign(p - t) /
+    max(|t|, ε), and 0 at p = t. Use it for targets of different magnitudes that are far from 0: one target near 0 can
+    outweigh all others, and predictions that are too low are never off by more than 1 for positive targets.
+
+    Args:
+      prediction: floating array.
+      target: real array of the prediction's shape.
+      eps: lower bound ε of the divisor, 0 < ε < 1, in units of the target; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
+
+    Raises:
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ or `eps` is out of range.
+
+    Differences: same as scikit-learn's `mean_absolute_percentage_error` before the mean, with another ε. Keras's
+    MeanAbsolutePercentageError (MAPE) is 100 times this.
+
+    >>> absolute_percentage_error(jnp.array([11.0, 1.0]), jnp.array([10.0, 2.0])).tolist()
+    [0.1..., 0.5]
+    """
+    name = "absolute_percentage_error"
+    p, t = _pair(name, "prediction", prediction, "target", target)
+    eps = _small(name, "eps", eps, p.dtype)
+
+    def loss(p: Array, t: Array) -> Array:
+        return _absolute(p, t) / jnp.maximum(jnp.abs(t), eps)
+
+    return _masked(name, loss, [p, t.astype(p.dtype)], p.shape, weights, where)
+
+
+def squared_log_error(
+    prediction: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """Squared error of logarithms, elementwise [...], [...] -> [...]: (log(1 + p) - log(1 + t))²; range [0, inf).
+
+    Counts ratios, not differences, for targets >= 0 over several orders of magnitude, such as counts or prices. A
+    prediction that is too low by some factor counts as much as one too high by it. The gradient with respect to the
+    prediction is 2 (log(1 + p) - log(1 + t)) / (1 + p).
+
+    Args:
+      prediction: floating array, > -1; -1 gives inf, and lower values give NaN. End the network in a softplus.
+      target: real array of the prediction's shape, > -1.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
+
+    Raises:
+      TypeError: if the prediction is not floating.
+      ValueError: if the shapes differ.
+
+    Differences: same as scikit-learn's `mean_squared_log_error` before the mean. Keras's MeanSquaredLogarithmicError
+    (MSLE) replaces negative predictions and targets by 1e-7, with gradient 0.
+
+    >>> squared_log_error(jnp.array([0.0, 3.0]), jnp.array([0.0, 1.0])).tolist()  # log(2)² for 4 against 2
+    [0.0, 0.480...]
+    """
+    p, t = _pair("squared_log_error", "prediction", prediction, "target", target)
+
+    pair = [p, t.astype(p.dtype)]
+    return _masked("squared_log_error", lambda p, t: _log_ratio(p, t) ** 2, pair, p.shape, weights, where)
+
+
+@jax.custom_jvp
+def _log_ratio(p: Array, t: Array) -> Array:
+    """log (1 + p) / (1 + t), without cancellation; NaN below -1."""
+    low = jnp.minimum(p, t)
+    size = jnp.log1p(jnp.abs(p - t) / jnp.where(low >= -1, 1 + low, jnp.nan))
+    return jnp.where(p < t, -size, size)
+
+
+_log_ratio.defjvps(lambda dp, value, p, t: dp / (1 + p), lambda dt, value, p, t: -dt / (1 + t))
 
 
 def huber(

@@ -112,8 +112,36 @@ CASES = {
     "hard_sigmoid": Case(act.hard_sigmoid, line, edges((0.5, 1 / 6), ONE, ZERO, nan=0.0, at={3: ONE, -3: ZERO})),
     "hard_tanh": Case(
         act.hard_tanh,
-        lambda x: min(max(x, D(-1)), D(1)),
+        lambda x, low=-1, high=1: min(max(x, D(-1)), D(1)),
         edges((0.0, 1.0), ONE, (-1.0, 0.0), nan=0.0, at={1: ONE, -1: (-1.0, 0.0)}),
+    ),
+    "hard_tanh from -3": Case(
+        partial(act.hard_tanh, high=6.0),
+        lambda x, low: min(max(x, low), D(6)),
+        edges((0.0, 1.0), (6.0, 0.0), (-3.0, 0.0), nan=0.0, at={6: (6.0, 0.0), -3: (-3.0, 0.0)}),
+        {"low": -3.0},
+    ),
+    "hard_tanh to 6": Case(
+        partial(act.hard_tanh, low=-3.0),
+        lambda x, high: min(max(x, D(-3)), high),
+        edges((0.0, 1.0), (6.0, 0.0), (-3.0, 0.0), nan=0.0, at={6: (6.0, 0.0), -3: (-3.0, 0.0)}),
+        {"high": 6.0},
+    ),
+    "soft_shrink": Case(
+        partial(act.soft_shrink, threshold=1.0),
+        lambda x: x - 1 if x > 1 else x + 1 if x < -1 else D(0),
+        edges(ZERO, (INF, 1.0), (-INF, 1.0), far=((9999.0, 1.0), (-9999.0, 1.0)), nan=0.0, at={1: ZERO, -1: ZERO}),
+    ),
+    "soft_shrink of 3": Case(
+        act.soft_shrink,
+        lambda x, threshold: x - threshold if x > threshold else x + threshold if x < -threshold else D(0),
+        edges(ZERO, (INF, 1.0), (-INF, 1.0), far=((9997.0, 1.0), (-9997.0, 1.0)), nan=0.0, at={3: ZERO, -3: ZERO}),
+        {"threshold": 3.0},
+    ),
+    "hard_shrink": Case(
+        partial(act.hard_shrink, threshold=1.0),
+        lambda x: x if abs(x) > 1 else D(0),
+        edges(ZERO, (INF, 1.0), (-INF, 1.0), far=((1e4, 1.0), (-1e4, 1.0)), nan=0.0, at={1: ZERO, -1: ZERO}),
     ),
     "softsign": Case(
         act.softsign,

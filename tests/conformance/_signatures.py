@@ -148,9 +148,11 @@ CALLS = {
     "ops.sinusoidal": _ops("sinusoidal", jnp.arange(3), features=4),
     "ops.space_to_depth": _ops("space_to_depth", IMAGE, factor=2),
     # losses
+    "absolute_percentage_error": _call(losses.absolute_percentage_error, ROW, ROW),
     "binary_cross_entropy": _call(losses.binary_cross_entropy, ROW, ROW),
     "binary_cross_entropy_on_probabilities": _call(losses.binary_cross_entropy_on_probabilities, ROW, ROW),
     "contrastive": _call(losses.contrastive, ROW, ROW, SAME),
+    "cosine_embedding": _call(losses.cosine_embedding, ROW, ROW, SAME),
     "cross_entropy_on_log_probabilities": _call(losses.cross_entropy_on_log_probabilities, ROW, LABELS),
     "cross_entropy_on_probabilities": _call(losses.cross_entropy_on_probabilities, ROW, LABELS),
     "ctc": _call(losses.ctc, STEPS, LABELS[:, None], LABELS, LABELS),
@@ -158,6 +160,8 @@ CALLS = {
     "focal": _call(losses.focal, ROW, ROW),
     "gaussian_nll": _call(losses.gaussian_nll, ROW, ROW, ROW),
     "huber": _call(losses.huber, ROW, ROW),
+    "margin_ranking": _call(losses.margin_ranking, ROW, ROW, ROW),
+    "multi_class_hinge": _call(losses.multi_class_hinge, ROW, LABELS),
     "nt_xent": _call(losses.nt_xent, ROW, ROW),
     "poisson_nll": _call(losses.poisson_nll, ROW, ROW),
     "quantile": _call(losses.quantile, ROW, ROW),
@@ -184,8 +188,8 @@ CALLS = {
     **{
         name: _call(getattr(activations, name), ROW)
         for name in (
-            *("celu", "elu", "gelu", "glu", "hard_sigmoid", "leaky_relu", "log_softmax", "silu", "softmax"),
-            *("standardize", "thresholded_relu", "unit_step"),
+            *("celu", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_tanh", "leaky_relu"),
+            *("log_softmax", "silu", "soft_shrink", "softmax", "standardize", "thresholded_relu", "unit_step"),
         )
     },
     # regularizers and constraints

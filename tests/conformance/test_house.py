@@ -167,7 +167,7 @@ TESTED_IN = {
     "layers/test_reparametrize.py": ["/train/_recalibrate"],
     "layers/test_sequences.py": ["_attention", "_cache", "_positions", "_recurrent", "_transformer"],
     "losses/test_losses.py": ["_checks"],
-    "losses/test_table.py": ["_classification", "_cross_entropy", "_regression"],
+    "losses/test_table.py": ["_classification", "_cross_entropy", "_margin", "_regression"],
     "losses/test_whole_batch.py": ["_embedding", "_overlap", "_sequence"],
     "metrics/test_metrics.py": ["_checks", "_classification", "_direction"],
     "metrics/test_values.py": ["_regression"],

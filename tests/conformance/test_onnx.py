@@ -396,6 +396,13 @@ def thresholded_relu(a, x):
     return nn.thresholded_relu(x, threshold=a.get("alpha", 1.0))
 
 
+@adapter("Shrink")
+def shrink(a, x):
+    bias, threshold = a.get("bias", 0.0), a.get("lambd", 0.5)
+    assert bias in (0.0, threshold), "neither soft nor hard"
+    return (nn.soft_shrink if bias else nn.hard_shrink)(x, threshold=threshold)
+
+
 @adapter("Selu")
 def selu(a, x):
     scale = a.get("gamma", 1.0507009873554804934193349852946)

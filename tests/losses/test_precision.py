@@ -128,6 +128,12 @@ def cosine(x, y):
     return np.where(np.abs(value) < 1e-17, 0, value)  # what a longdouble tells from 0
 
 
+def others(x, y):
+    """How far the score of the label is above the largest of the others."""
+    own = np.eye(K, dtype=bool)[y]
+    return x[own] - np.where(own, -INF, x).max(-1)
+
+
 def norm(x):
     return np.linalg.norm(x, axis=-1)
 
@@ -160,6 +166,7 @@ def rows_of_softmax(f, reference, weighted, **options):
     ]
 
 
+E32 = np.float64(np.float32(1e-7))
 W32 = W.astype(np.float32).astype(np.float64)
 TABLE = {
     "softmax_cross_entropy": [
@@ -224,6 +231,44 @@ TABLE = {
         for y in (BITS, SHARES)
     ],
     "hinge": [Row(losses.hinge, (SCORES, BITS), lambda x, y: np.maximum(0, 1 - (2 * y - 1) * x), 0.0)],
+    "squared_hinge": [
+        Row(losses.squared_hinge, (SCORES, BITS), lambda x, y: np.maximum(0, 1 - (2 * y - 1) * x) ** 2, 0.0)
+    ],
+    "multi_class_hinge": [
+        Row(
+            partial(losses.multi_class_hinge, margin=float(size)),
+            (LOGITS * size, NUMBERS),
+            lambda x, y, size=size: np.maximum(0, np.float64(np.float32(size)) - others(x, y)),
+            0.0,
+            shifted=True,
+        )
+        for size in (1e-6, 1.0)
+    ],
+    "margin_ranking": [
+        Row(
+            partial(losses.margin_ranking, margin=m),
+            (SCORES, TARGETS, BITS),
+            lambda x, y, s, m=m: np.maximum(0, np.float64(np.float32(m)) - (2 * s - 1) * (x - y)),
+            0.0,
+        )
+        for m in (0.0, 1e-6, 1.0, 1e6)
+    ],
+    "absolute_percentage_error": [
+        Row(
+            losses.absolute_percentage_error,
+            (SCORES, TARGETS),
+            lambda p, t: np.abs(p - t) / np.maximum(np.abs(t), E32),
+            0.0,
+        )
+    ],
+    "squared_log_error": [
+        Row(losses.squared_log_error, pair, lambda p, t: np.log1p((p - t) / (1 + t)) ** 2, 0.0)
+        for pair in (
+            (np.abs(SCORES), np.abs(TARGETS)),
+            (np.abs(TARGETS), np.abs(SCORES)),
+            (CHANCES - 0.999, CHANCES[::-1]),
+        )
+    ],
     "squared_error": [Row(losses.squared_error, (SCORES, TARGETS), lambda p, t: (p - t) ** 2, 0.0)],
     "absolute_error": [Row(losses.absolute_error, (SCORES, TARGETS), lambda p, t: np.abs(p - t), 0.0)],
     "huber": [
@@ -255,6 +300,19 @@ TABLE = {
     "cosine_distance": [
         Row(losses.cosine_distance, pair, cosine, 0.0, 2.0)
         for pair in ((FAR[0], FAR[1]), (FAR[0], NEAR), (FAR[0], -NEAR), (FAR[0], FAR[0]), (FAR[0], -3 * FAR[0]))
+    ],
+    "cosine_embedding": [
+        Row(
+            partial(losses.cosine_embedding, margin=m),
+            (*pair, np.arange(len(FAR[0])) % 2),
+            lambda x, y, s, m=m: (
+                s * cosine(x, y) + (1 - s) * np.maximum(0, 1 - cosine(x, y) - np.float64(np.float32(m)))
+            ),
+            0.0,
+            2.0,
+        )
+        for m in (0.0, 0.3)
+        for pair in ((FAR[0], FAR[1]), (FAR[0], NEAR), (FAR[0], -NEAR), (FAR[0], FAR[0]))
     ],
     "contrastive": [
         Row(
@@ -459,9 +517,13 @@ def given(name, kind):
         return np.log(np.maximum(softmax(right), np.float32(1e-9))) if kind == "perfect" else -square, labels
     if name == "cross_entropy_on_probabilities":
         return hot if kind == "perfect" else square, labels
+    if name == "multi_class_hinge":
+        return right if kind == "perfect" else square, labels
+    if name == "margin_ranking":
+        return row, -row if kind == "perfect" else row, labels
     if name in ("cosine_distance", "nt_xent"):
         return square, square
-    if name == "contrastive":
+    if name in ("contrastive", "cosine_embedding"):
         return square, square, labels
     if name == "triplet":
         return square, square, -square
@@ -475,7 +537,7 @@ def given(name, kind):
         length = np.full(n, 1, np.int32)
         x = np.repeat(right[:, None], 4, axis=1) if kind == "perfect" else np.full((n, 4, 3), fill, np.float32)
         return x, np.ones((n, 1), np.int32), 4 * length, length
-    if name in ("binary_cross_entropy", "focal", "hinge"):
+    if name in ("binary_cross_entropy", "focal", "hinge", "squared_hinge"):
         return (30 * row if kind == "perfect" else row), labels
     return row, labels if name == "binary_cross_entropy_on_probabilities" else row
 

@@ -79,6 +79,15 @@ def huber_reference(p, t, delta=1.0):
     return r * r / 2 if r <= delta else delta * (r - delta / 2)
 
 
+def multi_class_hinge_reference(x, y, margin=1.0):
+    return max(0.0, margin - x[y] + max(x[j] for j in range(K) if j != y))
+
+
+def cosine_embedding_reference(x, y, same, margin=0.25):
+    c = np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y)
+    return same * (1 - c) + (1 - same) * max(0.0, c - margin)
+
+
 def contrastive_reference(x, y, same, margin=2.0):
     d = np.linalg.norm(x - y)
     return same * d * d / 2 + (1 - same) * max(0.0, margin - d) ** 2 / 2
@@ -160,6 +169,35 @@ CASES = {
     ),
     "hinge": Case(losses.hinge, drawn(normal(), bits), lambda x, y: max(0.0, 1 - (2 * y - 1) * x)),
     "hinge(±1)": Case(losses.hinge, drawn(normal(), lambda rng: 2 * bits(rng) - 1), lambda x, y: max(0.0, 1 - y * x)),
+    "squared_hinge": Case(losses.squared_hinge, drawn(normal(), bits), lambda x, y: max(0.0, 1 - (2 * y - 1) * x) ** 2),
+    "multi_class_hinge": Case(losses.multi_class_hinge, CLASSES, multi_class_hinge_reference),
+    "multi_class_hinge(2.5)": Case(
+        partial(losses.multi_class_hinge, margin=2.5), CLASSES, partial(multi_class_hinge_reference, margin=2.5)
+    ),
+    "margin_ranking": Case(
+        losses.margin_ranking, drawn(normal(), normal(), bits), lambda x, y, s: max(0.0, (1 - 2 * s) * (x - y))
+    ),
+    "margin_ranking(±1)": Case(
+        partial(losses.margin_ranking, margin=1.5),
+        drawn(normal(), normal(), lambda rng: 2 * bits(rng) - 1),
+        lambda x, y, s: max(0.0, 1.5 - s * (x - y)),
+    ),
+    "binary_cross_entropy(smoothed)": Case(
+        partial(losses.binary_cross_entropy, label_smoothing=0.2),
+        drawn(normal(), bits),
+        lambda x, y: np.logaddexp(0, -x) * (0.8 * y + 0.1) + np.logaddexp(0, x) * (0.9 - 0.8 * y),
+    ),
+    "binary_cross_entropy(smoothed, weighted, soft)": Case(
+        partial(losses.binary_cross_entropy, label_smoothing=0.2, positive_weight=3.0),
+        drawn(normal(), chances),
+        lambda x, y: 3 * np.logaddexp(0, -x) * (0.8 * y + 0.1) + np.logaddexp(0, x) * (0.9 - 0.8 * y),
+    ),
+    "absolute_percentage_error": Case(
+        losses.absolute_percentage_error, drawn(normal(), chances), lambda p, t: abs(p - t) / t
+    ),
+    "squared_log_error": Case(
+        losses.squared_log_error, drawn(chances, chances), lambda p, t: np.log((1 + p) / (1 + t)) ** 2
+    ),
     "huber": Case(losses.huber, PAIR, huber_reference),
     "huber(2.5)": Case(partial(losses.huber, delta=2.5), PAIR, partial(huber_reference, delta=2.5)),
     "log_cosh": Case(losses.log_cosh, PAIR, lambda p, t: np.log(np.cosh(p - t))),
@@ -186,6 +224,11 @@ CASES = {
     ),
     "cosine_distance": Case(
         losses.cosine_distance, VECTORS, lambda x, y: 1 - np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y)
+    ),
+    "cosine_embedding": Case(
+        partial(losses.cosine_embedding, margin=0.25),
+        drawn(normal(D), normal(D), bits),
+        cosine_embedding_reference,
     ),
     "contrastive": Case(
         partial(losses.contrastive, margin=2.0),
@@ -341,6 +384,7 @@ PEERS = {
     "cosine_distance": partial(optax.cosine_distance, epsilon=1e-12),
     "kl_divergence": lambda x, p: optax.kl_divergence(jax.nn.log_softmax(x), p),
     "hinge(±1)": optax.hinge_loss,
+    "multi_class_hinge": optax.losses.multiclass_hinge_loss,
     "softmax_cross_entropy(smoothed)": lambda x, y: optax.softmax_cross_entropy(
         x, optax.smooth_labels(jax.nn.one_hot(y, K), 0.1)
     ),
@@ -362,8 +406,13 @@ def test_scikit_learn_agrees(x64):
     p, t, bit = rng.normal(0, 1, 50), rng.normal(0, 1, 50), rng.integers(0, 2, 50)
     assert_close(losses.quantile(p, t, q=0.3).mean(), sklearn.metrics.mean_pinball_loss(t, p, alpha=0.3))
     assert_close(losses.hinge(p, bit).mean(), sklearn.metrics.hinge_loss(bit, p))
-    s = scipy.special.softmax(rng.normal(0, 1, (50, K)), -1)
-    y = rng.integers(0, K, 50)
+    assert_close(losses.absolute_percentage_error(p, t).mean(), sklearn.metrics.mean_absolute_percentage_error(t, p))
+    assert_close(
+        losses.squared_log_error(abs(p), abs(t)).mean(), sklearn.metrics.mean_squared_log_error(abs(t), abs(p))
+    )
+    x, y = rng.normal(0, 1, (50, K)), rng.integers(0, K, 50)
+    assert_close(losses.multi_class_hinge(x, y).mean(), sklearn.metrics.hinge_loss(y, x, labels=range(K)))
+    s = scipy.special.softmax(x, -1)
     assert_close(losses.cross_entropy_on_probabilities(s, y).mean(), sklearn.metrics.log_loss(y, s, labels=range(K)))
     ours = losses.poisson_nll(p, bit).mean() - losses.poisson_nll(np.log(np.maximum(bit, 1e-300)), bit).mean()
     assert_close(2 * ours, sklearn.metrics.mean_poisson_deviance(bit, np.exp(p)))
@@ -389,6 +438,23 @@ EDGES = [
     (losses.hinge, (INF, 1), 0.0, 0.0),
     (losses.hinge, (-INF, 1), INF, -1.0),
     (losses.hinge, (0.5, 3), NAN, NAN),
+    (losses.squared_hinge, (1.0, 1), 0.0, 0.0),
+    (losses.squared_hinge, (-1e4, 1), 10001.0**2, -20002.0),
+    (losses.squared_hinge, (INF, 1), 0.0, 0.0),
+    (losses.squared_hinge, (-INF, 1), INF, -INF),
+    (losses.squared_hinge, (0.5, 3), NAN, NAN),
+    (losses.margin_ranking, (1.0, 1.0, 1), 0.0, 0.0),
+    (losses.margin_ranking, (-1e30, 0.0, 1), 1e30, -1.0),
+    (losses.margin_ranking, (INF, 0.0, -1), INF, 1.0),
+    (losses.margin_ranking, (INF, 0.0, True), 0.0, 0.0),
+    (losses.margin_ranking, (0.5, 0.0, 3), NAN, NAN),
+    (losses.absolute_percentage_error, (2.0, 2.0), 0.0, 0.0),
+    (losses.absolute_percentage_error, (1e-7, 0.0), 1.0, 1e7),
+    (losses.absolute_percentage_error, (INF, 1.0), INF, 1.0),
+    (losses.squared_log_error, (3.0, 3.0), 0.0, 0.0),
+    (losses.squared_log_error, (-1.0, 0.0), INF, -INF),
+    (losses.squared_log_error, (-2.0, 0.0), NAN, NAN),
+    (losses.squared_log_error, (0.0, -2.0), NAN, NAN),
     (losses.huber, (0.0, 0.0), 0.0, 0.0),
     (losses.huber, (1.0, 0.0), 0.5, 1.0),
     (losses.huber, (-1e30, 0.0), 1e30, -1.0),
