@@ -57,6 +57,11 @@ def pytest_collection_modifyitems(items):
 TABLES = ("tests.conformance.test_layers_columns", "tests.conformance.test_layers_conformance")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """All cases of ONNX are slow, and making them takes ten seconds."""
+    return True if collection_path.name == "test_onnx.py" and config.option.markexpr == "not slow" else None
+
+
 def _by_case(items):
     """The tests of one layer one after the other, whatever they test: each program is then compiled once."""
     places = [i for i, item in enumerate(items) if getattr(getattr(item, "module", None), "__name__", "") in TABLES]

@@ -79,6 +79,7 @@ def test_equal_calls_are_alike(case):
 
 
 @pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.slow
 def test_others_are_not(case):
     one, other = OTHERS[case](1), OTHERS[case](2)
     assert alike(one) != alike(other)

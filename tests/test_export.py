@@ -97,6 +97,7 @@ print(json.dumps(np.asarray(y).tolist()))
 """
 
 
+@pytest.mark.slow
 def test_served_without_the_library(trained, tmp_path):
     pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: exported programs were not serialised")
     (tmp_path / "model.bin").write_bytes(nn.export(MODEL, *trained, X).serialize())

@@ -49,6 +49,7 @@ def test_values_along_every_axis(name, dtype, x64):
 
 
 @every
+@pytest.mark.slow
 def test_gradients_are_differences(name, x64):
     f, reference, axes = CASES[name]
     x, rng, h = np.asarray(drawn("float64")), np.random.default_rng(1), 1e-6

@@ -667,6 +667,7 @@ def test_node(name):
         np.testing.assert_allclose(g.astype(np.float64), want.astype(np.float64), rtol=RTOL, atol=ATOL)
 
 
+@pytest.mark.slow
 def test_what_ran(capsys):
     """Every case of an operator is run or named; a name that no longer exists is an error."""
     assert set(LEFT_OUT) <= set(NAMES)

@@ -276,6 +276,7 @@ def test_shapes_alone(name):
 
 
 @every
+@pytest.mark.slow
 def test_under_cond(name):
     opt, x, g = make(name), tree(), tree(seed=1)
 
@@ -367,6 +368,7 @@ def test_schedules_start_at_0(name):
 
 @every
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32], ids=lambda d: jnp.dtype(d).name)
+@pytest.mark.slow
 def test_inject_hyperparams(name, dtype):
     factory, rate, options, _ = TABLE[name]
     with standard():

@@ -96,6 +96,7 @@ STACKED = {"one": (), "a row": (3,), "two axes": (2, 3)}
 
 @pytest.mark.parametrize("case", STACKED)
 @pytest.mark.parametrize("frozen", [(), "dense/*"], ids=["all trained", "some frozen"])
+@pytest.mark.slow
 def test_flat_states_come_back(file, case, frozen):
     trainer = nn.trainer(
         nn.serial(nn.dense(3), nn.dense(1)), nn.losses.squared_error, nn.flat(nn.adam(0.1)), frozen=frozen

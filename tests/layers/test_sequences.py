@@ -268,6 +268,7 @@ PRECISE = {
 
 
 @pytest.mark.parametrize("kind", PRECISE)
+@pytest.mark.slow
 def test_precision_reaches_every_product_of_a_train_step(kind):
     assert all_highest(PRECISE[kind](4, precision="highest"), X)
     assert not all_highest(PRECISE[kind](4), X)

@@ -59,6 +59,7 @@ def test_k_fits():
 # Calibration
 
 
+@pytest.mark.slow
 def test_bins_are_closed_on_the_right():
     """Two classes at odds of 1, 3 and 7 to 1: confidences 1/2, 3/4, 7/8, in bins of (1/2, 3/4] and so on."""
     p = np.asarray([[1, 1], [3, 1], [3, 1], [7, 1]]) / np.asarray([[2], [4], [4], [8]])

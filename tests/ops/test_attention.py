@@ -112,6 +112,7 @@ def test_a_query_that_sees_nothing_gives_zero_in_value_and_gradient():
     assert ops.attention(q, k[:, :0], v[:, :0]).tolist() == np.zeros((N, Q, HEADS, E)).tolist()
 
 
+@pytest.mark.slow
 def test_what_lies_beyond_the_lengths_does_not_matter():
     q, k, v = taken(dtype=jnp.float32)
     lengths = jnp.array([4, 2])
@@ -141,6 +142,7 @@ def test_under_vmap_and_jit():
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("r", [2, 4, 6])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_rotary_products_depend_on_the_difference_of_positions_alone(r, interleaved):
     q, k = jnp.asarray(drawn(1, 1, 1, D)), jnp.asarray(drawn(1, 1, 1, D, seed=1))
     turn = lambda x, at: ops.rotary(x, *ops.rotary_tables(jnp.array([at]), r), interleaved=interleaved)  # noqa: E731
@@ -263,6 +265,7 @@ WITH_JAX = {
 
 
 @pytest.mark.parametrize("case", WITH_JAX)
+@pytest.mark.slow
 def test_jax_nn_gives_the_same(case):
     q, k, v = (a[..., :3] for a in taken(dtype=jnp.float32))
     assert_close(

@@ -42,6 +42,7 @@ def test_iou_and_giou():
     check_grads(ops.box_giou, (jnp.asarray(a), jnp.asarray(b)), order=1, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_boxes_without_area():
     point = jnp.array([[1.0, 1.0, 1.0, 1.0]])
     for f in (ops.box_iou, ops.box_giou):

@@ -237,6 +237,7 @@ def test_vmap_in_any_axis_and_nested():
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_gradients_per_example_and_their_hessian_products():
     x, w, how = operands("2-d same, uneven")
     loss = lambda f: lambda w, x: jnp.sum(jnp.tanh(f(x[None], w, **how)))  # noqa: E731

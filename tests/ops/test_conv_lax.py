@@ -249,6 +249,7 @@ EXPORTED = {
 
 @pytest.mark.parametrize("case", EXPORTED)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_export_with_symbolic_batch_and_space(case):
     f, w_shape = EXPORTED[case]
     b, h, w = export.symbolic_shape("b, h, w", constraints=["h>=2", "w>=2"])

@@ -24,6 +24,7 @@ def both_forms(monkeypatch, f):
     return sliced.compile()(), other.compile()()
 
 
+@pytest.mark.slow
 def test_padding_never_wins_against_an_infinity_of_x_as_in_pytorch():
     """torch.nn.functional.max_pool2d(x, 2, padding=1, return_indices=True): [[0, 1], [2, 3]]."""
     x = jnp.full((1, 2, 2, 1), -INF).at[0, 1, 1, 0].set(0)

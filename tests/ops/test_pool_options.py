@@ -112,6 +112,7 @@ def test_gradients(op):
     check_grads(jax.jit(lambda x: OPS[op][0](x, kernel_size, **how)), (x,), order=2, eps=1e-4, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_norm_of_zeros_is_zero():
     assert not jax.grad(lambda x: ops.lp_pool(x, 2).sum())(jnp.zeros((1, 4, 1))).any()
 

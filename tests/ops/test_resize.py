@@ -269,6 +269,7 @@ def test_gradients_of_image_and_places(method, outside):
 
 @pytest.mark.parametrize("outside", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("method", ["nearest", "linear", "cubic"])
+@pytest.mark.slow
 def test_places_far_away_and_none_at_all(method, outside):
     x = jnp.asarray(drawn(1, 4, 5, 2), jnp.float32)
     grid = jnp.array([[[jnp.nan, 0.0], [0.0, jnp.inf], [1e30, 0.0], [0.0, 0.0]]])[:, None]

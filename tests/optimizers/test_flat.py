@@ -60,6 +60,7 @@ def walked(opt, steps=3):
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.slow
 def test_flat_gives_the_same_updates(name):
     got, want = walked(nn.flat(RULES[name])), walked(RULES[name])
     assert jax.tree.structure(got) == jax.tree.structure(want)

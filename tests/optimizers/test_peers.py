@@ -33,6 +33,7 @@ def test_every_case_is_stored_in_both_modes():
 @pytest.mark.parametrize("mode", ["given", "closed"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_the_numbers_of_the_other_libraries(case, mode):
     _, (name, options) = CASES[case]
     opt = getattr(optimizers, name)(RATE, **options)

@@ -195,6 +195,7 @@ def test_what_is_not_finite_makes_its_block_nan(bad):
     ],
     ids=["adam", "optax adam", "adagrad", "rmsprop", "momentum"],
 )
+@pytest.mark.slow
 def test_updates_stay_as_near_as_levels_are_to_each_other(make, most):
     """Moments of gradients that were given, the same for both: their errors come to a level's width, and no further."""
     rng = np.random.default_rng(0)

@@ -248,6 +248,7 @@ def test_the_papers_equations(name, options, x64):
 
 
 @pytest.mark.parametrize("options", product(rho=[0.9, 0.0], eps=[1e-6, 1e-2], weight_decay=[0.0, 0.1]), ids=label)
+@pytest.mark.slow
 def test_adadelta_paper(options, x64):
     params = np.linspace(-1, 1, 5).astype(np.float32)
     want = adadelta_paper(exact(GRADIENTS), Decimal, params=exact(params), **options)
@@ -275,6 +276,7 @@ COMPLEX = (GRADIENTS + 1j * GRADIENTS[::-1]).astype(np.complex64)
     ],
     ids=["sgd", "rmsprop", "rmsprop-centered", "adadelta", "adam", "nadam", "amsgrad", "adamax", "radam", "rprop"],
 )
+@pytest.mark.slow
 def test_complex_gradients(ours, paper):
     got = trajectory(ours, jnp.asarray(COMPLEX))
     assert got.dtype == np.complex64

@@ -51,6 +51,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("how", ENDS)
+@pytest.mark.slow
 def test_an_interrupt_returns_what_is_done_and_the_rest_can_be_run(how, monkeypatch):
     strategy, chunk, call, done = ENDS[how]
     calls = ends_at(monkeypatch, call, KeyboardInterrupt())

@@ -304,6 +304,7 @@ def test_a_board_prints():
     ]
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_by_its_best_value():
     found = nn.sweep(run, POINTS, X, Y)
     assert isinstance(found, nn.Sweep)

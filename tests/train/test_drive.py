@@ -141,6 +141,7 @@ def test_no_second_compilation(compilations):
     assert compilations() == before
 
 
+@pytest.mark.slow
 def test_programs_live_no_longer_than_their_trainer():
     trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
     there = [weakref.ref(f) for f in trainer]
@@ -176,6 +177,7 @@ def test_on_epoch_is_told_of_each_epoch(whole):
 
 
 @pytest.mark.parametrize("feed", [False, True])
+@pytest.mark.slow
 def test_a_hook_may_end_the_run(whole, feed):
     train = (lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)) if feed else TRAIN
     how = HOW | ({"batch_size": None} if feed else {})
@@ -201,6 +203,7 @@ def test_what_a_hook_raises_is_the_users_own():
 
 @pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("feed", [pytest.param(False), pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_on_steps_is_told_after_every_n(whole, n, feed):
     steps = []
     train = (lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)) if feed else TRAIN
@@ -233,6 +236,7 @@ def test_more_epochs_are_one_long_run(whole, many, tmp_path):
     assert identical(drive(key, TRAIN, VALID, checkpoint=tmp_path), long)
 
 
+@pytest.mark.slow
 def test_a_fed_run_is_prolonged(tmp_path):
     train = lambda epoch: nn.data.batches(TRAIN, 4, key=epoch)  # noqa: E731
     go = partial(nn.drive, TRAINER, KEY, train, VALID, progress=False)

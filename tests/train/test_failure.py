@@ -94,6 +94,7 @@ REASONS = {
 
 
 @kinds
+@pytest.mark.slow
 def test_drive_has_the_state_before_and_says_why(kind):
     trainer = breaking(7, kind)
     run, texts = driven(trainer, every=3)

@@ -38,6 +38,7 @@ def test_all_or_some_of_the_params_are_taken_and_the_rest_is_drawn():
 
 
 @pytest.mark.parametrize("go", [pytest.param(nn.fit, marks=pytest.mark.slow), nn.drive])
+@pytest.mark.slow
 def test_runs_begin_with_them(go):
     state = jax.tree.map(lambda v: v + 2, STATE)
     how = {"progress": False} if go is nn.drive else {}

@@ -245,6 +245,7 @@ def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_settings(finished):
     drive = partial(nn.drive, TRAINER, KEY, TRAIN, VALID, epochs=EPOCHS, batch_size=4, progress=False)
     before = content(finished)

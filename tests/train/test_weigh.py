@@ -71,6 +71,7 @@ def expected_loss(params, data, weights):
 
 
 @pytest.mark.parametrize("case", BATCHES)
+@pytest.mark.slow
 def test_the_mean_of_a_step_divides_by_what_counts(case):
     data, loss, weights = BATCHES[case]
     t = trainer(loss, nn.sgd(0.1))
