@@ -26,7 +26,7 @@ OptState: TypeAlias = Any
 """State of an optimizer: a pytree of arrays."""
 
 Mask: TypeAlias = Any
-"""Which params: glob patterns of paths, a tree of bools shaped like the params, or a function that returns one."""
+"""Selected params: glob patterns of paths, a tree of bools shaped like the params, or a function that returns one."""
 
 Batch: TypeAlias = Any
 """Argument of a step: `(x, y)` or `(x, y, weights)` for `nn.trainer`, any pytree for `nn.objective_trainer`."""
