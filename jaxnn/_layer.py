@@ -190,9 +190,13 @@ def layer(
     return made
 
 
-def wrap(child: Layer, init: Callable[..., Any], apply: Callable[..., Any]) -> Layer:
-    """A layer around one child, with the child's name and therefore its path and key; passes every `Padded` to it."""
-    return layer(init, apply, child.name, padded="seen")._replace(numbered=child.numbered)
+def wrap(child: Layer, init: Callable[..., Any], apply: Callable[..., Any], name: str | None = None) -> Layer:
+    """A layer around one child, with the child's name and therefore its path and key, unless `name` pins another.
+
+    It passes every `Padded` to the child.
+    """
+    made = layer(init, apply, child.name, name=name, padded="seen")
+    return made if name is not None else made._replace(numbered=child.numbered)
 
 
 @recorded

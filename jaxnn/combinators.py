@@ -135,7 +135,12 @@ def parallel(
 
 
 @recorded
-def residual(block: Layer | Callable[..., Any], *, skip: Layer | Callable[..., Any] | None = None) -> Layer:
+def residual(
+    block: Layer | Callable[..., Any],
+    *,
+    skip: Layer | Callable[..., Any] | None = None,
+    name: str | None = None,
+) -> Layer:
     """A block with a skip connection: y = block(x) + x, or block(x) + skip(x).
 
     For a `Padded` input, block and skip connection must both return a `Padded`; the result has the block's lengths.
@@ -144,6 +149,7 @@ def residual(block: Layer | Callable[..., Any], *, skip: Layer | Callable[..., A
       block: a layer, or a function of one input.
       skip: projection for a block that changes the shape, such as `conv(features, 1, stride=2)`. Its params are stored
         next to the block's under "skip". None adds x itself.
+      name: pins the name; the default is the block's.
 
     Raises:
       ValueError: if the shapes to be added differ (nothing is broadcast), or the block has a child named "skip".
@@ -193,11 +199,11 @@ def residual(block: Layer | Callable[..., Any], *, skip: Layer | Callable[..., A
             raise InvalidValue("residual", f"{both}. Make the block keep the shape, or project it with skip=.")
         return on_values(lambda _: y + around, out), state | kept
 
-    return wrap(block, init, apply)
+    return wrap(block, init, apply, name)
 
 
 @recorded
-def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False) -> Layer:
+def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False, name: str | None = None) -> Layer:
     """A block n times in sequence, as one `lax.scan`; params of all copies are stacked, [n, ...], at the block's paths.
 
     Each copy has its own batch norm statistics and, through `fold_in(key, i)`, its own initial params and dropout
@@ -208,6 +214,7 @@ def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False) -
       block: a layer, or a function of one input, whose output has the shape and dtype of its input.
       n: number of copies, an integer >= 1.
       unroll: if True, the compiled program contains the copies in sequence in place of a loop.
+      name: pins the name; the default is the block's.
 
     Raises:
       ValueError: if the block changes shape or dtype of its input, or the params are stacked for another n.
@@ -243,7 +250,7 @@ def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False) -
         y, state = scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
         return (Padded(*y) if isinstance(y, Given) else y), state
 
-    return wrap(block, init, apply)
+    return wrap(block, init, apply, name)
 
 
 @recorded

@@ -88,6 +88,17 @@ def test_residual_adds_the_input():
     assert_close(y, np.tanh(affine(p["dense"], X)) + X)
 
 
+@pytest.mark.parametrize("around", [nn.residual, lambda block, **how: nn.repeat(block, 2, **how)])
+def test_a_name_pins_the_path_and_the_key(around):
+    model = nn.serial(around(nn.dense(4)), around(nn.dense(4)), around(nn.dense(4), name="stage"))
+    params, state = model.init(KEY, X)
+    assert list(params) == ["dense", "dense_1", "stage"]
+    moved, _ = nn.serial(around(nn.dense(4), name="stage")).init(KEY, X)
+    np.testing.assert_array_equal(moved["stage"]["w"], params["stage"]["w"])
+    assert not np.array_equal(params["dense"]["w"], params["stage"]["w"])
+    assert model.apply(params, state, X)[0].shape == X.shape
+
+
 def test_residual_with_a_projection():
     model = nn.residual(nn.serial(nn.dense(3), nn.batch_norm()), skip=nn.serial(nn.dense(3), nn.batch_norm()))
     params, state = model.init(KEY, X)

@@ -93,7 +93,7 @@ LAYERS = {
     "stochastic_depth": (ROW, {"rate": 0.5}),
     "upsample": (IMAGE, {"scale": 2.0}),
 }
-WITH_CHILD = {"repeat": {"n": 2}, "spectral_norm": {}, "weight_norm": {}}
+WITH_CHILD = {"repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
 RATES = ("adagrad", "adam", "adamax", "adamw", "amsgrad", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd")
 DRAWS = ("normal", "truncated_normal", "uniform", "orthogonal", "variance_scaling")
 
@@ -101,7 +101,7 @@ DRAWS = ("normal", "truncated_normal", "uniform", "orthogonal", "variance_scalin
 CALLS = {
     **{name: _layer(name, x, **base) for name, (x, base) in LAYERS.items()},
     **{
-        name: _layer(name, ROW, **base, **{"block" if name == "repeat" else "child": nn.dense(4)})
+        name: _layer(name, ROW, **base, **{"block" if name in ("repeat", "residual") else "child": nn.dense(4)})
         for name, base in WITH_CHILD.items()
     },
     "serial": _call(nn.serial, nn.relu),
