@@ -71,12 +71,11 @@ def strings_of(array: np.ndarray) -> list[str]:
     return strings
 
 
-def check_known(labels: list[str], classes: tuple[str, ...]) -> None:
-    """Raises for a label that is not among the classes."""
-    known = set(classes)
+def check_known(labels: list[str], codes: dict[str, int]) -> None:
+    """Raises for a label that has no code."""
     for label in labels:
-        if label not in known:
-            raise invalid("encode", f"labels among {_some(classes)}", label, "Add it to classes.")
+        if label not in codes:
+            raise invalid("encode", f"labels among {_some(tuple(codes))}", label, "Add it to classes.")
 
 
 def check_codes(codes: np.ndarray, classes: tuple[str, ...]) -> None:

@@ -75,7 +75,7 @@ def encode(labels: Arrays, classes: Sequence[str] | None = None) -> tuple[np.nda
     strings = strings_of(array)
     classes = tuple(sorted(set(strings))) if classes is None else classes_of("encode", classes)
     codes = {label: code for code, label in enumerate(classes)}
-    check_known(strings, classes)
+    check_known(strings, codes)
     return np.array([codes[label] for label in strings], np.int32).reshape(array.shape), classes
 
 

@@ -139,6 +139,16 @@ def _number(y: Array, k: int) -> tuple[Array, Array]:
     return jnp.where(known, y, 0), known
 
 
+def _of_known(value: Array, known: Array) -> Array:
+    """`value`, or NaN in value and gradient where the label is not known."""
+    return value * jnp.where(known, 1.0, jnp.nan).astype(value.dtype)
+
+
+def _at_label(x: Array, y: Array) -> Array:
+    """Mask [..., k] of the label's class in x [..., k], for class numbers y [...]."""
+    return jax.lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1) == y[..., None]
+
+
 def _distribution(y: Array, k: int, dtype: DTypeLike) -> Array:
     """Labels as probabilities [..., k] in the dtype of the loss. Class numbers out of range give NaN."""
     if jnp.issubdtype(y.dtype, jnp.floating):
@@ -160,6 +170,16 @@ def _like(w: Array, p: Array) -> Array:
 def _of_class(w: Array, labels: Array) -> Array | None:
     """Weight of each residual in a mean by class weights, [k], integer [...] -> [...]; None for float labels."""
     return None if jnp.issubdtype(labels.dtype, jnp.floating) else w[_number(labels, len(w))[0]]
+
+
+def _smoother(
+    name: str, label_smoothing: ArrayLike | None, k: int, dtype: DTypeLike
+) -> Callable[[Array], Array] | None:
+    """p -> (1 - a) p + a / k, the labels smoothed over k classes; None without smoothing."""
+    if label_smoothing is None:
+        return None
+    share, rest = _share(name, "label_smoothing", label_smoothing, dtype), _rest(label_smoothing, dtype)
+    return lambda p: p * rest + share / k
 
 
 def _class_weights(name: str, class_weights: ArrayLike, k: int, dtype: DTypeLike) -> Array:
@@ -242,8 +262,7 @@ def _cost_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tupl
     """Derivative softmax(x) - p; at y it is minus the sum of the other probabilities."""
     x, y = primals
     value, e, others, total = _against_others(x, y)
-    at_y = jax.lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1) == y[..., None]
-    slope = jnp.where(at_y, -others, e) * (1 / (1 + total))
+    slope = jnp.where(_at_label(x, y), -others, e) * (1 / (1 + total))
     return value, (slope * tangents[0]).sum(axis=-1)
 
 
@@ -299,6 +318,11 @@ def _excess(r: Array) -> Array:
 
 
 _excess.defjvps(lambda tangent, value, r: tangent * -jnp.expm1(-r))
+
+
+def _positive_part(x: Array) -> Array:
+    """max(0, x), with gradient 0 at 0."""
+    return jnp.where(x <= 0, 0, x)
 
 
 def _at_least_0(x: Array) -> Array:

@@ -23,12 +23,12 @@ from jaxnn.losses._checks import (
     _not_ignored,
     _number,
     _of_class,
+    _of_known,
     _option,
     _pair,
     _probability,
-    _rest,
-    _share,
     _small,
+    _smoother,
 )
 
 __all__ = [
@@ -103,18 +103,15 @@ def softmax_cross_entropy(
     x, k = widened(logits), logits.shape[-1]
     live = _not_ignored(name, labels, ignore_label)
     w = None if class_weights is None else _class_weights(name, class_weights, k, x.dtype)
-    smoothing = None
-    if label_smoothing is not None:
-        smoothing = _share(name, "label_smoothing", label_smoothing, x.dtype), _rest(label_smoothing, x.dtype)
+    smoothed = _smoother(name, label_smoothing, k, x.dtype)
 
     def loss(x: Array, y: Array) -> Array:
-        if smoothing is None and jnp.issubdtype(y.dtype, jnp.integer):
+        if smoothed is None and jnp.issubdtype(y.dtype, jnp.integer):
             y, known = _number(y, k)
             value = _cost(x, y) if w is None else _expected(w[y], _cost(x, y))
-            return value * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)
+            return _of_known(value, known)
         p = _distribution(y, k, x.dtype)
-        if smoothing is not None:
-            p = p * smoothing[1] + smoothing[0] / k
+        p = p if smoothed is None else smoothed(p)
         return _expected(p if w is None else p * _like(w, p), _costs(x)).sum(axis=-1)
 
     share = None if w is None else _of_class(w, labels)
@@ -168,14 +165,12 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     x, y = _pair(name, "logits", logits, "labels", labels)
     w = None if positive_weight is None else _positive_weight(name, positive_weight, x)
-    smoothing = None
-    if label_smoothing is not None:
-        smoothing = _share(name, "label_smoothing", label_smoothing, x.dtype), _rest(label_smoothing, x.dtype)
+    smoothed = _smoother(name, label_smoothing, 2, x.dtype)
 
     def loss(x: Array, y: Array) -> Array:
         no = 1 - y
-        if smoothing is not None:
-            y, no = (part * smoothing[1] + smoothing[0] / 2 for part in (y, no))
+        if smoothed is not None:
+            y, no = smoothed(y), smoothed(no)
         yes = y if w is None else w * y
         side = x > 0
         size = jnp.where(side, x, -x)  # |x|; at 0 the same branch as `wrong`, so that the gradient is σ(x) - y

@@ -17,6 +17,7 @@ from jaxnn.losses._checks import (
     _mask,
     _masked,
     _positive,
+    _positive_part,
     _share,
     _unit,
 )
@@ -52,15 +53,18 @@ def cosine_distance(
     """
     x, y = _features("cosine_distance", ("x", "y"), (x, y))
 
-    return _masked("cosine_distance", _one_minus_cosine, [x, y], x.shape[:-1], weights, where)
+    def loss(x: Array, y: Array) -> Array:
+        return _one_minus_cosine(_unit(x), _unit(y))
+
+    return _masked("cosine_distance", loss, [x, y], x.shape[:-1], weights, where)
 
 
-def _one_minus_cosine(x: Array, y: Array) -> Array:
-    u, v = _unit(x), _unit(y)
+def _one_minus_cosine(u: Array, v: Array) -> Array:
+    """1 - u·v of unit vectors; 1 where one of them is 0."""
     acute = (u * v).sum(axis=-1, keepdims=True) >= 0
     half = ((u - jnp.where(acute, v, -v)) ** 2).sum(axis=-1) / 2
     value = jnp.where(acute.squeeze(-1), half, 2 - half)
-    directed = (x != 0).any(axis=-1) & (y != 0).any(axis=-1)
+    directed = (u != 0).any(axis=-1) & (v != 0).any(axis=-1)
     return jnp.where(directed, value, 1)
 
 
@@ -98,16 +102,15 @@ def cosine_embedding(
     >>> [round(loss, 3) for loss in cosine_embedding(x, y, jnp.array([1, 0]), margin=0.5).tolist()]
     [0.4, 0.1]
     """
-    x, y = _features("cosine_embedding", ("x", "y"), (x, y))
-    check.shape("cosine_embedding", "same", same, x.shape[:-1], ", one for each pair")
-    check.kind("cosine_embedding", "same", same, "real")
+    x, y, similar = _pairs("cosine_embedding", x, y, same)
     margin = _share("cosine_embedding", "margin", margin, x.dtype)
 
     def loss(x: Array, y: Array, same: Array) -> Array:
-        beyond = (_unit(x) * _unit(y)).sum(axis=-1) - margin
-        return same * _one_minus_cosine(x, y) + (1 - same) * jnp.where(beyond <= 0, 0, beyond)
+        u, v = _unit(x), _unit(y)
+        cosine = (u * v).sum(axis=-1)
+        return same * _one_minus_cosine(u, v) + (1 - same) * _positive_part(cosine - margin)
 
-    return _masked("cosine_embedding", loss, [x, y, _bits(jnp.asarray(same), x.dtype)], x.shape[:-1], weights, where)
+    return _masked("cosine_embedding", loss, [x, y, similar], x.shape[:-1], weights, where)
 
 
 def contrastive(
@@ -146,17 +149,22 @@ def contrastive(
     >>> contrastive(x, y, jnp.array([1, 0])).tolist()  # both are 0.5 apart
     [0.125, 0.125]
     """
-    x, y = _features("contrastive", ("x", "y"), (x, y))
-    check.shape("contrastive", "same", same, x.shape[:-1], ", one for each pair")
-    check.kind("contrastive", "same", same, "real")
+    x, y, similar = _pairs("contrastive", x, y, same)
     margin = _positive("contrastive", "margin", margin, x.dtype)
 
     def loss(x: Array, y: Array, same: Array) -> Array:
         d = _distance(x, y)
-        short = jnp.where(d >= margin, 0, margin - d)
-        return (same * d**2 + (1 - same) * short**2) / 2
+        return (same * d**2 + (1 - same) * _positive_part(margin - d) ** 2) / 2
 
-    return _masked("contrastive", loss, [x, y, _bits(jnp.asarray(same), x.dtype)], x.shape[:-1], weights, where)
+    return _masked("contrastive", loss, [x, y, similar], x.shape[:-1], weights, where)
+
+
+def _pairs(name: str, x: ArrayLike, y: ArrayLike, same: ArrayLike) -> tuple[Array, Array, Array]:
+    """Vectors [..., d] of pairs, and how similar each pair should be, 0 to 1, [...]."""
+    x, y = _features(name, ("x", "y"), (x, y))
+    check.shape(name, "same", same, x.shape[:-1], ", one for each pair")
+    check.kind(name, "same", same, "real")
+    return x, y, _bits(jnp.asarray(same), x.dtype)
 
 
 def triplet(
@@ -281,8 +289,7 @@ def _semi_hard(d: Array, negative: Array) -> Array:
 
 
 def _ranked(near: Array, far: Array, margin: Array) -> Array:
-    short = near - far + margin
-    return jnp.where(short <= 0, 0, short)
+    return _positive_part(near - far + margin)
 
 
 def nt_xent(

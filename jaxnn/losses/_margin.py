@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._dtypes import widened
-from jaxnn.losses._checks import _classes, _masked, _number, _option, _pair, _positive
+from jaxnn.losses._checks import (
+    _at_label,
+    _classes,
+    _masked,
+    _number,
+    _of_known,
+    _option,
+    _pair,
+    _positive,
+    _positive_part,
+)
 
 __all__ = ["hinge", "margin_ranking", "multi_class_hinge", "squared_hinge"]
 
@@ -112,9 +122,9 @@ def multi_class_hinge(
 
     def loss(x: Array, y: Array) -> Array:
         y, known = _number(y, k)
-        own = lax.broadcasted_iota(y.dtype, x.shape, x.ndim - 1) == y[..., None]
+        own = _at_label(x, y)
         gap = jnp.where(own, x, 0).sum(-1) - jnp.where(own, -jnp.inf, x).max(-1)
-        return _beyond(margin, gap) * jnp.where(known, 1.0, jnp.nan).astype(x.dtype)
+        return _of_known(_positive_part(margin - gap), known)
 
     return _masked(name, loss, [x, labels], x.shape[:-1], weights, where)
 
@@ -159,7 +169,7 @@ def margin_ranking(
     margin = _option(name, "margin", margin, x.dtype)
 
     def loss(x: Array, y: Array, sign: Array) -> Array:
-        return _beyond(margin, sign * (x - y))
+        return _positive_part(margin - sign * (x - y))
 
     sign = _sign(jnp.asarray(labels), x.dtype)
     return _masked(name, loss, [x, y.astype(x.dtype), sign], x.shape, weights, where)
@@ -172,10 +182,4 @@ def _sign(y: Array, dtype: DTypeLike) -> Array:
 
 
 def _hinge(x: Array, sign: Array) -> Array:
-    return _beyond(1, sign * x)
-
-
-def _beyond(margin: Array | float, gap: Array) -> Array:
-    """max(0, margin - gap), with gradient 0 at 0."""
-    short = margin - gap
-    return jnp.where(short <= 0, 0, short)
+    return _positive_part(1 - sign * x)
