@@ -28,7 +28,7 @@ from jaxnn import (
 from jaxnn._call import Tap, call
 from jaxnn._capture import capture
 from jaxnn._export import export
-from jaxnn._layer import Layer, layer, lift, stateless
+from jaxnn._layer import Layer, initial_state, layer, lift, stateless
 from jaxnn._means import Mean
 from jaxnn._padded import Padded
 from jaxnn._summary import summary
@@ -70,6 +70,7 @@ from jaxnn.layers import (
     attention,
     avg_pool,
     batch_norm,
+    class_token,
     conv,
     conv_lstm,
     conv_transpose,
@@ -86,6 +87,7 @@ from jaxnn.layers import (
     global_max_pool,
     group_norm,
     gru,
+    identity,
     instance_norm,
     layer_norm,
     learned_positions,
@@ -94,6 +96,7 @@ from jaxnn.layers import (
     lstm,
     max_pool,
     maxout,
+    pad,
     patches,
     perceptron,
     prelu,
@@ -105,6 +108,7 @@ from jaxnn.layers import (
     spatial_dropout,
     spectral_norm,
     stochastic_depth,
+    unembed,
     upsample,
     weight_norm,
 )
@@ -134,6 +138,7 @@ from jaxnn.train import (
     TrainState,
     drive,
     fit,
+    generate,
     objective_trainer,
     predict,
     recalibrate,
@@ -169,6 +174,7 @@ __all__ = [
     "capture",
     "cast",
     "celu",
+    "class_token",
     "compensated",
     "compiler_options",
     "constraints",
@@ -193,6 +199,7 @@ __all__ = [
     "flatten",
     "gaussian_noise",
     "gelu",
+    "generate",
     "global_avg_pool",
     "global_max_pool",
     "glu",
@@ -203,8 +210,10 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
+    "identity",
     "inference",
     "init",
+    "initial_state",
     "instance_norm",
     "io",
     "layer",
@@ -229,6 +238,7 @@ __all__ = [
     "objective_trainer",
     "ops",
     "optimizers",
+    "pad",
     "parallel",
     "patches",
     "perceptron",
@@ -277,6 +287,7 @@ __all__ = [
     "train",
     "trainer",
     "types",
+    "unembed",
     "unit_step",
     "upsample",
     "weight_norm",

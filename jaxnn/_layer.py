@@ -278,6 +278,30 @@ def stateless(model: Layer) -> Stateless:
 # Building blocks of combinators.
 
 
+def initial_state(model: Layer, x: Arrays, *, key: Key | None = None) -> State:
+    """State of a model before any step, as its init returns it, without drawing its params.
+
+    Use it for an empty cache of attention: `initial_state(model_with_cache, prompts)`, with the trained params.
+
+    Args:
+      model: a layer, or a function of one input.
+      x: input of the model, arrays or `ShapeDtypeStruct`; a cache is made for its number of examples.
+      key: key of `init`, for layers that draw their state, such as `spectral_norm`. None is `jax.random.key(0)`.
+
+    Raises:
+      TypeError, ValueError: as the `init` of the model.
+
+    >>> import jaxnn as nn
+    >>> model = nn.attention(2, causal=True, cache=16)
+    >>> jax.tree.map(jnp.shape, initial_state(model, jnp.ones((3, 1, 8))))
+    {'k': (3, 16, 2, 4), 'position': (), 'v': (3, 16, 2, 4)}
+    """
+    model = as_layer(model, "initial_state")
+    x = structs(model.name, x)
+    key = jax.random.key(0) if key is None else key
+    return jax.jit(lambda key: model.init(key, x)[1])(key)  # the compiler drops the params
+
+
 def as_layer(x: Arrays, where: str) -> Layer:
     """`x` itself if it is a layer, or a function lifted; raises for anything else, such as an uncalled factory."""
     if isinstance(x, Layer):

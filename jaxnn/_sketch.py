@@ -61,12 +61,12 @@ class Sketch:
     def meet(self, child: Any, name: str, x: Arrays) -> Arrays:
         """The output of a child for x; records the child."""
         known, first = self.met.setdefault(name, (child, structs(name, x)))
-        if known.init is not child.init and jax.eval_shape(known.init, self.key, x) != ({}, {}):
+        if known.init is not child.init and jax.eval_shape(child.init, self.key, x) != ({}, {}):
             raise invalid(name, "one child under one name", told=f"two layers, {known.name} and {child.name}")
         with inside(name):
             if isinstance(child.init, ByCalls):  # its init would trace its children a second time
                 return child.apply(Sketch(fold_name(self.key, name)), {}, x)[0]
-            params, state = child.init(fold_name(self.key, name), first)
+            params, state = known.init(fold_name(self.key, name), first)
             return child.apply(params, state, x)[0]
 
     def __getitem__(self, name: str) -> Any:

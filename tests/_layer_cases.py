@@ -23,6 +23,16 @@ def _with_context(block):
     return nn.layer(None, apply, "decoder")
 
 
+def _tied():
+    """An embedding, and scores by its own table."""
+
+    def apply(params, state, x, *, key=None, train=False):
+        h, state = nn.call(nn.embed(7, 5), "embed", params, state, x, key=key, train=train)
+        return nn.call(nn.unembed(), "embed", params, state, h, key=key, train=train)
+
+    return nn.layer(None, apply, "tied")
+
+
 # name -> its layer, the shape of x, what it is exempt from
 CASES = {
     "adaptive_avg_pool": (lambda: nn.adaptive_avg_pool(4), IMAGE, ()),
@@ -38,7 +48,10 @@ CASES = {
     "avg_pool same": (lambda: nn.avg_pool(3, stride=2, padding="same"), (4, 7, 3), ()),
     "batch_norm": (lambda: nn.batch_norm(), ROW, ("one by one",)),
     "batch_norm image": (lambda: nn.batch_norm(momentum=0.5, eps=1e-3), IMAGE, ("one by one",)),
+    "batch_norm plain": (lambda: nn.batch_norm(scale=False, bias=False), ROW, ("one by one",)),
+    "class_token": (lambda: nn.class_token(w_init=jax.random.normal), (2, 5, 4), ()),
     "conv": (lambda: nn.conv(3, 3), IMAGE, ()),
+    "conv reflected": (lambda: nn.conv(3, 3, stride=2, padding_mode="reflect"), IMAGE, ()),
     "conv 1-d": (lambda: nn.conv(5, 3, stride=2, dilation=2, bias=False), (4, 9, 2), ()),
     "conv 3-d": (lambda: nn.conv(2, 2, padding="valid"), (2, 3, 4, 3, 2), ()),
     "conv groups": (lambda: nn.conv(6, (3, 2), groups=2, padding=1), IMAGE, ()),
@@ -51,6 +64,7 @@ CASES = {
         (),
     ),
     "decoder_block": (lambda: _with_context(nn.decoder_block(2)), (2, 5, 4), ()),
+    "decoder_block of a set": (lambda: _with_context(nn.decoder_block(2, causal=False)), (2, 5, 4), ()),
     "dense": (lambda: nn.dense(3), ROW, ()),
     "dense sequence": (lambda: nn.dense(3, bias=False), (2, 5, 4), ()),
     "dropout": (lambda: nn.dropout(0.4), ROW, ("one by one",)),
@@ -59,6 +73,7 @@ CASES = {
     "depthwise_conv large": (lambda: nn.depthwise_conv(127, padding="causal", bias=False), (2, 9, 3), ()),
     "encoder_block": (lambda: nn.encoder_block(2, hidden=6, norm=nn.rms_norm), (2, 5, 4), ()),
     "encoder_block dropout": (lambda: nn.encoder_block(2, rate=0.3, causal=True), (2, 5, 4), ("one by one",)),
+    "encoder_block post-norm": (lambda: nn.encoder_block(2, post_norm=True, hidden=6), (2, 5, 4), ()),
     "gaussian_noise": (lambda: nn.gaussian_noise(0.5), ROW, ("one by one",)),
     "gru": (lambda: nn.gru(3), (2, 5, 4), ()),
     "gru before": (lambda: nn.gru(3, reset="before", layers=2, last=True, preset="torch"), (2, 5, 4), ()),
@@ -74,6 +89,7 @@ CASES = {
     "spatial_dropout": (lambda: nn.spatial_dropout(0.4), IMAGE, ("one by one",)),
     "spectral_norm": (lambda: nn.spectral_norm(nn.serial(nn.dense(5), nn.tanh, nn.dense(3))), ROW, ("held",)),
     "stochastic_depth": (lambda: nn.stochastic_depth(0.4), IMAGE, ("one by one",)),
+    "unembed": (lambda: _tied(), (4, 6), ("integers",)),
     "upsample": (lambda: nn.upsample(2), IMAGE, ()),
     "upsample cubic": (lambda: nn.upsample(1.5, method="cubic"), IMAGE, ()),
     "weight_norm": (lambda: nn.weight_norm(nn.conv(3, 3)), IMAGE, ()),
@@ -83,6 +99,8 @@ CASES = {
     "global_avg_pool": (lambda: nn.global_avg_pool(), IMAGE, ()),
     "global_max_pool": (lambda: nn.global_max_pool(), IMAGE, ()),
     "group_norm": (lambda: nn.group_norm(2), IMAGE, ()),
+    "group_norm plain": (lambda: nn.group_norm(2, scale=False, bias=False), IMAGE, ()),
+    "identity": (lambda: nn.identity(), ROW, ()),
     "instance_norm": (lambda: nn.instance_norm(eps=1e-2), IMAGE, ()),
     "layer_norm": (lambda: nn.layer_norm(), ROW, ()),
     "layer_norm of all": (lambda: nn.layer_norm(axis=-3, bias=False), IMAGE, ()),
@@ -92,6 +110,7 @@ CASES = {
     "max_pool same": (lambda: nn.max_pool(3, stride=1, padding="same"), (4, 7, 3), ()),
     "maxout": (lambda: nn.maxout(3), ROW, ()),
     "maxout of five": (lambda: nn.maxout(2, pieces=5, bias=False, preset="torch"), (2, 5, 4), ()),
+    "pad": (lambda: nn.pad([(1, 2), (0, 1)], mode="replicate"), IMAGE, ()),
     "perceptron": (lambda: nn.perceptron(3), ROW, ()),
     "prelu": (lambda: nn.prelu(), IMAGE, ()),
     "prelu shared": (lambda: nn.prelu(shared=True, preset="flax"), ROW, ()),

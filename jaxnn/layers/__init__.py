@@ -3,7 +3,7 @@
 from jaxnn.layers._activation import maxout, perceptron, prelu
 from jaxnn.layers._attention import attention
 from jaxnn.layers._conv import conv, conv_transpose, depthwise_conv, separable_conv
-from jaxnn.layers._linear import dense, embed, flatten
+from jaxnn.layers._linear import dense, embed, flatten, identity, unembed
 from jaxnn.layers._noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 from jaxnn.layers._norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from jaxnn.layers._pool import (
@@ -15,10 +15,10 @@ from jaxnn.layers._pool import (
     lp_pool,
     max_pool,
 )
-from jaxnn.layers._positions import learned_positions, sinusoidal_positions
+from jaxnn.layers._positions import class_token, learned_positions, sinusoidal_positions
 from jaxnn.layers._recurrent import conv_lstm, gru, lstm, rnn
 from jaxnn.layers._reparametrize import spectral_norm, weight_norm
-from jaxnn.layers._resize import depth_to_space, space_to_depth, upsample
+from jaxnn.layers._resize import depth_to_space, pad, space_to_depth, upsample
 from jaxnn.layers._transformer import decoder_block, encoder_block, patches
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "attention",
     "avg_pool",
     "batch_norm",
+    "class_token",
     "conv",
     "conv_lstm",
     "conv_transpose",
@@ -44,6 +45,7 @@ __all__ = [
     "global_max_pool",
     "group_norm",
     "gru",
+    "identity",
     "instance_norm",
     "layer_norm",
     "learned_positions",
@@ -52,6 +54,7 @@ __all__ = [
     "lstm",
     "max_pool",
     "maxout",
+    "pad",
     "patches",
     "perceptron",
     "prelu",
@@ -63,6 +66,7 @@ __all__ = [
     "spatial_dropout",
     "spectral_norm",
     "stochastic_depth",
+    "unembed",
     "upsample",
     "weight_norm",
 ]

@@ -12,18 +12,20 @@ from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
 from jaxnn import ops
+from jaxnn._call import call
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._keys import fold_in
-from jaxnn._layer import Layer, layer
+from jaxnn._layer import Layer, layer, of_function
 from jaxnn._padded import Padded, padded_pair, values_of
-from jaxnn.layers._cache import Cache
+from jaxnn.layers._cache import Cache, steps_from
 from jaxnn.layers._linear import affine
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._attention import check_implementation, checked_options
 from jaxnn.ops._lengths import check_lengths, without_padding
 from jaxnn.types import Arrays, Initializer, Key, Params, State
 
+WEIGHTS = of_function(lambda weights: weights, "weights", None)  # a path of its own, for `capture`
 BESIDE_X = ("context", "mask", "bias", "lengths", "positions")
 
 
@@ -42,6 +44,7 @@ def attention(
     dropout: float | Array = 0.0,
     precision: PrecisionLike = None,
     implementation: Literal["xla", "cudnn"] | None = None,
+    return_weights: bool = False,
     bias: bool = True,
     preset: str = "jaxnn",
     w_init: Initializer | None = None,
@@ -56,7 +59,8 @@ def attention(
     result has the lengths of x. The result is an array or a `Padded` without the other entries of the dict.
 
     Params w_q [d, heads · size], w_k and w_v [e, kv_heads · size], w_o [heads · size, features], b_q, b_k, b_v, b_o.
-    State, with a cache: k and v [n, cache, kv_heads, size], and position.
+    State, with a cache: k and v [n, cache, kv_heads, size], and position, the number of steps so far: one for all
+    examples, or [n], one for each.
 
     Args:
       heads: number of heads of the queries, an integer >= 1.
@@ -75,6 +79,8 @@ def attention(
       precision: of all products, as in `dense`.
       implementation: None, or "xla" or "cudnn" for `jax.nn.dot_product_attention`, as in `ops.attention`; not with
         softcap, cache, precision or dropout.
+      return_weights: if True, the result is (y, weights), with the attention weights [n, heads, t, s] of each head,
+        before dropout. In a model whose layers do not return them, `capture(model, ".../attention/weights")` does.
       bias: False omits all biases.
       preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
       w_init, b_init: initializers (key, shape, dtype) -> array for all weights and all biases; override the preset.
@@ -97,8 +103,11 @@ def attention(
     if not isinstance(rotary, bool):
         check.scalar(where, "rotary", rotary, ends="()", static=True)
     given_too = {"softcap": softcap is not None, "cache": cache is not None, "dropout": drops, "precision": precision}
+    given_too["return_weights"] = return_weights
     check_implementation(where, implementation, causal, window, given_too)
+    check.flags(where, return_weights=return_weights)
     how: dict[str, Any] = {"causal": causal, "window": window, "softcap": softcap, "precision": precision}
+    how["implementation"] = implementation
 
     def initial(key: Key, x: Arrays) -> tuple[Params, State]:
         x, context, _, _ = _inputs(where, x)
@@ -128,12 +137,17 @@ def attention(
         if memory is not None:
             memory.check(state, x, given)
             k, v, state = memory.extend(state, k, v)
-            of_keys["lengths"] = jnp.full(x.shape[0], first + x.shape[1], jnp.int32)
+            of_keys["lengths"] = jnp.broadcast_to(first + x.shape[1], x.shape[:1])
         dropped: dict[str, Any] = {"dropout": dropout, "key": key} if drops and train else {}
-        y = ops.attention(q, k, v, offset=first, implementation=implementation, **how, **of_keys, **dropped)
+        observed = return_weights or "weights" in state
+        y: Any = ops.attention(q, k, v, offset=first, **how, **of_keys, **dropped, return_weights=observed)
+        if observed:
+            y, probabilities = y
+            probabilities, state = call(WEIGHTS, "weights", {}, state, probabilities)
         y = projected("o", y.reshape(*x.shape[:2], params["w_o"].shape[0]))
         y = y if memory is None else memory.within(y, first)
-        return (y if lengths is None else Padded(y, lengths)), state
+        y = y if lengths is None else Padded(y, lengths)
+        return ((y, probabilities) if return_weights else y), state
 
     return layer(initial, apply, "attention", name=name, padded="lengths")
 
@@ -196,7 +210,8 @@ def _rotated(
     if "context" in given:
         fix = "Their positions have no common zero."
         raise invalid(where, "rotary=False with a context", told="rotary", fix=fix)
-    positions = given.get("positions", first + jnp.arange(q.shape[1], dtype=jnp.int32))
+    steps = steps_from(first, q.shape[1])
+    positions = given.get("positions", steps if jnp.ndim(first) else steps[0])
     cos, sin = ops.rotary_tables(positions, q.shape[-1], base=base)
     return ops.rotary(q, cos, sin), ops.rotary(k, cos, sin)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -14,7 +16,7 @@ from jaxnn.types import Arrays, State
 
 
 class Cache(NamedTuple):
-    """State of an attention with a cache: k and v [n, length, heads, size], and position, the steps so far.
+    """State of an attention with a cache: k and v [n, length, heads, size], and position, the steps so far, [] or [n].
 
     Attributes:
       where: name of the layer, for errors.
@@ -53,26 +55,35 @@ class Cache(NamedTuple):
         """All keys and values so far, and the state that holds them."""
         first = state["position"]
         keys, values = _written(state["k"], k, first), _written(state["v"], v, first)
-        return keys, values, {"k": keys, "v": values, "position": first + k.shape[1]}
+        return keys, values, {**state, "k": keys, "v": values, "position": first + k.shape[1]}
 
     def within(self, y: Array, first: Arrays) -> Array:
         """y [n, t, features] with NaN for the steps beyond the end; a traced position cannot raise an error."""
-        steps = first + jnp.arange(y.shape[1], dtype=jnp.int32).reshape(1, -1, 1)
-        return jnp.where(steps < self.length, y, jnp.nan)
+        return jnp.where((steps_from(first, y.shape[1]) < self.length)[..., None], y, jnp.nan)
+
+
+def steps_from(first: Arrays, t: int) -> Array:
+    """Positions of t steps after `first` steps, [] or [n] -> [1, t] or [n, t]."""
+    return jnp.asarray(first, jnp.int32).reshape(-1, 1) + jnp.arange(t, dtype=jnp.int32)[None]
 
 
 def _written(cache: Array, piece: Array, first: Array) -> Array:
-    """The cache with a piece written at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...].
-
-    Steps that do not fit are discarded.
-    """
+    """The cache with a piece written at `first`, [n, length, ...], [n, t, ...] -> [n, length, ...]."""
     piece = gathered(piece.astype(cache.dtype), axis=1)
     cache = placed_as(jnp.asarray(cache), piece)
-    t = piece.shape[1]
-    start = jnp.clip(first, 0, cache.shape[1] - t)
+    if jnp.ndim(first):
+        return jax.vmap(partial(_inserted, axis=0))(cache, piece, first)
+    return _inserted(cache, piece, first, axis=1)
+
+
+def _inserted(cache: Array, piece: Array, first: Array, axis: int) -> Array:
+    """The cache with a piece from step `first` on; steps that do not fit are discarded."""
+    t = piece.shape[axis]
+    start = jnp.clip(first, 0, cache.shape[axis] - t)
     lost = first - start  # number of steps that do not fit; the others are written after the existing ones
-    steps = jnp.arange(t, dtype=jnp.int32).reshape(1, t, 1, 1)
-    there = lax.dynamic_slice_in_dim(cache, start, t, axis=1)
+    steps = jnp.arange(t, dtype=jnp.int32).reshape(t, *(1,) * (cache.ndim - axis - 1))
+    steps = lax.expand_dims(steps, range(axis))
+    there = lax.dynamic_slice_in_dim(cache, start, t, axis=axis)
     return lax.dynamic_update_slice_in_dim(
-        cache, jnp.where(steps < lost, there, jnp.roll(piece, lost, axis=1)), start, axis=1
+        cache, jnp.where(steps < lost, there, jnp.roll(piece, lost, axis=axis)), start, axis=axis
     )

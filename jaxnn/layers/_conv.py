@@ -18,9 +18,11 @@ from jaxnn._errors import invalid
 from jaxnn._keys import split
 from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn.layers._lengths import lengths_after
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.ops._conv import ConvPadding
-from jaxnn.ops._window import Padding, check_padding, check_sizes, pads, per_axis
+from jaxnn.ops._pad import PaddingMode, check_mode
+from jaxnn.ops._window import Padding, check_padding, check_sizes, per_axis
 from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
@@ -31,6 +33,7 @@ def conv(
     *,
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
+    padding_mode: PaddingMode = "constant",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = True,
@@ -49,7 +52,7 @@ def conv(
       kernel_size: an integer >= 1 for all space axes, or one for each. With an integer, the rank is that of x,
         so that images [n, h, w] without a channel axis are treated as sequences of w channels; (3, 3) raises an error
         for them.
-      stride, padding, dilation, groups: as in `ops.conv`.
+      stride, padding, padding_mode, dilation, groups: as in `ops.conv`.
       bias: False omits b, for example before a norm layer, which would cancel it.
       preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
       w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
@@ -71,6 +74,7 @@ def conv(
     groups = check.count(where, "groups", groups)
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
+    check_mode(where, "padding_mode", padding_mode)
     weights = Weights(where, "conv", preset, {"w": w_init, "b": b_init}, bias)
 
     def shape(c: int, taps: tuple[int, ...]) -> tuple[int, ...]:
@@ -79,9 +83,9 @@ def conv(
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         how: dict[str, Any] = {"dilation": dilation, "groups": groups, "precision": precision}
-        return ops.conv(x, w, stride=stride, padding=padding, **how)
+        return ops.conv(x, w, stride=stride, padding=padding, padding_mode=padding_mode, **how)
 
-    lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
+    lengths = partial(lengths_after, where, kernel_size, stride, padding, padding_mode, dilation)
     sizes = _Sizes(shape, lambda shape: prod(shape[:-1]), lambda w: (w[-2] * groups, features), lengths)
     return _convolution("conv", name, weights, kernel_size, sizes, product)
 
@@ -93,7 +97,7 @@ def conv_transpose(
     *,
     stride: int | Sequence[int] = 1,
     padding: Padding = "same",
-    output_padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] | None = None,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     bias: bool = True,
@@ -131,7 +135,8 @@ def conv_transpose(
     features = check.count(where, "features", features)
     groups = check.count(where, "groups", groups)
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    per_axis(where, "output_padding", output_padding, None, least=0)
+    if output_padding is not None:
+        per_axis(where, "output_padding", output_padding, None, least=0)
     check_padding(where, padding)
     weights = Weights(where, "conv_transpose", preset, {"w": w_init, "b": b_init}, bias, _swapped)
 
@@ -154,6 +159,7 @@ def depthwise_conv(
     multiplier: int = 1,
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
+    padding_mode: PaddingMode = "constant",
     dilation: int | Sequence[int] = 1,
     bias: bool = True,
     preset: str = "jaxnn",
@@ -169,7 +175,7 @@ def depthwise_conv(
     Args:
       kernel_size: an integer >= 1 for all space axes, or one for each.
       multiplier: number of features for each channel, an integer >= 1.
-      stride, padding, dilation: as in `ops.conv`.
+      stride, padding, padding_mode, dilation: as in `ops.conv`.
       bias: False omits b.
       preset: the default initialization of a grouped convolution, "jaxnn", "torch", "keras" or "flax".
       w_init, b_init: initializers (key, shape, dtype) -> array; override the preset.
@@ -188,15 +194,17 @@ def depthwise_conv(
     multiplier = check.count(where, "multiplier", multiplier)
     check_sizes(where, kernel_size=kernel_size, stride=stride, dilation=dilation)
     check_padding(where, padding, names=("same", "valid", "causal"))
+    check_mode(where, "padding_mode", padding_mode)
     weights = Weights(where, "conv", preset, {"w": w_init, "b": b_init}, bias, _one_group_each)
 
     def shape(c: int, taps: tuple[int, ...]) -> tuple[int, ...]:
         return (*taps, c, multiplier)
 
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
-        return ops.depthwise_conv(x, w, stride=stride, padding=padding, dilation=dilation, precision=precision)
+        how: dict[str, Any] = {"padding_mode": padding_mode, "dilation": dilation, "precision": precision}
+        return ops.depthwise_conv(x, w, stride=stride, padding=padding, **how)
 
-    lengths = partial(_lengths_after, where, kernel_size, stride, padding, dilation)
+    lengths = partial(lengths_after, where, kernel_size, stride, padding, padding_mode, dilation)
     sizes = _Sizes(shape, lambda shape: prod(shape[:-2]), lambda w: (w[-2], w[-2] * multiplier), lengths)
     return _convolution("depthwise_conv", name, weights, kernel_size, sizes, product)
 
@@ -209,6 +217,7 @@ def separable_conv(
     multiplier: int = 1,
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
+    padding_mode: PaddingMode = "constant",
     dilation: int | Sequence[int] = 1,
     bias: bool = True,
     preset: str = "jaxnn",
@@ -223,7 +232,7 @@ def separable_conv(
     Args:
       features: number of output channels, an integer >= 1.
       kernel_size: size of the depthwise kernel, an integer >= 1 for all space axes or one for each.
-      multiplier, stride, padding, dilation: of the depthwise convolution.
+      multiplier, stride, padding, padding_mode, dilation: of the depthwise convolution.
       bias: False omits b; the depthwise convolution has no bias.
       preset: the default initialization of both convolutions.
       precision: of the products of both, as in `ops.conv`.
@@ -238,7 +247,8 @@ def separable_conv(
     ((3, 3, 6, 1), (1, 1, 6, 8))
     """
     check_padding(name or "separable_conv", padding, names=("same", "valid", "causal"))
-    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "precision": precision}
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "padding_mode": padding_mode}
+    how |= {"dilation": dilation, "precision": precision}
     depthwise = depthwise_conv(kernel_size, multiplier=multiplier, bias=False, preset=preset, **how)
     pointwise = conv(features, 1, bias=bias, preset=preset, precision=precision)
 
@@ -319,24 +329,3 @@ def _convolution(
         return (y if lengths is None else Padded(y, lengths)), state
 
     return layer(initial, apply, kind, name=name, padded="lengths" if sizes.lengths else "examples")
-
-
-def _lengths_after(
-    where: str, kernel_size: Any, stride: Any, padding: ConvPadding, dilation: Any, s: Padded
-) -> jax.Array:
-    """Lengths of the result: as for each sequence alone, without its padding."""
-    space = s.x.shape[1:-1]
-    sizes, strides, dilations = (
-        per_axis(where, argument, value, len(space))
-        for argument, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
-    )
-    reach = (sizes[0] - 1) * dilations[0] + 1
-    if padding == "same":
-        if strides[0] > 1:
-            fix = "The positions of its kernel depend on the padded length. Use padding='causal', 'valid' or numbers."
-            raise invalid(where, "stride 1 over time for a Padded with padding='same'", told=f"{strides[0]}", fix=fix)
-        return s.lengths
-    before, after = (reach - 1, 0) if padding == "causal" else pads(where, padding, space, sizes, strides, dilations)[0]
-    lengths = jnp.asarray(s.lengths)
-    steps = jnp.maximum((lengths + (before + after - reach)) // strides[0] + 1, 0)
-    return jnp.where(lengths > 0, steps, 0)

@@ -1,4 +1,4 @@
-"""Dense layers, embeddings, and flattening."""
+"""Dense layers, embeddings and scores of their entries, identity and flattening."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import split
-from jaxnn._layer import Layer, layer
+from jaxnn._layer import Layer, layer, of_function
 from jaxnn._mesh import einsum, fitting, merged, rows
 from jaxnn._platform import local_cpu
 from jaxnn.layers._weights import Weights, check_fits
@@ -153,6 +153,58 @@ def embed(
         return y if padding is None else jnp.where((i == padding)[..., None], jnp.zeros((), y.dtype), y), state
 
     return layer(initial, apply, "embed", name=name, padded=0)
+
+
+@recorded
+def unembed(*, precision: PrecisionLike = None, name: str | None = None) -> Layer:
+    """Scores of the entries of an embedding by its own table, y = x wᵀ, [..., features] -> [..., size].
+
+    It has no params of its own: called under the name of an `embed`, it reads that layer's w [size, features], whose
+    gradient is the sum over both uses (tied embeddings).
+
+    Args:
+      precision: of the product, as in `dense`.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x does not fit w, or there is no w.
+      TypeError: if x is not floating.
+
+    Differences: flax's `Embed.attend`; in PyTorch, `linear.weight = embedding.weight`.
+
+    Reference: Press & Wolf, Using the Output Embedding to Improve Language Models, 2017.
+
+    >>> import jaxnn as nn
+    >>> def apply(params, state, x, *, key, train):
+    ...     h, state = nn.call(nn.embed(10, 4), "embed", params, state, x, key=key, train=train)
+    ...     return nn.call(nn.unembed(), "embed", params, state, h, key=key, train=train)
+    >>> model = nn.layer(None, apply, "tied")
+    >>> params, state = model.init(jax.random.key(0), jnp.array([0]))
+    >>> jax.tree.map(jnp.shape, params), model.apply(params, state, jnp.array([1, 2]))[0].shape
+    ({'embed': {'w': (10, 4)}}, (2, 10))
+    """
+    where = name or "unembed"
+
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
+        w = jnp.asarray(params["w"])
+        x = check.array(where, "x", x, least=1, shape=f"[..., {w.shape[1]}]")
+        check_fits(where, x, "w", w.shape[1])
+        return affine(x, w.T, None, precision), state
+
+    return layer(lambda key, x: ({}, {}), apply, "unembed", name=name, padded=1)
+
+
+@recorded
+def identity(*, name: str | None = None) -> Layer:
+    """The input unchanged, x -> x, of any structure: a placeholder for an optional layer, or a path for `capture`.
+
+    Args:
+      name: pins the name.
+
+    >>> identity().apply({}, {}, jnp.ones(2))[0].tolist()
+    [1.0, 1.0]
+    """
+    return of_function(lambda x: x, "identity", name, "seen")
 
 
 @recorded

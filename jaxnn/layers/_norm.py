@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn import ops
@@ -26,6 +27,8 @@ def batch_norm(
     *,
     momentum: float | jax.Array = 0.9,
     eps: float | jax.Array = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
     axis_name: str | tuple[str, ...] | None = None,
     name: str | None = None,
 ) -> Layer:
@@ -43,6 +46,7 @@ def batch_norm(
     Args:
       momentum: fraction of the running statistics kept at each step, in [0, 1].
       eps: added to the variance, >= 0.
+      scale, bias: False omits scale or bias, as PyTorch's affine=False omits both; Keras's scale and center.
       axis_name: name or names of the axes over which the batch is distributed, of a mesh under `jax.shard_map` or of
         `jax.vmap(axis_name=)`. The statistics are then those of the whole batch, equal on all shards. Without it each
         shard has its own batch statistics there, and running statistics that differ between shards. Not needed under
@@ -69,6 +73,7 @@ def batch_norm(
     fix = "PyTorch's momentum is one minus this one."
     check.scalar(where, "momentum", momentum, below=1.0, ends="[]", fix=fix)
     check.scalar(where, "eps", eps)
+    check.flags(where, scale=scale, bias=bias)
     names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
     if not (isinstance(names, tuple) and all(isinstance(axis, str) for axis in names)):
         raise wrong_type(where, "axis_name to be a name, several or None", axis_name)
@@ -77,13 +82,12 @@ def batch_norm(
         x = values_of(x)
         check.array(where, "x", x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
-        params = {"scale": jnp.ones(c, dtype), "bias": jnp.zeros(c, dtype)}
-        return params, {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
+        return _params((c,), dtype, scale, bias), {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        given, c = x, params["scale"].shape[0]
+        given, c = x, state["mean"].shape[0]
         x = check.array(where, "x", values_of(given), least=2, shape=f"[n, ..., {c}]")
-        check_fits(where, x, "scale", c, "[n, ..., {}]")
+        check_fits(where, x, "mean", c, "[n, ..., {}]")
         counts = None
         if isinstance(given, Padded):
             x, counts = given.zeroed, given.mask_over(x)
@@ -97,7 +101,7 @@ def batch_norm(
             if names:
                 mean, var, n = _over_shards(where, names, mean, var, n)
             state = _renewed(state, mean, var, n, momentum)
-        y = ops.normalize(x, mean, var, eps, params["scale"], params["bias"])
+        y = ops.normalize(x, mean, var, eps, *_affine(params, scale, bias))
         return on_values(lambda _: y, given), state
 
     return layer(init, apply, "batch_norm", name=name, padded="seen")
@@ -158,14 +162,21 @@ def _merged(state: State, mean: jax.Array, var: jax.Array, n: int | jax.Array) -
 
 
 @recorded
-def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+def layer_norm(
+    *,
+    scale: bool = True,
+    bias: bool = True,
+    axis: int = -1,
+    eps: float | jax.Array = 1e-5,
+    name: str | None = None,
+) -> Layer:
     """Layer normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d], as `ops.layer_norm`.
 
     The same in training and evaluation, and independent of the batch. Params scale [*d], initially ones, and bias [*d],
     initially zeros.
 
     Args:
-      bias: False omits the bias.
+      scale, bias: False omits scale or bias; both False is PyTorch's elementwise_affine=False.
       axis: first of the normalised axes; -1 is the last axis alone, the features.
       eps: added to the variance, >= 0. The default is PyTorch's; Keras's is 1e-3, flax's 1e-6.
       name: pins the name.
@@ -179,19 +190,20 @@ def layer_norm(*, bias: bool = True, axis: int = -1, eps: float | jax.Array = 1e
     [[-1.0, 1.0]]
     """
 
-    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array | None, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.layer_norm(x, scale, bias, axis=axis, eps=eps)
 
-    return _by_example("layer_norm", apply, 1, eps, bias, name, axis)
+    return _by_example("layer_norm", apply, 1, eps, scale, bias, name, axis)
 
 
 @recorded
-def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None = None) -> Layer:
+def rms_norm(*, scale: bool = True, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None = None) -> Layer:
     """RMS normalisation over the axes from `axis` to the last, [..., *d] -> [..., *d], as `ops.rms_norm`.
 
     Params scale [*d], initially ones.
 
     Args:
+      scale: False omits the scale.
       axis: first of the normalised axes; -1 is the last axis alone, the features.
       eps: added to the mean square, >= 0.
       name: pins the name.
@@ -205,20 +217,28 @@ def rms_norm(*, axis: int = -1, eps: float | jax.Array = 1e-6, name: str | None 
     [[1.0, -1.0]]
     """
 
-    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array | None, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.rms_norm(x, scale, axis=axis, eps=eps)
 
-    return _by_example("rms_norm", apply, 1, eps, False, name, axis)
+    return _by_example("rms_norm", apply, 1, eps, scale, False, name, axis)
 
 
 @recorded
-def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+def group_norm(
+    groups: int,
+    *,
+    scale: bool = True,
+    bias: bool = True,
+    eps: float | jax.Array = 1e-5,
+    name: str | None = None,
+) -> Layer:
     """Group normalisation: each example over space and groups of channels, [n, *space, c] -> [n, *space, c].
 
     As `ops.group_norm`. Params scale [c], initially ones, and bias [c], initially zeros.
 
     Args:
       groups: number of equal groups of consecutive channels, an integer >= 1 that divides c; flax's default is 32.
+      scale, bias: False omits scale or bias.
       eps: added to the variance, >= 0.
       name: pins the name.
 
@@ -233,19 +253,22 @@ def group_norm(groups: int, *, eps: float | jax.Array = 1e-5, name: str | None =
     """
     groups = check.count(name or "group_norm", "groups", groups)
 
-    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array | None, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.group_norm(x, groups, scale, bias, eps=eps, where=counts)
 
-    return _by_example("group_norm", apply, 2, eps, True, name, groups=groups)
+    return _by_example("group_norm", apply, 2, eps, scale, bias, name, groups=groups)
 
 
 @recorded
-def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> Layer:
+def instance_norm(
+    *, scale: bool = True, bias: bool = True, eps: float | jax.Array = 1e-5, name: str | None = None
+) -> Layer:
     """Instance normalisation: each channel of each example over space, [n, *space, c] -> [n, *space, c].
 
     As `ops.instance_norm`. Params scale [c], initially ones, and bias [c], initially zeros.
 
     Args:
+      scale, bias: False omits scale or bias.
       eps: added to the variance, >= 0.
       name: pins the name.
 
@@ -253,17 +276,17 @@ def instance_norm(*, eps: float | jax.Array = 1e-5, name: str | None = None) -> 
       ValueError: if x has other channels than the params, or `eps` is out of range.
       TypeError: if x is not floating.
 
-    Differences: PyTorch's has no params by default.
+    Differences: PyTorch's has no params by default: scale=False, bias=False.
 
     >>> params, state = instance_norm().init(jax.random.key(0), jnp.ones((1, 8, 8, 4)))
     >>> params["bias"].shape
     (4,)
     """
 
-    def apply(x: Arrays, scale: jax.Array, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
+    def apply(x: Arrays, scale: jax.Array | None, bias: jax.Array | None, counts: jax.Array | None) -> jax.Array:
         return ops.instance_norm(x, scale, bias, eps=eps, where=counts)
 
-    return _by_example("instance_norm", apply, 3, eps, True, name)
+    return _by_example("instance_norm", apply, 3, eps, scale, bias, name)
 
 
 @recorded
@@ -301,6 +324,7 @@ def _by_example(
     op: Callable[..., Any],
     least: int,
     eps: float | jax.Array,
+    scale: bool,
     bias: bool,
     name: str | None,
     axis: int = -1,
@@ -310,7 +334,7 @@ def _by_example(
     where = name or kind
     shape = "[n, *space, c]" if least > 1 else "[..., *d]"
     check.scalar(where, "eps", eps)
-    check.flags(where, bias=bias)
+    check.flags(where, scale=scale, bias=bias)
 
     over_space, last = least > 1, whole(axis)
     rule: PaddedRule = "lengths" if over_space else -last if last is not None and last < 0 else "examples"
@@ -321,18 +345,30 @@ def _by_example(
         if x.shape[-1] % groups:
             raise invalid(where, f"x with channels in {groups} equal groups", x)
         fit, dtype = x.shape[at:], param_dtype(x)
-        return {"scale": jnp.ones(fit, dtype)} | ({"bias": jnp.zeros(fit, dtype)} if bias else {}), {}
+        return _params(fit, dtype, scale, bias), {}
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        scale, given = params["scale"], padded_pair(x)
+        given, vectors = padded_pair(x), _affine(params, scale, bias)
         x = check.array(where, "x", values_of(given), least=least, shape=shape)
-        if x.shape[x.ndim - scale.ndim :] != scale.shape:
-            fix = f"scale was made for {list(scale.shape)}: initialise with x of this shape, or feed it the other."
-            raise invalid(where, f"x of shape [..., {', '.join(map(str, scale.shape))}]", x, fix)
+        for param, fit in [
+            (name, v.shape) for name, v in zip(("scale", "bias"), vectors, strict=True) if v is not None
+        ]:
+            if x.shape[x.ndim - len(fit) :] != fit:
+                fix = f"{param} was made for {list(fit)}: initialise with x of this shape, or feed it the other."
+                raise invalid(where, f"x of shape [..., {', '.join(map(str, fit))}]", x, fix)
         counts = None
         if isinstance(given, Padded):
             x, counts = given.zeroed, given.mask_over(x)
-        y = op(x, scale, params["bias"] if bias else None, counts)
+        y = op(x, *vectors, counts)
         return on_values(lambda _: y, given), state
 
     return layer(init, apply, kind, name=name, padded=rule)
+
+
+def _params(shape: tuple[int, ...], dtype: DTypeLike, scale: bool, bias: bool) -> dict[str, jax.Array]:
+    """Initial scale and bias, as far as the layer has them."""
+    return ({"scale": jnp.ones(shape, dtype)} if scale else {}) | ({"bias": jnp.zeros(shape, dtype)} if bias else {})
+
+
+def _affine(params: Params, scale: bool, bias: bool) -> tuple[jax.Array | None, jax.Array | None]:
+    return params["scale"] if scale else None, params["bias"] if bias else None

@@ -1,4 +1,4 @@
-"""Positional encodings added to a sequence: sinusoidal and learned."""
+"""Positional encodings added to a sequence, sinusoidal and learned, and a class token before it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from jaxnn._keys import quick
 from jaxnn._layer import Layer, layer
 from jaxnn._mesh import fitting
 from jaxnn._mesh import rows as rows_of
+from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn.layers._cache import steps_from
+from jaxnn.layers._weights import check_fits
 from jaxnn.types import Arrays, Initializer, Key, Params, State
 
 
@@ -27,7 +30,8 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
 
     Args:
       base: > 0, of the frequencies, as in `ops.sinusoidal`.
-      cached: if True, positions continue from call to call, for use with an attention with a cache; state position.
+      cached: if True, positions continue from call to call, for use with an attention with a cache; state position,
+        one for all examples or [n].
       name: pins the name.
 
     Raises:
@@ -42,7 +46,7 @@ def sinusoidal_positions(*, base: float = 10_000.0, cached: bool = False, name: 
     check.scalar(where, "base", base, ends="()", static=True)
 
     def rows(params: Params, first: Arrays, x: Array) -> Array:
-        return ops.sinusoidal(first + jnp.arange(x.shape[1], dtype=jnp.int32), x.shape[2], base=base)
+        return ops.sinusoidal(steps_from(first, x.shape[1]), x.shape[2], base=base)
 
     return _positions(where, "sinusoidal_positions", lambda key, x: {}, rows, cached, name)
 
@@ -55,7 +59,8 @@ def learned_positions(
 
     Args:
       length: number of positions, an integer >= 1.
-      cached: if True, positions continue from call to call, for use with an attention with a cache; state position.
+      cached: if True, positions continue from call to call, for use with an attention with a cache; state position,
+        one for all examples or [n].
         Steps beyond the end give NaN, the steps before them are unaffected.
       w_init: initializer (key, shape, dtype) -> array; None is N(0, 0.02²), as in GPT-2 and ViT.
       name: pins the name.
@@ -80,10 +85,49 @@ def learned_positions(
         if x.shape[1] > length or x.shape[2] != w.shape[1]:
             raise invalid(where, f"x of shape [n, t <= {length}, {w.shape[1]}]", x)
         if not cached:
-            return lax.slice_in_dim(w, 0, x.shape[1])
-        return rows_of(w, first + jnp.arange(x.shape[1], dtype=jnp.int32))
+            return lax.slice_in_dim(w, 0, x.shape[1])[None]
+        return rows_of(w, steps_from(first, x.shape[1]))
 
     return _positions(where, "learned_positions", init, rows, cached, name)
+
+
+@recorded
+def class_token(*, w_init: Initializer | None = None, name: str | None = None) -> Layer:
+    """Puts a learned vector before a sequence, [n, t, d] -> [n, 1 + t, d]; params w [d].
+
+    A transformer collects in it what it found in the sequence: its output at step 0 represents the whole, as in BERT
+    and ViT. A `Padded` keeps its padding, with lengths one longer.
+
+    Args:
+      w_init: initializer (key, shape, dtype) -> array; None is zeros, as in ViT.
+      name: pins the name.
+
+    Raises:
+      ValueError: if x has other features than w.
+      TypeError: if x is not floating.
+
+    Reference: Dosovitskiy et al., An Image is Worth 16x16 Words, 2020.
+
+    >>> params, state = class_token().init(jax.random.key(0), jnp.ones((2, 49, 32)))
+    >>> class_token().apply(params, state, jnp.ones((2, 49, 32)))[0].shape
+    (2, 50, 32)
+    """
+    where = name or "class_token"
+
+    def init(key: Key, x: Arrays) -> tuple[Params, State]:
+        x = check.array(where, "x", values_of(padded_pair(x)), rank=3, shape="[n, t, d]")
+        shape, dtype = (x.shape[2],), param_dtype(x)
+        return {"w": w_init(key, shape, dtype) if w_init else jnp.zeros(shape, dtype)}, {}
+
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
+        w, given = params["w"], padded_pair(x)
+        x = check.array(where, "x", values_of(given), rank=3, shape=f"[n, t, {w.shape[0]}]")
+        check_fits(where, x, "w", w.shape[0], "[n, t, {}]")
+        first = jnp.broadcast_to(w.astype(x.dtype)[None, None], (x.shape[0], 1, w.shape[0]))
+        y = jnp.concatenate([first, x], axis=1)
+        return (Padded(y, jnp.asarray(given.lengths) + 1) if isinstance(given, Padded) else y), state
+
+    return layer(init, apply, "class_token", name=name, padded="lengths")
 
 
 def _positions(
@@ -98,7 +142,7 @@ def _positions(
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
         first = state["position"] if cached else 0
-        y = x + fitting(rows(params, first, x).astype(x.dtype)[None], x)
+        y = x + fitting(rows(params, first, x).astype(x.dtype), x)
         return y, ({"position": first + x.shape[1]} if cached else state)
 
     return layer(initial, apply, kind, name=name, padded=1)

@@ -1,17 +1,21 @@
-"""Layers that resize images."""
+"""Layers that resize or pad images."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
+
+from jax import Array
 
 from jaxnn import _checks as check
 from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._layer import Layer, of_function
+from jaxnn.ops._pad import PaddingMode, check_mode
 from jaxnn.ops._resize import Coordinates, Rounding
-from jaxnn.ops._window import check_sizes
+from jaxnn.ops._window import check_padding, check_sizes
 
 
 @recorded
@@ -57,6 +61,35 @@ def upsample(
         a=a,
     )
     return of_function(op, "upsample", name, "examples")
+
+
+@recorded
+def pad(
+    padding: int | Sequence[int | tuple[int, int]],
+    *,
+    mode: PaddingMode = "constant",
+    value: float | Array = 0.0,
+    name: str | None = None,
+) -> Layer:
+    """Pads the space axes, [n, *space, c] -> [n, *space', c], as `ops.pad`.
+
+    Args:
+      padding: number of positions added on both sides, or an integer or (before, after) for each space axis.
+      mode: "constant", "reflect", "replicate" or "circular".
+      value: of the constant.
+      name: pins the name.
+
+    Raises:
+      ValueError: as `ops.pad`.
+
+    >>> pad(2, mode="reflect").apply({}, {}, jnp.ones((1, 8, 8, 3)))[0].shape
+    (1, 12, 12, 3)
+    """
+    where = name or "pad"
+    check_padding(where, padding, names=())
+    check_mode(where, "mode", mode)
+    check.scalar(where, "value", value, -math.inf, ends="[]", nan=True)
+    return of_function(partial(ops.pad, padding=padding, mode=mode, value=value), "pad", name, "examples")
 
 
 @recorded

@@ -39,14 +39,20 @@ def encoder_block(
     rate: float | Array = 0.0,
     activation: Callable[..., Any] = gelu,
     norm: Callable[[], Layer] = layer_norm,
+    post_norm: bool = False,
     preset: str = "jaxnn",
     name: str | None = None,
     **how: Any,
 ) -> Layer:
-    """Pre-norm transformer encoder block, [n, t, d] -> [n, t, d].
+    """Transformer encoder block, [n, t, d] -> [n, t, d].
 
         x <- x + attention(norm(x))
         x <- x + dense(activation(dense(norm(x))))
+
+    With post_norm=True, as in the original Transformer and BERT:
+
+        x <- norm(x + attention(x))
+        x <- norm(x + dense(activation(dense(x))))
 
     With causal=True it is the block of a decoder-only model such as GPT. The input is x [n, t, d], a `Padded`, or a
     dict as for `attention`, without context. The output has the same form, so that blocks can be stacked. Children
@@ -57,7 +63,8 @@ def encoder_block(
       hidden: features of the inner dense layer; None is 4 d.
       rate: dropout rate after the attention and after the last dense layer, in [0, 1); may be traced.
       activation: elementwise function between the dense layers.
-      norm: factory of both norms: `layer_norm` or `rms_norm`.
+      norm: factory of both norms: `layer_norm` or `rms_norm`, or a `partial` of one, such as with BERT's eps of 1e-12.
+      post_norm: if True, the norms follow the additions; PyTorch's `norm_first=False`, its default.
       preset: the default initialization of the attention and the dense layers.
       name: pins the name.
       how: `kv_heads`, `size`, `causal`, `window`, `rotary`, `softcap`, `cache`, `dropout`, `implementation`, `bias`,
@@ -66,13 +73,14 @@ def encoder_block(
     Raises:
       ValueError, TypeError: as `attention`.
 
-    Reference: Xiong et al., On Layer Normalization in the Transformer Architecture, 2020.
+    Reference: Vaswani et al., Attention Is All You Need, 2017; Xiong et al., On Layer Normalization in the Transformer
+    Architecture, 2020.
 
     >>> params, state = encoder_block(2).init(jax.random.key(0), jnp.ones((2, 5, 8)))
     >>> sorted(params)
     ['attention', 'attention_norm', 'down', 'mlp_norm', 'up']
     """
-    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, preset, how.get("precision"))
+    branch = _branches(name or "encoder_block", hidden, rate, activation, norm, post_norm, preset, how)
     over = attention(heads, preset=preset, **how)
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
@@ -96,13 +104,15 @@ def decoder_block(
     rate: float | Array = 0.0,
     activation: Callable[..., Any] = gelu,
     norm: Callable[[], Layer] = layer_norm,
+    post_norm: bool = False,
+    causal: bool = True,
     preset: str = "jaxnn",
     name: str | None = None,
     **how: Any,
 ) -> Layer:
-    """Pre-norm transformer decoder block, {"x": [n, t, d], "context": [n, s, e]} -> a dict of the same form.
+    """Transformer decoder block, {"x": [n, t, d], "context": [n, s, e]} -> a dict of the same form.
 
-        x <- x + attention(norm(x)), causal
+        x <- x + attention(norm(x)), causal by default
         x <- x + attention(norm(x), context)
         x <- x + dense(activation(dense(norm(x))))
 
@@ -112,7 +122,8 @@ def decoder_block(
 
     Args:
       heads: number of heads of both attentions.
-      hidden, rate, activation, norm, preset, name: as in `encoder_block`.
+      hidden, rate, activation, norm, post_norm, preset, name: as in `encoder_block`.
+      causal: False lets every step attend to all steps of x, such as in a set decoder (DETR) or a denoiser.
       how: `kv_heads`, `size`, `dropout`, `implementation`, `bias` for both attentions; `window`, `rotary`, `softcap`,
         `cache` for the first; `precision`, for attentions and dense layers.
 
@@ -126,8 +137,8 @@ def decoder_block(
     (2, 5, 8)
     """
     where = name or "decoder_block"
-    branch = _branches(where, hidden, rate, activation, norm, preset, how.get("precision"))
-    over = attention(heads, preset=preset, **{**how, "causal": True})
+    branch = _branches(where, hidden, rate, activation, norm, post_norm, preset, how)
+    over = attention(heads, preset=preset, causal=causal, **how)
     cross = attention(heads, preset=preset, **{k: v for k, v in how.items() if k in OF_BOTH})
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
@@ -161,23 +172,30 @@ class _Branches(NamedTuple):
     dropout: Layer | None
     activation: Callable[..., Any]
     norm: Layer
+    post_norm: bool
     preset: str
     precision: PrecisionLike
 
     def attend(self, run: _Runner, x: Arrays, part: str, child: Layer, given: dict[str, Array]) -> Arrays:
-        h = run(self.norm, f"{part}_norm", x)
-        h = run(child, "attention" if part == "attention" else f"{part}_attention", {"x": h, **given} if given else h)
-        return on_values(jnp.add, x, self._dropped(run, h, part))
+        name = "attention" if part == "attention" else f"{part}_attention"
+        return self._around(run, x, part, lambda h: run(child, name, {"x": h, **given} if given else h))
 
     def mlp(self, run: _Runner, x: Arrays) -> Arrays:
-        h = run(self.norm, "mlp_norm", x)
         d = values_of(x).shape[-1]
         affine = partial(dense, preset=self.preset, precision=self.precision)
-        h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
-        return on_values(jnp.add, x, self._dropped(run, run(affine(d), "down", h), "mlp"))
 
-    def _dropped(self, run: _Runner, x: Arrays, part: str) -> Arrays:
-        return x if self.dropout is None else run(self.dropout, f"{part}_dropout", x)
+        def inner(h: Arrays) -> Arrays:
+            h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
+            return run(affine(d), "down", h)
+
+        return self._around(run, x, "mlp", inner)
+
+    def _around(self, run: _Runner, x: Arrays, part: str, branch: Callable[[Arrays], Arrays]) -> Arrays:
+        """The skip connection, dropout and norm of a branch."""
+        h = branch(x if self.post_norm else run(self.norm, f"{part}_norm", x))
+        h = h if self.dropout is None else run(self.dropout, f"{part}_dropout", h)
+        y = on_values(jnp.add, x, h)
+        return run(self.norm, f"{part}_norm", y) if self.post_norm else y
 
 
 def _branches(
@@ -186,14 +204,19 @@ def _branches(
     rate: float | Array,
     activation: Callable[..., Any],
     norm: Callable[..., Any],
+    post_norm: bool,
     preset: str,
-    precision: PrecisionLike,
+    how: dict[str, Any],
 ) -> _Branches:
+    check.flags(where, post_norm=post_norm)
+    if "return_weights" in how:
+        fix = "nn.capture(model, '.../attention/weights') returns the weights of an attention inside a block."
+        raise invalid(where, "no return_weights", told="return_weights=", fix=fix)
     if hidden is not None:
         hidden = check.count(where, "hidden", hidden)
     dropped = dropout(rate)  # checks the rate
     none = known(rate) and rate == 0
-    return _Branches(hidden, None if none else dropped, activation, norm(), preset, precision)
+    return _Branches(hidden, None if none else dropped, activation, norm(), post_norm, preset, how.get("precision"))
 
 
 @recorded

@@ -27,6 +27,7 @@ from jaxnn.ops._norm import (
     normalize,
     rms_norm,
 )
+from jaxnn.ops._pad import pad
 from jaxnn.ops._perceptron import perceptron_update
 from jaxnn.ops._pool import (
     adaptive_avg_pool,
@@ -41,6 +42,7 @@ from jaxnn.ops._pool import (
 )
 from jaxnn.ops._recurrent import conv_lstm, gru, lstm, rnn
 from jaxnn.ops._resize import depth_to_space, resize, space_to_depth
+from jaxnn.ops._unfold import fold, unfold
 
 __all__ = [
     "adaptive_avg_pool",
@@ -60,6 +62,7 @@ __all__ = [
     "conv_transpose",
     "depth_to_space",
     "depthwise_conv",
+    "fold",
     "global_avg_pool",
     "global_max_pool",
     "grid_sample",
@@ -77,6 +80,7 @@ __all__ = [
     "moments",
     "non_maximum_suppression",
     "normalize",
+    "pad",
     "perceptron_update",
     "resize",
     "rms_norm",
@@ -86,6 +90,7 @@ __all__ = [
     "rotary_tables",
     "sinusoidal",
     "space_to_depth",
+    "unfold",
 ]
 
 

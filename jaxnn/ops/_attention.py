@@ -42,7 +42,8 @@ def attention(
     key: Key | None = None,
     precision: PrecisionLike = None,
     implementation: Literal["xla", "cudnn"] | None = None,
-) -> Array:
+    return_weights: bool = False,
+) -> Array | tuple[Array, Array]:
     """Scaled dot-product attention, q [n, t, heads, d], k [n, s, kv, d], v [n, s, kv, e] -> [n, t, heads, e].
 
         y_i = Σ_j softmax_j(scale · q_i k_j + bias_ij) v_j,    over the keys j that query i may attend to
@@ -71,6 +72,8 @@ def attention(
         float16 and bfloat16 on GPUs. They do not support softcap, dropout, offset, precision or e other than d; "cudnn"
         supports `window` only with causal=True or right = 0. A query without any key to attend to gives the result of
         `jax.nn.dot_product_attention`.
+      return_weights: if True, the result is (y, weights), with the attention weights [n, heads, t, s] in at least
+        float32, before dropout. Not with `implementation`.
 
     Raises:
       ValueError: if the shapes do not fit, an argument is out of range, dropout has no key, or `implementation` does
@@ -99,6 +102,7 @@ def attention(
         raise wrong_type("attention", "q, k and v of equal dtype", (q, k, v))
     check_lengths("attention", lengths, n)
     window, drops = checked_options("attention", causal, window, softcap, dropout)
+    check.flags("attention", return_weights=return_weights)
     if scale is not None:
         check.scalar("attention", "scale", scale, -math.inf, ends="()")
     if drops and key is None:
@@ -110,6 +114,7 @@ def attention(
     if implementation is not None:
         offset_0 = isinstance(offset, int | np.integer) and offset == 0
         unknown = {"softcap": softcap is not None, "dropout": drops, "offset": not offset_0, "precision": precision}
+        unknown["return_weights"] = return_weights
         check_implementation("attention", implementation, causal, window, unknown)
         return _from_jax(implementation, q, k, v, masks, bias, causal, window, lengths, scale)
     wide = param_dtype(q)
@@ -128,16 +133,16 @@ def attention(
         rules.append(before_end(lengths, k).reshape(n, 1, 1, s))
     if rules:
         scores = jnp.where(reduce(jnp.logical_and, rules), scores, -jnp.inf)
-    share = _softmax_or_nothing(scores)
-    if drops and key is not None:
-        share = _dropped(share, dropout, key)
+    weights = _softmax_or_nothing(scores)
+    share = weights if key is None or not drops else _dropped(weights, dropout, key)
     share = share.astype(v.dtype)
     if kv == heads:
         y = wide_einsum("nhts,nshe->nthe", share, v, wide, precision)
     else:
         y = wide_einsum("nkgts,nske->ntkge", share.reshape(n, kv, heads // kv, t, s), v, wide, precision)
         y = y.reshape(n, t, heads, v.shape[-1])
-    return y.astype(q.dtype)
+    y = y.astype(q.dtype)
+    return (y, weights) if return_weights else y
 
 
 def checked_options(

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxnn import _checks as check
 from jaxnn._errors import invalid, wrong_type
 from jaxnn.ops._bilinear import bilinear_conv
+from jaxnn.ops._pad import PaddingMode, check_mode, padded
 from jaxnn.ops._window import Padding, pads, per_axis
 
 ConvPadding = Padding | Literal["causal"]
@@ -23,6 +24,7 @@ def conv(
     *,
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
+    padding_mode: PaddingMode = "constant",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     precision: lax.PrecisionLike = None,
@@ -42,6 +44,7 @@ def conv(
       padding: "same" as in TensorFlow and Keras (with a stride, the odd position goes behind); "valid" (none); "causal"
         (in front only, over one space axis, time: no output depends on later steps); an integer >= 0 as in PyTorch; or
         an integer or (before, after) for each axis.
+      padding_mode: "constant" pads with zeros; "reflect", "replicate" and "circular" as in `pad`.
       dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
       groups: number of equal groups of channels and features, connected only within a group; it divides both.
       precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is the
@@ -69,6 +72,7 @@ def conv(
     sides = pads(
         "conv", _explicit("conv", padding, kernel_size, dilation), x.shape[1:-1], kernel_size, stride, dilation
     )
+    x, sides = _with_border("conv", x, sides, padding_mode)
     how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
     how |= {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
     return bilinear_conv(x, w, groups=groups, **how)
@@ -80,6 +84,7 @@ def depthwise_conv(
     *,
     stride: int | Sequence[int] = 1,
     padding: ConvPadding = "same",
+    padding_mode: PaddingMode = "constant",
     dilation: int | Sequence[int] = 1,
     precision: lax.PrecisionLike = None,
     preferred_element_type: DTypeLike | None = None,
@@ -94,7 +99,7 @@ def depthwise_conv(
     Args:
       x: images or sequences, floating.
       w: kernel of x's dtype, with m features for each channel.
-      stride, padding, dilation, precision, preferred_element_type: as in `conv`.
+      stride, padding, padding_mode, dilation, precision, preferred_element_type: as in `conv`.
 
     Raises:
       ValueError: if the shapes do not fit, or an argument is out of range.
@@ -114,7 +119,7 @@ def depthwise_conv(
     dilation = per_axis("depthwise_conv", "dilation", dilation, rank)
     padding = _explicit("depthwise_conv", padding, kernel_size, dilation)
     sides = pads("depthwise_conv", padding, x.shape[1:-1], kernel_size, stride, dilation)
-
+    x, sides = _with_border("depthwise_conv", x, sides, padding_mode)
     how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
     how |= {"stride": stride, "padding": sides, "x_dilation": (1,) * rank, "w_dilation": dilation}
     return bilinear_conv(x, w.reshape(*kernel_size, 1, channels * each), groups=channels, depthwise=True, **how)
@@ -128,13 +133,23 @@ def _explicit(where: str, padding: ConvPadding, kernel_size: Sequence[int], dila
     return [((kernel_size[0] - 1) * dilation[0], 0)]
 
 
+def _with_border(
+    where: str, x: Array, sides: tuple[tuple[int, int], ...], mode: str
+) -> tuple[Array, tuple[tuple[int, int], ...]]:
+    """x with a border that is not of zeros, and the padding that is left to the convolution."""
+    check_mode(where, "padding_mode", mode)
+    if mode == "constant":
+        return x, sides
+    return padded(x, sides, mode, where=where), ((0, 0),) * len(sides)
+
+
 def conv_transpose(
     x: Array,
     w: Array,
     *,
     stride: int | Sequence[int] = 1,
     padding: Padding = "same",
-    output_padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] | None = None,
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     precision: lax.PrecisionLike = None,
@@ -154,8 +169,10 @@ def conv_transpose(
       stride: distance in the result between positions of x, an integer >= 1 for all space axes or one for each.
       padding: number of positions cut off the full result, of size (space - 1) · stride + (kernel size - 1) · dilation
         + 1. "same" gives size space · stride, as in TensorFlow; "valid" cuts nothing; integers and pairs as in PyTorch.
-      output_padding: positions added behind, >= 0 and less than the stride or the dilation. It selects one of the input
-        sizes for which `conv` gives results of equal size. Not allowed with "same", where the size is unambiguous.
+      output_padding: positions added behind, >= 0 and less than the stride or the dilation, for all axes or for each.
+        It selects one of the input sizes for which `conv` gives results of equal size. None adds none, and "same" then
+        gives space · stride; with a number, 0 included, "same" gives (space - 1) · stride + reach % 2 + output_padding,
+        where reach is (kernel size - 1) · dilation + 1, as in Keras.
       dilation: distance between the elements of the kernel, an integer >= 1 for all space axes or one for each.
       groups: number of equal groups of channels and features, connected only within a group; it divides both.
       precision: of the products, as in `lax.conv_general_dilated`, gradients included; None is the
@@ -180,30 +197,33 @@ def conv_transpose(
         raise invalid(where, f"x with the c = {channels} channels of w, in {groups} equal groups", (x, w))
     stride = per_axis(where, "stride", stride, rank)
     dilation = per_axis(where, "dilation", dilation, rank)
-    more = per_axis(where, "output_padding", output_padding, rank, least=0)
+    more = (0,) * rank if output_padding is None else per_axis(where, "output_padding", output_padding, rank, least=0)
     if any(m and m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
         raise invalid(where, "output_padding less than the stride or the dilation", output_padding)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
-    full = tuple((n - 1) * s + k for n, s, k in zip(x.shape[1:-1], stride, reach, strict=True))
-    if padding == "same":
-        if any(more):
-            raise invalid(where, "no output_padding with padding='same'", output_padding)
+    steps = tuple((n - 1) * s for n, s in zip(x.shape[1:-1], stride, strict=True))
+    full = tuple(n + k for n, k in zip(steps, reach, strict=True))
+    if padding != "same":
+        sides = pads(where, padding, full, kernel_size, (1,) * rank, dilation)
+        cut = [before for before, _ in sides]
+        size = tuple(n - sum(c) + m for n, c, m in zip(full, sides, more, strict=True))
+    elif output_padding is None:
         size = tuple(n * s for n, s in zip(x.shape[1:-1], stride, strict=True))
-        cut = pads(where, "same", size, kernel_size, stride, dilation)
-    else:
-        cut = pads(where, padding, full, kernel_size, (1,) * rank, dilation)
-        size = tuple(n - sum(c) + m for n, c, m in zip(full, cut, more, strict=True))
-        if any(n < 1 for n in size):
-            raise invalid(where, f"padding that leaves something of {full} steps", padding)
-    sides = tuple(
-        (k - 1 - before, n + before + k - 1 - m) for (before, _), k, n, m in zip(cut, reach, size, full, strict=True)
+        cut = [before for before, _ in pads(where, "same", size, kernel_size, stride, dilation)]
+    else:  # as Keras
+        size = tuple(n + k % 2 + m for n, k, m in zip(steps, reach, more, strict=True))
+        cut = [max((k - k % 2 - m) // 2, 0) for k, m in zip(reach, more, strict=True)]
+    if not (padding == "same" and output_padding is None) and any(n < 1 for n in size):
+        raise invalid(where, f"padding that leaves something of {full} steps", padding)
+    around = tuple(
+        (k - 1 - before, n + before + k - 1 - m) for before, k, n, m in zip(cut, reach, size, full, strict=True)
     )
     w = lax.rev(w, tuple(range(rank)))
     if groups > 1:
         w = w.reshape(*kernel_size, features, groups, channels // groups).swapaxes(-2, -3)
         w = w.reshape(*kernel_size, groups * features, channels // groups)
     how: dict[str, Any] = {"precision": precision, "preferred_element_type": preferred_element_type}
-    how |= {"stride": (1,) * rank, "padding": sides, "x_dilation": stride, "w_dilation": dilation}
+    how |= {"stride": (1,) * rank, "padding": around, "x_dilation": stride, "w_dilation": dilation}
     return bilinear_conv(x, jnp.swapaxes(w, -1, -2), groups=groups, **how)
 
 

@@ -56,8 +56,7 @@ def pads(
         total = [max_dim((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(size, stride, reach, strict=True)]
         explicit = [(p // 2, p - p // 2) for p in total]
     else:
-        each = (padding,) * len(size) if _whole(padding, 0) else padding
-        explicit = [_sides(p) for p in each]  # type: ignore[union-attr]
+        explicit = sides_of(padding, len(size))
     for n, k, (before, after) in zip(size, reach, explicit, strict=True):
         if padding != "same" and not is_symbolic_dim(n) and n + before + after < (k if n else k - 1):
             raise invalid(
@@ -69,6 +68,11 @@ def pads(
     return tuple(explicit)
 
 
+def sides_of(padding: Any, rank: int) -> list[tuple[int, int]]:
+    """(before, after) for each of `rank` axes, of a valid padding in numbers."""
+    return [_sides(p) for p in ((padding,) * rank if _whole(padding, 0) else padding)]
+
+
 def check_padding(
     where: str, padding: Any, rank: int | None = None, names: tuple[str, ...] = ("same", "valid")
 ) -> None:
@@ -76,7 +80,7 @@ def check_padding(
     if padding in names if isinstance(padding, str) else _whole(padding, 0):
         return
     some = "one of them or of pairs for each space axis" if rank is None else f"{rank} of them or of pairs"
-    expected = f"padding to be {', '.join(map(repr, names))}, an integer >= 0, or {some}"
+    expected = f"padding to be {', '.join([*map(repr, names), 'an integer >= 0'])}, or {some}"
     if isinstance(padding, str):
         fix = f"Write padding={padding.lower()!r}." if padding.lower() in names else ""
         raise invalid(where, expected, padding, fix)

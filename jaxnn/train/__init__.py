@@ -1,7 +1,8 @@
-"""One training run: trainer, fit, drive, predict."""
+"""One training run: trainer, fit, drive, predict, generate."""
 
 from jaxnn.train._drive import drive
 from jaxnn.train._fit import Best, Run, fit
+from jaxnn.train._generate import generate
 from jaxnn.train._predict import predict
 from jaxnn.train._recalibrate import recalibrate
 from jaxnn.train._trainer import Trainer, TrainState, objective_trainer, trainer
@@ -13,6 +14,7 @@ __all__ = [
     "Trainer",
     "drive",
     "fit",
+    "generate",
     "objective_trainer",
     "predict",
     "recalibrate",

@@ -17,6 +17,7 @@ from jaxnn._inputs import under_trace
 from jaxnn._layer import Layer
 from jaxnn.compiler import compiler_options
 from jaxnn.train._fit import Best, Run
+from jaxnn.train._programs import Alike
 from jaxnn.train._trainer import TrainState, averaged
 from jaxnn.types import Arrays, Params, State
 
@@ -166,24 +167,11 @@ def _apply(model: Layer, params: Params, state: State, x: Arrays) -> Arrays:
 @lru_cache(maxsize=16)
 def _program(model: Layer) -> Callable[..., Any]:
     """The compiled model, shared by models made by equal calls."""
-    return _compiled(_Alike(alike(model), model))
-
-
-class _Alike:
-    """A model with equality by the call that made it."""
-
-    def __init__(self, key: Any, model: Layer):
-        self.key, self.model = key, model
-
-    def __eq__(self, other: Any) -> bool:
-        return self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
+    return _compiled(Alike(alike(model), model))
 
 
 @lru_cache(maxsize=16)
-def _compiled(of: _Alike) -> Callable[..., Any]:
+def _compiled(of: Alike) -> Callable[..., Any]:
     return jax.jit(partial(_apply, of.model), compiler_options=compiler_options())
 
 

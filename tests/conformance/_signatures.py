@@ -17,6 +17,7 @@ LABELS, SAME = jnp.zeros(2, jnp.int32), jnp.zeros(2, bool)
 BOX, BOXES, CLASSES = jnp.ones((1, 2, 4)), jnp.ones((2, 4)), jnp.zeros((1, 2), jnp.int32)
 GATES = jnp.ones((4, 12)), jnp.ones((3, 12))
 TRAINER = nn.trainer(nn.dense(1), losses.squared_error, nn.sgd(0.1))
+NEXT = nn.lift(lambda x: jax.nn.one_hot(x, 5), name="next")
 DATA = np.ones((8, 4), np.float32), np.ones((8, 1), np.float32)
 
 LABELLED = DATA[0], np.arange(8) % 2
@@ -57,6 +58,7 @@ LAYERS = {
     "attention": (STEPS, {"heads": 2, "features": 4, "causal": True, "cache": 3}),
     "avg_pool": (IMAGE, {"kernel_size": 2}),
     "batch_norm": (ROW, {}),
+    "class_token": (STEPS, {}),
     "conv": (IMAGE, {"features": 4, "kernel_size": 3}),
     "conv_lstm": (IMAGE[:, :, :, :, None], {"features": 2, "kernel_size": 3}),
     "conv_transpose": (IMAGE, {"features": 4, "kernel_size": 3, "padding": "valid"}),
@@ -73,6 +75,7 @@ LAYERS = {
     "global_max_pool": (IMAGE, {}),
     "group_norm": (IMAGE, {"groups": 2}),
     "gru": (STEPS, {"features": 3}),
+    "identity": (ROW, {}),
     "instance_norm": (IMAGE, {}),
     "layer_norm": (ROW, {}),
     "learned_positions": (STEPS, {"length": 5}),
@@ -81,6 +84,7 @@ LAYERS = {
     "lstm": (STEPS, {"features": 3}),
     "max_pool": (IMAGE, {"kernel_size": 2}),
     "maxout": (ROW, {"features": 3}),
+    "pad": (IMAGE, {"padding": 1}),
     "patches": (IMAGE, {"features": 3, "size": 2}),
     "perceptron": (ROW, {}),
     "prelu": (ROW, {}),
@@ -105,6 +109,8 @@ CALLS = {
         for name, base in WITH_CHILD.items()
     },
     "serial": _call(nn.serial, nn.relu),
+    "unembed": (nn.unembed, lambda **given: nn.unembed(**given).apply({"w": jnp.ones((5, 4))}, {}, ROW), 0),
+    "generate": _call(nn.generate, NEXT, {}, {}, LABELS[:, None], KEY, steps=2),
     "parallel": _call(nn.parallel, nn.relu, nn.tanh, join="add"),
     "layer": _call(nn.layer, init=None, apply=lambda params, state, x, *, key, train: (x, state), kind="mine"),
     "lift": _call(nn.lift, nn.relu),
@@ -122,6 +128,7 @@ CALLS = {
     "ops.conv_transpose": _ops("conv_transpose", IMAGE, jnp.ones((3, 3, 4, 4)), padding="valid"),
     "ops.depth_to_space": _ops("depth_to_space", IMAGE, factor=2),
     "ops.depthwise_conv": _ops("depthwise_conv", IMAGE, jnp.ones((3, 3, 4, 1))),
+    "ops.fold": _ops("fold", jnp.ones((2, 3, 3, 4, 3)), size=6, kernel_size=2, stride=2),
     "ops.grid_sample": _ops("grid_sample", IMAGE, jnp.ones((2, 3, 3, 2))),
     "ops.group_norm": _ops("group_norm", IMAGE, groups=2),
     "ops.gru": _ops("gru", STEPS, None, jnp.ones((4, 9)), jnp.ones((3, 9))),
@@ -137,6 +144,7 @@ CALLS = {
     "ops.moments": _ops("moments", ROW, axis=0),
     "ops.non_maximum_suppression": _ops("non_maximum_suppression", BOXES, jnp.ones(2), size=2),
     "ops.normalize": _ops("normalize", ROW, jnp.ones(4), jnp.ones(4), eps=1e-5, scale=None, bias=None),
+    "ops.pad": _ops("pad", IMAGE, padding=1),
     "ops.perceptron_update": _ops("perceptron_update", jnp.ones((4, 3)), jnp.ones(3), ROW, jnp.ones((2, 3))),
     "ops.resize": _ops("resize", IMAGE, size=4),
     "ops.resize by scale": _ops("resize", IMAGE, scale=2.0),
@@ -147,6 +155,7 @@ CALLS = {
     "ops.rotary_tables": _ops("rotary_tables", jnp.arange(3), size=4),
     "ops.sinusoidal": _ops("sinusoidal", jnp.arange(3), features=4),
     "ops.space_to_depth": _ops("space_to_depth", IMAGE, factor=2),
+    "ops.unfold": _ops("unfold", IMAGE, kernel_size=2),
     # losses
     "absolute_percentage_error": _call(losses.absolute_percentage_error, ROW, ROW),
     "binary_cross_entropy": _call(losses.binary_cross_entropy, ROW, ROW),

@@ -39,12 +39,14 @@ INTERVALS = {
     **dict.fromkeys(("q", "fraction", "halving keep", "cross_entropy_on_probabilities eps"), INSIDE),
     "binary_cross_entropy_on_probabilities eps": INSIDE,
     "points.log_uniform low": POSITIVE,
+    "generate temperature": AT_LEAST_0,
+    "generate top_p": (0, 1, "(]"),
     "absolute_percentage_error eps": INSIDE,
     "margin_ranking margin": AT_LEAST_0,
     **dict.fromkeys(("soft_shrink threshold", "hard_shrink threshold"), AT_LEAST_0),
     "hard_tanh low": FINITE,
     "cosine_embedding margin": SHARE,
-    **dict.fromkeys(("iou_threshold", "score_threshold", "lower", "upper", "zero_division", "unknown"), ANY),
+    **dict.fromkeys(("iou_threshold", "score_threshold", "lower", "upper", "zero_division", "unknown", "value"), ANY),
     "huber delta": (0, INF, "(]"),
     "ops.lp_normalize p": (1, INF, "[]"),
     "lp_pool p": (1, INF, "[)"),
@@ -53,7 +55,7 @@ INTERVALS = {
     "eta_minus": BELOW_1,
     "eta_plus": (1, INF, "[)"),
 }
-MAY_BE_NAN = {"zero_division", "unknown"}
+MAY_BE_NAN = {"zero_division", "unknown", "value"}
 STATIC = {
     *("lp_pool p", "ops.lp_pool p", "ops.lp_normalize p", "sinusoidal_positions base", "ops.sinusoidal base"),
     *("ops.rotary_tables base", "ops.box_decode largest", "data.split fraction", "ops.resize a", "upsample a"),
@@ -64,6 +66,7 @@ STATIC = {
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
 KINDS = {
     **dict.fromkeys(("preset", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
+    "padding_mode": "choice",
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
     **dict.fromkeys(("patience", "blank", "embed padding", "fan_in", "data.batches key"), "index"),
@@ -98,6 +101,7 @@ ELSEWHERE = {
         "sizes",
         "ops.resize scale",
         "capture paths",
+        "stop",
     ),
     "ops.attention offset",  # one for each example, too
 }

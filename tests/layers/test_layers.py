@@ -225,7 +225,7 @@ ERRORS = {
     ),
     "batch_norm channels": (
         lambda: used(nn.batch_norm(), ONES((2, 3)), ONES((2, 4))),
-        f"batch_norm: expected x of shape [n, ..., 3], got float32[2, 4]. scale was made for 3 features: {FITS}",
+        f"batch_norm: expected x of shape [n, ..., 3], got float32[2, 4]. mean was made for 3 features: {FITS}",
     ),
     "batch_norm empty": (
         lambda: used(nn.batch_norm(), ONES((2, 3)), ONES((0, 3)), train=True),

@@ -1,4 +1,4 @@
-"""Batch normalisation whose batch is spread over shards by hand: `batch_norm(axis_name=)`."""
+"""Batch normalisation whose batch is spread over shards by hand, `batch_norm(axis_name=)`; norms without params."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _close import assert_close
 
 import jaxnn as nn
 
@@ -129,3 +130,35 @@ def test_axis_names_that_are_none(given, got):
     with pytest.raises(TypeError) as caught:
         nn.batch_norm(axis_name=given)
     assert str(caught.value) == f"batch_norm: expected axis_name to be a name, several or None, got {got}."
+
+
+PLAIN = {
+    "batch_norm": nn.batch_norm,
+    "layer_norm": nn.layer_norm,
+    "group_norm": partial(nn.group_norm, 2),
+    "instance_norm": nn.instance_norm,
+}
+
+
+def test_norms_without_scale_or_bias_are_those_with_ones_and_zeros():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((3, 4, 6)), jnp.float32)
+    vectors = {"scale": jnp.full(6, 2.0), "bias": jnp.full(6, -1.0)}
+
+    @jax.jit
+    def all_of(x):
+        pairs = []
+        for make in PLAIN.values():
+            ys = []
+            for scale, bias in ((True, True), (True, False), (False, True), (False, False)):
+                model = make(scale=scale, bias=bias)
+                params, state = model.init(jax.random.key(0), x)
+                has = [name for name, there in (("scale", scale), ("bias", bias)) if there]
+                assert sorted(params) == sorted(has)
+                ys.append(model.apply({name: vectors[name] for name in has}, state, x, train=True)[0])
+            pairs += [(ys[0], 2 * ys[3] - 1), (ys[1], 2 * ys[3]), (ys[2], ys[3] - 1)]
+        rms = nn.rms_norm(scale=False)
+        assert rms.init(jax.random.key(0), x) == ({}, {})
+        return [*pairs, (rms.apply({}, {}, x)[0], nn.ops.rms_norm(x))]
+
+    for got, want in all_of(x):
+        assert_close(got, want)

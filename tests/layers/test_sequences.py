@@ -146,6 +146,130 @@ def test_padding_of_an_encoder_changes_nothing():
     assert_close(y["x"][1, :2], alone[0])
 
 
+def test_a_decoder_block_of_a_set_sees_the_whole_set():
+    model = nn.decoder_block(2, causal=False)
+    given = {"x": X, "context": X[:, :5]}
+    params, state = model.init(KEY(), given)
+    f = jax.jit(lambda x: model.apply(params, state, {**given, "x": x})[0]["x"])
+    y, order = f(X), jnp.array([3, 0, 5, 1, 4, 2])
+    assert_close(f(X[:, order]), y[:, order])  # no position differs from another
+    assert not np.allclose(f(X.at[:, 5].mul(-1))[:, 0], y[:, 0])
+
+
+def test_post_norm_follows_the_addition():
+    model = nn.encoder_block(2, hidden=6, post_norm=True, norm=partial(nn.layer_norm, eps=1e-12))
+    params, state = model.init(KEY(), X)
+
+    @jax.jit
+    def both(params):
+        def run(layer, name, x):
+            return layer.apply(params[name], {}, x)[0]
+
+        h = run(nn.layer_norm(eps=1e-12), "attention_norm", X + run(nn.attention(2), "attention", X))
+        inner = run(nn.dense(X.shape[-1]), "down", nn.gelu(run(nn.dense(6), "up", h)))
+        return model.apply(params, state, X)[0], run(nn.layer_norm(eps=1e-12), "mlp_norm", h + inner)
+
+    y, want = both(params)
+    assert_close(y, want)
+    assert_close(y.mean(axis=-1), np.zeros(y.shape[:2]), scale=1.0)
+
+
+def test_attention_weights_of_a_layer_and_of_one_inside_a_model():
+    plain = nn.attention(2, causal=True, kv_heads=1)
+    params, state = plain.init(KEY(), X)
+    model = nn.serial(nn.repeat(nn.encoder_block(2, causal=True, dropout=0.5), 3))
+    stacked, none = model.init(KEY(), X)
+
+    @jax.jit
+    def all_of(params, stacked):
+        y, weights = nn.attention(2, causal=True, kv_heads=1, return_weights=True).apply(params, state, X)[0]
+        watched = nn.capture(model, "encoder_block/attention/weights")
+        (seen, inner), after = watched.apply(stacked, none, X, key=KEY(), train=True)
+        assert after == none
+        v = X @ params["w_v"] + params["b_v"][None, None]
+        by_hand = jnp.einsum("nhts,nsd->nthd", weights, v).reshape(X.shape) @ params["w_o"] + params["b_o"][None, None]
+        plainly = plain.apply(params, state, X)[0], model.apply(stacked, none, X, key=KEY(), train=True)[0]
+        return (y, seen), plainly, by_hand, weights, inner["encoder_block/attention/weights"]
+
+    ys, plainly, by_hand, weights, inner = all_of(params, stacked)
+    for y, want in zip(ys, plainly, strict=True):
+        assert_close(y, want)
+    assert_close(ys[0], by_hand)
+    n, t = X.shape[:2]
+    assert weights.shape == (n, 2, t, t)
+    assert inner.shape == (3, n, 2, t, t)
+    for shares in (weights, inner):  # before dropout, so they sum to 1
+        assert_close(shares.sum(axis=-1), np.ones(shares.shape[:-1]))
+        assert not np.triu(np.asarray(shares), 1).any()
+    with pytest.raises(ValueError, match=r"encoder_block: expected no return_weights.*capture"):
+        nn.encoder_block(2, return_weights=True)
+    with pytest.raises(ValueError, match=r"no return_weights with implementation='xla'"):
+        nn.attention(2, return_weights=True, implementation="xla")
+
+
+@pytest.mark.parametrize("how", GPT)
+@pytest.mark.slow
+def test_a_cache_with_a_position_for_each_example(how):
+    """Examples of different lengths, passed as one padded piece, continue where each ended."""
+    params, _ = decoder(None, **GPT[how]).init(KEY(), X)
+    model, lengths = decoder(9, **GPT[how]), jnp.array([4, 1, 2])
+    cache = nn.initial_state(model, X)
+    assert jax.tree.structure(cache) == jax.tree.structure(model.init(KEY(), X)[1])
+
+    def at_lengths(path, leaf):
+        return lengths if path[-1].key == "position" else leaf
+
+    @jax.jit
+    def continued(cache):
+        _, cache = model.apply(params, cache, X[:, :4])
+        cache = jax.tree_util.tree_map_with_path(at_lengths, cache)
+        return model.apply(params, cache, X[:, 4:])[0]
+
+    y = continued(cache)
+    for i, n in enumerate(lengths.tolist()):
+        alone = jnp.concatenate([X[i : i + 1, :n], X[i : i + 1, 4:]], axis=1)
+        assert_close(y[i], decoder(None, **GPT[how]).apply(params, {}, alone)[0][0, n:])
+
+
+def test_a_class_token_is_put_in_front():
+    model = nn.class_token(w_init=jax.random.normal)
+    params, state = model.init(KEY(), X)
+    y, _ = model.apply(params, state, X)
+    np.testing.assert_array_equal(y[:, 1:], X)
+    np.testing.assert_array_equal(y[:, 0], np.broadcast_to(params["w"], y[:, 0].shape))
+    s, _ = model.apply(params, state, nn.Padded(X, LENGTHS))
+    np.testing.assert_array_equal(s.lengths, LENGTHS + 1)
+
+
+def test_tied_embeddings_share_one_table_and_its_gradient():
+    tokens = jnp.array([[1, 4, 2]])
+
+    def scores(inward, outward):
+        h = nn.embed(6, 3).apply({"w": inward}, {}, tokens)[0]
+        return nn.unembed().apply({"w": outward}, {}, h)[0]
+
+    def apply(params, state, x, *, key, train):
+        h, state = nn.call(nn.embed(6, 3), "embed", params, state, x, key=key, train=train)
+        return nn.call(nn.unembed(), "embed", params, state, h, key=key, train=train)
+
+    model = nn.layer(None, apply, "tied")
+    params, state = model.init(KEY(), tokens)
+    assert jax.tree.map(jnp.shape, params) == {"embed": {"w": (6, 3)}}
+    w = params["embed"]["w"]
+    assert_close(model.apply(params, state, tokens)[0], np.float64(w)[np.asarray(tokens)] @ np.float64(w).T)
+    tied = jax.grad(lambda p: jnp.sum(model.apply(p, state, tokens)[0] ** 2))(params)["embed"]["w"]
+    assert_close(tied, sum(jax.grad(lambda a, b: jnp.sum(scores(a, b) ** 2), (0, 1))(w, w)))
+
+
+def test_two_layers_with_params_under_one_name_are_an_error():
+    def apply(params, state, x, *, key, train):
+        x, state = nn.call(nn.dense(4), "one", params, state, x, key=key, train=train)
+        return nn.call(nn.dense(4), "one", params, state, x, key=key, train=train)
+
+    with pytest.raises(ValueError, match="one child under one name"):
+        nn.layer(None, apply, "twice").init(KEY(), X)
+
+
 def test_a_decoder_sees_neither_the_future_nor_the_padding_of_its_context():
     model = nn.decoder_block(2)
     given = {"x": X, "context": X[:, :5], "lengths": jnp.array([5, 3, 1])}

@@ -91,6 +91,34 @@ def test_gradients_vmap_and_scan(case):
     assert_close(jax.lax.scan(lambda n, x: (n, f(x, w)), 0, xs)[1][1], f(xs[1], w))
 
 
+# kernel size, stride, output_padding, dilation, and what Keras 3 returns with padding="same" for x = 1, 2, 3 and a
+# kernel 1, 10, 100, ...
+KERAS = [
+    (3, 2, 0, 1, [10, 102, 20, 203, 30]),
+    (3, 2, 1, 1, [1, 10, 102, 20, 203, 30]),
+    (4, 3, 0, 1, [100, 1002, 20, 200, 2003, 30]),
+    (4, 3, 2, 1, [10, 100, 1002, 20, 200, 2003, 30, 300]),
+    (5, 3, 1, 1, [10, 100, 1002, 10020, 200, 2003, 20030, 300]),
+    (2, 1, 0, 3, [3, 10]),
+]
+
+
+def test_same_with_output_padding_is_keras():
+    x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1)
+
+    @jax.jit
+    def all_of(x):
+        return [
+            ops.conv_transpose(
+                x, 10.0 ** np.arange(k, dtype=np.float32).reshape(k, 1, 1), stride=s, output_padding=more, dilation=d
+            )
+            for k, s, more, d, _ in KERAS
+        ]
+
+    for y, (*_, want) in zip(all_of(x), KERAS, strict=True):
+        assert y[0, :, 0].tolist() == want
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_dtypes(dtype):
     x, w, how, size = operands("2-d", dtype)
@@ -137,9 +165,9 @@ BYTES = "Convert it first, for example x.astype(jnp.float32) / 255 for images of
             "expected output_padding less than the stride or the dilation, got 2.",
         ),
         (
-            lambda: ops.conv_transpose(X, W, stride=2, output_padding=1),
+            lambda: ops.conv_transpose(X[:, :1], jnp.ones((2, 1, 2)), stride=2, output_padding=0),
             ValueError,
-            "expected no output_padding with padding='same', got 1.",
+            "expected padding that leaves something of (2,) steps, got 'same'.",
         ),
     ],
 )
