@@ -241,7 +241,6 @@ TABLE = {
     "Arithmetic": (
         Row("ops.attention", "scaled_dot_product_attention dot_product_attention"),
         Row("ops.resize", "interpolate Resizing"),
-        Row("ops.pad", "replication_pad2d reflection_pad2d"),
         Row("ops.unfold", "Unfold im2col extract_patches conv_general_dilated_patches"),
         Row("ops.fold", "Fold col2im"),
         Row("ops.max_pool_with_indices", "max_pool2d_with_indices"),

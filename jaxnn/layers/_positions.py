@@ -95,8 +95,8 @@ def learned_positions(
 def class_token(*, w_init: Initializer | None = None, name: str | None = None) -> Layer:
     """Puts a learned vector before a sequence, [n, t, d] -> [n, 1 + t, d]; params w [d].
 
-    A transformer collects in it what it found in the sequence: its output at step 0 represents the whole, as in BERT
-    and ViT. A `Padded` keeps its padding, with lengths one longer.
+    The output of a transformer at step 0 then represents the whole sequence, as in BERT and ViT. For a `Padded` the
+    lengths grow by one.
 
     Args:
       w_init: initializer (key, shape, dtype) -> array; None is zeros, as in ViT.

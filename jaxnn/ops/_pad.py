@@ -80,10 +80,15 @@ def padded(
 
 def _extended(x: Array, axis: int, before: int, after: int, mode: str, where: str) -> Array:
     n = x.shape[axis]
+    if is_symbolic_dim(before) or is_symbolic_dim(after):
+        fix = "Pass padding in numbers, or use stride 1."
+        raise invalid(
+            where, f"padding that does not depend on a free size to pad by {mode!r}", told=f"{before}", fix=fix
+        )
     edge = mode == "reflect"  # number of positions next to the border that are not repeated
     least = max(before, after) + edge if mode != "replicate" else 1
     if not is_symbolic_dim(n) and n < least:
-        raise invalid(where, f"at least {least} positions on each axis to pad by {mode!r}", told=f"{n}")
+        raise invalid(where, f"at least {least} positions on each space axis to pad by {mode!r}", x)
 
     def cut(start: Any, stop: Any) -> Array:
         return lax.slice_in_dim(x, start, stop, axis=axis)

@@ -158,7 +158,7 @@ TESTED_IN = {
         "_saturating",
     ],
     "conformance/test_house.py": ["/types"],
-    "conformance/test_padded.py": ["/_padded"],
+    "conformance/test_padded.py": ["/_padded", "/layers/_lengths"],
     "data/test_batching.py": ["_checks"],
     "data/test_datasets.py": ["_readers", "_sources"],
     "io/test_checkpoint.py": ["_structure"],

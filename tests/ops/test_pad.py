@@ -95,11 +95,11 @@ X = jnp.ones((1, 3, 1))
         ),
         (
             lambda: ops.pad(X, 3, mode="reflect"),
-            "pad: expected at least 4 positions on each axis to pad by 'reflect', got 3.",
+            "pad: expected at least 4 positions on each space axis to pad by 'reflect', got float32[1, 3, 1].",
         ),
         (
             lambda: ops.pad(X, 4, mode="circular"),
-            "pad: expected at least 4 positions on each axis to pad by 'circular', got 3.",
+            "pad: expected at least 4 positions on each space axis to pad by 'circular', got float32[1, 3, 1].",
         ),
         (
             lambda: ops.pad(X, 1, mode="reflect", value=2.0),
@@ -107,7 +107,7 @@ X = jnp.ones((1, 3, 1))
         ),
         (
             lambda: ops.conv(X, jnp.ones((7, 1, 1)), padding_mode="reflect"),
-            "conv: expected at least 4 positions on each axis to pad by 'reflect', got 3.",
+            "conv: expected at least 4 positions on each space axis to pad by 'reflect', got float32[1, 3, 1].",
         ),
     ],
 )
