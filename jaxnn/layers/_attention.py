@@ -136,7 +136,8 @@ def attention(
         of_keys = {name: given[name] for name in ("mask", "bias", "lengths") if name in given}
         if memory is not None:
             memory.check(state, x, given)
-            k, v, state = memory.extend(state, k, v)
+            *kept, state = memory.extend(state, k, v)
+            k, v = (a.astype(q.dtype) for a in kept)  # a cache may have another dtype, such as a narrower one
             of_keys["lengths"] = jnp.broadcast_to(first + x.shape[1], x.shape[:1])
         dropped: dict[str, Any] = {"dropout": dropout, "key": key} if drops and train else {}
         observed = return_weights or "weights" in state

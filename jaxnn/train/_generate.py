@@ -222,7 +222,7 @@ def _drawn(
         inside = jnp.cumsum(shares, axis=1) - shares < jnp.asarray(top_p, jnp.float32)
         logits = _cut(logits, jnp.min(ordered, axis=1, where=inside, initial=jnp.inf, keepdims=True))
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, step)))(jnp.arange(n))
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, (v,)))(keys)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (v,), jnp.float32))(keys)
     return jnp.where(bad, -1, jnp.argmax(logits + temperature * noise, axis=1).astype(jnp.int32))
 
 

@@ -76,6 +76,20 @@ def test_greedy_tokens_are_those_of_the_whole_sequence(kind):
         assert y.lengths.tolist() == [STEPS] * 3
 
 
+def test_params_and_caches_of_16_bits():
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params_of("rotary"))
+    model = rotary(PROMPTS.shape[1] + STEPS)
+    state = jax.tree.map(
+        lambda v: v.astype(jnp.bfloat16) if v.dtype == jnp.float32 else v, nn.initial_state(model, PROMPTS)
+    )
+    whole, cached, narrow = (
+        nn.generate(m, params, s, PROMPTS, None, STEPS, temperature=0).x
+        for m, s in ((rotary(None), {}), (model, {}), (model, state))
+    )
+    np.testing.assert_array_equal(cached, whole)
+    np.testing.assert_array_equal(narrow, whole)
+
+
 def table(logits):
     """A model whose next logits are a row of a table."""
     return nn.lift(lambda x: jnp.asarray(logits, jnp.float32)[x], name="table")
