@@ -20,7 +20,7 @@ from jaxnn._moments import Average, Time, bounded, root_plus_eps
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_dtype, check_flags, check_numbers, check_preset
 from jaxnn.optimizers._decay import WeightDecay
-from jaxnn.optimizers._lift import Slots, SlotValues, per_leaf, real_f32, zeros_f32
+from jaxnn.optimizers._lift import Rule, Slots, SlotValues, per_leaf, real_f32, zeros_f32
 from jaxnn.types import Arrays, Mask
 
 
@@ -66,6 +66,14 @@ def _nadam_step(nesterov: Nesterov, h: Moments, g: Array, s: SlotValues, p: Arra
 
 def _step(h: Moments, nesterov: bool) -> Callable[..., Any]:
     return partial(_nadam_step, h.first.debias_nesterov, h) if nesterov else partial(_adam_step, h)
+
+
+def adam_rule(
+    name: str, b1: Any, b2: Any, eps: Any, eps_root: Any, mu_dtype: Any = None, nesterov: bool = False
+) -> tuple[Slots, Rule]:
+    """Slots and rule of Adam, with its arguments checked in the name of the optimizer."""
+    check_flags(name, nesterov=nesterov)
+    return _slots(name, mu_dtype), _step(Moments.of(name, b1, b2, eps, eps_root), nesterov)
 
 
 class WarmedMomentum(NamedTuple):
@@ -230,10 +238,8 @@ def adamw(
     >>> update["w"].round(4), update["b"].round(4)
     (Array([-0.55], dtype=float32), Array([-0.5], dtype=float32))
     """
-    check_flags("adamw", nesterov=nesterov)
-    slots, h = _slots("adamw", mu_dtype), Moments.of("adamw", b1, b2, eps, eps_root)
-    decay = WeightDecay(weight_decay, mask, decoupled=True)
-    return per_leaf("adamw", slots, _step(h, nesterov), learning_rate, decay)
+    slots, rule = adam_rule("adamw", b1, b2, eps, eps_root, mu_dtype, nesterov)
+    return per_leaf("adamw", slots, rule, learning_rate, WeightDecay(weight_decay, mask, decoupled=True))
 
 
 @recorded

@@ -94,7 +94,10 @@ LAYERS = {
     "upsample": (IMAGE, {"scale": 2.0}),
 }
 WITH_CHILD = {"repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
-RATES = ("adagrad", "adam", "adamax", "adamw", "amsgrad", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd")
+RATES = (
+    *("adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad", "lamb", "lars", "lbfgs", "lion", "muon", "nadam"),
+    *("radam", "rmsprop", "rprop", "sgd"),
+)
 DRAWS = ("normal", "truncated_normal", "uniform", "orthogonal", "variance_scaling")
 
 # name -> the function, a call of it by name, and how many arguments that call gives by their place

@@ -25,12 +25,15 @@ SHARE, INSIDE, BELOW_1 = (0, 1, "[]"), (0, 1, "()"), (0, 1, "[)")
 # The intervals of numbers: by the argument, or by the function and the argument where they differ.
 INTERVALS = {
     **dict.fromkeys(("rate", "dropout", "b1", "b2", "rho", "decay", "momentum", "average"), BELOW_1),
+    **dict.fromkeys(("muon beta", "adam_b1", "adam_b2"), BELOW_1),
+    **dict.fromkeys(("adam_eps_root", "adam_weight_decay", "adam_learning_rate", "consistent_rms"), AT_LEAST_0),
+    **dict.fromkeys(("decay_rate", "decay_offset", "weight_decay_rate", "trust_coefficient"), AT_LEAST_0),
     **dict.fromkeys(("eps", "stddev", "l1", "l2", "strength", "smooth", "gamma", "positive_weight"), AT_LEAST_0),
     **dict.fromkeys(("learning_rate", "weight_decay", "eps_root", "initial_scale", "min_step_size"), AT_LEAST_0),
     **dict.fromkeys(("initial_accumulator_value", "tversky alpha", "tversky beta"), AT_LEAST_0),
     **dict.fromkeys(("init.uniform scale", "init.orthogonal scale", "init.variance_scaling scale"), AT_LEAST_0),
     **dict.fromkeys(("softcap", "base", "margin", "temperature", "limit", "largest", "slope"), POSITIVE),
-    **dict.fromkeys(("max_step_size", "rprop learning_rate", "celu alpha"), POSITIVE),
+    **dict.fromkeys(("clipping_threshold", "max_step_size", "rprop learning_rate", "celu alpha"), POSITIVE),
     **dict.fromkeys(("upsample scale", "ops.resize by scale scale", "ops.roi_align scale"), POSITIVE),
     **dict.fromkeys(("at_zero", "negative_slope", "threshold", "alpha", "beta", "offset"), FINITE),
     **dict.fromkeys(("local_response_norm k", "ops.local_response_norm k", "ops.attention scale"), FINITE),
@@ -64,6 +67,7 @@ STATIC = {
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
 KINDS = {
     **dict.fromkeys(("preset", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
+    "preconditioning": "choice",
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
     **dict.fromkeys(("patience", "blank", "embed padding", "fan_in", "data.batches key"), "index"),
@@ -99,10 +103,14 @@ ELSEWHERE = {
         "ops.resize scale",
         "capture paths",
     ),
+    *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
     "ops.attention offset",  # one for each example, too
 }
 
-OPTIONAL = {"adadelta weight_decay", "adamw weight_decay", "lion weight_decay"}  # None is 0
+OPTIONAL = {  # None is 0
+    *("adadelta weight_decay", "adamw weight_decay", "lion weight_decay", "lamb weight_decay", "lars weight_decay"),
+    *("muon weight_decay", "muon adam_weight_decay"),
+}
 SEQUENCES = {"upsample scale", "ops.resize by scale scale"}  # one number, or one for each axis
 EAGER = {"drive", "halving", "sweep", "cross_validate"}  # these refuse to be traced at all
 

@@ -177,6 +177,7 @@ TESTED_IN = {
     "ops/test_resize.py": ["_grid"],
     "optimizers/test_checks.py": ["/_numbers"],
     "optimizers/test_flat.py": ["/_flat"],
+    "optimizers/test_whole_arrays.py": ["_adafactor", "_lamb", "_lars", "_muon", "_trust_ratio"],
     "optimizers/test_rules.py": [
         "_adadelta",
         "_adagrad",

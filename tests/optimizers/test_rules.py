@@ -10,7 +10,23 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
+from jaxnn.optimizers import (
+    adadelta,
+    adafactor,
+    adagrad,
+    adam,
+    adamax,
+    amsgrad,
+    lamb,
+    lars,
+    lion,
+    muon,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 
 decimal.getcontext().prec = 50
 LR, STEPS = 0.01, 20
@@ -494,6 +510,11 @@ def test_the_bound_holds_complex_parts():
         (adamax(LR), {"mu", "nu"}),
         (radam(LR), {"mu", "nu"}),
         (lion(LR), {"mu"}),
+        (lamb(LR), {"mu", "nu"}),
+        (lars(LR), {"trace"}),
+        (adafactor(LR), {"v", "v_row", "v_col"}),
+        (adafactor(LR, momentum=0.9), {"v", "v_row", "v_col", "ema"}),
+        (muon(LR), {"mu", "nu"}),
         (rprop(LR), {"step_sizes", "prev_updates"}),
     ],
     ids=[
@@ -508,6 +529,7 @@ def test_the_bound_holds_complex_parts():
         "adamax",
         "radam",
         "lion",
+        *("lamb", "lars", "adafactor", "adafactor-momentum", "muon"),
         "rprop",
     ],
 )
