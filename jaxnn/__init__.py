@@ -2,8 +2,7 @@
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.ops`, `nn.losses`, `nn.metrics`,
-`nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`,
-`nn.types`.
+`nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.types`.
 """
 
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from jaxnn import (
     activations,
     constraints,
     data,
+    distributions,
     init,
     io,
     layers,
@@ -187,6 +187,7 @@ __all__ = [
     "dense",
     "depth_to_space",
     "depthwise_conv",
+    "distributions",
     "drive",
     "dropout",
     "elu",

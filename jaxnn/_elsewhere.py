@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
+ROOMS = ("losses", "metrics", "distributions", "ops", "init", "data", "regularizers", "constraints", "points")
 
 
 class Row(NamedTuple):
@@ -155,6 +155,11 @@ TABLE = {
         Row("losses.dice", "Dice DiceLoss dice_loss"),
         Row("losses.tversky", "Tversky"),
         Row("losses.ctc", "CTCLoss ctc_loss CTC"),
+    ),
+    "Distributions": (
+        Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),
+        Row("distributions.normal_log_prob", "MultivariateNormalDiag DiagGaussian NormalDiag", "It takes log_std."),
+        Row("distributions.squashed_normal_log_prob", "TanhTransform SquashedNormal TanhNormal"),
     ),
     "Metrics": (
         Row("metrics.accuracy", "Accuracy SparseCategoricalAccuracy CategoricalAccuracy accuracy_score"),

@@ -27,8 +27,12 @@ from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
+from jaxnn.losses._checks import _cost as _cost
 from jaxnn.losses._checks import _costs as _costs
+from jaxnn.losses._checks import _excess as _excess
 from jaxnn.losses._checks import _not_ignored as _not_ignored
+from jaxnn.losses._checks import _number as _number
+from jaxnn.losses._checks import _of_known as _of_known
 from jaxnn.losses._classification import focal, kl_divergence, softmax_focal
 from jaxnn.losses._cross_entropy import (
     binary_cross_entropy,

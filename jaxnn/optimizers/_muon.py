@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
+from optax import GradientTransformationExtraArgs
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
@@ -21,7 +20,7 @@ from jaxnn.optimizers._checks import check_coefficients, check_flags, check_numb
 from jaxnn.optimizers._decay import Rate, Strengths, WeightDecay, rate
 from jaxnn.optimizers._lift import Included, SlotValues, per_leaf, real_f32
 from jaxnn.optimizers._trust_ratio import norm
-from jaxnn.types import Arrays, Mask
+from jaxnn.types import Arrays, Mask, Schedule
 
 # Coefficients (a, b, c) of X <- a X + b (X X*) X + c (X X*)² X: Jordan's, with the steepest slope at 0, and a row for
 # each step from Dion.
@@ -40,12 +39,12 @@ PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 
 @recorded
 def muon(
-    learning_rate: optax.ScalarOrSchedule,
-    ns_coeffs: str | Sequence[Any] = COEFFICIENTS["standard"],
+    learning_rate: Schedule,
+    ns_coeffs: Arrays = COEFFICIENTS["standard"],
     ns_steps: int = 5,
     beta: ArrayLike = 0.95,
     eps: ArrayLike = 1e-8,
-    weight_decay: optax.ScalarOrSchedule = 0.0,
+    weight_decay: Schedule = 0.0,
     weight_decay_mask: Mask = None,
     mu_dtype: DTypeLike | None = None,
     *,
@@ -55,10 +54,10 @@ def muon(
     adam_b1: ArrayLike = 0.9,
     adam_b2: ArrayLike = 0.999,
     adam_eps_root: ArrayLike = 0.0,
-    adam_weight_decay: optax.ScalarOrSchedule = 0.0,
-    adam_learning_rate: optax.ScalarOrSchedule | None = None,
+    adam_weight_decay: Schedule = 0.0,
+    adam_learning_rate: Schedule | None = None,
     consistent_rms: ArrayLike | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> GradientTransformationExtraArgs:
     """Muon for every matrix [n, m] -> [n, m], and AdamW for arrays of other ranks: orthogonalized momentum.
 
         m <- m + (1 - beta)(g - m);   m̂ = m / (1 - beta^t), with Nesterov's look ahead as in `nadam`

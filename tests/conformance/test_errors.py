@@ -291,6 +291,7 @@ ROOMS = (
     ".ops",
     ".losses",
     ".metrics",
+    ".distributions",
     ".regularizers",
     ".constraints",
     ".init",
