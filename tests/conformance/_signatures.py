@@ -160,6 +160,8 @@ CALLS = {
     "cross_entropy_on_probabilities": _call(losses.cross_entropy_on_probabilities, ROW, LABELS),
     "ctc": _call(losses.ctc, STEPS, LABELS[:, None], LABELS, LABELS),
     "dice": _call(losses.dice, ROW, ROW),
+    "circle": _call(losses.circle, ROW, LABELS),
+    "focal_on_probabilities": _call(losses.focal_on_probabilities, ROW, ROW),
     "focal": _call(losses.focal, ROW, ROW),
     "gaussian_nll": _call(losses.gaussian_nll, ROW, ROW, ROW),
     "huber": _call(losses.huber, ROW, ROW),
