@@ -2,7 +2,8 @@
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.ops`, `nn.losses`, `nn.metrics`,
-`nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.types`.
+`nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.interop`,
+`nn.types`.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from jaxnn import (
     data,
     distributions,
     init,
+    interop,
     io,
     layers,
     losses,
@@ -213,6 +215,7 @@ __all__ = [
     "inference",
     "init",
     "instance_norm",
+    "interop",
     "io",
     "lamb",
     "lars",

@@ -9,7 +9,18 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "distributions", "ops", "init", "data", "regularizers", "constraints", "points")
+ROOMS = (
+    "losses",
+    "metrics",
+    "distributions",
+    "ops",
+    "init",
+    "data",
+    "regularizers",
+    "constraints",
+    "points",
+    "interop",
+)
 
 
 class Row(NamedTuple):
@@ -232,6 +243,8 @@ TABLE = {
         Row("sweep", "GridSearchCV RandomizedSearchCV Tuner"),
         Row("points.grid", "ParameterGrid GridSearch"),
         Row("points.random", "ParameterSampler RandomSearch"),
+        Row("interop.flax_module", "linen flax", "A layer of a flax.linen module."),
+        Row("interop.equinox_module", "eqx equinox", "A layer of an Equinox module."),
         Row("data.batches", "DataLoader TensorDataset BatchSampler"),
         Row("data.split", "train_test_split random_split"),
         Row("data.load", "load_dataset load_data"),

@@ -304,7 +304,7 @@ ROOMS = (
     ".train",
     ".runs",
     ".runs.points",
-    ".io",
+    ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {
     getattr(module, name)
