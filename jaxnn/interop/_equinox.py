@@ -21,8 +21,8 @@ MODULE = "an equinox.Module, a pair of module and state, or a function of a key 
 def equinox_module(module: Any, *, axis_name: Hashable = "batch", name: str | None = None) -> Layer:
     """Layer of an Equinox module for one example, [...] -> [...], applied to batches, [n, ...] -> [n, ...].
 
-    Floating and complex arrays of the module are params, by path: "layers/0/weight". Arrays of other dtypes are state,
-    under "buffers", and so is its `equinox.nn.State`, under "state". Everything else is fixed in the layer. The layer
+    Floating and complex arrays of the module are params, by path: "layers/0/weight". State holds arrays of other
+    dtypes, under "buffers", and its `equinox.nn.State`, under "state". Everything else is fixed in the layer. The layer
     trains, is saved, exported and swept as those of `nn`.
 
     Args:
