@@ -166,7 +166,7 @@ PAPERS = {
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_equations(name):
     opt, paper = PAPERS[name]
-    compare(walked(opt), {k: paper(GRADS[k], PARAMS[k]) for k in SHAPES}, 2e-5)
+    compare(walked(opt), {k: paper(GRADS[k], PARAMS[k]) for k in SHAPES}, 3e-6)
 
 
 # ---- optax
@@ -227,7 +227,7 @@ def test_the_same_numbers_as_optax(name, i, x64):
         walked(ours(decaying, **options[i]), "float64"),
         theirs_walked(theirs(decaying, **options[i]), "float64"),
     )
-    compare(got, want, 1e-6 if name == "adafactor" else 1e-10)  # optax has adafactor's decay in float32
+    compare(got, want, 1e-6 if name == "adafactor" else 1e-13)  # optax has adafactor's decay in float32
 
 
 # ---- the parts
