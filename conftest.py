@@ -1,5 +1,6 @@
 """The rules under which everything here is tested: strict dtypes, no broadcasting of ranks."""
 
+import importlib.util
 import itertools
 import os
 import tempfile
@@ -40,6 +41,7 @@ def pytest_runtest_teardown():
         jax.clear_caches()
 
 
+MISSING = [name for name in ("equinox", "flax") if importlib.util.find_spec(name) is None]
 OTHER_DTYPES = {"bfloat16", "float16", "float64", "complex64", "complex128"}
 
 
@@ -48,6 +50,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker(pytest.mark.slow)
+            for name in MISSING:
+                if f"interop._{name}" in item.name:
+                    item.add_marker(pytest.mark.skip(reason=f"{name} is not installed"))
         params = getattr(item, "callspec", None)
         if params and any(_dtype_name(value) in OTHER_DTYPES for value in params.params.values()):
             item.add_marker(pytest.mark.slow)

@@ -9,7 +9,18 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
+ROOMS = (
+    "losses",
+    "metrics",
+    "distributions",
+    "ops",
+    "init",
+    "data",
+    "regularizers",
+    "constraints",
+    "points",
+    "interop",
+)
 
 
 class Row(NamedTuple):
@@ -144,7 +155,8 @@ TABLE = {
             "It takes logits.",
         ),
         Row("losses.binary_cross_entropy_on_probabilities", "BCELoss"),
-        Row("losses.focal", "sigmoid_focal_loss FocalLoss focal_loss BinaryFocalCrossentropy"),
+        Row("losses.focal", "sigmoid_focal_loss FocalLoss focal_loss"),
+        Row("losses.focal_on_probabilities", "BinaryFocalCrossentropy", "losses.focal takes logits."),
         Row("losses.softmax_focal", "CategoricalFocalCrossentropy"),
         Row("losses.kl_divergence", "KLDivLoss kl_div KLDivergence"),
         Row("losses.hinge", "Hinge hinge_loss"),
@@ -156,10 +168,16 @@ TABLE = {
         Row("losses.triplet", "TripletMarginLoss triplet_margin_loss"),
         Row("losses.triplet_semi_hard", "TripletSemiHardLoss"),
         Row("losses.contrastive", "ContrastiveLoss"),
+        Row("losses.circle", "CircleLoss circle_loss"),
         Row("losses.nt_xent", "InfoNCE NTXentLoss info_nce_loss ntxent"),
         Row("losses.dice", "Dice DiceLoss dice_loss"),
         Row("losses.tversky", "Tversky"),
         Row("losses.ctc", "CTCLoss ctc_loss CTC"),
+    ),
+    "Distributions": (
+        Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),
+        Row("distributions.normal_log_prob", "MultivariateNormalDiag DiagGaussian NormalDiag", "It takes log_std."),
+        Row("distributions.squashed_normal_log_prob", "TanhTransform SquashedNormal TanhNormal"),
     ),
     "Metrics": (
         Row("metrics.accuracy", "Accuracy SparseCategoricalAccuracy CategoricalAccuracy accuracy_score"),
@@ -187,6 +205,11 @@ TABLE = {
         Row("rmsprop", "RMSprop"),
         Row("rprop", "Rprop"),
         Row("lion", "Lion"),
+        Row("lamb", "Lamb LAMB"),
+        Row("lars", "LARS"),
+        Row("adafactor", "Adafactor"),
+        Row("muon", "Muon"),
+        Row("lbfgs", "LBFGS L_BFGS", "nn.trainer gives it the loss that its line search needs."),
         Row("by_path", "multi_transform partition param_groups"),
         Row("flat", "flatten_params"),
     ),
@@ -226,6 +249,8 @@ TABLE = {
         Row("sweep", "GridSearchCV RandomizedSearchCV Tuner"),
         Row("points.grid", "ParameterGrid GridSearch"),
         Row("points.random", "ParameterSampler RandomSearch"),
+        Row("interop.flax_module", "linen flax", "A layer of a flax.linen module."),
+        Row("interop.equinox_module", "eqx equinox", "A layer of an Equinox module."),
         Row("data.batches", "DataLoader TensorDataset BatchSampler"),
         Row("data.split", "train_test_split random_split"),
         Row("data.load", "load_dataset load_data"),

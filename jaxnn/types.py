@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
+import optax
 
 Key: TypeAlias = jax.Array
 """A random key: typed, `jax.random.key(0)`, or raw key data."""
@@ -24,6 +25,9 @@ State: TypeAlias = dict[str, Any]
 
 OptState: TypeAlias = Any
 """State of an optimizer: a pytree of arrays."""
+
+Schedule: TypeAlias = optax.ScalarOrSchedule
+"""A hyper-parameter: a number, a scalar array, or a function of the updates so far that returns one."""
 
 Mask: TypeAlias = Any
 """Selected params: glob patterns of paths, a tree of bools shaped like the params, or a function that returns one."""

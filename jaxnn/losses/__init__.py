@@ -27,9 +27,13 @@ from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
+from jaxnn.losses._checks import _cost as _cost
 from jaxnn.losses._checks import _costs as _costs
+from jaxnn.losses._checks import _excess as _excess
 from jaxnn.losses._checks import _not_ignored as _not_ignored
-from jaxnn.losses._classification import focal, kl_divergence, softmax_focal
+from jaxnn.losses._checks import _number as _number
+from jaxnn.losses._checks import _of_known as _of_known
+from jaxnn.losses._classification import focal, focal_on_probabilities, kl_divergence, softmax_focal
 from jaxnn.losses._cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_on_probabilities,
@@ -37,7 +41,15 @@ from jaxnn.losses._cross_entropy import (
     cross_entropy_on_probabilities,
     softmax_cross_entropy,
 )
-from jaxnn.losses._embedding import contrastive, cosine_distance, cosine_embedding, nt_xent, triplet, triplet_semi_hard
+from jaxnn.losses._embedding import (
+    circle,
+    contrastive,
+    cosine_distance,
+    cosine_embedding,
+    nt_xent,
+    triplet,
+    triplet_semi_hard,
+)
 from jaxnn.losses._margin import hinge, margin_ranking, multi_class_hinge, squared_hinge
 from jaxnn.losses._overlap import dice, tversky
 from jaxnn.losses._regression import (
@@ -58,6 +70,7 @@ __all__ = [
     "absolute_percentage_error",
     "binary_cross_entropy",
     "binary_cross_entropy_on_probabilities",
+    "circle",
     "contrastive",
     "cosine_distance",
     "cosine_embedding",
@@ -66,6 +79,7 @@ __all__ = [
     "ctc",
     "dice",
     "focal",
+    "focal_on_probabilities",
     "gaussian_nll",
     "hinge",
     "huber",

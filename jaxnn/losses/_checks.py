@@ -308,6 +308,13 @@ def _floor_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> t
     return _floor(*primals), tangents[0]
 
 
+def _log_complement(p: Array, eps: Array) -> Array:
+    """log max(1 - p, ε), accurate for small p, where 1 - p would lose digits."""
+    small = 1 - p > jnp.maximum(eps, 0.5)
+    near = jnp.log1p(-_floor(jnp.where(small, p, 0), jnp.zeros_like(eps)))
+    return jnp.where(small, near, jnp.log(_floor(jnp.where(small, 1, 1 - p), eps)))
+
+
 @jax.custom_jvp
 def _excess(r: Array) -> Array:
     """r - 1 + e^-r >= 0 for |r| <= 1, by its series: r²/2 (1 - r/3 (1 - r/4 (...)))."""

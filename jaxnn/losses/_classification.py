@@ -20,18 +20,22 @@ from jaxnn.losses._checks import (
     _distribution,
     _excess,
     _expected,
+    _floor,
     _like,
+    _log_complement,
     _masked,
     _not_ignored,
     _of_class,
     _option,
     _pair,
+    _probability,
     _rest,
     _several,
     _share,
+    _small,
 )
 
-__all__ = ["focal", "kl_divergence", "softmax_focal"]
+__all__ = ["focal", "focal_on_probabilities", "kl_divergence", "softmax_focal"]
 
 
 def focal(
@@ -84,6 +88,61 @@ def focal(
         return yes + no if shares is None else shares[0] * yes + shares[1] * no
 
     return _masked("focal", loss, [x, _bits(y, x.dtype)], x.shape, weights, where)
+
+
+def focal_on_probabilities(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: ArrayLike = 2.0,
+    alpha: ArrayLike | None = None,
+    eps: ArrayLike = 1e-7,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Focal loss of probabilities against labels, elementwise [...], [...] -> [...]:
+
+        -α y (1 - p)^γ log max(p, ε) - (1 - α) (1 - y) p^γ log max(1 - p, ε)    (alpha=None: without α and 1 - α)
+
+    Range [0, -log ε]. `focal` for networks that already end in a sigmoid; with logits `focal` is more accurate. γ = 0
+    gives `binary_cross_entropy_on_probabilities`. As there, clipping bounds the gradient by about 1/ε but does not set
+    it to 0.
+
+    Args:
+      probabilities: floating, from 0 to 1. Values more than 0.01 outside (logits passed by mistake) give NaN; smaller
+        excess counts as rounding.
+      labels: array of the same shape: booleans, the integers 0 and 1 (others give NaN), or probabilities, which weight
+        the two terms.
+      gamma: focusing parameter γ >= 0: the larger, the less easy examples count; may be traced.
+      alpha: weight α of positives, 0 <= α <= 1; negatives have weight 1 - α. None uses no weights. May be traced.
+      eps: lower bound ε of p and 1 - p, 0 < ε < 1; may be traced.
+      weights: scalar or array of the loss's shape; multiplies the loss.
+      where: boolean mask of the loss's shape; False sets loss and gradient to exactly 0.
+
+    Raises:
+      TypeError: if the probabilities are not floating.
+      ValueError: if the shapes differ, or `gamma`, `alpha` or `eps` is out of range.
+
+    Differences: Keras's BinaryFocalCrossentropy clips p to [ε, 1 - ε] with gradient 0 where it clips, interpolates soft
+    labels inside the factor, and averages over the last axis.
+
+    Reference: Lin et al., Focal Loss for Dense Object Detection, 2017.
+
+    >>> focal_on_probabilities(jnp.array([0.5, 0.0]), jnp.array([0, 1]), gamma=1.0).tolist()
+    [0.346..., 16.11...]
+    """
+    name = "focal_on_probabilities"
+    p, y = _pair(name, "probabilities", probabilities, "labels", labels)
+    gamma, eps = _option(name, "gamma", gamma, p.dtype), _small(name, "eps", eps, p.dtype)
+    shares = None if alpha is None else (_share(name, "alpha", alpha, p.dtype), _rest(alpha, p.dtype))
+
+    def loss(p: Array, y: Array) -> Array:
+        p = _probability(p)
+        yes = -y * _power(1 - p, gamma) * jnp.log(_floor(p, eps))
+        no = -(1 - y) * _power(p, gamma) * _log_complement(p, eps)
+        return yes + no if shares is None else shares[0] * yes + shares[1] * no
+
+    return _masked(name, loss, [p, _bits(y, p.dtype)], p.shape, weights, where)
 
 
 def softmax_focal(
@@ -144,6 +203,12 @@ def _faded(cost: Array, gamma: Array) -> Array:
     inside = (cost > 0) & (cost < jnp.inf)
     factor = (-jnp.expm1(-jnp.where(inside, cost, 1))) ** gamma
     return cost * jnp.where(inside, factor, jnp.where(cost > 0, 1, jnp.zeros_like(cost)) ** gamma)
+
+
+def _power(x: Array, gamma: Array) -> Array:
+    """max(x, 0)^γ, with 0^0 = 1; at 0 the derivative is omitted, since it is multiplied by log 1."""
+    inside = x > 0
+    return jnp.where(inside, jnp.where(inside, x, 1) ** gamma, jnp.zeros_like(x) ** gamma)
 
 
 def kl_divergence(

@@ -19,6 +19,7 @@ from jaxnn.losses._checks import (
     _expected,
     _floor,
     _like,
+    _log_complement,
     _masked,
     _not_ignored,
     _number,
@@ -238,13 +239,6 @@ def binary_cross_entropy_on_probabilities(
         return -y * jnp.log(_floor(p, eps)) - (1 - y) * _log_complement(p, eps)
 
     return _masked(name, loss, [p, _bits(y, p.dtype)], p.shape, weights, where)
-
-
-def _log_complement(p: Array, eps: Array) -> Array:
-    """log max(1 - p, ε), accurate for small p, where 1 - p would lose digits."""
-    small = 1 - p > jnp.maximum(eps, 0.5)
-    near = jnp.log1p(-_floor(jnp.where(small, p, 0), jnp.zeros_like(eps)))
-    return jnp.where(small, near, jnp.log(_floor(jnp.where(small, 1, 1 - p), eps)))
 
 
 def cross_entropy_on_probabilities(

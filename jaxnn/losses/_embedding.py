@@ -22,7 +22,7 @@ from jaxnn.losses._checks import (
     _unit,
 )
 
-__all__ = ["contrastive", "cosine_distance", "cosine_embedding", "nt_xent", "triplet", "triplet_semi_hard"]
+__all__ = ["circle", "contrastive", "cosine_distance", "cosine_embedding", "nt_xent", "triplet", "triplet_semi_hard"]
 
 
 def cosine_distance(
@@ -253,30 +253,41 @@ def triplet_semi_hard(
     [0.0, 0.0, 55.0, 0.0]
     """
     name = "triplet_semi_hard"
-    (x,) = _features(name, ("embeddings",), (embeddings,))
-    if x.ndim != 2:
-        raise invalid(name, "embeddings of shape [n, d]", x)
-    check.kind(name, "labels", labels, "integer")
-    if jnp.shape(labels) != x.shape[:1]:
-        raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
+    x, y, live = _labelled(name, embeddings, labels, where)
     margin = _positive(name, "margin", margin, x.dtype)
     check.flags(name, squared=squared)
-    live = jnp.ones(x.shape[0], bool) if where is None else _mask(name, where, x.shape[:1])
 
     def loss(x: Array, y: Array) -> Array:
         if not len(x):
             return jnp.zeros((0,), x.dtype)
-        both = live[:, None] & live[None, :]
-        same = y[:, None] == y[None, :]
-        positive = same & both & ~jnp.eye(len(x), dtype=bool)
-        negative = ~same & both
+        positive, negative = _pairs_within(y, live)
         d = _distance(x[:, None, :], x[None, :, :], squared)
         chosen = _semi_hard(jax.lax.stop_gradient(d), negative)
         each = _ranked(d, jnp.take_along_axis(d, chosen, axis=1), margin)
         taught = positive & negative.any(axis=1, keepdims=True)
         return jnp.where(taught, each, 0).sum(axis=1) / jnp.maximum(taught.sum(axis=1), 1).astype(x.dtype)
 
-    return _masked(name, loss, [x, jnp.asarray(labels)], x.shape[:1], weights, where)
+    return _masked(name, loss, [x, y], x.shape[:1], weights, where)
+
+
+def _labelled(
+    name: str, embeddings: ArrayLike, labels: ArrayLike, where: ArrayLike | None
+) -> tuple[Array, Array, Array]:
+    """Embeddings [n, d], their labels [n], and the mask of the examples that take part, [n]."""
+    (x,) = _features(name, ("embeddings",), (embeddings,))
+    if x.ndim != 2:
+        raise invalid(name, "embeddings of shape [n, d]", x)
+    check.kind(name, "labels", labels, "integer")
+    if jnp.shape(labels) != x.shape[:1]:
+        raise invalid(name, f"labels of shape [{x.shape[0]}] for embeddings {describe(x)}", labels)
+    return x, jnp.asarray(labels), jnp.ones(x.shape[0], bool) if where is None else _mask(name, where, x.shape[:1])
+
+
+def _pairs_within(y: Array, live: Array) -> tuple[Array, Array]:
+    """Masks [n, n] of the pairs of different examples of a class, and of the pairs of different classes."""
+    both = live[:, None] & live[None, :]
+    same = y[:, None] == y[None, :]
+    return same & both & ~jnp.eye(len(y), dtype=bool), ~same & both
 
 
 def _semi_hard(d: Array, negative: Array) -> Array:
@@ -290,6 +301,72 @@ def _semi_hard(d: Array, negative: Array) -> Array:
 
 def _ranked(near: Array, far: Array, margin: Array) -> Array:
     return _positive_part(near - far + margin)
+
+
+def circle(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: ArrayLike = 0.25,
+    gamma: ArrayLike = 256.0,
+    weights: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+) -> Array:
+    """Circle loss of the pairs within a batch, [n, d], integer [n] -> [n], with cosines s; range [0, inf):
+
+        log(1 + Σ_q exp(γ α_q (s_q - m)) Σ_p exp(-γ α_p (s_p - 1 + m)))
+        with α_p = max(0, 1 + m - s_p), α_q = max(0, s_q + m)
+
+    For an anchor, p are the other examples of its class and q those of other classes. Raises all s_p above 1 - m and
+    lowers all s_q below m; the factors α give the pairs that are furthest from their optimum the largest gradients,
+    where `triplet` weights all equally. The factors get no gradient. The loss of an anchor without positives or
+    negatives is 0. The batch must contain several examples of several classes. A zero vector has cosine 0 with all
+    others. Cosines are exact to one rounding, 6e-8 in float32, the loss to a few γ of them.
+
+    Args:
+      embeddings: floating array [n, d].
+      labels: integer class labels [n]; any integer is a valid label.
+      margin: m, the distance of the cosines from 1 and 0 that is aimed at, in [0, 1]; may be traced. The paper uses
+        0.25 for faces and 0.4 for birds and cars.
+      gamma: γ > 0, the scale of the cosines: the larger, the more the hardest pairs count; may be traced. The paper
+        uses 256 for faces, 128 for persons and 80 for birds and cars.
+      weights: scalar or [n]; multiplies the loss.
+      where: boolean mask [n]; False excludes an example as anchor, positive and negative.
+
+    Raises:
+      TypeError: if the embeddings are not floating or the labels are not integers.
+      ValueError: if the shapes do not fit, or `margin` or `gamma` is out of range.
+
+    Differences: the authors' code sums over all pairs of the batch in one logarithm. PyTorch, Keras and optax have no
+    circle loss; that of pytorch-metric-learning is the mean over anchors with m = 0.4 and γ = 80.
+
+    Reference: Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, 2020.
+
+    >>> x, y = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0, 1])
+    >>> circle(x, y, gamma=1.0).tolist()  # log(1 + e^(-m²) e^(-m²)), and no positives for the last
+    [0.632..., 0.632..., 0.0]
+    """
+    x, y, live = _labelled("circle", embeddings, labels, where)
+    margin = _share("circle", "margin", margin, x.dtype)
+    gamma = _positive("circle", "gamma", gamma, x.dtype)
+
+    def loss(x: Array, y: Array) -> Array:
+        positive, negative = _pairs_within(y, live)
+        unit = _unit(x)
+        s = jnp.matmul(unit, unit.T, precision="highest")
+        near = _positive_part(1 + margin - jax.lax.stop_gradient(s)) * (s - 1 + margin)
+        far = _positive_part(jax.lax.stop_gradient(s) + margin) * (s - margin)
+        taught = positive.any(axis=1) & negative.any(axis=1)
+        all_of = ~taught[:, None]  # whose loss is 0: finite terms keep NaN out of the gradient
+        total = _log_sum(gamma * far, negative | all_of) + _log_sum(-gamma * near, positive | all_of)
+        return jnp.where(taught, jax.nn.softplus(total), 0)
+
+    return _masked("circle", loss, [x, y], x.shape[:1], weights, where)
+
+
+def _log_sum(x: Array, mask: Array) -> Array:
+    """log Σ exp(x) over the last axis where the mask is True."""
+    return jax.nn.logsumexp(jnp.where(mask, x, -jnp.inf), axis=-1)
 
 
 def nt_xent(

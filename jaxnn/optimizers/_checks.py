@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,17 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
-from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
+from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._inputs import known
 from jaxnn.types import Arrays, OptState
 
 POSITIVE = (0.0, math.inf, "()")
 DECAY = (0.0, 1.0, "[)")
 RANGES = {  # argument -> low, high, and whether the ends belong to it; any other argument is in [0, inf)
-    **dict.fromkeys(("b1", "b2", "decay", "rho", "momentum", "eta_minus"), DECAY),
+    **dict.fromkeys(("b1", "b2", "beta", "adam_b1", "adam_b2", "decay", "rho", "momentum", "eta_minus"), DECAY),
     "dampening": (0.0, 1.0, "[]"),
     "threshold": (4.0, math.inf, "[)"),
     "eta_plus": (1.0, math.inf, "[)"),
-    "max_step_size": POSITIVE,
+    **dict.fromkeys(("max_step_size", "clipping_threshold"), POSITIVE),
 }
 
 
@@ -62,6 +63,38 @@ def check_dtype(name: str, argument: str, value: Any) -> None:
         check.dtype(name, argument, value, "Pass jnp.float32 or the like, or None.")
 
 
+def check_coefficients(name: str, value: Any, presets: Mapping[str, Any], steps: int) -> list[Any]:
+    """Coefficients (a, b, c) of each step: those of a preset, one row for all steps, or a row for each."""
+    if isinstance(value, str):
+        check.choice(name, "ns_coeffs", value, tuple(presets))
+        value = presets[value]
+    leaves = jax.tree.leaves(value)
+    try:
+        array = np.asarray(value, np.float64) if all(map(known, leaves)) else jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise wrong_type(name, "ns_coeffs to be (a, b, c), or a sequence of them", value) from error
+    if array.shape[-1:] != (3,) or array.ndim > 2 or not array.size:
+        raise invalid(name, "ns_coeffs of shape [3] or [steps, 3]", value)
+    return [tuple(row) for row in array] if array.ndim == 2 else [tuple(array)] * steps
+
+
+def check_params(name: str, params: Arrays, of: str) -> None:
+    """Raise unless `update` was called with params; `of` is the operation that needs them."""
+    if params is None:
+        raise invalid(name, "params", params, f"Call update(grads, state, params): {of} needs them.")
+
+
+def check_line_search(name: str, params: Arrays, search: Any, given: Mapping[str, Any]) -> None:
+    """Raise unless `update` got params and, for a line search, value, grad and value_fn."""
+    check_params(name, params, "a quasi-Newton method")
+    missing = [key for key in ("value", "grad", "value_fn") if given.get(key) is None]
+    if search is not None and missing:
+        fix = "Call update(grads, state, params, value=loss, grad=grads, value_fn=loss_of_params), or use nn.trainer."
+        raise wrong_type(
+            name, "value=, grad= and value_fn= for the line search", told=f"no {', '.join(missing)}", fix=fix
+        )
+
+
 # ---- trees
 
 SAME = "Pass gradients of the tree that was given to init."
@@ -76,29 +109,41 @@ def inexact(name: str, what: str, tree: Arrays) -> Arrays:
     return jax.tree.map(lambda x: x if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x), tree)
 
 
-def check_trees(name: str, grads: Arrays, params: Arrays, state: OptState, slots: Iterable[str]) -> None:
-    """Raise unless `state` has `count` and the slots, and gradients fit them and `params`, unless these are None."""
+def check_trees(
+    name: str, grads: Arrays, params: Arrays, state: OptState, slots: Mapping[str, Callable[..., Any]], same: bool
+) -> None:
+    """Raise unless `state` has `count` and the slots, and gradients fit them and `params`, unless these are None.
+
+    Args:
+      slots: name -> function of a parameter that makes the slot's start.
+      same: the slots have the shapes of the parameters; otherwise their shapes are those of the starts.
+    """
     if not isinstance(state, dict) or state.keys() != {"count", *slots}:
         got = ", ".join(state) if isinstance(state, dict) else f"a {type(state).__name__}"
         fix = "Call update(grads, state, params) with the state that init or the last update returned."
         raise wrong_type(name, f"a state of {', '.join(['count', *slots])}", told=got, fix=fix)
     if params is not None:
         check_same(name, grads, params, "params")
-    for slot in slots:
-        check_same(name, grads, state[slot], slot)
+    for slot, start in slots.items():
+        check_same(name, grads, state[slot], slot, None if same else start)
 
 
-def check_same(name: str, grads: Arrays, tree: Arrays, what: str) -> None:
+def check_same(name: str, grads: Arrays, tree: Arrays, what: str, start: Callable[..., Any] | None = None) -> None:
     """Raise, naming the path, unless `grads` and `tree` have the same structure and shapes.
 
     Args:
       what: the name of `tree` for errors: params, or a slot of the state.
+      start: function of a parameter that makes the start of a slot with a shape of its own.
     """
     given: Any = jax.tree.structure(grads)
     if given != jax.tree.structure(tree):
         raise _other_structure(name, grads, tree, what)
     for (path, g), x in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(tree), strict=True):
-        if g.shape != x.shape:
+        if start is not None:
+            shape = jax.eval_shape(start, g).shape
+            if shape != x.shape:
+                raise invalid(_at(name, path), f"{what} of shape {list(shape)} for a gradient {describe(g)}", x, SAME)
+        elif g.shape != x.shape:
             raise invalid(_at(name, path), f"a gradient of shape {list(x.shape)} as in {what}", g, SAME)
         if jnp.iscomplexobj(g) and what == "params" and not jnp.iscomplexobj(x):
             raise wrong_type(_at(name, path), "a real gradient for a real parameter", g, "Take its real part.")

@@ -17,7 +17,8 @@ from jaxnn._elementwise import Elementwise, Optimizer
 from jaxnn._moments import Time
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_trees, inexact
-from jaxnn.optimizers._decay import Rate, WeightDecay, rate
+from jaxnn.optimizers._decay import Decay, Rate, rate
+from jaxnn.optimizers._trust_ratio import TrustRatio
 from jaxnn.types import Arrays
 
 Slots = Mapping[str, Callable[[Any], Array]]  # name of a slot -> function of a parameter that makes its start
@@ -36,14 +37,21 @@ class Included(NamedTuple):
 
 
 def per_leaf(
-    name: str, slots: Slots, rule: Rule, learning_rate: optax.ScalarOrSchedule | Included, decay: WeightDecay
+    name: str,
+    slots: Slots,
+    rule: Rule,
+    learning_rate: optax.ScalarOrSchedule | Included,
+    decay: Decay,
+    *,
+    elementwise: bool = True,
+    trust: TrustRatio | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Lift a rule on one array to trees: update = -learning_rate · direction, in the dtype of the parameter.
 
     For every leaf the rule is called as `rule(g, slots, p, t) -> (direction, slots)`. It gets the gradient, its slots
     and the parameter in at least float32 (float64 and complex stay); the update is cast to the parameter's dtype, and
-    each slot to the dtype of its start. The rule must be elementwise: the result for an element may depend on that
-    element alone, not on the array that contains it.
+    each slot to the dtype of its start. Unless `elementwise` is False, the result of the rule for an element may depend
+    on that element alone, not on the array that contains it.
 
     Args:
       name: the optimizer's name, for errors.
@@ -52,35 +60,42 @@ def per_leaf(
       rule: the rule; p is None if `update` was called without params, t is the step, 1 at the first.
       learning_rate: number, traced scalar, schedule of the updates so far (0, 1, ...), or the rate the rule `Included`.
       decay: weight decay.
+      elementwise: False for a rule on whole arrays. Its slots may have shapes of their own, functions of p's shape.
+      trust: trust ratio, by which the gradient with L2 decay, or the direction with decoupled decay, is scaled.
 
-    Returns: an `Elementwise` unless the decay has a mask.
+    Returns: an `Elementwise` unless the rule is not elementwise or the decay has a mask.
 
     Raises: TypeError for a leaf of params or gradients that is not floating or complex and for gradients whose tree
       differs from that of params or state, ValueError for a gradient of another shape; all name the path.
 
+    >>> from jaxnn.optimizers._decay import WeightDecay
     >>> sgd = per_leaf("sgd", {}, lambda g, s, p, t: (g, s), 0.5, WeightDecay())
     >>> sgd.update({"w": jnp.ones(2)}, sgd.init({"w": jnp.zeros(2)}))[0]
     {'w': Array([-0.5, -0.5], dtype=float32)}
     """
     included = isinstance(learning_rate, Included)
     rate_at = learning_rate.rate if included else rate(name, "learning_rate", learning_rate)
-    decay_at = decay.checked(name)
+    strengths_at = decay.checked(name)
 
     def init(params: Arrays) -> SlotState:
         params = inexact(name, "parameter", params)
         return {"count": jnp.zeros([], jnp.int32)} | {k: jax.tree.map(start, params) for k, start in slots.items()}
 
-    def leaf(g: Array, s: SlotValues, p: Arrays, t: Time, lr: Any, strength: Any) -> tuple[Array, SlotValues]:
+    def leaf(g: Array, s: SlotValues, p: Arrays, t: Time, lr: Any, strength: Any, scaled: bool) -> Any:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
         dtype = np.result_type(*map(wide_dtype, (like.dtype, *stored.values())))
         s = {k: jnp.asarray(x, dtype if jnp.iscomplexobj(x) else jnp.finfo(dtype).dtype) for k, x in s.items()}
         g, p = g.astype(dtype), None if p is None else p.astype(dtype)
         if strength is not None and not decay.decoupled:
             g = g + number(strength, p) * p
+        if scaled and trust is not None and not decay.decoupled:
+            g = trust.scaled(g, p)
         direction, s = rule(g, s, p, t)
         if strength is not None and decay.decoupled:
             shrink = number(strength, p) * p
             direction = direction + (number(lr, p) * shrink if included else shrink)
+        if scaled and trust is not None and decay.decoupled:
+            direction = trust.scaled(direction, p)
         update = -direction if included else -number(lr, direction) * direction
         return update.astype(like.dtype), {k: x.astype(stored[k]) for k, x in s.items()}
 
@@ -88,22 +103,23 @@ def per_leaf(
         del extra
         updates = inexact(name, "gradient", updates)
         params = None if params is None else inexact(name, "parameter", params)
-        check_trees(name, updates, params, state, slots)
+        check_trees(name, updates, params, state, slots, elementwise)
 
         t = Time(optax.safe_increment(state["count"]))
-        lr, strength = rate_at(t.count), decay_at(t.count)
+        lr = rate_at(t.count)
         gs, structure = jax.tree.flatten(updates)
         ps = [None] * len(gs) if params is None else jax.tree.leaves(params)
-        decays = decay.leaves(name, params) if decay.on else [False] * len(gs)
+        strengths = strengths_at(t.count, params, len(gs))
+        scaled = [False] * len(gs) if trust is None else trust.leaves(name, params)
         columns = {k: jax.tree.leaves(state[k]) for k in slots}
         done = [
-            leaf(g, {k: column[i] for k, column in columns.items()}, ps[i], t, lr, strength if decays[i] else None)
+            leaf(g, {k: column[i] for k, column in columns.items()}, ps[i], t, lr, strengths[i], scaled[i])
             for i, g in enumerate(gs)
         ]
         new = {k: jax.tree.unflatten(structure, [s[k] for _, s in done]) for k in slots}
         return jax.tree.unflatten(structure, [u for u, _ in done]), {"count": t.count} | new
 
-    kind = Elementwise if decay.mask is None else Optimizer
+    kind = Elementwise if elementwise and trust is None and decay.mask is None else Optimizer
     return kind(init, update)
 
 

@@ -98,7 +98,10 @@ LAYERS = {
     "upsample": (IMAGE, {"scale": 2.0}),
 }
 WITH_CHILD = {"repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
-RATES = ("adagrad", "adam", "adamax", "adamw", "amsgrad", "lion", "nadam", "radam", "rmsprop", "rprop", "sgd")
+RATES = (
+    *("adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad", "lamb", "lars", "lbfgs", "lion", "muon", "nadam"),
+    *("radam", "rmsprop", "rprop", "sgd"),
+)
 DRAWS = ("normal", "truncated_normal", "uniform", "orthogonal", "variance_scaling")
 
 # name -> the function, a call of it by name, and how many arguments that call gives by their place
@@ -166,6 +169,8 @@ CALLS = {
     "cross_entropy_on_probabilities": _call(losses.cross_entropy_on_probabilities, ROW, LABELS),
     "ctc": _call(losses.ctc, STEPS, LABELS[:, None], LABELS, LABELS),
     "dice": _call(losses.dice, ROW, ROW),
+    "circle": _call(losses.circle, ROW, LABELS),
+    "focal_on_probabilities": _call(losses.focal_on_probabilities, ROW, ROW),
     "focal": _call(losses.focal, ROW, ROW),
     "gaussian_nll": _call(losses.gaussian_nll, ROW, ROW, ROW),
     "huber": _call(losses.huber, ROW, ROW),

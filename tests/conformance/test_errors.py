@@ -25,12 +25,15 @@ SHARE, INSIDE, BELOW_1 = (0, 1, "[]"), (0, 1, "()"), (0, 1, "[)")
 # The intervals of numbers: by the argument, or by the function and the argument where they differ.
 INTERVALS = {
     **dict.fromkeys(("rate", "dropout", "b1", "b2", "rho", "decay", "momentum", "average"), BELOW_1),
+    **dict.fromkeys(("muon beta", "adam_b1", "adam_b2"), BELOW_1),
+    **dict.fromkeys(("adam_eps_root", "adam_weight_decay", "adam_learning_rate", "consistent_rms"), AT_LEAST_0),
+    **dict.fromkeys(("decay_rate", "decay_offset", "weight_decay_rate", "trust_coefficient"), AT_LEAST_0),
     **dict.fromkeys(("eps", "stddev", "l1", "l2", "strength", "smooth", "gamma", "positive_weight"), AT_LEAST_0),
     **dict.fromkeys(("learning_rate", "weight_decay", "eps_root", "initial_scale", "min_step_size"), AT_LEAST_0),
     **dict.fromkeys(("initial_accumulator_value", "tversky alpha", "tversky beta"), AT_LEAST_0),
     **dict.fromkeys(("init.uniform scale", "init.orthogonal scale", "init.variance_scaling scale"), AT_LEAST_0),
     **dict.fromkeys(("softcap", "base", "margin", "temperature", "limit", "largest", "slope"), POSITIVE),
-    **dict.fromkeys(("max_step_size", "rprop learning_rate", "celu alpha"), POSITIVE),
+    **dict.fromkeys(("clipping_threshold", "max_step_size", "rprop learning_rate", "celu alpha"), POSITIVE),
     **dict.fromkeys(("upsample scale", "ops.resize by scale scale", "ops.roi_align scale"), POSITIVE),
     **dict.fromkeys(("at_zero", "negative_slope", "threshold", "alpha", "beta", "offset"), FINITE),
     **dict.fromkeys(("local_response_norm k", "ops.local_response_norm k", "ops.attention scale"), FINITE),
@@ -38,6 +41,10 @@ INTERVALS = {
     **dict.fromkeys(("label_smoothing", "focal alpha", "batch_norm momentum", "dampening"), SHARE),
     **dict.fromkeys(("q", "fraction", "halving keep", "cross_entropy_on_probabilities eps"), INSIDE),
     "binary_cross_entropy_on_probabilities eps": INSIDE,
+    "focal_on_probabilities eps": INSIDE,
+    "focal_on_probabilities alpha": SHARE,
+    "circle margin": SHARE,
+    "circle gamma": POSITIVE,
     "points.log_uniform low": POSITIVE,
     "generate temperature": AT_LEAST_0,
     "generate top_p": (0, 1, "(]"),
@@ -79,6 +86,7 @@ STATIC = {
 KINDS = {
     **dict.fromkeys(("preset", "average", "reset", "coordinates", "rounding", "distribution", "mode"), "choice"),
     "padding_mode": "choice",
+    "preconditioning": "choice",
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
     **dict.fromkeys(("patience", "blank", "embed padding", "fan_in", "data.batches key"), "index"),
@@ -115,10 +123,14 @@ ELSEWHERE = {
         "capture paths",
         "stop",
     ),
+    *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
     "ops.attention offset",  # one for each example, too
 }
 
-OPTIONAL = {"adadelta weight_decay", "adamw weight_decay", "lion weight_decay"}  # None is 0
+OPTIONAL = {  # None is 0
+    *("adadelta weight_decay", "adamw weight_decay", "lion weight_decay", "lamb weight_decay", "lars weight_decay"),
+    *("muon weight_decay", "muon adam_weight_decay"),
+}
 SEQUENCES = {"upsample scale", "ops.resize by scale scale"}  # one number, or one for each axis
 EAGER = {"drive", "halving", "sweep", "cross_validate"}  # these refuse to be traced at all
 
@@ -299,6 +311,7 @@ ROOMS = (
     ".ops",
     ".losses",
     ".metrics",
+    ".distributions",
     ".regularizers",
     ".constraints",
     ".init",
@@ -307,7 +320,7 @@ ROOMS = (
     ".train",
     ".runs",
     ".runs.points",
-    ".io",
+    ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {
     getattr(module, name)

@@ -7,11 +7,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from jax.test_util import check_grads
 
 from jaxnn import optimizers
-from jaxnn.optimizers import adadelta, adagrad, adam, adamax, adamw, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
+from jaxnn.optimizers import (
+    adadelta,
+    adafactor,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    amsgrad,
+    lamb,
+    lars,
+    lion,
+    muon,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 
 # name -> factory, a rate that suits it, further arguments, its numeric hyper-parameters and values to sweep them over
 TABLE = {
@@ -62,9 +80,32 @@ TABLE = {
     "adamw": (adamw, 1e-2, {}, {"b1": [0.0, 0.5, 0.9], "weight_decay": [0.0, 0.1, 1.0]}),
     "nadam": (nadam, 1e-2, {}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999]}),
     "amsgrad": (amsgrad, 1e-1, {}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999], "eps": [1e-8, 1e-4, 1.0]}),
+    "nadam torch": (nadam, 1e-2, {"preset": "torch"}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999]}),
+    "amsgrad torch": (amsgrad, 1e-1, {"preset": "torch"}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999]}),
+    "amsgrad keras": (amsgrad, 1e-1, {"preset": "keras"}, {"b1": [0.0, 0.5, 0.9], "eps": [1e-8, 1e-4, 1.0]}),
     "adamax": (adamax, 2e-2, {}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999], "eps": [1e-8, 1e-4, 1.0]}),
     "radam": (radam, 5e-3, {}, {"b1": [0.0, 0.5, 0.9], "b2": [0.9, 0.99, 0.999], "eps": [1e-8, 1e-4, 1.0]}),
     "lion": (lion, 3e-3, {}, {"b1": [0.1, 0.5, 0.9], "b2": [0.9, 0.99, 0.999], "weight_decay": [0.0, 0.1, 1.0]}),
+    "lamb": (lamb, 1e-2, {}, {"b1": [0.0, 0.5, 0.9], "eps": [1e-8, 1e-4, 1.0], "weight_decay": [0.0, 0.1, 1.0]}),
+    "lars": (
+        lars,
+        1e-1,
+        {"weight_decay": 1e-3, "trust_coefficient": 0.1, "momentum": 0.9},
+        {"trust_coefficient": [0.01, 0.1, 1.0], "momentum": [0.0, 0.5, 0.9], "weight_decay": [0.0, 0.1, 1.0]},
+    ),
+    "adafactor": (
+        adafactor,
+        1e-2,
+        {"min_dim_size_to_factor": 2},
+        {"decay_rate": [0.5, 0.8, 1.0], "eps": [1e-30, 1e-8, 1e-3], "clipping_threshold": [0.5, 1.0, 2.0]},
+    ),
+    "adafactor momentum": (
+        adafactor,
+        1e-2,
+        {"momentum": 0.9, "dtype_momentum": None},
+        {"momentum": [0.0, 0.5, 0.9], "weight_decay_rate": [0.0, 0.01, 0.1]},
+    ),
+    "muon": (muon, 1e-2, {}, {"beta": [0.0, 0.5, 0.95], "weight_decay": [0.0, 0.1, 1.0]}),
     "rprop": (rprop, 1e-2, {}, {"eta_minus": [0.1, 0.5, 0.9], "min_step_size": [1e-6, 1e-4, 1e-3]}),
     "rmsprop torch": (
         rmsprop,
@@ -82,7 +123,8 @@ TABLE = {
 }
 # they take optimizers: no rule of their own, no namesake in optax
 WRAPPERS = {"by_path", "compensated", "flat", "quantized", "stochastic_rounding"}
-NAMES = sorted(set(optimizers.__all__) - WRAPPERS)
+OF_OPTAX = {"lbfgs"}  # whose state is optax's
+NAMES = sorted(set(optimizers.__all__) - WRAPPERS - OF_OPTAX)
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64, jnp.complex64]
 standard = partial(jax.numpy_dtype_promotion, "standard")  # for optax's wrappers, which are not strict
 
@@ -136,15 +178,19 @@ def test_every_public_optimizer_is_in_the_table():
     assert {factory.__name__ for factory, *_ in TABLE.values()} == set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *OF_OPTAX])
 def test_names_order_and_defaults_are_those_of_optax(name):
     def arguments(f):
         return [(p.name, p.kind, p.default) for p in inspect.signature(f).parameters.values()]
 
-    theirs = arguments(getattr(optax, name))
+    theirs = arguments(getattr(optax if hasattr(optax, name) else optax.contrib, name))
     if name == "adadelta":  # optax's None leaves the sign of the gradient, and climbs
         theirs[0] = (*theirs[0][:2], 1.0)
     ours = arguments(getattr(optimizers, name))
+    if name == "muon":  # without the reshaping of optax's to matrices
+        theirs = [argument for argument in theirs if argument[0] != "muon_weight_dimension_numbers"]
+    if name == "lbfgs":  # functions are equal to themselves alone
+        ours, theirs = (([(*x[:2], type(x[2])) for x in arguments]) for arguments in (ours, theirs))
     assert ours[: len(theirs)] == theirs
     assert all(kind == inspect.Parameter.KEYWORD_ONLY for _, kind, _ in ours[len(theirs) :])  # what optax has not
 

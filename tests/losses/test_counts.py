@@ -80,6 +80,7 @@ def test_other_losses_note_masks_and_weights():
         partial(losses.binary_cross_entropy, a, b, positive_weight=3.0),
         partial(losses.binary_cross_entropy_on_probabilities, a / 4, b),
         partial(losses.focal, a, b, alpha=0.25),
+        partial(losses.focal_on_probabilities, a / 4, b),
         partial(losses.hinge, a, b),
         partial(losses.squared_hinge, a, b),
         partial(losses.multi_class_hinge, X, jnp.zeros(4, int)),
@@ -92,6 +93,7 @@ def test_other_losses_note_masks_and_weights():
         partial(losses.contrastive, X, X, b),
         partial(losses.triplet, X, X, X),
         partial(losses.triplet_semi_hard, X, jnp.arange(4)),
+        partial(losses.circle, X, jnp.arange(4)),
         partial(losses.nt_xent, X, X),
         partial(losses.ctc, X[:, None], jnp.zeros((4, 0), int), jnp.ones(4, int), jnp.zeros(4, int)),
     ):

@@ -12,7 +12,7 @@ import scipy.special
 from _tiers import only
 
 from jaxnn import losses
-from tests.losses.test_whole_batch import ctc_reference, mined
+from tests.losses.test_whole_batch import circled, ctc_reference, mined
 
 pytestmark = pytest.mark.usefixtures("optimized")
 
@@ -105,6 +105,12 @@ def faded(cost, gamma):
 
 def binary_focal(x, y, gamma=2.0, alpha=None):
     yes, no = y * faded(np.logaddexp(0, -x), gamma), (1 - y) * faded(np.logaddexp(0, x), gamma)
+    return yes + no if alpha is None else alpha * yes + (1 - alpha) * no
+
+
+def focal_of(p, y, gamma, alpha):
+    p = np.asarray(p, np.longdouble)
+    yes, no = (q * faded(-np.log(np.maximum(s, E32)), gamma) for q, s in ((y, p), (1 - y, 1 - p)))
     return yes + no if alpha is None else alpha * yes + (1 - alpha) * no
 
 
@@ -224,6 +230,17 @@ TABLE = {
             0.0,
         )
     ],
+    "focal_on_probabilities": [
+        Row(
+            partial(losses.focal_on_probabilities, gamma=g, alpha=a),
+            (CHANCES, CHANCE_BITS),
+            partial(focal_of, gamma=g, alpha=a),
+            0.0,
+            16.118097,
+        )
+        for g in (0.0, 0.5, 2.0)
+        for a in (None, 0.25)
+    ],
     "focal": [
         Row(partial(losses.focal, gamma=g, alpha=a), (SCORES, y), partial(binary_focal, gamma=g, alpha=a), 0.0)
         for g in (0.0, 0.5, 2.0, 5.0)
@@ -337,6 +354,18 @@ TABLE = {
         )
         for size in (1e-6, 1.0, 1e6)
         for squared in (False, True)
+    ],
+    "circle": [
+        Row(
+            partial(losses.circle, gamma=g),
+            (x, CLASSES),
+            lambda x, y, g=g: circled(x, y, 0.25, g),
+            0.0,
+            each=False,
+            inner=lambda loss, g=g: -8 * g * np.expm1(-loss),  # of cosines, times γ and their factors
+        )
+        for g in (1e-3, 1.0, 256.0)
+        for x in (TEN, TEN * 1e30, TEN * 1e-30)
     ],
     "nt_xent": [
         Row(
@@ -527,7 +556,7 @@ def given(name, kind):
         return square, square, labels
     if name == "triplet":
         return square, square, -square
-    if name == "triplet_semi_hard":
+    if name in ("circle", "triplet_semi_hard"):
         return square, np.arange(n) % 2
     if name == "gaussian_nll":
         return row, row, row
@@ -539,7 +568,7 @@ def given(name, kind):
         return x, np.ones((n, 1), np.int32), 4 * length, length
     if name in ("binary_cross_entropy", "focal", "hinge", "squared_hinge"):
         return (30 * row if kind == "perfect" else row), labels
-    return row, labels if name == "binary_cross_entropy_on_probabilities" else row
+    return row, labels if name in ("binary_cross_entropy_on_probabilities", "focal_on_probabilities") else row
 
 
 LARGEST = {"cross_entropy_on_probabilities": 1.01e7}  # a label of probability 0 points back with 1 / eps, as documented

@@ -74,6 +74,11 @@ def focal_reference(x, y, gamma=2.0, alpha=None):
     return yes + no if alpha is None else alpha * yes + (1 - alpha) * no
 
 
+def focal_of_probabilities(p, y, gamma=2.0, alpha=None):
+    yes, no = -y * (1 - p) ** gamma * np.log(p), -(1 - y) * p**gamma * np.log(1 - p)
+    return yes + no if alpha is None else alpha * yes + (1 - alpha) * no
+
+
 def huber_reference(p, t, delta=1.0):
     r = abs(p - t)
     return r * r / 2 if r <= delta else delta * (r - delta / 2)
@@ -155,6 +160,12 @@ CASES = {
         partial(losses.focal, gamma=1.5, alpha=0.25),
         drawn(normal(), chances),
         partial(focal_reference, gamma=1.5, alpha=0.25),
+    ),
+    "focal_on_probabilities": Case(losses.focal_on_probabilities, drawn(chances, bits), focal_of_probabilities),
+    "focal_on_probabilities(alpha)": Case(
+        partial(losses.focal_on_probabilities, gamma=0.5, alpha=0.25),
+        drawn(chances, chances),
+        partial(focal_of_probabilities, gamma=0.5, alpha=0.25),
     ),
     "softmax_focal": Case(
         partial(losses.softmax_focal, class_weights=W), CLASSES, partial(softmax_reference, weights=W, gamma=2.0)
@@ -427,6 +438,11 @@ EDGES = [
     (losses.binary_cross_entropy_on_probabilities, (0.0, 0), 0.0, 1.0),
     (losses.binary_cross_entropy_on_probabilities, (7.0, 1), NAN, NAN),
     (losses.binary_cross_entropy_on_probabilities, (-7.0, 0), NAN, NAN),
+    (losses.focal_on_probabilities, (0.0, 1), -np.log(1e-7), -1e7 + 2 * np.log(1e-7)),
+    (losses.focal_on_probabilities, (1.0, 1), 0.0, 0.0),
+    (losses.focal_on_probabilities, (1.0, 0), -np.log(1e-7), 1e7 - 2 * np.log(1e-7)),
+    (losses.focal_on_probabilities, (0.0, 0), 0.0, 0.0),
+    (losses.focal_on_probabilities, (7.0, 1), NAN, NAN),
     (losses.focal, (1e4, 1), 0.0, 0.0),
     (losses.focal, (1e4, 0), 1e4, 1.0),
     (losses.focal, (INF, 1), 0.0, 0.0),

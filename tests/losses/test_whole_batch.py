@@ -13,7 +13,7 @@ from _close import TOLERANCE, assert_close
 from jax.test_util import check_grads
 
 from jaxnn import losses
-from jaxnn.losses import ctc, dice, nt_xent, triplet_semi_hard, tversky
+from jaxnn.losses import circle, ctc, dice, nt_xent, triplet_semi_hard, tversky
 
 INF, NAN = np.inf, np.nan
 dtypes = pytest.mark.parametrize("dtype", [*TOLERANCE])
@@ -81,6 +81,74 @@ def test_semi_hard_triplets_of_masked_and_missing_examples(x64):
     check_grads(jax.jit(lambda x: f(x, CLASSES)), (x,), order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
     twice = jnp.concatenate([x[:3], x[:3]])  # examples that meet
     assert bool(jnp.isfinite(jax.grad(lambda x: f(x, CLASSES[:6], squared=False).sum())(twice)).all())
+
+
+# Circle loss
+
+
+def circled(x, y, margin, gamma):
+    """By loops over anchors and pairs, in long double."""
+    z = [np.asarray(v / np.abs(v).max(), np.longdouble) for v in x]
+    z = [v / np.sqrt((v * v).sum()) for v in z]
+    out = []
+    for i, a in enumerate(z):
+        near = [(a * b).sum() for j, b in enumerate(z) if j != i and y[j] == y[i]]
+        far = [(a * b).sum() for j, b in enumerate(z) if y[j] != y[i]]
+        logs = [-gamma * max(0, 1 + margin - s) * (s - 1 + margin) for s in near]
+        others = [gamma * max(0, s + margin) * (s - margin) for s in far]
+        total = sum(np.exp(np.longdouble(p + q)) for p in logs for q in others)
+        out.append(np.log1p(total) if near and far else 0.0)
+    return np.asarray(out, np.float64)
+
+
+@dtypes
+def test_circles(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.asarray(TEN, dtype)
+        expected = circled(np.asarray(x, np.float64), CLASSES, 0.4, 8.0)
+        f = partial(circle, margin=0.4, gamma=8.0)
+        value, slope = jax.jit(lambda x: (f(x, CLASSES), jax.grad(lambda x: f(x, CLASSES).sum())(x)))(x)
+        assert_close(value, expected)
+        assert value.dtype == ("float64" if dtype == "float64" else "float32")
+        assert slope.dtype == dtype
+
+
+@pytest.mark.slow
+def test_circles_of_masked_and_missing_examples(x64):
+    x, keep = jnp.asarray(TEN), np.arange(10) != 4
+    f = jax.jit(partial(losses.circle, gamma=8.0))
+    clean = f(x, CLASSES, where=keep)
+    assert_close(clean[keep], circled(TEN[keep], CLASSES[keep], 0.25, 8.0))
+    assert float(clean[4]) == 0
+    spoiled = x.at[4].set(NAN)
+    assert_close(f(spoiled, CLASSES, where=keep), clean)
+    slope = jax.grad(lambda x: f(x, CLASSES, where=keep).sum())(spoiled)
+    assert bool(jnp.isfinite(slope).all())
+    assert not slope[4].any()
+    for classes in (np.zeros(10, int), np.arange(10)):  # no negatives, no positives
+        value, slope = jax.value_and_grad(lambda x, c=classes: f(x, c).sum())(x)
+        assert value == 0
+        assert not slope.any()
+    assert f(x[:0], CLASSES[:0]).shape == (0,)
+    assert_close(f(x, CLASSES, weights=2.0), 2 * f(x, CLASSES))
+    assert_close(f(x, CLASSES - 10**9), f(x, CLASSES))
+    assert bool(jnp.isfinite(jax.grad(lambda x: f(x, CLASSES).sum())(x.at[0].set(0.0))).all())
+
+
+def test_the_gradient_of_a_circle_leaves_out_its_factors():
+    """By each cosine it is γ α times a softmax: positives pull and negatives push, along the pair's unit vectors."""
+    x = jnp.asarray([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    m, g = 0.25, 2.0
+    slope = jax.grad(lambda x: circle(x, jnp.asarray([0, 0, 1]), margin=m, gamma=g)[0])(x)
+    s_p, s_q = 0.8, 0.0
+    a_p, a_q = 1 + m - s_p, s_q + m
+    share = 1 / (1 + np.exp(-(g * a_q * (s_q - m) - g * a_p * (s_p - 1 + m))))
+    by_p, by_q = -share * g * a_p, share * g * a_q
+    u = np.asarray(x, np.float64)
+    tangent = [np.eye(2) - np.outer(v, v) for v in u]
+    assert_close(slope[0], tangent[0] @ (by_p * u[1] + by_q * u[2]))
+    assert_close(slope[1], tangent[1] @ u[0] * by_p)
+    assert_close(slope[2], tangent[2] @ u[0] * by_q)
 
 
 # NT-Xent
@@ -289,6 +357,12 @@ def test_ctc_of_extreme_logits():
 
 ONE = jnp.ones((2, 3, 4)), jnp.ones((2, 2), int), jnp.full(2, 3), jnp.full(2, 2)
 REFUSED = [
+    (
+        circle,
+        (jnp.ones((2, 3)), jnp.ones(3, int)),
+        {},
+        "circle: expected labels of shape [2] for embeddings float32[2, 3], got int32[3].",
+    ),
     (
         triplet_semi_hard,
         (jnp.ones((2, 3, 4)), jnp.ones(2, int)),

@@ -54,6 +54,16 @@ CASES = {
         ("Adam", {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
         ("adam", {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "preset": "torch"}),
     ),
+    "torch amsgrad": (("Adam", {"amsgrad": True, "eps": 1e-3}), ("amsgrad", {"eps": 1e-3, "preset": "torch"})),
+    "torch amsgrad decay": (
+        ("Adam", {"amsgrad": True, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.1}),
+        ("amsgrad", {"b1": 0.8, "b2": 0.9, "eps": 1e-3, "weight_decay": 0.1, "preset": "torch"}),
+    ),
+    "torch nadam": (("NAdam", {"eps": 1e-3}), ("nadam", {"eps": 1e-3, "preset": "torch"})),
+    "torch nadam decay": (
+        ("NAdam", {"betas": (0.8, 0.99), "eps": 1e-3, "weight_decay": 0.1}),
+        ("nadam", {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.1, "preset": "torch"}),
+    ),
     "torch adamw": (("AdamW", {"weight_decay": 0.1}), ("adamw", {"weight_decay": 0.1})),
     "torch adamax": (("Adamax", {"eps": 1e-3}), ("adamax", {"eps": 1e-3})),
     "torch radam": (("RAdam", {"eps": 1e-12}), ("radam", {"eps": 1e-12})),
@@ -85,6 +95,11 @@ CASES = {
         ("Adam", {"epsilon": 1e-3, "weight_decay": 0.1}),
         ("adam", {"eps": 1e-3, "weight_decay": 0.1, "decoupled": True, "preset": "keras"}),
     ),
+    "keras amsgrad": (
+        ("Adam", {"amsgrad": True, "beta_2": 0.9, "epsilon": 1e-3}),
+        ("amsgrad", {"b2": 0.9, "eps": 1e-3, "preset": "keras"}),
+    ),
+    "keras nadam": (("Nadam", {"epsilon": 1e-3}), ("nadam", {"eps": 1e-3, "preset": "keras"})),
     "keras adamw": (("AdamW", {"epsilon": 1e-12, "weight_decay": 0.1}), ("adamw", {"eps": 1e-12, "weight_decay": 0.1})),
     "keras lion": (("Lion", {}), ("lion", {"weight_decay": 0.0})),
 }

@@ -10,6 +10,8 @@ from jaxnn.optimizers import (
     adadelta,
     adam,
     adamw,
+    amsgrad,
+    nadam,
     rmsprop,
     rprop,
     sgd,
@@ -287,12 +289,22 @@ def test_arguments_that_do_not_fit(make, error, text):
             "rmsprop: preset='torch' has no option bias_correction. Leave it out, or use preset='optax'.",
         ),
         (
+            lambda: amsgrad(LR, bias_correction_nu=False, preset="torch"),
+            ValueError,
+            "amsgrad: preset='torch' has no option bias_correction_nu. Leave it out, or use preset='optax'.",
+        ),
+        (
+            lambda: nadam(LR, eps_root=1.0, preset="keras"),
+            ValueError,
+            "nadam: preset='keras' has no option eps_root. Leave it out, or use preset='optax'.",
+        ),
+        (
             lambda: adam(LR, weight_decay=0.1, decoupled=1),
             TypeError,
             "adam: expected decoupled to be True or False, got 1. It is fixed when the optimizer is made.",
         ),
     ],
-    ids=["schedule", "keras", "torch", "decoupled"],
+    ids=["schedule", "keras", "torch", "amsgrad", "nadam", "decoupled"],
 )
 def test_arguments_of_the_family(make, error, text):
     with pytest.raises(error) as excinfo:

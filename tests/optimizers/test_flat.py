@@ -104,6 +104,7 @@ REFUSED = {
     ),
     "noise": (lambda: optax.add_noise(0.1, 0.5, key=0), TRANSFORMATION),
     "norms of arrays": (lambda: optax.lamb(RATE), TRANSFORMATION),
+    "our norms of arrays": (lambda: nn.lamb(RATE), "the optimizer lamb(0.01)"),
     "matrices factored": (lambda: optax.adafactor(RATE), TRANSFORMATION),
     "chain": (lambda: optax.chain(optax.clip_by_global_norm(1.0), nn.adam(RATE)), TRANSFORMATION),
     "number": (lambda: 0.1, "0.1"),

@@ -43,7 +43,9 @@ def test_the_numbers_of_the_other_libraries(case, mode):
     assert error.max() < 1e-6
 
 
-@pytest.mark.parametrize(("name", "options"), [("adam", {}), ("rmsprop", {"momentum": 0.9})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("adam", {}), ("amsgrad", {}), ("nadam", {}), ("rmsprop", {"momentum": 0.9})]
+)
 def test_styles_differ(name, options):
     presets = (getattr(optimizers, name)(RATE, eps=1e-3, preset=preset, **options) for preset in ("torch", "keras"))
     torch, keras = (positions(opt, "given", jnp.float32) for opt in presets)

@@ -8,6 +8,8 @@ import pytest
 from jaxnn.optimizers import adadelta, adagrad, adam, adamax, adamw, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
 
 RATE = 0.5
+MU, NEXT = (0.9 * (1 - 0.96 ** (t / 250) / 2) for t in (1, 2))
+LOOK = NEXT * 0.1 / (1 - MU * NEXT) + 1  # the first m̂ of PyTorch's NAdam, of a gradient of 1
 # an optimizer, and its first updates for gradients of 0, 1e-40 and 1e30, in units of the rate
 TABLE = {
     "sgd": (sgd(RATE), (0, 1e-40, 1e30)),
@@ -27,7 +29,10 @@ TABLE = {
     "adam keras": (adam(RATE, preset="keras"), (0, 1e-32 * 0.001**0.5, 1)),
     "adamw": (adamw(RATE, weight_decay=0.0), (0, 1e-32, 1)),
     "nadam": (nadam(RATE), (0, (0.09 / 0.19 + 1) * 1e-32, 0.09 / 0.19 + 1)),
+    "nadam torch": (nadam(RATE, preset="torch"), (0, LOOK * 1e-32, LOOK)),
     "amsgrad": (amsgrad(RATE), (0, 1e-32, 1)),
+    "amsgrad torch": (amsgrad(RATE, preset="torch"), (0, 1e-32, 1)),
+    "amsgrad keras": (amsgrad(RATE, preset="keras"), (0, 1e-32 * 0.001**0.5, 1)),
     "adamax": (adamax(RATE), (0, 1e-32, 1)),
     "radam": (radam(RATE), (0, 1e-40, 4.6116860e18)),  # no root in the first steps, but the bound
     "lion": (lion(RATE, weight_decay=0.0), (0, 0, 1)),  # a denormal is 0 to a CPU
@@ -87,11 +92,12 @@ def test_float16_is_squared_in_float32(opt, first):
     [
         lambda c: adam(c(0.1), c(0.9), c(0.999), c(1e-8), c(0.0)),
         lambda c: adam(c(0.1), c(0.9999), c(0.9999), c(1e-8), nesterov=True),
+        lambda c: nadam(c(0.1), c(0.9999), c(0.9999), c(1e-8), preset="torch"),
         lambda c: rmsprop(c(0.1), c(0.999), c(1e-8), c(0.0), momentum=c(0.9)),
         lambda c: rmsprop(c(0.1), c(0.9999), c(1e-8), centered=True, bias_correction=True),
         lambda c: adadelta(c(1.0), c(0.9999), c(1e-6)),
     ],
-    ids=["adam", "nadam", "rmsprop", "rmsprop both", "adadelta"],
+    ids=["adam", "nadam", "nadam torch", "rmsprop", "rmsprop both", "adadelta"],
 )
 def test_hyper_parameters_rounded_to_16_bits_stay_finite(make, kind):
     opt = make(lambda value: jnp.asarray(value, kind))  # 0.999 is 1 in bfloat16, 1e-8 is 0 in float16
@@ -110,6 +116,8 @@ SCALED = {  # the update does not depend on the gradient's scale: it is that of 
     "adam keras": (adam(RATE, eps=0.0, preset="keras"), 3.0),
     "amsgrad": (amsgrad(RATE, eps=0.0), 3.0),
     "nadam": (nadam(RATE, eps=0.0), 3.0),
+    "nadam torch": (nadam(RATE, eps=0.0, preset="torch"), 3.0),
+    "amsgrad torch": (amsgrad(RATE, eps=0.0, preset="torch"), 3.0),
     "adamax": (adamax(RATE), 1.0),
     "adamax of nothing": (adamax(RATE, eps=0.0), 1.0),
     "adagrad": (adagrad(RATE), 1.0),

@@ -10,7 +10,23 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnn.optimizers import adadelta, adagrad, adam, adamax, amsgrad, lion, nadam, radam, rmsprop, rprop, sgd
+from jaxnn.optimizers import (
+    adadelta,
+    adafactor,
+    adagrad,
+    adam,
+    adamax,
+    amsgrad,
+    lamb,
+    lars,
+    lion,
+    muon,
+    nadam,
+    radam,
+    rmsprop,
+    rprop,
+    sgd,
+)
 
 decimal.getcontext().prec = 50
 LR, STEPS = 0.01, 20
@@ -91,6 +107,37 @@ def adam_paper(gs, c, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, nesterov=False):
         if nesterov:
             m_hat = b * m / (c(1) - b ** (t + 1)) + (c(1) - b) * g / (c(1) - b**t)
         out.append(-c(LR) * m_hat / (np.sqrt(v / (c(1) - bb**t) + c(eps_root)) + c(eps)))
+    return np.array(out)
+
+
+def amsgrad_of_others(gs, c, preset, b1=0.9, b2=0.999, eps=1e-8):
+    """PyTorch's and Keras's: the largest raw second moment, debiased afterwards; Keras adds eps before."""
+    b, bb = c(b1), c(b2)
+    m, v, out = gs[0] * c(0), size2(gs[0]) * c(0), []
+    largest = v
+    for t, g in enumerate(gs, 1):
+        m = b * m + (c(1) - b) * g
+        v = bb * v + (c(1) - bb) * size2(g)
+        largest = np.maximum(largest, v)
+        unbias = np.sqrt(c(1) - bb**t)
+        root = (np.sqrt(largest) + c(eps)) / unbias if preset == "keras" else np.sqrt(largest) / unbias + c(eps)
+        out.append(-c(LR) * m / (c(1) - b**t) / root)
+    return np.array(out)
+
+
+def nadam_of_others(gs, c, preset, b1=0.9, b2=0.999, eps=1e-8):
+    """PyTorch's and Keras's: a momentum that grows, and the product of all of them."""
+    b, bb, product = c(b1), c(b2), c(1)
+    m, v, out = gs[0] * c(0), size2(gs[0]) * c(0), []
+    base = c("0.96") if c is Decimal else 0.96
+    exponent = 1 if preset == "keras" else c("0.004") if c is Decimal else 0.004
+    for t, g in enumerate(gs, 1):
+        now, following = (b * (c(1) - base ** (exponent * i) / c(2)) for i in (t, t + 1))
+        product *= now
+        m = b * m + (c(1) - b) * g
+        v = bb * v + (c(1) - bb) * size2(g)
+        m_hat = following * m / (c(1) - product * following) + (c(1) - now) * g / (c(1) - product)
+        out.append(-c(LR) * m_hat / (np.sqrt(v / (c(1) - bb**t)) + c(eps)))
     return np.array(out)
 
 
@@ -247,6 +294,24 @@ def test_the_papers_equations(name, options, x64):
         assert worst(got, want) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("preset", ["torch", "keras"])
+@pytest.mark.parametrize("options", [{}, {"b2": 0.5, "eps": 1e-2}, {"b1": 0.0}], ids=label)
+@pytest.mark.parametrize(("ours", "other"), [(amsgrad, amsgrad_of_others), (nadam, nadam_of_others)])
+@pytest.mark.slow
+def test_the_equations_of_other_libraries(ours, other, options, preset, x64):
+    want = other(exact(GRADIENTS), Decimal, preset, **options)
+    for dtype, got in trajectory(ours(LR, preset=preset, **options), both(GRADIENTS)).items():
+        assert got.dtype == dtype
+        assert worst(got, want) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("preset", ["torch", "keras"])
+@pytest.mark.parametrize(("ours", "other"), [(amsgrad, amsgrad_of_others), (nadam, nadam_of_others)])
+def test_the_equations_of_other_libraries_over_2000_steps(ours, other, preset):
+    gs = long_gradients("normal")
+    assert worst(scanned(ours(LR, preset=preset), gs), other(gs.astype(np.float64), float, preset)) < 2e-6
+
+
 @pytest.mark.parametrize("options", product(rho=[0.9, 0.0], eps=[1e-6, 1e-2], weight_decay=[0.0, 0.1]), ids=label)
 @pytest.mark.slow
 def test_adadelta_paper(options, x64):
@@ -270,11 +335,16 @@ COMPLEX = (GRADIENTS + 1j * GRADIENTS[::-1]).astype(np.complex64)
         (adam(LR), lambda gs: adam_paper(gs, float)),
         (adam(LR, nesterov=True), lambda gs: adam_paper(gs, float, nesterov=True)),
         (amsgrad(LR), lambda gs: amsgrad_paper(gs, float)),
+        (amsgrad(LR, preset="keras"), lambda gs: amsgrad_of_others(gs, float, "keras")),
+        (nadam(LR, preset="torch"), lambda gs: nadam_of_others(gs, float, "torch")),
         (adamax(LR), lambda gs: adamax_paper(gs, float)),
         (radam(LR), lambda gs: radam_paper(gs, float)),
         (rprop(LR), lambda gs: rprop_paper(gs.real, float) + 1j * rprop_paper(gs.imag, float)),
     ],
-    ids=["sgd", "rmsprop", "rmsprop-centered", "adadelta", "adam", "nadam", "amsgrad", "adamax", "radam", "rprop"],
+    ids=[
+        *("sgd", "rmsprop", "rmsprop-centered", "adadelta", "adam", "adam-nesterov", "amsgrad", "amsgrad-keras"),
+        *("nadam-torch", "adamax", "radam", "rprop"),
+    ],
 )
 @pytest.mark.slow
 def test_complex_gradients(ours, paper):
@@ -440,6 +510,11 @@ def test_the_bound_holds_complex_parts():
         (adamax(LR), {"mu", "nu"}),
         (radam(LR), {"mu", "nu"}),
         (lion(LR), {"mu"}),
+        (lamb(LR), {"mu", "nu"}),
+        (lars(LR), {"trace"}),
+        (adafactor(LR), {"v", "v_row", "v_col"}),
+        (adafactor(LR, momentum=0.9), {"v", "v_row", "v_col", "ema"}),
+        (muon(LR), {"mu", "nu"}),
         (rprop(LR), {"step_sizes", "prev_updates"}),
     ],
     ids=[
@@ -454,6 +529,7 @@ def test_the_bound_holds_complex_parts():
         "adamax",
         "radam",
         "lion",
+        *("lamb", "lars", "adafactor", "adafactor-momentum", "muon"),
         "rprop",
     ],
 )
@@ -527,7 +603,9 @@ DECAYING = {
     "adagrad": lambda **o: adagrad(LR, **o),
     "adam": lambda **o: adam(LR, **o),
     "nadam": lambda **o: nadam(LR, **o),
+    "nadam torch": lambda **o: nadam(LR, preset="torch", **o),
     "amsgrad": lambda **o: amsgrad(LR, **o),
+    "amsgrad keras": lambda **o: amsgrad(LR, preset="keras", **o),
     "adamax": lambda **o: adamax(LR, **o),
     "radam": lambda **o: radam(LR, **o),
     "lion": lambda **o: lion(LR, **({"weight_decay": 0.0, "decoupled": False} | o)),
