@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
+ROOMS = ("models", "losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
 
 
 class Row(NamedTuple):

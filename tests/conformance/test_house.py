@@ -175,6 +175,7 @@ TESTED_IN = {
     "ops/test_pool_edges.py": ["_largest", "_window"],
     "ops/test_recurrent.py": ["_lengths", "_wide"],
     "ops/test_resize.py": ["_grid"],
+    "models/test_models.py": ["_efficientnet", "_lenet", "_mlp", "_mobilenet", "_parts", "_resnet", "_vgg"],
     "optimizers/test_checks.py": ["/_numbers"],
     "optimizers/test_flat.py": ["/_flat"],
     "optimizers/test_rules.py": [
@@ -268,6 +269,7 @@ ROOMS = {
             "activations",
             "optimizers",
             "layers",
+            "models",
             "train",
             "runs",
             "runs.points",
