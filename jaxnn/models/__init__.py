@@ -7,19 +7,33 @@ Images are [n, h, w, c], and results are logits. Names of children mean somethin
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
+from jaxnn.models._autoencoder import autoencoder, vae
+from jaxnn.models._char_rnn import char_rnn
+from jaxnn.models._dcgan import dcgan_discriminator, dcgan_generator
 from jaxnn.models._efficientnet import efficientnet
 from jaxnn.models._lenet import lenet
+from jaxnn.models._lrcn import lrcn
 from jaxnn.models._mlp import mlp
 from jaxnn.models._mobilenet import mobilenet_v2
 from jaxnn.models._resnet import resnet, wide_resnet
+from jaxnn.models._siamese import siamese
+from jaxnn.models._unet import unet
 from jaxnn.models._vgg import vgg
 
 __all__ = [
+    "autoencoder",
+    "char_rnn",
+    "dcgan_discriminator",
+    "dcgan_generator",
     "efficientnet",
     "lenet",
+    "lrcn",
     "mlp",
     "mobilenet_v2",
     "resnet",
+    "siamese",
+    "unet",
+    "vae",
     "vgg",
     "wide_resnet",
 ]

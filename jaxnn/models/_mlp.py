@@ -52,16 +52,28 @@ def mlp(
     """
     where = name or "mlp"
     features = check.count(where, "features", features)
-    layers: list[Any] = []
-    for k, size in enumerate(sizes(where, hidden), start=1):
-        layers += [dense(size, preset=preset, name=f"dense{k}")]
-        layers += [] if norm is None else [named(norm(), f"norm{k}")]
-        layers += [activation, dropout(rate)]
+    layers = hidden_layers(check_hidden(where, hidden), activation, preset, norm, rate)
     return stacked("mlp", name, *layers, dense(features, preset=preset, name="head"))
 
 
-def sizes(where: str, hidden: Any) -> list[int]:
+def check_hidden(where: str, hidden: Any) -> list[int]:
     """The sizes of hidden layers as ints."""
     if not isinstance(hidden, list | tuple):
         raise wrong_type(where, "hidden to be a tuple of integers", hidden, "Pass hidden=(256,) for one layer.")
     return [check.count(where, "hidden", size) for size in hidden]
+
+
+def hidden_layers(
+    sizes: Sequence[int],
+    activation: Callable[..., Any],
+    preset: str,
+    norm: Norm | None = None,
+    rate: float | jax.Array = 0.0,
+) -> list[Any]:
+    """Dense layers dense1, dense2, ..., each with its norm, the activation and dropout."""
+    layers: list[Any] = []
+    for k, size in enumerate(sizes, start=1):
+        layers.append(dense(size, preset=preset, name=f"dense{k}"))
+        layers += [] if norm is None else [named(norm(), f"norm{k}")]
+        layers += [activation, dropout(rate)]
+    return layers

@@ -7,9 +7,10 @@ from typing import Any
 
 from jaxnn import _checks as check
 from jaxnn._call import call
+from jaxnn._errors import invalid
 from jaxnn._layer import Layer, PaddedRule, layer
 from jaxnn.combinators import serial
-from jaxnn.layers import dense
+from jaxnn.layers import conv, dense
 from jaxnn.types import Arrays, Key, Params, State
 
 Norm = Callable[[], Layer]
@@ -64,3 +65,15 @@ def head(where: str, classes: int | None, preset: str) -> tuple[Layer, ...]:
     if classes is None:
         return ()
     return (dense(check.count(where, "classes", classes), preset=preset, name="head"),)
+
+
+def head_conv(where: str, classes: int, preset: str) -> Layer:
+    """The last layer of a model on pixels, a 1×1 convolution with one logit for each class."""
+    return conv(check.count(where, "classes", classes), 1, preset=preset, name="head")
+
+
+def reshaped(where: str, y: Arrays, x: Arrays) -> Arrays:
+    """Reconstructions y, [n, ...] with as many values as x, in the shape of x."""
+    if y.size != x.size:
+        raise invalid(where, f"a decoder with a result of {x.size // max(1, x.shape[0])} values for each example", y)
+    return y.reshape(x.shape)

@@ -98,7 +98,7 @@ def resnet(
         first = conv(features, 7, stride=2, padding=3, bias=False, preset=preset)
     begin: list[Any] = [serial(named(first, "conv"), name="stem") if preactivation else unit(first, "stem", norm, relu)]
     begin += [max_pool(3, stride=2, padding=1)] if stem == "imagenet" else []
-    end = [named(norm(), "norm"), relu] if preactivation else []
+    end: list[Any] = [named(norm(), "norm"), relu] if preactivation else []
     stages = blocks.stages(BLOCKS[depth], features, features)
     return stacked("resnet", name, *begin, *stages, *end, global_avg_pool(), *head(where, classes, preset))
 
@@ -148,7 +148,7 @@ def wide_resnet(
     blocks = _Blocks(False, True, "project", norm, preset, rate)
     stages = blocks.stages(((depth - 4) // 6,) * 3, 16, 16 * check.count(where, "factor", factor))
     stem = serial(conv(16, 3, padding=1, bias=False, preset=preset, name="conv"), name="stem")
-    end = [named(norm(), "norm"), relu, global_avg_pool(), *head(where, classes, preset)]
+    end: list[Any] = [named(norm(), "norm"), relu, global_avg_pool(), *head(where, classes, preset)]
     return stacked("wide_resnet", name, stem, *stages, *end)
 
 
