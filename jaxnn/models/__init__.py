@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.models._autoencoder import autoencoder, vae
+from jaxnn.models._bert import bert
 from jaxnn.models._char_rnn import char_rnn
 from jaxnn.models._dcgan import dcgan_discriminator, dcgan_generator
+from jaxnn.models._ddpm_unet import ddpm_unet
 from jaxnn.models._efficientnet import efficientnet
+from jaxnn.models._gpt import gpt
 from jaxnn.models._lenet import lenet
 from jaxnn.models._lrcn import lrcn
 from jaxnn.models._mlp import mlp
@@ -19,13 +22,17 @@ from jaxnn.models._resnet import resnet, wide_resnet
 from jaxnn.models._siamese import siamese
 from jaxnn.models._unet import unet
 from jaxnn.models._vgg import vgg
+from jaxnn.models._vit import vit
 
 __all__ = [
     "autoencoder",
+    "bert",
     "char_rnn",
     "dcgan_discriminator",
     "dcgan_generator",
+    "ddpm_unet",
     "efficientnet",
+    "gpt",
     "lenet",
     "lrcn",
     "mlp",
@@ -35,6 +42,7 @@ __all__ = [
     "unet",
     "vae",
     "vgg",
+    "vit",
     "wide_resnet",
 ]
 

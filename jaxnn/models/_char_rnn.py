@@ -37,8 +37,9 @@ def char_rnn(
     An embedding, recurrent layers with dropout after each, and a dense layer. Children embed, layer1, layer2, ...,
     head. The input may be a `Padded`; the result then is one.
 
-    To generate text, make the same model with `return_carry=True`: it takes x, or (x, carry), and returns (logits,
-    carry), so that each step costs the same.
+    `nn.generate` continues prompts by the model as it is, and processes the whole sequence for each symbol. With
+    `return_carry=True` the same model takes x, or (x, carry), and returns (logits, carry), so that a step of a loop of
+    your own costs the same at any length.
 
     Args:
       vocabulary: number of symbols, an integer >= 1.

@@ -1,6 +1,6 @@
 """Forward passes in evaluation against float64 NumPy, written from the papers' figures and from torchvision's code."""
 
-from math import prod
+from math import erf, prod
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +153,113 @@ def vgg(p, s, x):
     return dense(p["head"], relu(dense(p["dense2"], relu(dense(p["dense1"], x)))))
 
 
+def layer_norm(p, x, eps):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * p["scale"] + p["bias"]
+
+
+def gelu(x):
+    return x * np.vectorize(erf)(x / 2**0.5) / 2 + x / 2
+
+
+def gelu_tanh(x):
+    return x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+
+
+def attention(p, x, causal=False):
+    """Two heads."""
+    n, t, d = x.shape
+    q, k, v = ((x @ p[f"w_{c}"] + p[f"b_{c}"]).reshape(n, t, 2, d // 2) for c in "qkv")
+    y = np.zeros_like(q)
+    for head in range(2):
+        for i in range(t):
+            seen = i + 1 if causal else t
+            scores = np.einsum("nd,ntd->nt", q[:, i, head], k[:, :seen, head]) / (d // 2) ** 0.5
+            scores = np.exp(scores)
+            y[:, i, head] = np.einsum("nt,ntd->nd", scores / scores.sum(1, keepdims=True), v[:, :seen, head])
+    return y.reshape(n, t, d) @ p["w_o"] + p["b_o"]
+
+
+def blocks(p, x, activation, eps, causal=False, post=False):
+    for q in (p[name] for name in sorted(p) if name.startswith("block")):
+        for norm, branch in (
+            (q["attention_norm"], lambda h, q=q: attention(q["attention"], h, causal)),
+            (q["mlp_norm"], lambda h, q=q: dense(q["down"], activation(dense(q["up"], h)))),
+        ):
+            x = layer_norm(norm, x + branch(x), eps) if post else x + branch(layer_norm(norm, x, eps))
+    return x
+
+
+def gpt(p, s, x):
+    h = blocks(p, p["embed"]["w"][x] + p["positions"]["w"][: x.shape[1]], gelu_tanh, 1e-5, causal=True)
+    return layer_norm(p["norm"], h, 1e-5) @ p["embed"]["w"].T
+
+
+def bert(p, s, x):
+    h = p["embed"]["w"][x] + p["types"]["w"][0] + p["positions"]["w"][: x.shape[1]]
+    h = blocks(p, layer_norm(p["norm"], h, 1e-12), gelu, 1e-12, post=True)
+    if "transform" in p:
+        h = layer_norm(p["transform"]["norm"], gelu(dense(p["transform"]["dense"], h)), 1e-12)
+        return h @ p["embed"]["w"].T + p["head"]["b"]
+    return dense(p["head"], np.tanh(dense(p["pool"]["dense"], h[:, 0])))
+
+
+def vit(p, s, x):
+    n, side, _, c = x.shape
+    x = x.reshape(n, side // 4, 4, side // 4, 4, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, 16 * c)
+    x = dense(p["patches"], x) + p["positions"]["w"].reshape(1, -1, p["patches"]["w"].shape[1])
+    if "class_token" in p:
+        token = p["class_token"]["w"] + p["positions"]["token"]
+        x = np.concatenate([np.tile(token, (n, 1, 1)), x], axis=1)
+    h = layer_norm(p["norm"], blocks(p, x, gelu, 1e-6), 1e-6)
+    return dense(p["head"], h[:, 0] if "class_token" in p else h.mean(1))
+
+
+def ddpm(p, s, x):
+    def norm(q, x):
+        parts = x.reshape(*x.shape[:3], 2, -1)
+        mean, var = parts.mean((1, 2, 4), keepdims=True), parts.var((1, 2, 4), keepdims=True)
+        return ((parts - mean) / np.sqrt(var + 1e-6)).reshape(x.shape) * q["scale"] + q["bias"]
+
+    def silu(x):
+        return x * sigmoid(x)
+
+    def block(q, x):
+        h = conv(q["conv1"], silu(norm(q["norm1"], x))) + dense(q["time"], silu(t))[:, None, None]
+        return conv(q["conv2"], silu(norm(q["norm2"], h))) + (conv(q["skip"], x, pads=(0, 0)) if "skip" in q else x)
+
+    def attended(q, x):
+        flat = norm(q["norm"], x).reshape(x.shape[0], -1, x.shape[3])
+        return x + attention(q["attention"], flat).reshape(x.shape)
+
+    angles = x["time"][:, None] * np.array([1, 1e-4])
+    t = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    t = dense(p["time"]["dense2"], silu(dense(p["time"]["dense1"], t)))
+    a = conv(p["stem"], x["x"])
+    b = block(p["down1"]["block1"], a)
+    c = conv(p["down1"]["halve"], b, 2, (0, 1))
+    d = attended(p["down2"]["attention1"], block(p["down2"]["block1"], c))
+    h = block(p["middle"]["block2"], attended(p["middle"]["attention1"], block(p["middle"]["block1"], d)))
+    for k, skip in ((1, d), (2, c)):
+        h = block(p["up2"][f"block{k}"], np.concatenate([h, skip], axis=-1))
+        h = attended(p["up2"][f"attention{k}"], h)
+    h = conv(p["up2"]["double"]["conv"], np.repeat(np.repeat(h, 2, axis=1), 2, axis=2))
+    for k, skip in ((1, b), (2, a)):
+        h = block(p["up1"][f"block{k}"], np.concatenate([h, skip], axis=-1))
+    return conv(p["head"], silu(norm(p["norm"], h)))
+
+
+SIZES = {"features": 4, "layers": 2, "heads": 2}
 CASES = {
+    "bert": (lambda: models.bert(7, classes=3, length=6, **SIZES), bert, "tokens"),
+    "bert masked": (lambda: models.bert(7, masked=True, length=6, **SIZES), bert, "tokens"),
+    "ddpm_unet": (
+        lambda: models.ddpm_unet(features=4, multiples=(1, 2), blocks=1, groups=2, attention_at=(4,), heads=2),
+        ddpm,
+        "noisy",
+    ),
+    "gpt": (lambda: models.gpt(7, length=6, **SIZES), gpt, "tokens"),
+    "vit": (lambda: models.vit(4, classes=3, **SIZES), vit, 12),
+    "vit mean": (lambda: models.vit(4, classes=3, pool="mean", **SIZES), vit, 12),
     "resnet": (lambda: models.resnet(18, classes=3, features=3), resnet, 21),
     "resnet bottleneck": (lambda: models.resnet(50, classes=3, features=2), resnet, 22),
     "resnet pad": (lambda: models.resnet(20, classes=3, features=3), cifar, 9),
@@ -178,6 +284,12 @@ CASES = {
 }
 
 
+INPUTS = {
+    "tokens": rng.integers(0, 7, (2, 5)),
+    "noisy": {"x": rng.standard_normal((2, 8, 8, 3)), "time": np.array([3, 700])},
+}
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", CASES)
 def test_the_forward_pass_is_that_of_the_paper(name, monkeypatch):
@@ -185,11 +297,11 @@ def test_the_forward_pass_is_that_of_the_paper(name, monkeypatch):
     monkeypatch.setattr(_mobilenet, "STAGES", ((1, 16, 1, 2), (6, 16, 1, 1)))
     monkeypatch.setattr(_resnet, "BLOCKS", {18: (1, 2), 20: (1, 2), 50: (1, 2)})
     make, reference, size = CASES[name]
-    x = rng.standard_normal((2, size, size, 3))
+    x = INPUTS[size] if isinstance(size, str) else rng.standard_normal((2, size, size, 3))
     shapes = jax.eval_shape(lambda key: make().init(key, x), jax.random.key(0))
     params = jax.tree.map(lambda p: rng.standard_normal(p.shape) / max(1, prod(p.shape[:-1])) ** 0.5, shapes[0])
     state = jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape), shapes[1])
-    y, _ = jax.jit(make().apply)(params, state, jnp.asarray(x))
+    y, _ = jax.jit(make().apply)(params, state, jax.tree.map(jnp.asarray, x))
     expected = reference(params, state, x)
     assert np.ptp(expected) > 1e-3
     assert_close(y, expected)

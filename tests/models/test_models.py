@@ -100,8 +100,35 @@ PUBLISHED = {
         "Koch et al. 2015, figure 4",
     ),
 }
+GPT = "Radford et al. 2019 (117 M and 345 M corrected in their code's README), by transformers"
+BERT = "Devlin et al. 2018: 110 M and 340 M, by transformers"
+DDPM = "Ho et al. 2020: 35.7 M and 114 M, by diffusers"
+
+
+def tokens(dtype):
+    return shape((1, 5), jnp.int32)
+
+
+def noisy(side, n=1):
+    return lambda dtype: {"x": shape((n, side, side, 3), dtype), "time": shape((n,), jnp.int32)}
+
+
+PUBLISHED |= {
+    "gpt small": (lambda: models.gpt(), tokens, 124_439_808, GPT),
+    "gpt medium": (lambda: models.gpt(features=1024, layers=24, heads=16), tokens, 354_823_168, GPT),
+    "bert base": (lambda: models.bert(), tokens, 109_482_240, BERT),
+    "bert masked": (lambda: models.bert(masked=True), tokens, 109_514_298, BERT),
+    "bert large": (lambda: models.bert(features=1024, layers=24, heads=16), tokens, 335_141_888, BERT),
+    "vit b 16": (lambda: models.vit(), IMAGENET, 86_567_656, TORCHVISION),
+    "vit b 32": (lambda: models.vit(32), IMAGENET, 88_224_232, TORCHVISION),
+    "vit l 16": (lambda: models.vit(features=1024, layers=24, heads=16), IMAGENET, 304_326_632, TORCHVISION),
+    "vit s 16": (lambda: models.vit(features=384, heads=6), IMAGENET, 22_050_664, "Touvron et al. 2021, DeiT-S: 22 M"),
+    "ddpm_unet": (lambda: models.ddpm_unet(), noisy(32), 35_746_307, DDPM),
+    "ddpm_unet 256": (lambda: models.ddpm_unet(multiples=(1, 1, 2, 2, 4, 4)), noisy(256), 113_673_219, DDPM),
+}
 LARGE = {f"resnet {n}" for n in (34, 101, 152, 32, 44, 56, 110)} | {f"efficientnet b{n}" for n in (0, 1, 2, 3)}
-LARGE |= {"efficientnet lite4", "vgg 13", "vgg 19", "wide_resnet 40 4"}
+LARGE |= {"efficientnet lite4", "vgg 13", "vgg 19", "wide_resnet 40 4", "ddpm_unet", "ddpm_unet 256"}
+LARGE |= {"gpt medium", "bert large", "bert masked", "vit b 32", "vit l 16", "vit s 16"}
 
 
 def shape(x, dtype=jnp.float32):
@@ -160,6 +187,31 @@ SMALL = {
             "decoder/output/w": (8, 25),
         },
     ),
+    "bert": (
+        lambda preset="jaxnn": models.bert(7, length=6, features=4, layers=2, heads=2, rate=0.1, preset=preset),
+        lambda dtype: {"x": shape((2, 5), jnp.int32), "types": shape((2, 5), jnp.int32)},
+        {"x": (2, 5, 4), "pooled": (2, 4)},
+        {
+            "embed/w": (7, 4),
+            "types/w": (2, 4),
+            "positions/w": (6, 4),
+            "norm/scale": (4,),
+            "block2/attention/w_q": (4, 4),
+            "pool/dense/w": (4, 4),
+        },
+    ),
+    "bert classes": (
+        lambda preset="jaxnn": models.bert(7, classes=3, length=6, features=4, layers=1, heads=2, preset=preset),
+        lambda dtype: shape((2, 5), jnp.int32),
+        (2, 3),
+        {"head/w": (4, 3)},
+    ),
+    "bert masked": (
+        lambda preset="jaxnn": models.bert(7, masked=True, length=6, features=4, layers=1, heads=2, preset=preset),
+        lambda dtype: shape((2, 5), jnp.int32),
+        (2, 5, 7),
+        {"transform/dense/w": (4, 4), "transform/norm/bias": (4,), "head/b": (7,)},
+    ),
     "char_rnn": (
         lambda preset="jaxnn": models.char_rnn(7, features=5, rate=0.1, preset=preset),
         lambda dtype: shape((2, 4), jnp.int32),
@@ -185,6 +237,37 @@ SMALL = {
         (2, 6),
         (2, 16, 16, 3),
         {"stage1/conv/w": (4, 4, 8, 6), "stage2/norm/bias": (4,), "output/w": (4, 4, 3, 4)},
+    ),
+    "ddpm_unet": (
+        lambda preset="jaxnn": models.ddpm_unet(
+            features=4, multiples=(1, 2), blocks=1, groups=2, attention_at=(4,), preset=preset
+        ),
+        noisy(8, 2),
+        (2, 8, 8, 3),
+        {
+            "time/dense1/w": (4, 16),
+            "stem/w": (3, 3, 3, 4),
+            "down1/halve/w": (3, 3, 4, 4),
+            "down2/block1/skip/w": (1, 1, 4, 8),
+            "down2/attention1/attention/w_q": (8, 8),
+            "middle/block2/time/w": (16, 8),
+            "up2/double/conv/w": (3, 3, 8, 8),
+            "up1/block2/conv1/w": (3, 3, 8, 4),
+            "norm/scale": (4,),
+            "head/w": (3, 3, 4, 3),
+        },
+    ),
+    "gpt": (
+        lambda preset="jaxnn": models.gpt(7, length=6, features=4, layers=2, heads=2, rate=0.1, preset=preset),
+        lambda dtype: shape((2, 5), jnp.int32),
+        (2, 5, 7),
+        {"embed/w": (7, 4), "positions/w": (6, 4), "block2/up/w": (4, 16), "norm/bias": (4,)},
+    ),
+    "gpt untied": (
+        lambda preset="jaxnn": models.gpt(7, length=6, features=4, layers=1, heads=2, tied=False, preset=preset),
+        lambda dtype: shape((2, 5), jnp.int32),
+        (2, 5, 7),
+        {"head/w": (4, 7)},
     ),
     "lrcn": (
         lambda preset="jaxnn": models.lrcn(3, features=4, rate=0.1, preset=preset),
@@ -304,6 +387,25 @@ SMALL = {
         (2, 3),
         {"stage3/conv2/w": (3, 3, 16, 16), "stage3/norm2/scale": (16,), "dense1/w": (1568, 8), "head/w": (8, 3)},
     ),
+    "vit": (
+        lambda preset="jaxnn": models.vit(4, classes=3, features=4, layers=2, heads=2, rate=0.1, preset=preset),
+        (2, 8, 12, 1),
+        (2, 3),
+        {
+            "patches/w": (16, 4),
+            "class_token/w": (4,),
+            "positions/w": (2, 3, 4),
+            "positions/token": (4,),
+            "block2/down/w": (16, 4),
+            "head/w": (4, 3),
+        },
+    ),
+    "vit mean": (
+        lambda preset="jaxnn": models.vit(4, classes=3, features=4, layers=1, heads=2, pool="mean", preset=preset),
+        (2, 8, 12, 1),
+        (2, 3),
+        {"positions/w": (2, 3, 4), "norm/scale": (4,)},
+    ),
     "wide_resnet": (
         lambda preset="jaxnn": models.wide_resnet(10, 1, classes=3, preset=preset),
         (2, 8, 8, 3),
@@ -313,8 +415,10 @@ SMALL = {
 }
 
 
-# Of several variants of a model the fast tier trains the first.
-EACH = [pytest.param(name, marks=pytest.mark.slow) if " " in name else name for name in SMALL]
+# Of several variants of a model the fast tier trains the first. A train step of the diffusion model compiles for half a
+# minute: test_forward.py shows that it uses all of its params.
+UNTRAINED = {"ddpm_unet", "bert classes", "gpt untied", "vit mean"}
+EACH = [pytest.param(name, marks=pytest.mark.slow) if " " in name else name for name in SMALL if name not in UNTRAINED]
 
 
 def test_every_model_has_a_small_variant():
@@ -350,7 +454,7 @@ def test_bfloat16_passes_and_a_preset_reaches_every_layer(name, monkeypatch):
     assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     out, new = jax.eval_shape(partial(model.apply, train=True), params, state, example(x, jnp.bfloat16), key=KEY)
     assert jax.tree.map(jnp.shape, out) == y
-    integers = name.startswith("char_rnn")
+    integers = name.split()[0] in ("bert", "char_rnn", "gpt")
     assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32" if integers else "bfloat16")}
     assert jax.tree.structure(new) == jax.tree.structure(state)
 
@@ -432,6 +536,17 @@ WRONG = {
     "autoencoder: expected a decoder with a result of 4 values for each example, got float32[3, 5].": (
         lambda: models.autoencoder(decoder=nn.dense(5)).init(KEY, shape((3, 4)))
     ),
+    "bert: expected classes or masked, got both. Share params: {**of_one, **of_the_other}.": (
+        lambda: models.bert(classes=2, masked=True)
+    ),
+    "ddpm_unet: expected a dict of 'x' and 'time', got float32[1, 8, 8, 3].": (
+        lambda: models.ddpm_unet().init(KEY, shape((1, 8, 8, 3)))
+    ),
+    "ddpm_unet: expected images with sides that are multiples of 8, got float32[1, 12, 12, 3]. Pad or resize them.": (
+        lambda: models.ddpm_unet().init(KEY, noisy(12)(jnp.float32))
+    ),
+    "gpt: expected vocabulary to be an integer >= 1, got 0.": lambda: models.gpt(0),
+    "vit: expected pool to be one of 'token', 'mean', got 'cls'.": lambda: models.vit(pool="cls"),
     "char_rnn: expected a carry of 2 layers, got (None,).": (
         lambda: models.char_rnn(5, return_carry=True).init(KEY, (shape((3, 4), jnp.int32), (None,)))
     ),
@@ -478,6 +593,44 @@ def test_a_char_rnn_in_pieces_equals_the_whole():
     assert_close(plain.apply(params, {}, x)[0], whole)
     padded, _ = plain.apply(params, {}, nn.Padded(x, jnp.array([5, 2])))
     assert_close(padded.x[1, :2], whole[1, :2])
+
+
+def test_gpt_is_causal_and_generates_with_and_without_a_cache():
+    how = {"length": 8, "features": 8, "layers": 2, "heads": 2}
+    model, x = models.gpt(7, **how), jnp.array([[1, 2, 3, 4, 5], [6, 0, 1, 6, 2]])
+    params, _, whole = run(model, x)
+    assert_close(model.apply(params, {}, x.at[:, 3].set(0))[0][:, :3], whole[:, :3])
+    padded, _ = model.apply(params, {}, nn.Padded(x, jnp.array([5, 2])))
+    assert_close(padded.x[1, :2], whole[1, :2])
+    cached = models.gpt(7, cache=8, **how)
+    first, second = (nn.generate(m, params, {}, x[:, :2], None, 4, temperature=0).x for m in (model, cached))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_bert_ignores_padding_and_adds_types():
+    model, x = models.bert(7, length=8, features=8, layers=2, heads=2), jnp.array([[1, 2, 3, 4], [6, 0, 1, 6]])
+    params, _, whole = run(model, x)
+    y, _ = model.apply(params, {}, nn.Padded(x, jnp.array([4, 2])))
+    short, _ = model.apply(params, {}, x[1:, :2])
+    assert_close(y["pooled"][1], short["pooled"][0])
+    assert_close(y["x"].x[1, :2], short["x"][0])
+    same, _ = model.apply(params, {}, {"x": x, "types": jnp.zeros((2, 4), jnp.int32)})
+    assert_close(same["pooled"], whole["pooled"])
+    other, _ = model.apply(params, {}, {"x": x, "types": jnp.ones((2, 4), jnp.int32)})
+    assert np.abs(other["pooled"] - whole["pooled"]).max() > 1e-3
+
+
+def test_positions_of_a_vit_are_interpolated():
+    model = models.vit(2, classes=None, features=4, layers=1, heads=1)
+    params, state = model.init(KEY, shape((1, 12, 12, 1)))
+    params["positions"]["w"] = jnp.broadcast_to(jnp.arange(6.0)[None, :, None], (6, 6, 4))
+    (_, outputs), _ = nn.capture(model, "positions").apply(params, state, jnp.zeros((1, 12, 24, 1)))
+    places = np.arange(3, 9) / 2 - 0.25  # between the third patches from both ends
+    distances = np.abs(places[:, None] - np.arange(6))
+    near, far = 1.25 * distances**3 - 2.25 * distances**2 + 1, distances**3 - 5 * distances**2 + 8 * distances - 4
+    weights = np.where(distances <= 1, near, np.where(distances < 2, -0.75 * far, 0))
+    found = outputs["positions"][0, 1:, 0].reshape(6, 12)
+    assert_close(found[:, 3:9], np.tile(weights @ np.arange(6), (6, 1)))
 
 
 def test_videos_of_different_lengths():
