@@ -1,8 +1,8 @@
 """Functional neural networks and complete training runs on JAX.
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
-`nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.ops`, `nn.losses`, `nn.metrics`,
-`nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.interop`,
+`nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`, `nn.losses`,
+`nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.interop`,
 `nn.types`.
 """
 
@@ -20,6 +20,7 @@ from jaxnn import (
     layers,
     losses,
     metrics,
+    models,
     ops,
     optimizers,
     regularizers,
@@ -247,6 +248,7 @@ __all__ = [
     "maxout",
     "metrics",
     "mish",
+    "models",
     "muon",
     "nadam",
     "objective_trainer",

@@ -170,6 +170,7 @@ def test_other_names_are_missing_as_ever():
 
 ROOMS = (
     "",
+    ".models",
     ".ops",
     ".losses",
     ".metrics",
@@ -205,8 +206,7 @@ if __name__ == "__main__":
 
 def test_arguments_from_elsewhere_are_arguments_here():
     parameters = set()
-    for name in nn.__all__:
-        function = getattr(nn, name)
+    for function in [getattr(room, name) for room in (nn, nn.models) for name in room.__all__]:
         if inspect.isfunction(function):
             parameters |= inspect.signature(function).parameters.keys()
     assert ARGUMENTS.keys() <= parameters
