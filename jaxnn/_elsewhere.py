@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
-ROOMS = ("losses", "metrics", "ops", "init", "data", "regularizers", "constraints", "points")
+ROOMS = ("losses", "metrics", "ops", "init", "data", "augment", "regularizers", "constraints", "points")
 
 
 class Row(NamedTuple):
@@ -231,6 +231,55 @@ TABLE = {
         Row("constraints.max_norm", "MaxNorm"),
         Row("constraints.unit_norm", "UnitNorm"),
         Row("constraints.non_negative", "NonNeg"),
+    ),
+    "Augmentation": (
+        Row("augment.affine", "RandomAffine RandomAffineTransform"),
+        Row("augment.autocontrast", "RandomAutocontrast AutoContrast"),
+        Row("augment.blur", "GaussianBlur gaussian_blur RandomGaussianBlur"),
+        Row("augment.brightness", "RandomBrightness adjust_brightness random_brightness"),
+        Row("augment.center_crop", "CenterCrop"),
+        Row("augment.chain", "Compose Pipeline"),
+        Row("augment.channel_shuffle", "RandomChannelPermutation ChannelShuffle"),
+        Row("augment.channel_shift", "RandomChannelShift"),
+        Row("augment.contrast", "RandomContrast adjust_contrast random_contrast"),
+        Row("augment.crop", "RandomCrop random_crop"),
+        Row("augment.cutmix", "CutMix"),
+        Row("augment.cutout", "RandomErasing random_erasing", "Its size is fixed."),
+        Row("augment.elastic", "ElasticTransform elastic_transform RandomElasticTransform"),
+        Row("augment.equalize", "RandomEqualize Equalization equalize_hist"),
+        Row(
+            "augment.flip",
+            "RandomHorizontalFlip RandomVerticalFlip RandomFlip horizontal_flip vertical_flip fliplr flipud "
+            "random_flip_left_right random_flip_up_down",
+        ),
+        Row("augment.gamma", "adjust_gamma RandomGamma"),
+        Row("augment.grayscale", "RandomGrayscale rgb_to_grayscale rgb2gray to_grayscale"),
+        Row("augment.hue", "RandomHue adjust_hue random_hue"),
+        Row("augment.invert", "RandomInvert"),
+        Row("augment.mixup", "MixUp"),
+        Row("augment.noise", "GaussNoise RandomGaussianNoise"),
+        Row("augment.normalization", "Normalize StandardScaler", "Normalization(mean, std).apply takes known ones."),
+        Row("augment.pca_color", "FancyPCA pca_colour Lighting"),
+        Row("augment.perspective", "RandomPerspective"),
+        Row("augment.posterize", "RandomPosterize posterise"),
+        Row("augment.rand_augment", "RandAugment"),
+        Row("augment.resize", "Resize"),
+        Row("augment.resized_crop", "RandomResizedCrop"),
+        Row("augment.rotate", "RandomRotation"),
+        Row("augment.saturation", "RandomSaturation adjust_saturation RandomColorDegeneration"),
+        Row(
+            "augment.brightness",
+            "ColorJitter RandomColorJitter",
+            "Chain it with contrast, saturation and hue.",
+        ),
+        Row("augment.sharpness", "RandomAdjustSharpness RandomSharpness adjust_sharpness"),
+        Row("augment.shear", "RandomShear"),
+        Row("augment.solarize", "RandomSolarize Solarization solarise"),
+        Row("augment.sometimes", "RandomApply"),
+        Row("augment.translate", "RandomTranslation"),
+        Row("augment.trivial_augment", "TrivialAugmentWide TrivialAugment"),
+        Row("augment.whitening", "LinearTransformation ZCA zca_whitening"),
+        Row("augment.zoom", "RandomZoom"),
     ),
     "Arithmetic": (
         Row("ops.attention", "scaled_dot_product_attention dot_product_attention"),
