@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,6 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxnn import _checks as check
-from jaxnn._keys import quick
 from jaxnn.augment._checks import Magnitude, interval
 from jaxnn.augment._images import blend, luma, recolored, uniform
 from jaxnn.types import Augmentation, Key
@@ -237,8 +237,8 @@ def channel_shuffle() -> Augmentation:
 
 def pca_color(
     stddev: float | Array = 0.1,
-    scales: ArrayLike = IMAGENET_SCALES,
-    directions: ArrayLike = IMAGENET_DIRECTIONS,
+    scales: ArrayLike | Sequence[float] = IMAGENET_SCALES,
+    directions: ArrayLike | Sequence[Sequence[float]] = IMAGENET_DIRECTIONS,
 ) -> Augmentation:
     """Adds a random colour along the principal components of the pixels of a data set, [h, w, c] -> [h, w, c].
 
@@ -265,7 +265,7 @@ def pca_color(
     check.shape("pca_color", "directions", directions, (channels, channels))
 
     def change(key: Key, x: Array) -> Array:
-        a = jnp.asarray(stddev, x.dtype) * jax.random.normal(quick(key), (channels,), x.dtype)
+        a = jnp.asarray(stddev, x.dtype) * jax.random.normal(key, (channels,), x.dtype)
         color = (jnp.asarray(directions, x.dtype) * (a * jnp.asarray(scales, x.dtype))[None]).sum(1)
         return x + color[None, None]
 

@@ -45,7 +45,8 @@ class Normalization(NamedTuple):
         if x.shape[-1:] != self.mean.shape:
             raise invalid(f"Normalization.{where}", f"x of shape [..., {self.mean.shape[0]}]", x)
         shape = (*(1,) * (x.ndim - 1), *self.mean.shape)
-        return x, *(jnp.asarray(a).astype(x.dtype).reshape(shape) for a in self)
+        mean, std = (jnp.asarray(a).astype(x.dtype).reshape(shape) for a in self)
+        return x, mean, std
 
 
 def normalization(data: Array) -> Normalization:

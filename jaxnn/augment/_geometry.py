@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxnn import _checks as check
-from jaxnn._keys import quick
 from jaxnn.augment._checks import Magnitude, image_of, interval
 from jaxnn.augment._filters import gaussian
 from jaxnn.augment._images import uniform, wide_of
@@ -219,7 +217,7 @@ def affine(
 
     def draw(key: Key, image: Array) -> Array:
         dtype = wide_of(image)
-        u = jax.random.uniform(quick(key), (6,), dtype)
+        u = uniform(key, (0.0, 1.0), (6,), dtype)
 
         def among(bounds: tuple[Any, Any], u: Array) -> Array:
             low, high = (jnp.asarray(b, dtype) for b in bounds)
@@ -360,12 +358,13 @@ def elastic(
         smooth = Sampling("linear", "edge", 0, 0)
 
         def on_points(points: Array) -> Array:
-            """Solves q + by(q) = p."""
-            q = points
-            for _ in range(STEPS):
+            """Solves q + by(q) = p for each point p."""
+
+            def step(q: Array, _: None) -> tuple[Array, None]:
                 places = q[:, None, 0].astype(dtype), q[:, None, 1].astype(dtype)
-                q = points - sampled(by, places, smooth, None)[:, 0].astype(points.dtype)
-            return q
+                return points - sampled(by, places, smooth, None)[:, 0].astype(points.dtype), None
+
+            return lax.scan(step, points, None, STEPS)[0]
 
         return sampled(example, (x + by[..., 0], y + by[..., 1]), how, on_points)
 

@@ -17,7 +17,10 @@ LUMA = (0.299, 0.587, 0.114)  # of ITU-R 601-2, as Pillow's mode "L"
 
 
 def uniform(key: Key, bounds: tuple[Any, Any], shape: tuple[int, ...] = (), dtype: Any = jnp.float32) -> Array:
-    """Uniform numbers between two bounds, which may be traced; exactly the bound if both are equal."""
+    """Uniform numbers between two bounds, which may be traced; exactly the bound if both are equal.
+
+    The key is not `quick`: the unrolled rounds would be fused into the loop over pixels, and computed for each of them.
+    """
     low, high = (jnp.asarray(bound, dtype) for bound in bounds)
     return low + (high - low) * jax.random.uniform(key, shape, dtype)
 

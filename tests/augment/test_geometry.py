@@ -154,7 +154,7 @@ def test_boxes_move_with_the_masks():
 def test_boxes_are_clipped_and_a_lost_one_has_no_area():
     boxes = np.float32([[0, 0, 4, 4], [6, 6, 8, 8], [2, 2, 2, 2]])
     example = {"image": jnp.zeros((8, 8, 1)), "boxes": boxes}
-    y = augment.translate((0.5, 0.5))(KEY, example)
+    y = jax.jit(augment.translate((0.5, 0.5)))(KEY, example)
     assert y["boxes"].tolist() == [[4, 4, 8, 8], [8, 8, 8, 8], [6, 6, 6, 6]]
 
 
@@ -180,7 +180,6 @@ def test_derivatives_by_strengths():
     def run(s):
         pieces = {
             "rotate": augment.rotate((s, s), fill="edge"),
-            "zoom": augment.zoom((1 + s / 100, 1 + s / 100), fill="edge"),
             "perspective": augment.perspective(s / 20, fill="edge"),
             "elastic": augment.elastic(s, 2.0, fill="edge"),
         }

@@ -7,22 +7,29 @@ import pytest
 from scipy import stats
 
 from jaxnn import augment
+from jaxnn.augment import _mixing
 
 KEY = jax.random.key(0)
 N = 2000
 
 
+X = np.broadcast_to(np.arange(N, dtype=np.float32)[:, None, None, None], (N, 6, 9, 1))
+
+
 @pytest.fixture(scope="module")
-def mixed():
+def program():
     """Image i is i everywhere and label i is one-hot in N classes: both show what was mixed, and in which parts."""
-    x = jnp.broadcast_to(jnp.arange(N, dtype=jnp.float32)[:, None, None, None], (N, 6, 9, 1))
-    labels = jnp.arange(N)
 
     @jax.jit
-    def run(alpha):
-        return augment.mixup(alpha, N)(KEY, (x, labels)), augment.cutmix(1.0, N)(KEY, (x, labels))
+    def run(first, second, labels):
+        return [f(KEY, (X, labels)) for f in (augment.mixup(first, N), augment.cutmix(second, N))]
 
-    return jax.tree.map(np.asarray, run(0.4))
+    return lambda *arguments: jax.tree.map(np.asarray, run(*arguments))
+
+
+@pytest.fixture(scope="module")
+def mixed(program):
+    return program(0.4, 1.0, np.arange(N))
 
 
 def parts_of(y):
@@ -60,21 +67,27 @@ def test_cutmix_replaces_rectangles_and_counts_their_pixels(mixed):
     assert middle < 0.1  # about symmetric
 
 
-def test_soft_labels_bytes_and_a_label_out_of_range():
-    x = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 3, 3, 1)), jnp.uint8)
-    y = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 5)), jnp.float16)
-    for f in (augment.mixup(), augment.cutmix()):
-        new, soft = jax.jit(f)(KEY, (x, y))
-        assert (new.dtype, new.shape, soft.dtype, soft.shape) == (x.dtype, x.shape, y.dtype, y.shape)
-    _, soft = augment.mixup(0.0, classes=3)(KEY, (x, jnp.array([0, 2, 3, -1])))
-    np.testing.assert_array_equal(soft, [[1, 0, 0], [0, 0, 1], [np.nan] * 3, [np.nan] * 3])
+def test_alpha_0_is_the_identity_and_a_label_out_of_range_is_nan(program):
+    labels = np.arange(N)
+    labels[:2] = -1, N
+    want = np.eye(N, dtype=np.float32)
+    want[:2] = np.nan
+    for x, y in program(0.0, 0.0, labels):
+        np.testing.assert_array_equal(x, X)
+        np.testing.assert_array_equal(y, want)
 
 
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_alpha_0_is_the_identity_to_the_bit(name):
-    x = jnp.asarray(np.random.default_rng(0).uniform(size=(5, 4, 3, 2)), jnp.float32)
-    y = jax.nn.softmax(x.sum((1, 2)))
-    new = jax.jit(lambda alpha: getattr(augment, name)(alpha)(KEY, (x, y)))(0.0)
-    jax.tree.map(np.testing.assert_array_equal, new, (x, y))
-    empty = getattr(augment, name)(classes=3)(KEY, (x[:0], jnp.zeros(0, int)))
-    assert (empty[0].shape, empty[1].shape) == ((0, 4, 3, 2), (0, 3))
+@pytest.mark.parametrize("f", [augment.mixup(), augment.cutmix()], ids=["mixup", "cutmix"])
+def test_dtypes_stay_for_bytes_soft_labels_and_empty_batches(f):
+    for n in (4, 0):
+        shapes = jax.ShapeDtypeStruct((n, 3, 3, 1), jnp.uint8), jax.ShapeDtypeStruct((n, 5), jnp.float16)
+        new = jax.eval_shape(f, KEY, shapes)
+        assert [(a.shape, a.dtype) for a in new] == [(a.shape, a.dtype) for a in shapes]
+
+
+def test_bytes_are_mixed_and_rounded(monkeypatch):
+    monkeypatch.setattr(_mixing, "_beta", lambda key, alpha, n: jnp.full(n, 0.3))
+    x = jnp.array([0, 255], jnp.uint8).reshape(2, 1, 1, 1)
+    new, soft = augment.mixup()(jax.random.key(4), (x, jnp.array([[0.0], [1.0]])))
+    assert new[:, 0, 0, 0].tolist() == [178, 76]  # of 178.5 in float32, and 76.5: halves go to even
+    np.testing.assert_allclose(soft[:, 0], [0.7, 0.3], rtol=1e-6)
