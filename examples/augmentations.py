@@ -36,7 +36,7 @@ PIECES = {
     "affine, edge": augment.affine(fill="edge"),
     "affine, reflect": augment.affine(fill="reflect"),
     "perspective(0.5)": augment.perspective(0.5),
-    "elastic(150)": augment.elastic(150.0),
+    "elastic(80)": augment.elastic(80.0),
     "brightness(0.5)": augment.brightness(0.5),
     "contrast(0.8)": augment.contrast(0.8),
     "saturation(1)": augment.saturation(1.0),
