@@ -2,8 +2,8 @@
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`, `nn.losses`,
-`nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.points`, `nn.interop`,
-`nn.types`.
+`nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.augment`, `nn.points`,
+`nn.interop`, `nn.types`.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jaxnn import (
     _elsewhere,
     activations,
+    augment,
     constraints,
     data,
     distributions,
@@ -176,6 +177,7 @@ __all__ = [
     "alpha_dropout",
     "amsgrad",
     "attention",
+    "augment",
     "avg_pool",
     "batch_norm",
     "by_path",

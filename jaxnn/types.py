@@ -1,4 +1,4 @@
-"""Names of types, for annotations: params, state, keys, batches, metrics.
+"""Names of types, for annotations: params, state, keys, batches, metrics, augmentations.
 
 Pytrees have no static type in JAX, so a type checker treats most of these names as Any.
 """
@@ -43,3 +43,6 @@ Metrics: TypeAlias = dict[str, jax.Array]
 
 Initializer: TypeAlias = Callable[..., jax.Array]
 """`(key, shape, dtype) -> array`."""
+
+Augmentation: TypeAlias = Callable[[Key, Any], Any]
+"""`(key, example) -> example`: a random change of one image, of a dict with an image, or of a batch."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn as nn
-from jaxnn import activations, constraints, data, init, losses, metrics, ops, optimizers, regularizers
+from jaxnn import activations, augment, constraints, data, init, losses, metrics, ops, optimizers, regularizers
 from jaxnn.runs import points
 
 KEY = jax.random.key(0)
@@ -96,6 +96,12 @@ LAYERS = {
     "spatial_dropout": (IMAGE, {"rate": 0.5}),
     "stochastic_depth": (ROW, {"rate": 0.5}),
     "upsample": (IMAGE, {"scale": 2.0}),
+}
+AUGMENTATIONS = {
+    **{name: {"size": 2} for name in ("center_crop", "crop", "cutout", "resize", "resized_crop")},
+    **{name: {"augmentation": augment.flip()} for name in ("batched", "sometimes")},
+    "blur": {"kernel_size": 3},
+    "whitening": {"data": ROW},
 }
 WITH_CHILD = {"repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
 RATES = (
@@ -204,6 +210,16 @@ CALLS = {
         for name in (
             *("celu", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_tanh", "leaky_relu"),
             *("log_softmax", "silu", "soft_shrink", "softmax", "standardize", "thresholded_relu", "unit_step"),
+        )
+    },
+    # augment
+    **{
+        f"augment.{name}": _call(getattr(augment, name), **AUGMENTATIONS.get(name, {}))
+        for name in (
+            *("affine", "batched", "blur", "brightness", "center_crop", "channel_shift", "contrast", "crop", "cutmix"),
+            *("cutout", "elastic", "flip", "gamma", "hue", "mixup", "noise", "pca_color", "perspective", "posterize"),
+            *("rand_augment", "resize", "resized_crop", "rotate", "saturation", "sharpness", "shear", "solarize"),
+            *("sometimes", "translate", "trivial_augment", "whitening", "zoom"),
         )
     },
     # regularizers and constraints

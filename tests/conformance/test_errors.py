@@ -71,6 +71,23 @@ INTERVALS = {
     "lp_pool p": (1, INF, "[)"),
     "ops.lp_pool p": (1, INF, "[)"),
     "radam threshold": (4, INF, "[)"),
+    **dict.fromkeys(("probability", "augment.cutout value"), SHARE),
+    **{
+        f"augment.{name} value": FINITE
+        for name in (
+            *("affine", "crop", "elastic", "perspective", "rand_augment", "rotate", "shear", "translate"),
+            *("trivial_augment", "zoom"),
+        )
+    },
+    "mask_value": FINITE,
+    **dict.fromkeys(("augment.affine degrees", "augment.rotate degrees", "augment.translate fraction"), AT_LEAST_0),
+    **dict.fromkeys(("augment.affine fraction", "augment.blur sigma", "augment.elastic alpha"), AT_LEAST_0),
+    **dict.fromkeys(("augment.cutmix alpha", "augment.mixup alpha", "augment.solarize threshold"), AT_LEAST_0),
+    **dict.fromkeys(("augment.affine strength", "augment.perspective strength", "augment.zoom strength"), BELOW_1),
+    **dict.fromkeys(("augment.affine shear", "augment.shear degrees"), (0, 45, "[)")),
+    "augment.elastic sigma": POSITIVE,
+    "augment.hue strength": (0, 0.5, "[]"),
+    "augment.rand_augment magnitude": (0, 30, "[]"),
     "eta_minus": BELOW_1,
     "eta_plus": (1, INF, "[)"),
 }
@@ -79,7 +96,7 @@ STATIC = {
     *("lp_pool p", "ops.lp_pool p", "ops.lp_normalize p", "sinusoidal_positions base", "ops.sinusoidal base"),
     *("ops.rotary_tables base", "ops.box_decode largest", "data.split fraction", "ops.resize a", "upsample a"),
     *("points.uniform low", "points.uniform high", "points.log_uniform low", "halving keep", "upsample scale"),
-    *("points.log_uniform high", "ops.resize by scale scale"),
+    *("points.log_uniform high", "ops.resize by scale scale", "augment.elastic sigma"),
 }
 
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
@@ -97,6 +114,9 @@ KINDS = {
     **dict.fromkeys(("embed size", "attention size", "attention cache", "ops.anchors stride"), "count"),
     **dict.fromkeys(("local_response_norm size", "ops.local_response_norm size"), "count"),
     **dict.fromkeys(("ops.non_maximum_suppression size", "ops.rotary_tables size"), "count"),
+    **dict.fromkeys(("direction", "fill", "method", "target"), "choice"),
+    **dict.fromkeys(("augment.crop padding", "augment.cutout size"), "paddings"),
+    "augment.blur kernel_size": "count",
     "output_padding": "paddings",
     "padding": "padding",
     "layer kind": "name",
@@ -124,6 +144,7 @@ ELSEWHERE = {
         "stop",
     ),
     *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
+    *("area", "ratio", "augment.posterize bits"),
     "ops.attention offset",  # one for each example, too
 }
 
@@ -131,7 +152,14 @@ OPTIONAL = {  # None is 0
     *("adadelta weight_decay", "adamw weight_decay", "lion weight_decay", "lamb weight_decay", "lars weight_decay"),
     *("muon weight_decay", "muon adam_weight_decay"),
 }
-SEQUENCES = {"upsample scale", "ops.resize by scale scale"}  # one number, or one for each axis
+# One number, or one for each axis, or the two ends of an interval.
+SEQUENCES = {
+    *("upsample scale", "ops.resize by scale scale", "augment.affine degrees", "augment.affine fraction"),
+    *("augment.affine shear", "augment.affine strength", "augment.blur sigma", "augment.noise stddev"),
+    *("augment.rotate degrees", "augment.shear degrees", "augment.translate fraction"),
+    *(f"augment.{name} strength" for name in ("brightness", "channel_shift", "contrast", "gamma", "hue", "saturation")),
+    *("augment.sharpness strength", "augment.zoom strength"),
+}
 EAGER = {"drive", "halving", "sweep", "cross_validate"}  # these refuse to be traced at all
 
 NUMBERS = {
@@ -316,6 +344,7 @@ ROOMS = (
     ".constraints",
     ".init",
     ".data",
+    ".augment",
     ".activations",
     ".train",
     ".runs",
