@@ -18,11 +18,12 @@ from jaxnn.models._lenet import lenet
 from jaxnn.models._lrcn import lrcn
 from jaxnn.models._mlp import mlp
 from jaxnn.models._mobilenet import mobilenet_v2
-from jaxnn.models._resnet import resnet, wide_resnet
+from jaxnn.models._resnet import resnet
 from jaxnn.models._siamese import siamese
 from jaxnn.models._unet import unet
 from jaxnn.models._vgg import vgg
 from jaxnn.models._vit import vit
+from jaxnn.models._wide_resnet import wide_resnet
 
 __all__ = [
     "autoencoder",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import log
 from typing import Any
 
 import jax
@@ -17,12 +16,10 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._layer import Layer
 from jaxnn.activations import silu
 from jaxnn.combinators import serial
-from jaxnn.init import variance_scaling
-from jaxnn.layers import attention, conv, dense, dropout, group_norm, upsample
+from jaxnn.layers import conv, dense, group_norm, upsample
+from jaxnn.models._denoising import TINY, DenoisingBlocks, sinusoids
 from jaxnn.models._parts import Run, composed
 from jaxnn.types import Arrays
-
-TINY = partial(variance_scaling, scale=1e-10, mode="fan_avg", distribution="uniform")  # branches begin near 0
 
 
 @recorded
@@ -77,101 +74,46 @@ def ddpm_unet(
     where = name or "ddpm_unet"
     features, blocks = check.count(where, "features", features), check.count(where, "blocks", blocks)
     widths = [features * check.count(where, "multiples", m) for m in multiples]
-    norm = partial(group_norm, groups, eps=1e-6)
-    parts = _Parts(norm, tuple(attention_at), heads, rate, preset)
+    norm, conv3 = partial(group_norm, groups, eps=1e-6), partial(conv, kernel_size=3, preset=preset)
+    make = DenoisingBlocks(norm, heads, rate, preset)
     embedded = [dense(4 * features, preset=preset, name=f"dense{k}") for k in (1, 2)]
-    clock = serial(partial(_sinusoids, features=features), embedded[0], silu, embedded[1], name="time")
-    downs = [parts.down(f"down{i + 1}", width, blocks, i < len(widths) - 1) for i, width in enumerate(widths)]
-    ups = [parts.up(f"up{i + 1}", width, blocks + 1, i > 0) for i, width in enumerate(widths)]
-    stem, middle = conv(features, 3, preset=preset, name="stem"), parts.middle(widths[-1])
+    clock = serial(partial(sinusoids, features=features), embedded[0], silu, embedded[1], name="time")
+
+    def level(name: str, width: int, resize: Layer | None) -> Layer:
+        """(h, t, skip connections) -> h after each block, and resized."""
+
+        def forward(run: Run, x: Arrays) -> list[jax.Array]:
+            h, t, skips = x
+            hs = []
+            for k, skip in enumerate(skips, start=1):
+                h = h if skip is None else jnp.concatenate([h, skip], axis=-1)
+                h = run(make.block(f"block{k}", width), (h, t))
+                hs.append(run(make.attention(f"attention{k}"), h) if h.shape[1] in attention_at else h)
+                h = hs[-1]
+            return hs if resize is None else [*hs, run(resize, h)]
+
+        return composed("level", name, forward)
+
+    def middle(run: Run, x: Arrays) -> jax.Array:
+        h = run(make.attention("attention1"), run(make.block("block1", widths[-1]), x))
+        return run(make.block("block2", widths[-1]), (h, x[1]))
 
     def forward(run: Run, x: Arrays) -> jax.Array:
         image, time = _checked(where, x, 2 ** (len(widths) - 1))
         t = run(clock, jnp.asarray(time).astype(wide_dtype(image.dtype))).astype(image.dtype)
-        skips = [run(stem, image)]
-        for down in downs:
-            skips += run(down, (skips[-1], t))
-        h = run(middle, (skips[-1], t))
-        for up in reversed(ups):
-            skips, seen = skips[: -blocks - 1], skips[-blocks - 1 :]
-            h = run(up, (h, t, seen))
-        last = conv(channels or image.shape[-1], 3, preset=preset, w_init=TINY, name="head")
+        hs = [run(conv3(features, name="stem"), image)]
+        for i, width in enumerate(widths, start=1):
+            half = None if i == len(widths) else conv3(width, stride=2, name="halve")
+            hs += run(level(f"down{i}", width, half), (hs[-1], t, [None] * blocks))
+        h = run(composed("middle", "middle", middle), (hs[-1], t))
+        for i, width in reversed([*enumerate(widths, start=1)]):
+            twice = None if i == 1 else serial(upsample(2), conv3(width, name="conv"), name="double")
+            hs, skips = hs[: -blocks - 1], hs[: -blocks - 2 : -1]
+            h = run(level(f"up{i}", width, twice), (h, t, skips))[-1]
+        last = conv3(channels or image.shape[-1], w_init=TINY, name="head")
         return run(last, silu(run(norm(name="norm"), h)))
 
     return composed("ddpm_unet", name, forward)
-
-
-class _Parts:
-    """Makes the parts of the network; each receives (image, time embedding) or more in a tuple."""
-
-    def __init__(self, norm: Any, attention_at: tuple[int, ...], heads: int, rate: float | jax.Array, preset: str):
-        self.norm, self.attention_at, self.heads, self.rate, self.preset = norm, attention_at, heads, rate, preset
-
-    def down(self, name: str, width: int, count: int, halve: bool) -> Layer:
-        """(h, t) -> images after each block, and the halved one."""
-        half = conv(width, 3, stride=2, preset=self.preset, name="halve")
-
-        def forward(run: Run, x: Arrays) -> list[jax.Array]:
-            h, t = x
-            skips = []
-            for k in range(1, count + 1):
-                h = self._attended(run, run(self.block(f"block{k}", width), (h, t)), k)
-                skips.append(h)
-            return [*skips, run(half, h)] if halve else skips
-
-        return composed("down", name, forward)
-
-    def up(self, name: str, width: int, count: int, double: bool) -> Layer:
-        """(h, t, images of the way down) -> h, doubled."""
-        twice = serial(upsample(2), conv(width, 3, preset=self.preset, name="conv"), name="double")
-
-        def forward(run: Run, x: Arrays) -> jax.Array:
-            h, t, skips = x
-            for k, skip in zip(range(1, count + 1), reversed(skips), strict=True):
-                h = run(self.block(f"block{k}", width), (jnp.concatenate([h, skip], axis=-1), t))
-                h = self._attended(run, h, k)
-            return run(twice, h) if double else h
-
-        return composed("up", name, forward)
-
-    def middle(self, width: int) -> Layer:
-        """(h, t) -> h by two blocks with attention between them."""
-
-        def forward(run: Run, x: Arrays) -> jax.Array:
-            h = run(self.attention("attention1"), run(self.block("block1", width), x))
-            return run(self.block("block2", width), (h, x[1]))
-
-        return composed("middle", "middle", forward)
-
-    def block(self, name: str, width: int) -> Layer:
-        """(h, t) -> skip(h) + conv(dropout(silu(norm(conv(silu(norm(h))) + dense(silu(t))))))."""
-        first = conv(width, 3, preset=self.preset, name="conv1")
-        second = conv(width, 3, preset=self.preset, w_init=TINY, name="conv2")
-        shift = dense(width, preset=self.preset, name="time")
-        skip = conv(width, 1, preset=self.preset, name="skip")
-
-        def forward(run: Run, x: Arrays) -> jax.Array:
-            x, t = x
-            h = run(first, silu(run(self.norm(name="norm1"), x)))
-            h = silu(run(self.norm(name="norm2"), h + run(shift, silu(t))[:, None, None, :]))
-            h = run(second, run(dropout(self.rate), h))
-            return h + (x if x.shape == h.shape else run(skip, x))
-
-        return composed("block", name, forward)
-
-    def attention(self, name: str) -> Layer:
-        """h + attention over the pixels of norm(h)."""
-        over = attention(self.heads, preset=self.preset)
-
-        def forward(run: Run, x: jax.Array) -> jax.Array:
-            n, h, w, c = x.shape
-            y = run(self.norm(name="norm"), x).reshape(n, h * w, c)
-            return x + run(over, y).reshape(x.shape)
-
-        return composed("attention", name, forward)
-
-    def _attended(self, run: Run, h: jax.Array, k: int) -> Any:
-        return run(self.attention(f"attention{k}"), h) if h.shape[1] in self.attention_at else h
 
 
 def _checked(where: str, x: Arrays, multiple: int) -> tuple[Any, Any]:
@@ -182,10 +124,3 @@ def _checked(where: str, x: Arrays, multiple: int) -> tuple[Any, Any]:
         raise invalid(where, f"images with sides that are multiples of {multiple}", x["x"], "Pad or resize them.")
     check.shape(where, "time", x["time"], x["x"].shape[:1])
     return x["x"], x["time"]
-
-
-def _sinusoids(time: jax.Array, *, features: int) -> jax.Array:
-    """Sines, then cosines of the steps, [n] -> [n, features], of frequencies from 1 to 1/10000."""
-    half = features // 2
-    angles = time[:, None] * jnp.exp(-log(10_000) / max(half - 1, 1) * jax.lax.iota(time.dtype, half))[None]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

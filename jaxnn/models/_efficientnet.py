@@ -13,7 +13,7 @@ from jaxnn._layer import Layer
 from jaxnn.activations import relu6, silu
 from jaxnn.combinators import serial
 from jaxnn.layers import batch_norm, conv, dropout, global_avg_pool
-from jaxnn.models._mobilenet import InvertedResidual, divisible
+from jaxnn.models._inverted_residual import InvertedResidual, divisible
 from jaxnn.models._parts import Norm, head, stacked, unit
 
 # for each stage: number of blocks, kernel size, stride of the first block, expansion, channels

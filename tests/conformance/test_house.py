@@ -185,14 +185,18 @@ TESTED_IN = {
         "_char_rnn",
         "_dcgan",
         "_ddpm_unet",
+        "_denoising",
         "_efficientnet",
         "_gpt",
         "_lenet",
         "_lrcn",
         "_mlp",
+        "_inverted_residual",
         "_mobilenet",
         "_parts",
+        "_residual",
         "_resnet",
+        "_wide_resnet",
         "_siamese",
         "_unet",
         "_vgg",
@@ -273,6 +277,16 @@ def test_no_module_has_more_checks_than_maths(path):
     texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
     lines = lines_of(node for function in functions for node in function.body) - lines_of(texts)
     assert 2 * len(lines_of(filter(is_check, ast.walk(tree))) & lines) <= len(lines)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*.py")), ids=lambda p: p.name)
+def test_a_model_is_at_most_60_lines(path):
+    """Without docstrings, comments and imports: as short as the figure in its paper."""
+    tree = ast.parse(path.read_text())
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    lines = {n for n, line in enumerate(path.read_text().splitlines(), start=1) if line.split("#")[0].strip()}
+    assert len(lines - lines_of([*texts, *imports])) <= 60
 
 
 # Public names.
