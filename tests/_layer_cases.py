@@ -211,6 +211,7 @@ def shapes(tree):
 # What only the columns beside the first file take: layers with a state that moves in inference, and carries.
 CACHED = {
     "attention cache": (lambda: nn.attention(2, causal=True, cache=8), (2, 3, 4), ("one by one",)),
+    "lstm cached": (lambda: nn.lstm(3, cached=True), (2, 3, 4), ("one by one",)),
     "learned_positions cached": (lambda: nn.learned_positions(7, cached=True), (2, 3, 4), ("one by one",)),
     "sinusoidal_positions cached": (lambda: nn.sinusoidal_positions(cached=True), (2, 3, 4), ("one by one",)),
 }

@@ -71,9 +71,9 @@ def attention(
       rotary: True rotates queries and keys by their positions (`ops.rotary`); a number is the base, 10000 by default.
         Not allowed with a context.
       cache: number of steps whose keys and values are kept in the state, so that a sequence passed in pieces gives the
-        same result as in one call. Requires causal=True; no context and no lengths. `init` makes the cache empty, for
-        the n of its x; the params are those of the same layer without a cache. Steps beyond its end give NaN, the steps
-        before them are unaffected. None keeps nothing.
+        same result as in one call. Requires causal=True and no context. `init` makes the cache empty, for the n of its
+        x; the params are those of the same layer without a cache. Steps beyond its end give NaN, the steps before them
+        are unaffected. Each sequence of a `Padded` continues where it ended. None keeps nothing.
       dropout: probability of dropping an attention weight in training, in [0, 1); may be traced. The name is that of
         PyTorch and Keras; flax has dropout_rate.
       precision: of all products, as in `dense`.
@@ -136,7 +136,7 @@ def attention(
         of_keys = {name: given[name] for name in ("mask", "bias", "lengths") if name in given}
         if memory is not None:
             memory.check(state, x, given)
-            *kept, state = memory.extend(state, k, v)
+            *kept, state = memory.extend(state, k, v, x.shape[1] if lengths is None else lengths)
             k, v = (a.astype(q.dtype) for a in kept)  # a cache may have another dtype, such as a narrower one
             of_keys["lengths"] = jnp.broadcast_to(first + x.shape[1], x.shape[:1])
         dropped: dict[str, Any] = {"dropout": dropout, "key": key} if drops and train else {}

@@ -42,8 +42,8 @@ class Cache(NamedTuple):
 
     def check(self, state: State, x: Array, given: dict[str, Array]) -> None:
         """Raises unless x is a valid next piece."""
-        if "context" in given or "lengths" in given:
-            raise invalid(self.where, "no context and no lengths with a cache", told=", ".join(given))
+        if "context" in given:
+            raise invalid(self.where, "no context with a cache", told=", ".join(given))
         n, length, *_ = state["k"].shape
         if x.shape[0] != n or x.shape[1] > length:
             fix = "Give it in pieces, or make a longer cache: cache=."
@@ -51,11 +51,14 @@ class Cache(NamedTuple):
                 fix = "init makes the cache for the examples of its x: for another number call init again."
             raise invalid(self.where, f"x of shape [{n}, t, d] with t <= {length}, as the cache was made for", x, fix)
 
-    def extend(self, state: State, k: Array, v: Array) -> tuple[Array, Array, dict[str, Any]]:
-        """All keys and values so far, and the state that holds them."""
+    def extend(self, state: State, k: Array, v: Array, steps: Arrays) -> tuple[Array, Array, dict[str, Any]]:
+        """All keys and values so far, and the state that holds them.
+
+        The next piece overwrites what is beyond the `steps`, [] or [n], of this one.
+        """
         first = state["position"]
         keys, values = _written(state["k"], k, first), _written(state["v"], v, first)
-        return keys, values, {**state, "k": keys, "v": values, "position": first + k.shape[1]}
+        return keys, values, {**state, "k": keys, "v": values, "position": first + jnp.asarray(steps, jnp.int32)}
 
     def within(self, y: Array, first: Arrays) -> Array:
         """y [n, t, features] with NaN for the steps beyond the end; a traced position cannot raise an error."""

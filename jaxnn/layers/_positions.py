@@ -18,7 +18,7 @@ from jaxnn._keys import quick
 from jaxnn._layer import Layer, layer
 from jaxnn._mesh import fitting
 from jaxnn._mesh import rows as rows_of
-from jaxnn._padded import Padded, padded_pair, values_of
+from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layers._cache import steps_from
 from jaxnn.layers._weights import check_fits
 from jaxnn.types import Arrays, Initializer, Key, Params, State
@@ -136,13 +136,14 @@ def _positions(
     check.flags(where, cached=cached)
 
     def initial(key: Key, x: Arrays) -> tuple[Params, State]:
-        x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
+        x = check.array(where, "x", values_of(padded_pair(x)), rank=3, shape="[n, t, d]")
         return init(key, x), ({"position": jnp.zeros((), jnp.int32)} if cached else {})
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        x = check.array(where, "x", x, rank=3, shape="[n, t, d]")
-        first = state["position"] if cached else 0
-        y = x + fitting(rows(params, first, x).astype(x.dtype), x)
-        return y, ({"position": first + x.shape[1]} if cached else state)
+        given, first = padded_pair(x), state["position"] if cached else 0
+        x = check.array(where, "x", given.zeroed if isinstance(given, Padded) else given, rank=3, shape="[n, t, d]")
+        y = on_values(lambda _: x + fitting(rows(params, first, x).astype(x.dtype), x), given)
+        steps = jnp.asarray(given.lengths if isinstance(given, Padded) else x.shape[1], jnp.int32)
+        return y, ({"position": first + steps} if cached else state)
 
-    return layer(initial, apply, kind, name=name, padded=1)
+    return layer(initial, apply, kind, name=name, padded="lengths")

@@ -33,6 +33,7 @@ def rnn(
     bidirectional: bool = False,
     last: bool = False,
     return_carry: bool = False,
+    cached: bool = False,
     bias: bool = True,
     activation: Callable[..., Any] = jnp.tanh,
     preset: str = "jaxnn",
@@ -59,6 +60,8 @@ def rnn(
       last: if True, the result is h after the last step (of `lengths`), [n, features], in place of all steps.
       return_carry: if True, the result is (y, carry), to process a sequence in pieces. The carry is h [n, features]; a
         tuple for several layers; a pair in each for two directions.
+      cached: if True, each call continues where the last one ended, each sequence of a `Padded` at its own end; state
+        carry, zeros for the n of init's x. Use it for `generate` and for streams. Not with two directions.
       bias: False omits b.
       activation: an elementwise function.
       preset: the default initialization, "jaxnn", "torch", "keras" or "flax" (`init.preset`).
@@ -77,7 +80,7 @@ def rnn(
     weights = Weights(name or "rnn", "rnn", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.rnn, activation=activation, precision=precision)
     cell = _Cell("rnn", features, 1, weights, run)
-    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, cached, name)
 
 
 @recorded
@@ -88,6 +91,7 @@ def lstm(
     bidirectional: bool = False,
     last: bool = False,
     return_carry: bool = False,
+    cached: bool = False,
     bias: bool = True,
     peephole: bool = False,
     projection: int | None = None,
@@ -108,7 +112,7 @@ def lstm(
 
     Args:
       features: size of the state, an integer >= 1.
-      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      layers, bidirectional, last, return_carry, cached, bias: as in `rnn`.
       peephole: if True, the gates also receive the cell state; param peephole [3, features], initially zeros.
       projection: number of features to which h is projected, which are those of y; param projection. None omits it.
       preset, w_x_init, w_h_init, b_init, precision: as in `rnn`.
@@ -129,7 +133,7 @@ def lstm(
     weights = Weights(name or "lstm", "lstm", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.lstm, precision=precision)
     cell = _Cell("lstm", features, 4, weights, run, peephole=peephole, projection=projection)
-    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, cached, name)
 
 
 @recorded
@@ -140,6 +144,7 @@ def gru(
     bidirectional: bool = False,
     last: bool = False,
     return_carry: bool = False,
+    cached: bool = False,
     bias: bool = True,
     reset: Literal["after", "before"] = "after",
     preset: str = "jaxnn",
@@ -159,7 +164,7 @@ def gru(
 
     Args:
       features: size of the state, an integer >= 1.
-      layers, bidirectional, last, return_carry, bias: as in `rnn`.
+      layers, bidirectional, last, return_carry, cached, bias: as in `rnn`.
       reset: position of the reset gate: "after" the product with w_h, as in cuDNN, PyTorch and Keras, or "before" it,
         as in the paper.
       preset, w_x_init, w_h_init, b_init, precision: as in `rnn`.
@@ -177,7 +182,7 @@ def gru(
     weights = Weights(name or "gru", "gru", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.gru, reset=reset, precision=precision)
     cell = _Cell("gru", features, 3, weights, run, own_bias=reset == "after")
-    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, cached, name)
 
 
 @recorded
@@ -189,6 +194,7 @@ def conv_lstm(
     bidirectional: bool = False,
     last: bool = False,
     return_carry: bool = False,
+    cached: bool = False,
     bias: bool = True,
     preset: str = "jaxnn",
     w_x_init: Initializer | None = None,
@@ -205,7 +211,7 @@ def conv_lstm(
     Args:
       features: number of channels of the state, an integer >= 1.
       kernel_size: of both convolutions, an integer >= 1 for all space axes or one for each.
-      layers, bidirectional, last, return_carry, bias, preset, w_x_init, w_h_init, b_init: as in `rnn`.
+      layers, bidirectional, last, return_carry, cached, bias, preset, w_x_init, w_h_init, b_init: as in `rnn`.
       precision: of the products, as in `ops.conv`.
       name: pins the name.
 
@@ -221,7 +227,7 @@ def conv_lstm(
     weights = Weights(name or "conv_lstm", "lstm", preset, {"w_x": w_x_init, "w_h": w_h_init, "b": b_init}, bias)
     run = partial(ops.conv_lstm, precision=precision)
     cell = _Cell("conv_lstm", features, 4, weights, run, kernel_size=kernel_size)
-    return _recurrent(cell, layers, bidirectional, last, return_carry, name)
+    return _recurrent(cell, layers, bidirectional, last, return_carry, cached, name)
 
 
 @dataclass(frozen=True)
@@ -276,12 +282,15 @@ class _Cell:
 
 
 def _recurrent(
-    cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, name: str | None
+    cell: _Cell, layers: int, bidirectional: bool, last: bool, return_carry: bool, cached: bool, name: str | None
 ) -> Layer:
     where = name or cell.kind
     cell = replace(cell, features=check.count(where, "features", cell.features))
     layers = check.count(where, "layers", layers)
-    check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry)
+    check.flags(where, bidirectional=bidirectional, last=last, return_carry=return_carry, cached=cached)
+    if cached and bidirectional:
+        fix = "The backward direction starts at the end of the sequence."
+        raise invalid(where, "one direction with cached=True", told="bidirectional=True", fix=fix)
     check.flags(where, peephole=cell.peephole)
     directions = ("forward", "backward") if bidirectional else ("forward",)
     space = "*space, c" if cell.kernel_size is not None else "d"
@@ -318,13 +327,13 @@ def _recurrent(
                 made[direction] = cell.params(own, x, inputs)
             made = made if bidirectional else made["forward"]
             params |= {str(i): made} if layers > 1 else made
-        return params, {}
+        if not cached:
+            return params, {}
+        ends = jax.eval_shape(lambda x: through(params, x, None, _listed(where, None, layers, 1))[1], x)
+        return params, {"carry": _by_layer(jax.tree.map(lambda end: jnp.zeros(end.shape, end.dtype), ends))}
 
-    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        hands_on = isinstance(x, Padded)
-        x, lengths, carry = parts(x)
-        check_fits(where, x, "w_x", of(params, 0, "forward")["w_x"].shape[-2], f"[n, t, {space[:-1]}{{}}]")
-        carries = _listed(where, carry, layers, len(directions))
+    def through(params: Params, x: Arrays, lengths: Arrays, carries: list[list[Any]]) -> tuple[jax.Array, list[Any]]:
+        """The outputs of the last layer, and the carries after the last steps of all layers and directions."""
         after = []
         for i in range(layers):
             ys = []
@@ -333,6 +342,19 @@ def _recurrent(
                 ys.append(y)
                 after.append(end)
             x = jnp.concatenate(ys, -1) if bidirectional else ys[0]
+        return x, after
+
+    def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
+        hands_on = isinstance(x, Padded)
+        x, lengths, carry = parts(x)
+        check_fits(where, x, "w_x", of(params, 0, "forward")["w_x"].shape[-2], f"[n, t, {space[:-1]}{{}}]")
+        if cached:
+            if carry is not None:
+                raise invalid(where, "no carry with cached=True", told="one", fix="It is the state's.")
+            carry = _of_layers(state["carry"], layers)
+        x, after = through(params, x, lengths, _listed(where, carry, layers, len(directions)))
+        if cached:
+            state = {**state, "carry": _by_layer(after)}
         if last:
             ends = [end[0] if isinstance(end, tuple) else end for end in after[-len(directions) :]]
             x = jnp.concatenate(ends, -1).astype(x.dtype)
@@ -343,6 +365,19 @@ def _recurrent(
         return (y, tuple(pairs) if layers > 1 else pairs[0]), state
 
     return layer(initial, apply, cell.kind, name=name, padded="lengths")
+
+
+def _by_layer(carries: list[Any]) -> dict[str, Any]:
+    """Carries of layers as a nested dict, with h and c by name."""
+    named = [dict(zip("hc", carry if isinstance(carry, tuple) else (carry,), strict=False)) for carry in carries]
+    return {str(i): carry for i, carry in enumerate(named)} if len(named) > 1 else named[0]
+
+
+def _of_layers(tree: State, layers: int) -> Any:
+    """The carry, or the tuple of carries, that `_by_layer` named."""
+    of_layer = [tree[str(i)] for i in range(layers)] if layers > 1 else [tree]
+    carries = [(node["h"], node["c"]) if "c" in node else node["h"] for node in of_layer]
+    return tuple(carries) if layers > 1 else carries[0]
 
 
 def _listed(where: str, carry: Arrays, layers: int, directions: int) -> list[list[Any]]:

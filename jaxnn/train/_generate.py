@@ -37,17 +37,19 @@ def generate(
 
         token_i ~ softmax(logits_i / temperature), restricted to the top_k largest logits, then to the top_p mass
 
-    The model maps tokens [n, t] to logits [n, t, v]. With attention that has a cache, such as
-    `nn.attention(..., causal=True, cache=t + steps)`, the prompts are processed in one call and each further token in
-    another one. A model without a cache is applied to the whole sequence at every step, with the same tokens as result;
-    it must be causal. The draws of an example depend on the key, its number in the batch and the step alone. The
-    program is compiled once for a model and shapes; temperature and top_p may change without compilation.
+    The model maps tokens [n, t] to logits [n, t, v]. With layers that continue where they ended, such as
+    `attention(..., causal=True, cache=t + steps)` and `lstm(..., cached=True)`, the prompts are processed in one call
+    and each further token in another one. A model without such layers is applied to the whole sequence at every step,
+    with the same tokens as result; it must be causal. The draws of an example depend on the key, its number in the
+    batch and the step alone. The program is compiled once for a model and shapes; temperature and top_p may change
+    without compilation.
 
     Args:
       model: a Layer without dependence of a step on later ones.
-      params: its params. Those of the same model without a cache are equal.
+      params: its params, which are those of the same model without a cache.
       state: its state. Entries that it lacks, such as an empty cache, are those of `initial_state`; pass {} for all.
-      prompt: integers [n, t], t >= 1; or a `Padded`, or (tokens, lengths), for prompts of different lengths.
+      prompt: integers [n, t], t >= 1; or a `Padded`, or (tokens, lengths), for prompts of different lengths, which a
+        model with a cache receives as a `Padded`.
       key: random key; None is allowed with temperature=0.
       steps: number of tokens for each prompt, an integer >= 1.
       temperature: >= 0; 0 takes the largest logit (greedy). May be traced.
@@ -75,7 +77,7 @@ def generate(
     """
     check.model("generate", "model", model)
     steps = check.count("generate", "steps", steps)
-    tokens, lengths = _prompts(prompt)
+    prompt = _tokens(prompt)
     check.scalar("generate", "temperature", temperature)
     if top_p is not None:
         check.scalar("generate", "top_p", top_p, below=1.0, ends="(]")
@@ -84,10 +86,10 @@ def generate(
     key = jax.random.key(0) if key is None else check.typed_key("generate", key)
     top_k = None if top_k is None else check.count("generate", "top_k", top_k)
     program = _program(Alike(alike(model), model), _Settings(steps, top_k, _stops(stop)))
-    return program(params, state, tokens, lengths, key, temperature, top_p)
+    return program(params, state, prompt, key, temperature, top_p)
 
 
-Apply = Callable[[State, Array], tuple[Array, State]]  # (state, tokens) -> logits, state
+Apply = Callable[[State, Arrays], tuple[Array, State]]  # (state, tokens) -> logits, state
 Advance = Callable[[Any, Array, Array], tuple[Array, Any]]  # (memory, token, step) -> logits, memory
 
 
@@ -128,17 +130,16 @@ def _generated(
     settings: _Settings,
     params: Params,
     state: State,
-    prompt: Array,
-    lengths: Array,
+    prompt: Arrays,
     key: Key,
     temperature: float | Array,
     top_p: float | Array | None,
 ) -> Padded:
-    n = prompt.shape[0]
-    start = initial_state(model, prompt)
-    begin = _through_cache if _positions(start) else _over_all_tokens
+    n = values_of(prompt).shape[0]
+    start, lengths = initial_state(model, values_of(prompt)), _lengths(prompt)
+    begin = _through_cache if _is_cached(start) else _over_all_tokens
     apply = partial(_logits, model, params)
-    first, memory, advance = begin(apply, start, state, prompt, lengths, settings.steps)
+    first, memory, advance = begin(apply, start, state, prompt, settings.steps)
     draw = partial(_drawn, key, temperature=temperature, top_k=settings.top_k, top_p=top_p)
     stop = jnp.asarray(settings.stop, jnp.int32)
 
@@ -159,27 +160,24 @@ def _generated(
     return Padded(last.tokens, last.lengths)
 
 
-def _through_cache(
-    apply: Apply, start: State, state: State, prompt: Array, lengths: Array, steps: int
-) -> tuple[Array, Any, Advance]:
+def _through_cache(apply: Apply, start: State, state: State, prompt: Arrays, steps: int) -> tuple[Array, Any, Advance]:
     """Logits after the prompts, the state of the model, and a step that processes one token of each example."""
-    _check_caches(start, prompt.shape[1] + steps - 1)
-    before = _with_defaults(start, state)
-    logits, after = apply(before, prompt)
+    _check_caches(start, values_of(prompt).shape[1] + steps - 1)
+    logits, after = apply(_with_defaults(start, state), prompt)
 
     def advance(state: Any, token: Array, step: Array) -> tuple[Array, Any]:
         logits, state = apply(state, token[:, None])
         return logits[:, 0], state
 
-    return _at_steps(logits, lengths - 1), _positioned(start, before, after, lengths), advance
+    return _at_steps(logits, _lengths(prompt) - 1), after, advance
 
 
 def _over_all_tokens(
-    apply: Apply, start: State, state: State, prompt: Array, lengths: Array, steps: int
+    apply: Apply, start: State, state: State, prompt: Arrays, steps: int
 ) -> tuple[Array, Any, Advance]:
     """Logits after the prompts, the tokens so far, and a step that processes all of them, for a model without cache."""
-    whole = _with_defaults(start, state)
-    tokens = jnp.pad(prompt, [(0, 0), (0, steps)])
+    whole, lengths = _with_defaults(start, state), _lengths(prompt)
+    tokens = jnp.pad(values_of(prompt), [(0, 0), (0, steps)])
 
     def advance(tokens: Any, token: Array, step: Array) -> tuple[Array, Any]:
         last = lengths + step - 1
@@ -189,10 +187,10 @@ def _over_all_tokens(
     return _at_steps(apply(whole, tokens)[0], lengths - 1), tokens, advance
 
 
-def _logits(model: Layer, params: Params, state: State, tokens: Array) -> tuple[Array, State]:
+def _logits(model: Layer, params: Params, state: State, tokens: Arrays) -> tuple[Array, State]:
     y, state = model.apply(params, state, tokens)
-    if getattr(y, "ndim", None) != 3 or y.shape[:2] != tokens.shape:
-        n, t = tokens.shape
+    y, (n, t) = values_of(y), values_of(tokens).shape
+    if getattr(y, "ndim", None) != 3 or y.shape[:2] != (n, t):
         raise wrong_type("generate", f"a model from tokens [{n}, {t}] to logits [{n}, {t}, v]", y)
     return y.astype(jnp.float32), state
 
@@ -245,26 +243,10 @@ def _with_defaults(start: State, state: State) -> dict[str, Any]:
     return whole
 
 
-def _positions(state: State) -> list[Array]:
-    """The numbers of steps that the layers of a model have seen."""
+def _is_cached(state: State) -> bool:
+    """True if layers of the model continue where they ended: attention with a cache, a recurrent layer with a carry."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [leaf for path, leaf in leaves if _is_position(path)]
-
-
-def _is_position(path: tuple[Any, ...]) -> bool:
-    return bool(path) and getattr(path[-1], "key", None) == "position"
-
-
-def _positioned(start: State, before: State, after: State, lengths: Array) -> State:
-    """The state after prompts of these lengths: the steps of an example that follow overwrite its padding."""
-
-    def position(path: tuple[Any, ...], new: Array, old: Array, plain: Array) -> Array:
-        if not _is_position(path):
-            return new
-        old = old[..., None] if old.ndim == plain.ndim else old  # one for all examples
-        return old + lengths.reshape((1,) * (old.ndim - 1) + lengths.shape)
-
-    return jax.tree_util.tree_map_with_path(position, after, before, start)
+    return any(getattr(key, "key", None) in ("position", "carry") for path, _ in leaves for key in path)
 
 
 def _check_caches(start: State, least: int) -> None:
@@ -279,23 +261,25 @@ def _check_caches(start: State, least: int) -> None:
             )
 
 
-def _prompts(prompt: Arrays) -> tuple[Array, Array]:
-    """Tokens [n, t] and lengths [n], as int32."""
+def _tokens(prompt: Arrays) -> Arrays:
+    """Tokens [n, t] as int32, in a `Padded` if they have lengths; raises for anything else."""
     given = padded_pair(prompt)
     tokens = values_of(given)
     if not hasattr(tokens, "dtype") or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise wrong_type("generate", "a prompt of integers [n, t]", prompt)
     if tokens.ndim != 2 or tokens.shape[1] < 1:
         raise invalid("generate", "a prompt of shape [n, t] with t >= 1", tokens, "One prompt alone is prompt[None].")
-    n, t = tokens.shape
+    tokens = jnp.asarray(tokens, jnp.int32)
     if not isinstance(given, Padded):
-        return jnp.asarray(tokens, jnp.int32), jnp.full(n, t, jnp.int32)
-    lengths = jnp.asarray(given.lengths)
-    if lengths.shape != (n,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise invalid("generate", f"lengths of the prompts as integers [{n}]", lengths)
-    lengths = lengths.astype(jnp.int32)
-    inside = jnp.arange(t, dtype=jnp.int32)[None] < lengths[:, None]
-    return jnp.where(inside, jnp.asarray(tokens, jnp.int32), 0), lengths
+        return tokens
+    check.kind("generate", "lengths", given.lengths, "integer")
+    check.shape("generate", "lengths", given.lengths, tokens.shape[:1])
+    s = Padded(tokens, jnp.asarray(given.lengths, jnp.int32))
+    return s._replace(x=s.zeroed)
+
+
+def _lengths(prompt: Arrays) -> Array:
+    return prompt.lengths if isinstance(prompt, Padded) else jnp.full(prompt.shape[0], prompt.shape[1], jnp.int32)
 
 
 def _stops(stop: int | Sequence[int] | None) -> tuple[int, ...]:

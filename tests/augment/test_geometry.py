@@ -64,6 +64,7 @@ def test_affine_maps_as_scipy():
         np.testing.assert_allclose(ours[name]["keypoints"], moved[:, :2], rtol=1e-5, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_perspective_as_scikit_image():
     """The homography that scikit-image finds from the moved corners moves the whole image as ours."""
     transform = pytest.importorskip(
@@ -83,6 +84,7 @@ def test_perspective_as_scikit_image():
         np.testing.assert_allclose(y["image"], want, atol=2e-3)  # coordinates of the estimate are off by 1e-3 pixels
 
 
+@pytest.mark.slow
 def test_elastic_as_scipy():
     """The same uniform numbers, smoothed by SciPy, displace every pixel."""
     x = photo("chelsea") / 255

@@ -78,6 +78,7 @@ def test_alpha_0_is_the_identity_and_a_label_out_of_range_is_nan(program):
 
 
 @pytest.mark.parametrize("f", [augment.mixup(), augment.cutmix()], ids=["mixup", "cutmix"])
+@pytest.mark.slow
 def test_dtypes_stay_for_bytes_soft_labels_and_empty_batches(f):
     for n in (4, 0):
         shapes = jax.ShapeDtypeStruct((n, 3, 3, 1), jnp.uint8), jax.ShapeDtypeStruct((n, 5), jnp.float16)

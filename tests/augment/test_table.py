@@ -67,7 +67,9 @@ def test_the_table_is_whole():
     assert PIECES.keys() - STRENGTHS.keys() == drawn | {"rand_augment", "trivial_augment"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("uint8", "bfloat16"))]
+)
 def test_without_strength_the_image_stays_to_the_bit(dtype):
     x = image(dtype)
     run = jax.jit(lambda zero, x: {name: make(zero)(KEY, x) for name, make in STRENGTHS.items()})

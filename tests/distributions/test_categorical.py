@@ -103,6 +103,7 @@ def test_gradients_are_slopes(name, x64):
 
 
 @every
+@pytest.mark.slow
 def test_transformed_and_empty(name):
     f, args = getattr(d, name), batch(name, "float32")
 

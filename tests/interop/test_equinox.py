@@ -102,6 +102,7 @@ DIGITS = load_digits(return_X_y=True)
 DATA = (DIGITS[0][:512] / 16).astype(np.float32), DIGITS[1][:512].astype(np.int32)
 
 
+@pytest.mark.slow
 def test_it_learns_digits_and_is_swept_and_saved(tmp_path):
     model = equinox_module(lambda key: Net(64, 10, key))
 

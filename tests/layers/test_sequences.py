@@ -207,28 +207,48 @@ def test_attention_weights_of_a_layer_and_of_one_inside_a_model():
         nn.attention(2, return_weights=True, implementation="xla")
 
 
-@pytest.mark.parametrize("how", GPT)
-@pytest.mark.slow
-def test_a_cache_with_a_position_for_each_example(how):
-    """Examples of different lengths, passed as one padded piece, continue where each ended."""
-    params, _ = decoder(None, **GPT[how]).init(KEY(), X)
-    model, lengths = decoder(9, **GPT[how]), jnp.array([4, 1, 2])
-    cache = nn.initial_state(model, X)
-    assert jax.tree.structure(cache) == jax.tree.structure(model.init(KEY(), X)[1])
+CACHED = {
+    **{how: partial(lambda how, cached: decoder(9 if cached else None, **GPT[how]), how) for how in GPT},
+    "gru": lambda cached: nn.serial(nn.gru(4, cached=cached), nn.gru(5, layers=2, reset="before", cached=cached)),
+    "lstm": lambda cached: nn.repeat(nn.lstm(8, cached=cached, peephole=True), 2),
+    "conv_lstm": lambda cached: nn.serial(
+        nn.lift(lambda s: nn.Padded(s.x[..., None], s.lengths) if isinstance(s, nn.Padded) else s[..., None],
+                name="image", padded="seen"),
+        nn.conv_lstm(2, 3, cached=cached),
+    ),
+    "sinusoidal": lambda cached: nn.sinusoidal_positions(cached=cached),
+}  # fmt: skip
 
-    def at_lengths(path, leaf):
-        return lengths if path[-1].key == "position" else leaf
+
+@pytest.mark.parametrize(
+    "kind", [k if k in ("rotary", "gru") else pytest.param(k, marks=pytest.mark.slow) for k in CACHED]
+)
+def test_each_sequence_continues_where_it_ended(kind):
+    model, whole, lengths = CACHED[kind](True), CACHED[kind](False), jnp.array([4, 1, 2])
+    params, _ = whole.init(KEY(), X)
+    state = nn.initial_state(model, X)
+    assert jax.tree.structure((params, state)) == jax.tree.structure(model.init(KEY(), X))
 
     @jax.jit
-    def continued(cache):
-        _, cache = model.apply(params, cache, X[:, :4])
-        cache = jax.tree_util.tree_map_with_path(at_lengths, cache)
-        return model.apply(params, cache, X[:, 4:])[0]
+    def in_pieces(state):
+        first, state = model.apply(params, state, nn.Padded(X[:, :4], lengths))
+        return first, model.apply(params, state, X[:, 4:])[0]
 
-    y = continued(cache)
+    first, second = in_pieces(state)
     for i, n in enumerate(lengths.tolist()):
         alone = jnp.concatenate([X[i : i + 1, :n], X[i : i + 1, 4:]], axis=1)
-        assert_close(y[i], decoder(None, **GPT[how]).apply(params, {}, alone)[0][0, n:])
+        want = whole.apply(params, {}, alone)[0][0]
+        assert_close(first.x[i, :n], want[:n])
+        assert_close(second[i], want[n:])
+
+
+def test_what_a_cached_recurrent_layer_refuses():
+    with pytest.raises(ValueError, match="lstm: expected one direction with cached=True, got bidirectional=True"):
+        nn.lstm(3, cached=True, bidirectional=True)
+    params, state = nn.rnn(3, cached=True).init(KEY(), X)
+    assert jax.tree.map(jnp.shape, state) == {"carry": {"h": (3, 3)}}
+    with pytest.raises(ValueError, match="rnn: expected no carry with cached=True, got one"):
+        nn.rnn(3, cached=True).apply(params, state, (X, None, jnp.ones((3, 3))))
 
 
 def test_a_class_token_is_put_in_front():

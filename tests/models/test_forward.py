@@ -292,6 +292,7 @@ INPUTS = {
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_the_forward_pass_is_that_of_the_paper(name, monkeypatch):
     monkeypatch.setattr(_efficientnet, "STAGES", ((1, 3, 2, 1, 16), (1, 5, 1, 6, 16)))
     monkeypatch.setattr(_mobilenet, "STAGES", ((1, 16, 1, 2), (6, 16, 1, 1)))

@@ -144,6 +144,7 @@ def paths(tree, prefix=""):
 @pytest.mark.parametrize(
     "model", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in PUBLISHED]
 )
+@pytest.mark.slow
 def test_the_number_of_params_is_the_published_one(model):
     make, x, count, _ = PUBLISHED[model]
     params, _ = jax.eval_shape(lambda key: make().init(key, example(x)), KEY)
@@ -213,12 +214,10 @@ SMALL = {
         (2, 4, 7),
         {"embed/w": (7, 5), "layer1/w_x": (5, 20), "layer2/w_h": (5, 20), "head/w": (5, 7)},
     ),
-    "char_rnn carry": (
-        lambda preset="jaxnn": models.char_rnn(
-            7, features=5, embedding=3, cell="gru", return_carry=True, preset=preset
-        ),
+    "char_rnn cached": (
+        lambda preset="jaxnn": models.char_rnn(7, features=5, embedding=3, cell="gru", cached=True, preset=preset),
         lambda dtype: shape((2, 4), jnp.int32),
-        ((2, 4, 7), ((2, 5), (2, 5))),
+        (2, 4, 7),
         {"embed/w": (7, 3), "layer1/w_x": (3, 15), "layer2/b_h": (5,)},
     ),
     "dcgan_discriminator": (
@@ -445,6 +444,7 @@ def test_paths_are_those_on_record(name):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_bfloat16_passes_and_a_preset_reaches_every_layer(name, monkeypatch):
     make, x, y, _ = SMALL[name]
     presets = []
@@ -464,6 +464,7 @@ def test_bfloat16_passes_and_a_preset_reaches_every_layer(name, monkeypatch):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_a_model_has_a_default_name_and_a_summary(name):
     make, x, _, record = SMALL[name]
     model = make()
@@ -475,6 +476,7 @@ def test_a_model_has_a_default_name_and_a_summary(name):
 
 @pytest.mark.parametrize("name", EACH)
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_training_reaches_every_param_and_renews_the_statistics(name):
     make, x, y, _ = SMALL[name]
     model = make()
@@ -544,9 +546,7 @@ WRONG = {
     ),
     "gpt: expected vocabulary to be an integer >= 1, got 0.": lambda: models.gpt(0),
     "vit: expected pool to be one of 'token', 'mean', got 'cls'.": lambda: models.vit(pool="cls"),
-    "char_rnn: expected a carry of 2 layers, got (None,).": (
-        lambda: models.char_rnn(5, return_carry=True).init(KEY, (shape((3, 4), jnp.int32), (None,)))
-    ),
+    "char_rnn: expected cell to be one of 'lstm', 'gru', 'rnn', got 'LSTM'.": lambda: models.char_rnn(5, cell="LSTM"),
 }
 
 
@@ -579,20 +579,18 @@ def made(model, x):
 
 
 def test_a_char_rnn_in_pieces_equals_the_whole():
-    model = models.char_rnn(7, features=5, return_carry=True)
-    x = jnp.array([[1, 2, 3, 4, 5], [6, 0, 1, 6, 2]])
+    model, x = models.char_rnn(7, features=5, cached=True), jnp.array([[1, 2, 3, 4, 5], [6, 0, 1, 6, 2]])
     params, run = made(model, x)
-    (whole, carry), _ = run(params, {}, x)
-    (first, between), _ = run(params, {}, x[:, :2])
-    (second, after), _ = run(params, {}, (x[:, 2:], between))
-    assert_close(jnp.concatenate([first, second], axis=1), whole)
-    jax.tree.map(assert_close, after, carry)
-    plain = jax.jit(models.char_rnn(7, features=5).apply)
-    assert_close(plain(params, {}, x)[0], whole)
-    padded, _ = plain(params, {}, nn.Padded(x, jnp.array([5, 2])))
-    assert_close(padded.x[1, :2], whole[1, :2])
+    state = nn.initial_state(model, x)
+    whole, _ = jax.jit(models.char_rnn(7, features=5).apply)(params, {}, x)
+    first, state = run(params, state, nn.Padded(x[:, :3], jnp.array([3, 2])))
+    second, _ = run(params, state, jnp.stack([x[0, 3:], x[1, 2:4]]))
+    assert_close(first.x[0], whole[0, :3])
+    assert_close(second[0], whole[0, 3:])
+    assert_close(second[1], whole[1, 2:4])
 
 
+@pytest.mark.slow
 def test_gpt_is_causal_and_generates_with_and_without_a_cache():
     how = {"length": 8, "features": 8, "layers": 2, "heads": 2}
     model, x = models.gpt(7, **how), jnp.array([[1, 2, 3, 4, 5], [6, 0, 1, 6, 2]])
@@ -633,6 +631,7 @@ def test_positions_of_a_vit_are_interpolated():
     assert_close(found[:, 3:9], np.tile(weights @ np.arange(6), (6, 1)))
 
 
+@pytest.mark.slow
 def test_videos_of_different_lengths():
     model = models.lrcn(3, encoder=nn.serial(nn.flatten(), nn.dense(4)), features=4)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4, 4, 1)), jnp.float32)

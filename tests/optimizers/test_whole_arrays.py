@@ -164,6 +164,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.slow
 def test_the_papers_equations(name):
     opt, paper = PAPERS[name]
     compare(walked(opt), {k: paper(GRADS[k], PARAMS[k]) for k in SHAPES}, 3e-6)
@@ -265,6 +266,7 @@ every = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
 @every
+@pytest.mark.slow
 def test_gradients_at_the_ends_of_the_range(name):
     opt = OPTIMIZERS[name]
     x = {k: jnp.asarray(RNG.normal(size=s), jnp.float32) for k, s in SHAPES.items()}

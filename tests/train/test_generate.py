@@ -24,7 +24,7 @@ def decoder(cache, *, embed, block, positions):
             x, state = nn.call(part, name, params, state, x, key=key, train=train)
         return x, state
 
-    return nn.layer(None, apply, "decoder")
+    return nn.layer(None, apply, "decoder", padded="seen")
 
 
 def learned(cache):
@@ -43,7 +43,8 @@ def sinusoidal(cache):
 
 
 def recurrent(cache):
-    return nn.serial(nn.embed(V, 8), nn.gru(8), nn.dense(V))
+    layers = [nn.gru(8, cached=bool(cache)), nn.lstm(8, layers=2, cached=bool(cache))]
+    return nn.serial(nn.embed(V, 8), *layers, nn.dense(V))
 
 
 MODELS = {"learned": learned, "rotary": rotary, "sinusoidal": sinusoidal, "recurrent": recurrent}
@@ -76,6 +77,7 @@ def test_greedy_tokens_are_those_of_the_whole_sequence(kind):
         assert y.lengths.tolist() == [STEPS] * 3
 
 
+@pytest.mark.slow
 def test_params_and_caches_of_16_bits():
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params_of("rotary"))
     model = rotary(PROMPTS.shape[1] + STEPS)
@@ -162,6 +164,7 @@ def test_another_temperature_compiles_nothing_and_zero_may_be_traced(caplog):
     assert not np.asarray(y).any()
 
 
+@pytest.mark.slow
 def test_a_state_that_has_seen_steps_is_continued():
     params, model = params_of("rotary"), rotary(16)
     apply = jax.jit(model.apply)
