@@ -39,6 +39,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | name | x | y |
     |---|---|---|
     | `digits` | [1797, 8, 8, 1] | 10 classes |
+    | `faces` | [200, 25, 25, 1], grey photos | 2 classes: face or none, 100 each |
     | `mnist` | [5000, 28, 28, 1], a balanced subset | 10 classes |
     | `fashion_mnist` | [60000, 28, 28, 1], test 10000 | 10 classes |
     | `mnist1d` | [4000, 40], test 1000 | 10 classes |
@@ -148,6 +149,12 @@ def _linnerud(source: str, x: bytes, y: bytes) -> Dataset:
     return Dataset((exercise.astype(np.float32), body.astype(np.float32)), None, (), tuple(features), source)
 
 
+def _faces(source: str, data: bytes) -> Dataset:
+    images = np.load(io.BytesIO(data), allow_pickle=False)  # 100 faces, then 100 other parts of photos
+    labels = np.repeat(np.array([1, 0], np.int32), 100)
+    return Dataset((images[..., None].astype(np.float32), labels), None, ("no face", "face"), (), source)
+
+
 def _motorcycle(source: str, left: bytes, right: bytes, disparity: bytes) -> Dataset:
     x = _readers.photo(left)[None], _readers.photo(right)[None]
     with np.load(io.BytesIO(disparity)) as arrays:
@@ -175,6 +182,7 @@ _READ: dict[str, Callable[..., Dataset]] = {
     "breast_cancer": _classified(tuple(f.format(n) for f in ("mean {}", "{} error", "worst {}") for n in _NUCLEUS)),
     "diabetes": _diabetes,
     "digits": _digits,
+    "faces": _faces,
     "fashion_mnist": _fashion_mnist,
     "iris": _classified(_IRIS),
     "japanese_vowels": _japanese_vowels,

@@ -24,6 +24,13 @@ ARCHIVES = {
         "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
         {"digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
     ),
+    "faces": Archive(
+        "wheel",
+        "scikit-image",
+        "0.26.0",
+        {"skimage/data/lfw_subset.npy": "9560ec2f5edfac01973f63a8a99d00053fecd11e21877e18038fbe500f8e872c"},
+        "BSD-3-Clause, a subset of its photos; Huang, Ramesh, Berg and Learned-Miller, Labeled Faces in the Wild, 2007",
+    ),
     "fashion_mnist": Archive(
         "deb",
         "dataset-fashion-mnist",

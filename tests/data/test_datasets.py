@@ -18,7 +18,7 @@ from jaxnn.data._sources import ARCHIVES
 
 download = pytest.mark.download
 NAMES = (
-    *("breast_cancer", "diabetes", "digits", "fashion_mnist", "iris", "japanese_vowels", "linnerud", "mnist"),
+    *("breast_cancer", "diabetes", "digits", "faces", "fashion_mnist", "iris", "japanese_vowels", "linnerud", "mnist"),
     *("mnist1d", "motorcycle", "randhie", "shakespeare", "wine"),
 )
 KNOWN = ", ".join(map(repr, NAMES))
@@ -51,6 +51,7 @@ SHAPES = [
     ("iris", (150, 4), (150,), None, None, 3, 4),
     ("linnerud", (20, 3), (20, 3), None, None, 0, 3),
     ("wine", (178, 13), (178,), None, None, 3, 13),
+    pytest.param("faces", (200, 25, 25, 1), (200,), None, None, 2, 0, marks=download),
     pytest.param("fashion_mnist", (60000, 28, 28, 1), (60000,), (10000, 28, 28, 1), (10000,), 10, 0, marks=download),
     pytest.param("mnist", (5000, 28, 28, 1), (5000,), None, None, 10, 0, marks=download),
     pytest.param("mnist1d", (4000, 40), (4000,), (1000, 40), (1000,), 10, 0, marks=download),
@@ -171,6 +172,16 @@ def test_idx_reads_sizes_and_order():
     expected = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in expected.shape)
     np.testing.assert_array_equal(_readers.idx(gzip.compress(header + expected.tobytes())), expected)
+
+
+@download
+def test_faces_are_more_alike_than_other_parts_of_photos():
+    """The labels are in the order of the images: faces, aligned by their publisher, correlate with their mean."""
+    x, y = load("faces").train
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    rows = (rows - rows.mean(1, keepdims=True)) / rows.std(1, keepdims=True)
+    likeness = rows @ rows[y == 1].mean(0) / rows.shape[1]
+    assert likeness[y == 1].mean() > 3 * np.abs(likeness[y == 0]).mean()
 
 
 @download
