@@ -269,6 +269,11 @@ TABLE = {
         Row("points.grid", "ParameterGrid GridSearch"),
         Row("points.random", "ParameterSampler RandomSearch"),
         Row("interop.flax_module", "linen flax", "A layer of a flax.linen module."),
+        Row(
+            "interop.load",
+            "from_pretrained load_checkpoint convert_state_dict",
+            "Weights of PyTorch, Keras, flax.",
+        ),
         Row("interop.equinox_module", "eqx equinox", "A layer of an Equinox module."),
         Row("data.batches", "DataLoader TensorDataset BatchSampler"),
         Row("data.split", "train_test_split random_split"),

@@ -1,12 +1,14 @@
-"""Models of other libraries as layers: modules of flax.linen and Equinox."""
+"""Models of other libraries as layers, and their weights: flax.linen, Equinox, PyTorch, Keras, ONNX."""
 
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.interop._equinox import equinox_module
 from jaxnn.interop._flax import flax_module
+from jaxnn.interop._loading import dump, load, plan
+from jaxnn.interop._match import Plan
 
-__all__ = ["equinox_module", "flax_module"]
+__all__ = ["Plan", "dump", "equinox_module", "flax_module", "load", "plan"]
 
 
 if not TYPE_CHECKING:
