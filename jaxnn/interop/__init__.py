@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
+from jaxnn.interop._checkpoints import Checkpoint, fetch, naming
 from jaxnn.interop._equinox import equinox_module
 from jaxnn.interop._flax import flax_module
 from jaxnn.interop._loading import dump, load, plan
 from jaxnn.interop._match import Plan
 
-__all__ = ["Plan", "dump", "equinox_module", "flax_module", "load", "plan"]
+__all__ = ["Checkpoint", "Plan", "dump", "equinox_module", "fetch", "flax_module", "load", "naming", "plan"]
 
 
 if not TYPE_CHECKING:
