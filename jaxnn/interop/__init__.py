@@ -1,12 +1,15 @@
-"""Models of other libraries as layers: modules of flax.linen and Equinox."""
+"""Other libraries: weight files read and written, and modules of flax.linen and Equinox as layers."""
 
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.interop._equinox import equinox_module
 from jaxnn.interop._flax import flax_module
+from jaxnn.interop._mapping import Weights
+from jaxnn.interop._read import read
+from jaxnn.interop._write import write
 
-__all__ = ["equinox_module", "flax_module"]
+__all__ = ["Weights", "equinox_module", "flax_module", "read", "write"]
 
 
 if not TYPE_CHECKING:

@@ -31,7 +31,7 @@ assert not xla_bridge.backends_are_initialized(), "a backend was initialised"
 assert dict(jax.config.values) == before, "jax's configuration was changed"
 print(*sorted({name.split(".")[0] for name in sys.modules} & {HEAVY}))
 """
-HEAVY = {"equinox", "flax", "matplotlib", "onnx", "orbax", "pandas", "rich", "scipy", "sklearn"}
+HEAVY = {"equinox", "flax", "h5py", "matplotlib", "onnx", "orbax", "pandas", "rich", "scipy", "sklearn"}
 
 
 def heavy_after(statement):
@@ -165,6 +165,8 @@ TESTED_IN = {
     "data/test_datasets.py": ["_readers", "_sources"],
     "distributions/test_categorical.py": ["_checks"],
     "interop/test_flax.py": ["_checks"],
+    "interop/test_hostile.py": ["_pickle", "_source", "_zip"],
+    "interop/test_read.py": ["_keras", "_mapping", "_msgpack", "_npz", "_onnx", "_safetensors"],
     "io/test_checkpoint.py": ["_structure"],
     "io/test_hostile.py": ["_decode"],
     "layers/test_layers.py": ["_conv", "_linear", "_noise", "_pool", "_resize", "_weights"],
