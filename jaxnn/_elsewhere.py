@@ -268,6 +268,8 @@ TABLE = {
         Row("sweep", "GridSearchCV RandomizedSearchCV Tuner"),
         Row("points.grid", "ParameterGrid GridSearch"),
         Row("points.random", "ParameterSampler RandomSearch"),
+        Row("interop.read", "load_file safe_open from_bytes msgpack_restore", "Weight files of other libraries."),
+        Row("interop.write", "save_file save_pretrained", "Files for PyTorch, safetensors and NumPy."),
         Row("interop.flax_module", "linen flax", "A layer of a flax.linen module."),
         Row(
             "interop.load",

@@ -1,4 +1,4 @@
-"""Models of other libraries as layers, and their weights: flax.linen, Equinox, PyTorch, Keras, ONNX."""
+"""Other libraries: weight files, their weights in our layouts, and modules of flax.linen and Equinox as layers."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,25 @@ from jaxnn.interop._checkpoints import Checkpoint, fetch, naming
 from jaxnn.interop._equinox import equinox_module
 from jaxnn.interop._flax import flax_module
 from jaxnn.interop._loading import dump, load, plan
+from jaxnn.interop._mapping import Weights
 from jaxnn.interop._match import Plan
+from jaxnn.interop._read import read
+from jaxnn.interop._write import write
 
-__all__ = ["Checkpoint", "Plan", "dump", "equinox_module", "fetch", "flax_module", "load", "naming", "plan"]
+__all__ = [
+    "Checkpoint",
+    "Plan",
+    "Weights",
+    "dump",
+    "equinox_module",
+    "fetch",
+    "flax_module",
+    "load",
+    "naming",
+    "plan",
+    "read",
+    "write",
+]
 
 
 if not TYPE_CHECKING:

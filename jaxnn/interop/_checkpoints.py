@@ -170,14 +170,14 @@ SOURCES = {
 def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoint:
     """Published checkpoint of the given name, downloaded on first use and then read from the cache.
 
-    | name | model | input | output |
-    |---|---|---|---|
-    | `efficientnet_lite0` | `nn.models.efficientnet("lite0")` | [n, 224, 224, 3], (pixel of 0 to 255 - 127) / 128 | ImageNet |
-    | `minilm` | `nn.models.bert(features=384, layers=6, heads=12)` | tokens [n, t] | mean of "x": a sentence |
+    | name | model | result |
+    |---|---|---|
+    | `efficientnet_lite0` | `nn.models.efficientnet("lite0")` | logits of ImageNet's 1000 classes |
+    | `minilm` | `nn.models.bert(features=384, layers=6, heads=12)` | vector of a sentence: the mean of "x" |
 
-    Photos for `efficientnet_lite0` are cropped to the central square of 224 / 256 of the shorter side and resized to
-    224 × 224 with bicubic interpolation. The file is verified by SHA-256, as in `nn.data.load`, with the same cache. No
-    code of a package is run.
+    `efficientnet_lite0` receives (pixel - 127) / 128, for pixels from 0 to 255: the central square of a photo, 224/256 of
+    the shorter side, resized to 224 × 224 by bicubic interpolation. Files are verified by SHA-256, as in
+    `nn.data.load`, with the same cache. No code of a package is run.
 
     Args:
       name: one of the table.
@@ -213,7 +213,7 @@ def naming(of: str) -> Rules:
     | of | names of | model |
     |---|---|---|
     | `bert` | BertModel, BertForMaskedLM and BertForSequenceClassification of transformers | `nn.models.bert` |
-    | `efficientnet` | efficientnet_pytorch and efficientnet_lite_pytorch, variants b0 and lite0 | `nn.models.efficientnet` |
+    | `efficientnet` | efficientnet_pytorch, variants b0 and lite0 | `nn.models.efficientnet` |
     | `gpt2` | GPT2Model and GPT2LMHeadModel of transformers | `nn.models.gpt` |
     | `resnet` | torchvision | `nn.models.resnet` |
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._layer import Layer, as_layer, initial_state
 from jaxnn.interop._match import Flatten, Matcher, Plan
 from jaxnn.interop._names import Names, rules_of
+from jaxnn.interop._read import read
 from jaxnn.interop._units import Tree
 from jaxnn.types import Arrays, Key, Params, State
 
-Weights = Mapping[str, Any]
+Given = str | os.PathLike[str] | Mapping[str, Any]
 
 LISTED = 5  # names in an error
 
@@ -24,7 +26,7 @@ LISTED = 5  # names in an error
 def plan(
     model: Layer,
     x: Arrays,
-    weights: Weights,
+    weights: Given,
     *,
     names: Names = None,
     layout: str = "torch",
@@ -57,7 +59,7 @@ def plan(
 def load(
     model: Layer,
     x: Arrays,
-    weights: Weights,
+    weights: Given,
     *,
     names: Names = None,
     layout: str = "torch",
@@ -90,7 +92,7 @@ def load(
     Args:
       model: a layer.
       x: input of the model, or its shape; nothing is computed from it but shapes.
-      weights: mapping from names to arrays.
+      weights: a path, which `read` reads, or a mapping from names to arrays.
       names: rules, as a dict or a sequence of pairs, or a function from a name to a path or None.
       layout: library in whose layout the weights are: "torch", "keras", "flax" or "onnx". Layers of a Keras file may be
         numbered, as in "layers/dense/vars/0".
@@ -178,10 +180,12 @@ def dump(
     return match.weights(where, params, state, rules)
 
 
-def _mapping(where: str, weights: Weights) -> Mapping[str, Any]:
+def _mapping(where: str, weights: Given) -> Mapping[str, Any]:
     """Weights as a mapping."""
+    if isinstance(weights, str | os.PathLike):
+        return read(weights)
     if not isinstance(weights, Mapping):
-        raise wrong_type(where, "weights to be a mapping from names to arrays", weights)
+        raise wrong_type(where, "weights to be a path or a mapping from names to arrays", weights)
     return weights
 
 

@@ -118,7 +118,7 @@ class Work(NamedTuple):
 
     def misfit(self, a: Any) -> str:
         """The reason for which an array does not fit; "" if it does."""
-        shape, unit = tuple(np.shape(a)), self.unit
+        shape, unit = tuple(a.shape), self.unit
         if not jnp.issubdtype(a.dtype, jnp.floating):
             return f"{describe(a)} is not floating"
         if self.place.at and not (
@@ -204,6 +204,7 @@ class Matcher(NamedTuple):
         work, matches, misfits, unused, left_out = [], [], [], [], []
         bad: set[tuple[int, str]] = set()
         covered = {key: self._columns(key) for key in self.leaves}
+        shapes = getattr(weights, "shapes", weights)  # of a file, without reading it
         for name in weights:
             place, found = self.named(name, rules)
             if place is None:
@@ -212,13 +213,13 @@ class Matcher(NamedTuple):
                 unused.append(name)
             else:
                 one = Work(name, found[0], found[1], place)
-                reason = one.misfit(weights[name]) or self._claim(one, covered)
+                reason = one.misfit(shapes[name]) or self._claim(one, covered)
                 if reason:
                     bad.update((leaf.tree, leaf.path) for leaf, *_ in one.regions())
                     misfits.append((name, reason))
                 else:
                     work.append(one)
-                    matches.append(self._row(one, weights[name]))
+                    matches.append(self._row(one, shapes[name]))
         missing = tuple(
             leaf.path
             for key, leaf in self.leaves.items()
@@ -313,7 +314,7 @@ class Matcher(NamedTuple):
         if one.place.transposed and len(one.entry.shape) == 2:
             turn = "" if turn == "transposed 1, 0" else "transposed 1, 0"
         target = (*(() if one.place.at else one.unit.stack), *leaf.shape)
-        return Match(one.name, ", ".join(f"{path}{inside}" for path in paths), tuple(np.shape(a)), target, turn)
+        return Match(one.name, ", ".join(f"{path}{inside}" for path in paths), tuple(a.shape), target, turn)
 
     def _written(self, unit: Unit, entry: Entry, rules: list[Rule]) -> tuple[int, list[Work]]:
         """Weights of a file for an entry, of each copy or of all, and the length of the rest of a name after a rule.

