@@ -52,7 +52,7 @@ class _Reader:
         """The file, opened by h5py."""
         if self.block.packed is None and self.block.size == self.source.size:
             return self.h5py.File(self.source.path, "r", locking=False)
-        return self.h5py.File(io.BytesIO(self.block.bytes(self.block.size)), "r")
+        return self.h5py.File(io.BytesIO(self.block.copy(self.block.size)), "r")
 
     def weights(self) -> Weights:
         """The datasets by path."""

@@ -69,8 +69,8 @@ class Decoder:
             return code if code <= 0x7F else code - 256
         if code <= 0xBF:
             if code <= 0x8F:
-                return self.dict(code & 15, depth)
-            return self.list(code & 15, depth) if code <= 0x9F else self.text(code & 31)
+                return self.mapping(code & 15, depth)
+            return self.items(code & 15, depth) if code <= 0x9F else self.text(code & 31)
         match code:
             case 0xC0 | 0xC2 | 0xC3:
                 return {0xC0: None, 0xC2: False, 0xC3: True}[code]
@@ -89,9 +89,9 @@ class Decoder:
             case 0xD9 | 0xDA | 0xDB:
                 return self.text(self.number(1 << (code - 0xD9)))
             case 0xDC | 0xDD:
-                return self.list(self.number(2 << (code - 0xDC)), depth)
+                return self.items(self.number(2 << (code - 0xDC)), depth)
             case 0xDE | 0xDF:
-                return self.dict(self.number(2 << (code - 0xDE)), depth)
+                return self.mapping(self.number(2 << (code - 0xDE)), depth)
         raise self.source.bad(f"an unknown code {code}")
 
     def text(self, size: int) -> str:
@@ -118,11 +118,11 @@ class Decoder:
             raise self.source.bad(f"an extension of the unknown type {kind}")
         return self.span(size, kind)
 
-    def list(self, size: int, depth: int) -> list[Any]:
+    def items(self, size: int, depth: int) -> list[Any]:
         """A list of values."""
         return [self.value(depth + 1) for _ in range(size)]
 
-    def dict(self, size: int, depth: int) -> dict[str, Any]:
+    def mapping(self, size: int, depth: int) -> dict[str, Any]:
         """A dict with keys of str."""
         found: dict[str, Any] = {}
         for _ in range(size):
@@ -182,7 +182,7 @@ class Collector:
         """An array in pieces, as flax stores those of more than 2³⁰ bytes."""
         match node:
             case {"shape": dict() as shape, "chunks": dict() as chunks} if chunks:
-                axes = [shape.get(str(i)) for i in range(len(shape))]
+                axes: list[Any] = [shape.get(str(i)) for i in range(len(shape))]
                 spans = [chunks.get(str(i)) for i in range(len(chunks))]
             case _:
                 axes, spans = [], [None]

@@ -106,9 +106,8 @@ class Unpickler:
 
     def refused(self, code: int) -> Exception:
         """The error for an operation that a state dict does not need."""
-        known = pickletools.code2op.get(chr(code))
-        got = f"the pickle operation {known.name}" if known else f"an unknown pickle operation {code}"
-        return self.source.bad(got, "Save model.state_dict() by torch.save, with its default protocol.")
+        known = next((op.name for op in pickletools.opcodes if op.code == chr(code)), str(code))
+        return self.source.bad(f"the pickle operation {known}", "Save model.state_dict() by torch.save, with its default protocol.")
 
     def number(self, size: int) -> int:
         """An unsigned integer of `size` bytes."""
@@ -135,17 +134,17 @@ class Unpickler:
             raise self.source.bad(f"an integer of {size} bytes")
         self.stack.append(int.from_bytes(self.take(size), "little", signed=True))
 
-    def float(self) -> None:
+    def floating(self) -> None:
         self.stack.append(struct.unpack(">d", self.take(8))[0])
 
     def text(self, size: int, encoding: str = "utf-8") -> None:
         self.stack.append(self.take(size).decode(encoding))
 
-    def bytes(self, size: int) -> None:
+    def binary(self, size: int) -> None:
         self.take(size)
         self.stack.append(Opaque("bytes"))
 
-    def tuple(self, size: int) -> None:
+    def group(self, size: int) -> None:
         if len(self.stack) < size:
             raise IndexError
         found = tuple(self.stack[len(self.stack) - size :])
@@ -230,16 +229,16 @@ _OPERATIONS: dict[int, Callable[[Unpickler], Any]] = {
         codes.BININT2: lambda p: p.stack.append(p.number(2)),
         codes.LONG1: lambda p: p.integer(p.number(1)),
         codes.LONG4: lambda p: p.integer(p.number(4)),
-        codes.BINFLOAT: Unpickler.float,
+        codes.BINFLOAT: Unpickler.floating,
         codes.BINUNICODE: lambda p: p.text(p.number(4)),
         codes.SHORT_BINUNICODE: lambda p: p.text(p.number(1)),
         codes.BINUNICODE8: lambda p: p.text(p.number(8)),
         codes.BINSTRING: lambda p: p.text(p.number(4), "latin-1"),  # str of Python 2
         codes.SHORT_BINSTRING: lambda p: p.text(p.number(1), "latin-1"),
-        codes.BINBYTES: lambda p: p.bytes(p.number(4)),
-        codes.SHORT_BINBYTES: lambda p: p.bytes(p.number(1)),
-        codes.BINBYTES8: lambda p: p.bytes(p.number(8)),
-        codes.BYTEARRAY8: lambda p: p.bytes(p.number(8)),
+        codes.BINBYTES: lambda p: p.binary(p.number(4)),
+        codes.SHORT_BINBYTES: lambda p: p.binary(p.number(1)),
+        codes.BINBYTES8: lambda p: p.binary(p.number(8)),
+        codes.BYTEARRAY8: lambda p: p.binary(p.number(8)),
         codes.EMPTY_LIST: _constant(list),
         codes.LIST: lambda p: p.stack.append(p.marked()),
         codes.APPEND: lambda p: p.append([p.stack.pop()]),
@@ -249,9 +248,9 @@ _OPERATIONS: dict[int, Callable[[Unpickler], Any]] = {
         codes.FROZENSET: lambda p: p.stack.append(p.marked()),
         codes.EMPTY_TUPLE: _constant(tuple),
         codes.TUPLE: lambda p: p.stack.append(tuple(p.marked())),
-        codes.TUPLE1: lambda p: p.tuple(1),
-        codes.TUPLE2: lambda p: p.tuple(2),
-        codes.TUPLE3: lambda p: p.tuple(3),
+        codes.TUPLE1: lambda p: p.group(1),
+        codes.TUPLE2: lambda p: p.group(2),
+        codes.TUPLE3: lambda p: p.group(3),
         codes.EMPTY_DICT: _constant(Pairs),
         codes.DICT: Unpickler.pairs,
         codes.SETITEM: lambda p: p.setitems(p.pop2()),

@@ -100,7 +100,7 @@ class Block(NamedTuple):
             return Block(self.source, self.begin + begin, size)
         return self._replace(skip=self.skip + begin, size=size)
 
-    def bytes(self, most: int) -> bytes:
+    def copy(self, most: int) -> bytes:
         """Copy of its bytes; raises if there are more than `most`."""
         if self.size > most:
             raise self.source.bad(f"a part of {self.size} bytes, of which at most {most} are read")

@@ -73,9 +73,9 @@ def read_zip(source: Source, members: dict[str, Block]) -> Weights:
     (root,) = (name.removesuffix("data.pkl") for name in members if re.fullmatch("[^/]+/data.pkl", name))
     if f"{root}constants.pkl" in members:
         raise source.bad("a TorchScript archive", "Save module.state_dict() by torch.save.")
-    order = members[f"{root}byteorder"].bytes(100) if f"{root}byteorder" in members else b"little"
+    order = members[f"{root}byteorder"].copy(100) if f"{root}byteorder" in members else b"little"
     reader = Reader(source, order != b"big")
-    tree = Unpickler(source, members[f"{root}data.pkl"].bytes(SIZE), 0, reader.find, reader.storage).load()
+    tree = Unpickler(source, members[f"{root}data.pkl"].copy(SIZE), 0, reader.find, reader.storage).load()
 
     def block(storage: Storage) -> Block:
         return members.get(f"{root}data/{storage.key}", Block(source, 0, 0))

@@ -123,10 +123,10 @@ def _member(source: Source, name: str, header: tuple[int, ...], end: int) -> tup
     if stat.S_ISLNK(attributes >> 16):
         raise source.bad(f"a member {shown(name)!r} that is a symbolic link", "Save it again.")
     local = struct.calcsize(_LOCAL)
-    header = struct.unpack(_LOCAL, source.take(start, local))
-    begin = start + local + header[-2] + header[-1]
-    same = source.data[start + local : start + local + header[-2]] == name.encode("utf-8" if flags & 0x800 else "cp437")
-    if header[0] != START or not same or begin + packed > end:
+    signature, *_, names, extras = struct.unpack(_LOCAL, source.take(start, local))
+    begin = start + local + names + extras
+    same = source.data[start + local : start + local + names] == name.encode("utf-8" if flags & 0x800 else "cp437")
+    if signature != START or not same or begin + packed > end:
         raise source.bad(f"a member {shown(name)!r} whose header does not fit")
     if method == 0:
         return Block(source, begin, size), start
