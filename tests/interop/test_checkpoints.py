@@ -13,6 +13,8 @@ import jaxnn as nn
 from jaxnn.data import Unavailable
 from jaxnn.interop import Checkpoint, fetch, naming, read
 
+SLOW = pytest.mark.slow
+
 # blocks, kernel size, stride, expansion, output channels of each stage: the table of efficientnet-lite0
 LITE0 = (
     (1, 3, 1, 1, 16),
@@ -88,7 +90,7 @@ def lite0(w, x):
     return x @ w["_fc.weight"].T + w["_fc.bias"][None]
 
 
-@pytest.mark.slow
+@SLOW
 def test_efficientnet_lite0_is_the_network_of_its_file():
     found = or_skip("efficientnet_lite0")
     assert isinstance(found, Checkpoint)
@@ -100,7 +102,6 @@ def test_efficientnet_lite0_is_the_network_of_its_file():
     ours, theirs = jax.jit(lambda w, p, s, x: (model.apply(p, s, x)[0], lite0(w, x.transpose(0, 3, 1, 2))))(
         arrays, params, state, x
     )
-    print("E", np.abs(ours - theirs).max() / np.std(theirs))
     assert np.abs(ours - theirs).max() < 1e-4 * np.std(theirs)
     for row, classes in zip(ours, PHOTOS.values(), strict=True):
         best = [found.classes[i] for i in np.argsort(-row)[:5]]
@@ -146,7 +147,7 @@ SENTENCES = (
 )
 
 
-@pytest.mark.slow
+@SLOW
 def test_minilm_is_the_network_of_its_file_and_compares_sentences():
     found = or_skip("minilm")
     model = nn.models.bert(features=384, layers=6, heads=12)
@@ -162,12 +163,10 @@ def test_minilm_is_the_network_of_its_file_and_compares_sentences():
         return ours.x, model.apply(params, {}, tokens[:1])[0]["x"], minilm(arrays, tokens[:1])
 
     padded, ours, theirs = jax.jit(both)(arrays, params, tokens, lengths)
-    print("E", np.abs(ours - theirs).max() / np.std(theirs))
     assert np.abs(ours - theirs).max() < 1e-4 * np.std(theirs)
     means = np.stack([x[:n].mean(0) for x, n in zip(np.asarray(padded), lengths, strict=True)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     cosines = means @ means.T
-    print(cosines)
     assert min(cosines[0, 1], cosines[2, 3]) > 0.5 > 0.2 > np.abs(cosines[:2, 2:]).max()
 
 
@@ -175,10 +174,8 @@ def test_minilm_is_the_network_of_its_file_and_compares_sentences():
     ("of", "model", "x", "count"),
     [
         ("resnet", nn.models.resnet(18), (1, 64, 64, 3), 20 * 5 + 2),
-        pytest.param("resnet", nn.models.resnet(50), (1, 64, 64, 3), 53 * 5 + 2, marks=pytest.mark.slow),
-        pytest.param(
-            "efficientnet", nn.models.efficientnet("b0"), (1, 64, 64, 3), 49 * 5 + 16 * 4 + 2, marks=pytest.mark.slow
-        ),
+        pytest.param("resnet", nn.models.resnet(50), (1, 64, 64, 3), 53 * 5 + 2, marks=SLOW),
+        pytest.param("efficientnet", nn.models.efficientnet("b0"), (1, 64, 64, 3), 49 * 5 + 16 * 4 + 2, marks=SLOW),
         ("gpt2", nn.models.gpt(11, length=8, layers=2, heads=2, features=4), None, 2 + 12 * 2 + 2),
         ("bert", nn.models.bert(11, length=8, layers=2, heads=2, features=4, masked=True), None, 5 + 16 * 2 + 5),
     ],
