@@ -117,7 +117,11 @@ def _reparametrized(unit: Unit, weight: str, layout: str) -> list[tuple[str, tup
 
 def _length(unit: Unit, layout: str) -> Iterator[Entry]:
     """w_g of `weight_norm`, [features]; in PyTorch with axes of size 1."""
-    yield from whole(("weight_g", "parametrizations/weight/original0"), unit, "w_g")
+    if "w_g" in unit.own:
+        shape = unit.own["w_g"].shape
+        if layout in ("torch", "onnx"):
+            shape += (1,) * (len(unit.own["w_v"].shape) - 1)
+        yield from whole(("weight_g", "parametrizations/weight/original0"), unit, "w_g", shape=shape)
 
 
 def conv(unit: Unit, layout: str) -> Iterator[Entry]:
@@ -352,25 +356,26 @@ def attention(unit: Unit, layout: str) -> Iterator[Entry]:
 
 
 def _torch_attention(unit: Unit, layout: str, heads: int, kv: int) -> Iterator[Entry]:
+    """Fused weights, unless keys and values have other features than queries; biases are always fused."""
     shapes = {part: unit.own[f"w_{part}"].shape for part in "qkvo"}
     equal = len({shapes[part][0] for part in "qkv"}) == 1
-    for fused, letters, written in ((("in_proj", "qkv"), "qkv", equal), (("kv",), "kv", False)):
-        if len({shapes[part][0] for part in letters}) == 1:
-            wide = sum(shapes[part][1] for part in letters)
-            turn, flat = Turn.of((wide, shapes[letters[0]][0]), (1, 0)), Turn.none((wide,))
-            for kind, prefix, turned in (("weight", "w", turn), ("bias", "b", flat)):
-                names = tuple(f"in_proj_{kind}" if name == "in_proj" else f"{name}/{kind}" for name in fused)
+    for letters in ("qkv", "kv"):
+        wide = sum(shapes[part][1] for part in letters)
+        turn, flat = Turn.of((wide, shapes["k"][0]), (1, 0)), Turn.none((wide,))
+        for kind, prefix, turned, exists in (
+            ("weight", "w", turn, equal or letters == "kv"),
+            ("bias", "b", flat, True),
+        ):
+            if exists:
+                names = (f"in_proj_{kind}", f"qkv/{kind}") if letters == "qkv" else (f"kv/{kind}",)
                 parts = tuple(Part(f"{prefix}_{part}", shapes[part][1]) for part in letters)
-                yield Entry(names, turned.split, turned, parts, written=written)
+                yield Entry(names, turned.split, turned, parts, written=letters == "qkv")
     for part in "qkvo":
-        turn = matrix(shapes[part], layout)
-        folders = (part, *LETTERS[part])
-        if part == "o":
-            folders = ("out_proj", "o", "o_proj")
+        folders = ("out_proj", "o", "o_proj") if part == "o" else (part, *LETTERS[part])
         weights = tuple(f"{folder}/weight" for folder in folders)
-        if part != "o" and not equal:
-            weights = (f"{part}_proj_weight", *weights)
-        yield from whole(weights, unit, f"w_{part}", turn, written=part == "o" or not equal)
+        separate = part != "o" and not equal
+        weights = (f"{part}_proj_weight", *weights) if separate else weights
+        yield from whole(weights, unit, f"w_{part}", matrix(shapes[part], layout), written=part == "o" or separate)
         yield from whole(tuple(f"{folder}/bias" for folder in folders), unit, f"b_{part}", written=part == "o")
 
 

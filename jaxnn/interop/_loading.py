@@ -85,6 +85,7 @@ def load(
             "h.*.attn.c_attn": "block{1}/attention/qkv.T",  # .T: a matrix stored transposed, as in GPT-2
             "cls_token": "token/w",                       # a path of a param
             "fc": None,                                   # left out
+            "": "backbone",                               # all other names, below this path
         }
 
     The first rule that fits a name is applied. Parts of an attention are q, k, v, o, kv and qkv.

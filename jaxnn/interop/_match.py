@@ -329,7 +329,8 @@ class Matcher(NamedTuple):
             for candidate in candidates:
                 path = f"{unit.path}/{candidate}".lstrip("/")
                 named = [self._named_back(path, at, rules, unit, entry) for at in copies]
-                if all(named) and (best is None or named[0][1] < best[0]):
+                of_param = candidate not in entry.names  # then a rule must name the param itself
+                if all(named) and not (of_param and named[0][1]) and (best is None or named[0][1] < best[0]):
                     works = [
                         Work(name, unit, entry, Place(path, at, transposed))
                         for at, (name, _, transposed) in zip(copies, named, strict=True)

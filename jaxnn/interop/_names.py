@@ -32,7 +32,7 @@ class Rule(NamedTuple):
     """A rule: the whole components at the beginning of a name that fit `pattern` are replaced by `target`.
 
     Attributes:
-      pattern: pattern of components, in which each `*` is a run of characters of a component.
+      pattern: pattern of components, in which each `*` is a run of characters of a component; "" fits every name.
       target: the path, with {1}, {2}, ... for the runs and {1+1} for a number; None leaves the weight out.
     """
 
@@ -42,7 +42,7 @@ class Rule(NamedTuple):
     def regex(self) -> str:
         """Regular expression of the pattern, with a group for each run and one for the rest of the name."""
         parts = (re.escape(part).replace(r"\*", "([^/]+)") for part in plain(self.pattern).split("/"))
-        return f"{'/'.join(parts)}(?:/(.*))?"
+        return f"{'/'.join(parts)}(?:/(.*))?" if self.pattern else "(.*)"
 
     def forward(self, name: str) -> tuple[bool, str | None]:
         """(True, the path) if the rule applies to the name."""
@@ -84,7 +84,7 @@ class Rule(NamedTuple):
             return None
         numbers = iter(sorted(runs))
         head = re.sub(r"\*", lambda _: runs[next(numbers)], plain(self.pattern))
-        return "/".join(filter(None, (head, rest))), len((rest or "").split("/"))
+        return "/".join(filter(None, (head, rest))), len(rest.split("/")) if rest else 0
 
 
 def _indexed(path: str, stem: str, i: int) -> str:
