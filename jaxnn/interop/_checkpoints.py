@@ -10,6 +10,8 @@ from typing import NamedTuple
 from jaxnn import _checks as check
 from jaxnn.data._fetch import Archive, fetch_paths
 from jaxnn.models._efficientnet import STAGES
+from jaxnn.models._mobilenet import STAGES as MOBILENET
+from jaxnn.models._vgg import CONVS
 
 Rules = dict[str, str | None]
 
@@ -108,7 +110,45 @@ RESNET: Rules = {
     "fc": "head",
 }
 
-NAMINGS = {"bert": _bert(), "efficientnet": _efficientnet(), "gpt2": _gpt2(), "resnet": RESNET}
+
+def _vgg(depth: int, norm: bool) -> Rules:
+    """Names of torchvision, which numbers convolutions, norms, activations and pools of all stages in one sequence."""
+    rules: Rules = {}
+    number = 0
+    for i, count in enumerate(CONVS[depth], 1):
+        for k in range(1, count + 1):
+            rules[f"features.{number}"] = f"stage{i}/conv{k}"
+            if norm:
+                rules[f"features.{number + 1}"] = f"stage{i}/norm{k}"
+            number += 3 if norm else 2
+        number += 1
+    return {**rules, "classifier.0": "dense1", "classifier.3": "dense2", "classifier.6": "head"}
+
+
+def _mobilenet_v2() -> Rules:
+    """Names of torchvision: the blocks of all stages have one sequence of numbers, and the first does not expand."""
+    outer = {"features.0.0": "stem/conv", "features.0.1": "stem/norm", "classifier.1": "head"}
+    outer |= {"features.18.0": "top/conv", "features.18.1": "top/norm"}
+    blocks = [f"stage{i}/block{j}" for i, (*_, count, _) in enumerate(MOBILENET, 1) for j in range(1, count + 1)]
+    rules: Rules = {}
+    for number, block in enumerate(blocks, 1):
+        units = ("depthwise",) if number == 1 else ("expand", "depthwise")
+        for k, part in enumerate(units):
+            rules[f"features.{number}.conv.{k}.0"] = f"{block}/{part}/conv"
+            rules[f"features.{number}.conv.{k}.1"] = f"{block}/{part}/norm"
+        rules[f"features.{number}.conv.{len(units)}"] = f"{block}/project/conv"
+        rules[f"features.{number}.conv.{len(units) + 1}"] = f"{block}/project/norm"
+    return {**outer, **rules}
+
+
+NAMINGS = {
+    "bert": _bert(),
+    "efficientnet": _efficientnet(),
+    "gpt2": _gpt2(),
+    "mobilenet_v2": _mobilenet_v2(),
+    "resnet": RESNET,
+    **{f"vgg{depth}{'_bn' * norm}": _vgg(depth, norm) for depth in CONVS for norm in (False, True)},
+}
 
 
 class _Source(NamedTuple):
@@ -199,8 +239,8 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
     close = get_close_matches(name, list(SOURCES), 1) if isinstance(name, str) else []
     check.choice("interop.fetch", "name", name, list(SOURCES), f"Did you mean {close[0]!r}?" if close else "")
     archive, naming, labels = SOURCES[name]
-    [path] = fetch_paths(archive, cache)
-    texts = [path.read_text("utf-8").splitlines() for path in fetch_paths(labels, cache)]
+    [path] = fetch_paths(archive, cache, "interop.fetch")
+    texts = [path.read_text("utf-8").splitlines() for path in fetch_paths(labels, cache, "interop.fetch")]
     classes = texts[0]
     if labels is SYNSETS:
         lemmas = dict(line.split("\t") for line in texts[1])
@@ -217,7 +257,9 @@ def naming(of: str) -> Rules:
     | `bert` | BertModel, BertForMaskedLM and BertForSequenceClassification of transformers | `nn.models.bert` |
     | `efficientnet` | efficientnet_pytorch, variants b0 and lite0 | `nn.models.efficientnet` |
     | `gpt2` | GPT2Model and GPT2LMHeadModel of transformers | `nn.models.gpt` |
+    | `mobilenet_v2` | torchvision | `nn.models.mobilenet_v2` |
     | `resnet` | torchvision | `nn.models.resnet` |
+    | `vgg11`, `vgg11_bn`, ..., `vgg19_bn` | torchvision | `nn.models.vgg`; bn: `norm=nn.batch_norm` |
 
     Args:
       of: one of the table.
