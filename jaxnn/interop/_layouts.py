@@ -32,6 +32,8 @@ LETTERS = {"q": ("q_proj", "query"), "k": ("k_proj", "key"), "v": ("v_proj", "va
 
 def entries_of(unit: Unit, layout: str) -> list[Entry]:
     """Weights of a layer in the layout of a library: their names inside the layer, shapes and turns."""
+    if unit.kind == "gru" and unit.argument("reset", "after") == "before" and layout in ("torch", "flax"):
+        return []  # they have no such network, though its weights would fit
     known = unit.kind in MAKERS and all(param in unit.own for param in NEEDED.get(unit.kind, ()))
     found = list(MAKERS[unit.kind](unit, layout)) if known else []
     present = [entry for entry in found if all(part.param in unit.own for part in entry.parts)]

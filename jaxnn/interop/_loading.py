@@ -98,7 +98,8 @@ def load(
       layout: library in whose layout the weights are: "torch", "keras", "flax" or "onnx". Layers of a Keras file may be
         numbered, as in "layers/dense/vars/0".
       flatten: shape [*space, c] of the features that are flattened before a dense layer, by its path, for "torch" and
-        "onnx", which have channels first; None for a layer is no such order. Those after an `nn.flatten` are known.
+        "onnx", which have channels first; None for a layer is no such order. Images, and sequences of convolutions,
+        are known if `nn.flatten` flattens them.
       strict: if False, weights without a param are ignored and params without a weight are drawn.
       key: key for params that are drawn.
 

@@ -19,6 +19,10 @@ WRAPPERS = ("residual", "repeat", "remat", "inference", "time_distributed", "cas
 # Layers that keep the order of features: a flatten before them still determines the order after them.
 ELEMENTWISE = {"lift", "identity", "dropout", "alpha_dropout", "gaussian_noise", "batch_norm", "layer_norm", "prelu"}
 
+# Layers whose results PyTorch has as [n, c, t], in contrast to [n, t, c] of recurrent layers, attention and embeddings.
+CONVOLUTIONS = {"conv", "depthwise_conv", "separable_conv", "conv_transpose"}
+SEQUENCES = {"attention", "dense", "embed", "encoder_block", "decoder_block", "gru", "lstm", "patches", "rnn"}
+
 Tree = tuple[Any, Any]  # params and state
 
 
@@ -123,18 +127,22 @@ def _unwrapped(layer: Layer) -> tuple[Call | None, tuple[int, ...]]:
 
 
 def _flattened(path: str, layers: dict[str, Any], made: dict[str, Any], seen: dict[str, Any]) -> tuple[int, ...] | None:
-    """Shape [*space, c] that a `flatten` before the layer merged into its features, or None."""
+    """Shape [*space, c] of images that a `flatten` before the layer merged into its features, or None.
+
+    A shape [t, c] counts only behind a convolution.
+    """
     shape = layers[path][1]
     if shape is None or len(shape) != 2:
         return None
     before = list(layers)[: list(layers).index(path)]
-    for other in reversed(before):
+    kinds = {other: "lift" if made[other][0] is None else made[other][0].function.__name__ for other in before}
+    for i, other in reversed(list(enumerate(before))):
         if f"{path}/".startswith(f"{other}/") or not other:
             continue
-        call, given = made[other][0], layers[other][1]
-        kind = "lift" if call is None else call.function.__name__
+        kind, given = kinds[other], layers[other][1]
         if kind == "flatten" and given is not None and len(given) > 2 and prod(given[1:]) == shape[1]:
-            return tuple(given[1:])
+            last = next((k for k in map(kinds.get, reversed(before[:i])) if k in CONVOLUTIONS | SEQUENCES), None)
+            return tuple(given[1:]) if len(given) > 3 or last in CONVOLUTIONS else None
         same = given == shape and getattr(seen[other], "shape", None) == shape
         if not (kind in ELEMENTWISE and same):
             return None

@@ -676,6 +676,16 @@ def test_what_is_drawn_and_kept():
     jax.tree.map(same_bits, params, plain)
 
 
+def test_flattened_sequences():
+    """Channels-first behind a convolution in PyTorch, steps-first behind a recurrent layer."""
+    x, w = draw(2, 5, 4), draw(3, 15)
+    for layer, order in ((nn.conv(3, 1, bias=False), (1, 0)), (nn.lstm(3, bias=False), (0, 1)), (nn.dense(3), (0, 1))):
+        model = nn.serial(layer, nn.relu, nn.flatten(), nn.dense(3, bias=False, name="last"))
+        params, _ = load(model, x, {"last.weight": w}, strict=False, key=KEY)
+        wanted = w.reshape(3, *((5, 3) if order == (0, 1) else (3, 5))).transpose(0, 1 + order[0], 1 + order[1])
+        np.testing.assert_array_equal(params["last"]["w"], wanted.reshape(3, 15).T)
+
+
 def test_flattened_features_by_name():
     """Flattened by a function of the user: the order is told."""
     model, x = nn.serial(lambda x: x.reshape(len(x), -1), nn.dense(3)), draw(2, 2, 3, 4)
@@ -776,6 +786,12 @@ weight without a param: extra
 param without a weight: dense/b
 left out: batch_norm.num_batches_tracked"""
 ERRORS = [
+    (
+        lambda: load(nn.gru(1, reset="before", bias=False), jnp.ones((1, 1, 1)), {"weight_ih_l0": draw(3, 1)}),
+        "interop.load: expected each weight to fit one param, got 2 params without a weight (w_h, w_x); 1 weight "
+        "without a param (weight_ih_l0). Print interop.plan(...) for all of them; rules in names= rewrite names or "
+        "leave weights out.",
+    ),
     (
         lambda: load(nn.dense(4), X, {"weight": draw(4, 3), "b": draw(4), "c": draw(2)}),
         "interop.load: expected each weight to fit one param, got 1 misfit (weight: [4, 3], but w needs [4, "
