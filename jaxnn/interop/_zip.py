@@ -117,7 +117,9 @@ def _member(source: Source, name: str, header: tuple[int, ...], end: int) -> tup
     """The data of a member, and the position of its local header."""
     _, _, flags, method, _, _, crc, packed, size, _, _, _, disk, _, attributes, start = header
     if flags & 1 or method not in (0, 8) or disk or (method == 0 and packed != size):
-        raise source.bad(f"a member {shown(name)!r} that is encrypted or compressed by another method", "Save it again.")
+        raise source.bad(
+            f"a member {shown(name)!r} that is encrypted or compressed by another method", "Save it again."
+        )
     if stat.S_ISLNK(attributes >> 16):
         raise source.bad(f"a member {shown(name)!r} that is a symbolic link", "Save it again.")
     local = struct.calcsize(_LOCAL)
