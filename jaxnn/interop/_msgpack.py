@@ -34,8 +34,8 @@ def read_msgpack(source: Source) -> Weights:
     source.kind = "a file of flax.serialization.to_bytes"
     decoder = Decoder(source, 0, source.size)
     tree = decoder.value(0)
-    if decoder.place != source.size or type(tree) is not dict:
-        raise source.bad(f"a value that ends after {decoder.place} of {source.size} bytes, or is not a dict")
+    if decoder.place != source.size or type(tree) is not dict or not tree:
+        raise source.bad(f"a value that ends after {decoder.place} of {source.size} bytes, or is empty or not a dict")
     collected = Collector(source)
     collected.walk(tree, "")
     return weights("msgpack", source, collected.entries, collected.others, source.size)

@@ -74,6 +74,7 @@ class Unpickler:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.found: dict[tuple[str, str], Any] = {}
 
     def load(self) -> Any:
         """The object of the next pickle."""
@@ -84,7 +85,10 @@ class Unpickler:
                 if self.left <= 0:
                     raise self.source.bad(f"more than {OPERATIONS} pickle operations", "Save the state dict alone.")
                 self.left -= 1
-                code = self.take(1)[0]
+                if self.place >= self.end:
+                    self.take(1)  # raises
+                code = self.data[self.place]
+                self.place += 1
                 if code == _STOP:
                     return self.stack.pop()
                 operation = operations.get(code)
@@ -187,7 +191,9 @@ class Unpickler:
     def globals(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
             raise self.source.bad("a damaged pickle")
-        self.stack.append(self.find(module, name))
+        if (module, name) not in self.found:
+            self.found[module, name] = self.find(module, name)
+        self.stack.append(self.found[module, name])
 
     def reduce(self) -> None:
         function, arguments = self.pop2()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +91,7 @@ def read_stream(source: Source) -> Weights:
     magic, version, system = pickles.load(), pickles.load(), pickles.load()
     if magic != MAGIC or version != VERSION or type(system) is not Pairs:
         raise source.bad("a stream of another version")
-    reader.little = not any(key == "little_endian" and value is False for key, value in system.items)
+    reader.little = not any(key == "little_endian" and value is False for key, value in items_of(source, system))
     tree, keys = pickles.load(), pickles.load()
     if type(keys) is not list or any(type(key) is not str for key in keys):
         raise source.bad("a list of storages that are not names")
@@ -177,20 +177,17 @@ class Reader:
         self.seen += len(node.items) if type(node) is Pairs else len(node) if type(node) in (list, tuple) else 0
         if depth > DEPTH or self.seen > VALUES or self.characters > NAMES:
             raise self.source.bad("values that are nested too deep, or too many", "Save the state dict alone.")
-        children: Sequence[tuple[Any, Any]]
+        children: Iterable[tuple[Any, Any]]
         if type(node) is Tensor:
             return joined(self.source, self.entries, name, self.entry(name, node, block))
         if type(node) is Pairs:
-            children = node.items
+            children = items_of(self.source, node)
         elif type(node) in (list, tuple) and any(type(child) in (Tensor, Pairs, list, tuple) for child in node):
-            children = list(enumerate(node))
+            children = enumerate(node)
         else:
             self.others[name] = _described(node)
             return None
-        for item in children:
-            if type(item) not in (list, tuple) or len(item) != 2:
-                raise self.source.bad("a dict of something else than pairs")
-            key, child = item
+        for key, child in children:
             if type(key) not in (str, int):
                 raise self.source.bad(f"a key of type {type(key).__name__} in a dict at {shown(name) or 'the root'}")
             self.walk(child, f"{name}.{key}" if name else str(key), depth + 1, block)
@@ -208,6 +205,14 @@ class Reader:
         found = found.part(storage.offset * width, storage.size * width)
         kind = storage.dtype if dtype is None else dtype
         return entry(name, found, shape, kind if self.little else kind.newbyteorder(">"), offset, strides)
+
+
+def items_of(source: Source, pairs: Pairs) -> Iterator[tuple[Any, Any]]:
+    """The items of a dict, which in files of Python 2 are a list of any values."""
+    for item in pairs.items:
+        if type(item) not in (list, tuple) or len(item) != 2:
+            raise source.bad("a dict of something else than pairs")
+        yield item[0], item[1]
 
 
 def _described(value: Any) -> str:
