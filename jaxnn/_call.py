@@ -34,16 +34,28 @@ class Tap(NamedTuple):
 
 @jax.tree_util.register_static
 class Watch:
-    """Record of every `call` of a traced model, in order. Passed in the state as a pytree without leaves."""
+    """Record of every `call` of a traced model, in order. Passed in the state as a pytree without leaves.
 
-    def __init__(self, seen: dict[str, Any] | None = None, path: tuple[str, ...] = ()):
+    `seen` maps the path of a layer to the shapes of its output, `layers` to the layer and the shape of its first input,
+    None if that is not an array.
+    """
+
+    def __init__(
+        self,
+        seen: dict[str, Any] | None = None,
+        path: tuple[str, ...] = (),
+        layers: dict[str, tuple[Layer, tuple[int, ...] | None]] | None = None,
+    ):
         self.seen: dict[str, Any] = {} if seen is None else seen
+        self.layers = {} if layers is None else layers
         self.path = path
 
-    def enter(self, name: str) -> Watch:
+    def enter(self, child: Layer, name: str, x: Arrays) -> Watch:
         """Watch of a child layer. Its entry is created now, so that parents precede children."""
-        inner = Watch(self.seen, (*self.path, name))
-        self.seen.setdefault("/".join(inner.path), None)
+        inner = Watch(self.seen, (*self.path, name), self.layers)
+        path = "/".join(inner.path)
+        self.seen.setdefault(path, None)
+        self.layers.setdefault(path, (child, getattr(values_of(x), "shape", None)))
         return inner
 
     def leave(self, y: Arrays) -> None:
@@ -107,7 +119,7 @@ def call(
     inner = dict(state.get(name, {}))
     tap, watch = inner.pop(OBSERVED, Observed()).tap, state.get(OBSERVED, Observed()).watch
     if watch is not None:
-        watch = watch.enter(name)
+        watch = watch.enter(child, name, x)
         inner[OBSERVED] = Observed(watch=watch)
     with inside(name), jax.named_scope(name):
         y, new = child.apply(params.get(name, {}), inner, x, key=fold_name(key, name), train=train)

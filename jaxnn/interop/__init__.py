@@ -1,12 +1,33 @@
-"""Models of other libraries as layers: modules of flax.linen and Equinox."""
+"""Other libraries: weight files, their weights in our layouts, and modules of flax.linen and Equinox as layers."""
 
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
-from jaxnn.interop._equinox import equinox_module
-from jaxnn.interop._flax import flax_module
+from jaxnn.interop._checkpoints import Checkpoint, fetch, naming
+from jaxnn.interop._equinox import as_equinox, equinox_module
+from jaxnn.interop._flax import as_flax, flax_module
+from jaxnn.interop._loading import dump, load, plan
+from jaxnn.interop._mapping import Weights
+from jaxnn.interop._match import Plan
+from jaxnn.interop._read import read
+from jaxnn.interop._write import write
 
-__all__ = ["equinox_module", "flax_module"]
+__all__ = [
+    "Checkpoint",
+    "Plan",
+    "Weights",
+    "as_equinox",
+    "as_flax",
+    "dump",
+    "equinox_module",
+    "fetch",
+    "flax_module",
+    "load",
+    "naming",
+    "plan",
+    "read",
+    "write",
+]
 
 
 if not TYPE_CHECKING:

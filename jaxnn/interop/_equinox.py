@@ -1,4 +1,4 @@
-"""Modules of Equinox as layers."""
+"""Modules of Equinox as layers, and layers as modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnn._calls import recorded
 from jaxnn._errors import is_function, wrong_type
-from jaxnn._layer import Layer, layer
+from jaxnn._layer import Layer, as_layer, layer
 from jaxnn.interop._checks import arguments_of, check_module, imported, name_of, plain_promotion
 from jaxnn.types import Arrays, Key, Params, State
 
@@ -86,6 +86,56 @@ def equinox_module(module: Any, *, axis_name: Hashable = "batch", name: str | No
         return y, parts.remembered(state, changed) if train else state
 
     return layer(init, apply, name_of(shapes[0]), name=name)
+
+
+def as_equinox(model: Layer, key: Key, x: Arrays) -> Any:
+    """A layer as an equinox.Module with the params of `model.init(key, x)`, for models and train loops of Equinox.
+
+    A layer without state is a module called as module(x, key=None) -> y. With state, such as that of batch norms, the
+    result is a pair of module and `equinox.nn.State`, as of `eqx.nn.make_with_state`, and the call is
+    module(x, state, key=None) -> (y, state).
+
+    The module trains unless its field `inference` is True, which `eqx.nn.inference_mode` sets. Its other fields are
+    `params` and `memory`, the index of its state.
+
+    Args:
+      model: a layer.
+      key: key of the params.
+      x: input of the layer, with its batch axis, or its shape.
+
+    Returns: an equinox.Module, or a pair of it and an equinox.nn.State.
+
+    Raises:
+      ValueError: if equinox is not installed.
+      TypeError: if `model` is neither a layer nor a function.
+
+    Differences: modules of Equinox act on one example, under `jax.vmap`; this one acts on a batch, without it.
+
+    >>> import equinox
+    >>> module = as_equinox(nn.dense(3), jax.random.key(0), jnp.ones((2, 4)))
+    >>> module(jnp.ones((2, 4))).shape, equinox.filter_grad(lambda m: m(jnp.ones((2, 4))).sum())(module).params["b"]
+    ((2, 3), Array([2., 2., 2.], dtype=float32))
+    """
+    equinox = imported("as_equinox", "equinox", "equinox")
+    model = as_layer(model, "as_equinox")
+
+    class LayerModule(equinox.Module):  # type: ignore[misc, name-defined]
+        params: Any
+        memory: Any
+        inference: bool
+
+        def __init__(self, params: Params, state: State):
+            self.params = params
+            self.memory = equinox.nn.StateIndex(state) if state else None
+            self.inference = False
+
+        def __call__(self, x: Arrays, state: Any = None, *, key: Key | None = None) -> Any:
+            held = {} if self.memory is None else state.get(self.memory)
+            y, changed = model.apply(self.params, held, x, key=key, train=not self.inference)
+            return y if self.memory is None else (y, state.set(self.memory, changed))
+
+    params, state = model.init(key, x)
+    return equinox.nn.make_with_state(LayerModule)(params, state) if state else LayerModule(params, state)
 
 
 class Parts(NamedTuple):

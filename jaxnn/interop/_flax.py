@@ -1,4 +1,4 @@
-"""Modules of flax.linen as layers."""
+"""Modules of flax.linen as layers, and layers as modules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnn._calls import recorded
 from jaxnn._keys import fold_name
-from jaxnn._layer import Layer, layer
+from jaxnn._layer import Layer, as_layer, layer
 from jaxnn.interop._checks import check_flag, check_module, check_names, imported, name_of, plain_promotion
 from jaxnn.types import Arrays, Key, Params, State
 
@@ -82,3 +82,47 @@ def flax_module(
         return y, {**state, **collections(changed)}
 
     return layer(init, apply, name_of(module), name=name)
+
+
+def as_flax(model: Layer, *, name: str | None = None) -> Any:
+    """A layer as a flax.linen.Module, for models and train loops of flax: module(x, train=False) -> y.
+
+    Params are variables of the collection "params", the state those of "state", under the names of the layer. The state
+    changes in calls with train=True in which that collection is mutable. The stream "dropout" is the layer's key.
+
+    Args:
+      model: a layer. x has a batch axis, as for the layer.
+      name: name of the module inside another one.
+
+    Returns: an instance of flax.linen.Module.
+
+    Raises:
+      ValueError: if flax is not installed.
+      TypeError: if `model` is neither a layer nor a function.
+
+    Differences: flax derives its own keys, so `module.init(key, x)` draws other values than `model.init(key, x)`, whose
+    params and state can be passed instead: {"params": params, "state": state}.
+
+    >>> import flax.linen
+    >>> module = as_flax(nn.dense(3))
+    >>> variables = module.init(jax.random.key(0), jnp.ones((2, 4)))
+    >>> jax.tree.map(jnp.shape, variables), module.apply(variables, jnp.ones((2, 4))).shape
+    ({'params': {'b': (3,), 'w': (4, 3)}}, (2, 3))
+    """
+    linen = imported("as_flax", "flax.linen", "flax")
+    model = as_layer(model, "as_flax")
+
+    def __call__(self: Any, x: Arrays, train: bool = False) -> Arrays:
+        if self.is_initializing():
+            for collection, tree in zip(("params", "state"), model.init(self.make_rng("params"), x), strict=True):
+                for part, value in tree.items():
+                    self.put_variable(collection, part, value)
+        params, state = (dict(self.variables.get(collection, {})) for collection in ("params", "state"))
+        key = self.make_rng("dropout") if self.has_rng("dropout") else None
+        y, changed = model.apply(params, state, x, key=key, train=train)
+        if train and self.is_mutable_collection("state") and not self.is_initializing():
+            for part, value in changed.items():
+                self.put_variable("state", part, value)
+        return y
+
+    return type("LayerModule", (linen.Module,), {"__call__": linen.compact(__call__)})(name=name)

@@ -23,8 +23,12 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")  # the name of a file that is bei
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], where: str = "save") -> Iterator[BinaryIO]:
     """Context manager: a new file that replaces `path` on success, and leaves no trace on failure.
+
+    Args:
+      path: path of the file.
+      where: name of the function, for errors.
 
     Raises:
       ValueError: if the folder does not exist, or `path` is not a regular file.
@@ -33,9 +37,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
-        raise invalid("save", "an existing folder", told=folder, fix="Create it by os.makedirs(folder, exist_ok=True).")
+        raise invalid(where, "an existing folder", told=folder, fix="Create it by os.makedirs(folder, exist_ok=True).")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise invalid("save", "the path of a file", told=f"{target}, which is none", fix="Add a file name.")
+        raise invalid(where, "the path of a file", told=f"{target}, which is none", fix="Add a file name.")
     with naming(target):
         temporary, file = _begun(folder)
         try:

@@ -52,7 +52,12 @@ class Tensor(NamedTuple):
     position: int
 
 
-def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndarray], metadata: dict[str, str]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, jax.Array | np.ndarray],
+    metadata: dict[str, str],
+    where: str = "save",
+) -> None:
     """Writes arrays by name to one file, atomically; sharded arrays are gathered one at a time.
 
     The metadata get the additional entry `crc32`: the checksum of the file with eight zeros in place of the checksum.
@@ -61,6 +66,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
       path: path of the file.
       arrays: name -> array.
       metadata: name -> text.
+      where: name of the function, for errors.
 
     Raises:
       ValueError: if the header would exceed its limits, or as `replacing` raises.
@@ -79,10 +85,10 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, jax.Array | np.ndar
         if count > limit:
             fix = "Stack small arrays into large ones, and make arrays of lists of numbers."
             got = f"one of {count}, for {len(arrays)} arrays"
-            raise invalid("save", f"a header of at most {limit} {unit}", told=got, fix=fix)
+            raise invalid(where, f"a header of at most {limit} {unit}", told=got, fix=fix)
     start = len(text).to_bytes(8, "little") + text
     checksum = zlib.crc32(start)
-    with replacing(path) as file:
+    with replacing(path, where) as file:
         file.write(start)
         for x in ordered.values():
             data = _bytes(np.asarray(x))

@@ -54,7 +54,7 @@ def vgg(
       TypeError: if an argument is of a wrong type.
 
     Differences: as torchvision, whose convolutions keep their biases before batch norms, too. PyTorch flattens
-    channels first, so the rows of dense1/w are in another order: reshape its weight to [hidden, c, 7, 7]. Keras has no
+    channels first, so the rows of dense1/w are in another order: `interop.load` reorders them. Keras has no
     dropout and needs images of 224×224 for its dense layers.
 
     Reference: Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, 2014,

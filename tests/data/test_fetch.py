@@ -12,7 +12,7 @@ import pytest
 
 from jaxnn import data
 from jaxnn.data import _fetch
-from jaxnn.data._fetch import Archive, Unavailable, cache_folder, fetch
+from jaxnn.data._fetch import Archive, Unavailable, cache_folder, fetch, fetch_paths
 from jaxnn.data._sources import ARCHIVES
 
 TEXT, OTHER = b"one\ntwo\n", b"another release\n"
@@ -83,6 +83,18 @@ def test_an_installed_package_serves_without_an_import_or_a_copy(cache, tmp_path
     assert downloads.wanted == []
     assert not cache.exists()
     assert "parcel_of_tests" not in sys.modules
+
+
+@pytest.mark.parametrize("damage", [None, OTHER])
+def test_paths_are_those_of_the_cache_also_of_an_installed_package(cache, tmp_path, monkeypatch, damage):
+    serve(monkeypatch, {})
+    install(monkeypatch, tmp_path / "site", TEXT)
+    if damage:
+        cache.mkdir(parents=True)
+        (cache / "a.txt").write_bytes(damage)
+    assert fetch_paths(WHEEL) == (cache / "a.txt",)
+    assert (cache / "a.txt").read_bytes() == TEXT
+    assert files(cache) == ["a.txt"]
 
 
 def test_another_version_installed_is_passed_over(cache, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import jaxnn as nn
-from jaxnn.interop import equinox_module
+from jaxnn.interop import as_equinox, equinox_module
 
 eqx = pytest.importorskip("equinox", reason="equinox is not installed: modules of Equinox are not tested")
 
@@ -133,3 +133,46 @@ def test_errors(given, got):
         equinox_module(given)
     assert str(caught.value).startswith(f"equinox_module: expected {EXPECTED}, got ")
     assert got is None or str(caught.value).endswith(f"got {got}.")
+
+
+BOTH = nn.serial(nn.dense(8), nn.batch_norm(), nn.relu, nn.dropout(0.5), nn.dense(3))
+
+
+def test_layers_as_modules():
+    module, memory = as_equinox(BOTH, KEY, X)
+    params, state = BOTH.init(KEY, X)
+
+    @eqx.filter_jit
+    def step(module, memory, key):
+        def loss(module):
+            y, changed = module(X, memory, key=key)
+            return jnp.square(y).sum(), (y, changed)
+
+        return eqx.filter_grad(loss, has_aux=True)(module)
+
+    def ours(params):
+        y, new = BOTH.apply(params, state, X, key=KEY, train=True)
+        return jnp.square(y).sum(), (y, new)
+
+    grads, (y, changed) = step(module, memory, KEY)
+    wanted, (z, new) = jax.jit(jax.grad(ours, has_aux=True))(params)
+    for a, b in [(grads.params, wanted), (y, z), (changed.get(module.memory), new)]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), a, b)
+    y, _ = eqx.nn.inference_mode(module)(X, changed)
+    np.testing.assert_allclose(y, BOTH.apply(params, new, X)[0], rtol=1e-5, atol=1e-5)
+
+
+class Around(eqx.Module):
+    inner: eqx.Module
+    last: eqx.nn.Linear
+
+    def __call__(self, x):
+        return jax.vmap(self.last)(self.inner(x))
+
+
+def test_layers_inside_modules():
+    first, second = jax.random.split(KEY)
+    module = Around(as_equinox(nn.dense(4), first, X), eqx.nn.Linear(4, 2, key=second))
+    params = nn.dense(4).init(first, X)[0]
+    wanted = (X @ params["w"] + params["b"][None]) @ module.last.weight.T + module.last.bias[None]
+    np.testing.assert_allclose(eqx.filter_jit(module)(X), wanted, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import jaxnn as nn
-from jaxnn.interop import flax_module
+from jaxnn.interop import as_flax, flax_module
 
 linen = pytest.importorskip("flax.linen", reason="flax is not installed: modules of flax are not tested")
 
@@ -110,6 +110,53 @@ def test_it_learns_digits_and_is_swept_and_saved(tmp_path):
     assert found.results.ts.params["Dense_0"]["kernel"].shape == (2, 64, 8)
 
 
+BOTH = nn.serial(nn.dense(8), nn.batch_norm(), nn.relu, nn.dropout(0.5), nn.dense(3))
+
+
+def test_layers_as_modules():
+    module = as_flax(BOTH)
+    variables = module.init({"params": KEY, "dropout": KEY}, X)
+    params, state = BOTH.init(KEY, X)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, {"params": params, "state": state})
+    ours = {"params": params, "state": state}
+    close(module.apply(ours, X), BOTH.apply(params, state, X)[0])
+
+    def step(ours):
+        def loss(params):
+            y, changed = module.apply(
+                {**ours, "params": params}, X, train=True, rngs={"dropout": KEY}, mutable=["state"]
+            )
+            return jnp.square(y).sum(), (y, changed)
+
+        return jax.grad(loss, has_aux=True)(ours["params"])
+
+    grads, (y, changed) = jax.jit(step)(ours)
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    assert (np.asarray(y) != np.asarray(BOTH.apply(params, state, X)[0])).any()
+    mean = 0.9 * state["batch_norm"]["mean"] + 0.1 * (X @ params["dense"]["w"] + params["dense"]["b"][None]).mean(0)
+    close(changed["state"]["batch_norm"]["mean"], mean)
+    assert "state" not in as_flax(nn.relu).init(KEY, X)
+
+
+class Around(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(2)(as_flax(nn.lstm(4, last=True), name="inner")(x))
+
+
+def test_layers_inside_modules_and_back():
+    x = jnp.ones((2, 5, 3))
+    variables = Around().init(KEY, x)
+    assert variables["params"]["inner"]["w_x"].shape == (3, 16)
+    close(
+        nn.lstm(4, last=True).apply(variables["params"]["inner"], {}, x)[0] @ variables["params"]["Dense_0"]["kernel"],
+        Around().apply(variables, x),
+    )
+    back = flax_module(as_flax(BOTH))
+    params, state = back.init(KEY, X)
+    close(back.apply(params, state, X)[0], BOTH.apply(params, state["state"], X)[0])
+
+
 METRICS = {"accuracy": nn.metrics.accuracy}
 
 
@@ -144,6 +191,7 @@ class Own(linen.Module):
             TypeError,
             "flax_module: expected rngs to be a sequence of names, got 'dropout'. Pass a tuple of str.",
         ),
+        (lambda: as_flax(3), TypeError, "as_flax: expected a Layer or a function of one input, got 3."),
         (lambda: flax_module(Net(), flag=1), TypeError, "flax_module: expected flag to be a name or None, got 1."),
     ],
 )
