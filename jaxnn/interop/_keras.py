@@ -22,7 +22,7 @@ from jaxnn.io._safetensors import shown
 START = b"\x89HDF\r\n\x1a\n"
 MEMBER = "model.weights.h5"  # of a .keras archive
 DEPTH = 100
-PARTS = 200_000  # messages, nodes and links
+PARTS = 400_000  # messages, nodes, links, and 256 bytes of any of these
 NAME = 65_536  # characters of one name
 NOWHERE = 2**64 - 1  # address of data that are not stored
 
@@ -82,10 +82,14 @@ class Reader:
         return weights("keras", self.source, self.entries, self.others, self.source.size)
 
     def take(self, place: int, size: int) -> bytes:
-        """Copy of a part of the file, of which there are at most `PARTS`."""
-        self.left -= 1
+        """Copy of a part of the structure, of which there are at most `PARTS`."""
+        self.left -= 1 + size // 256
         if self.left < 0:
-            raise self.source.bad(f"more than {PARTS} parts")
+            raise self.source.bad(f"a structure of more than {PARTS} parts")
+        return self.part(place, size)
+
+    def part(self, place: int, size: int) -> bytes:
+        """Copy of a part of the file."""
         if size < 0 or place < 0 or place + size > self.block.size:
             raise self.source.bad(f"the end of the file after {self.block.size} bytes, within a part of {size}")
         return self.memory[self.begin + place : self.begin + place + size]
@@ -173,6 +177,7 @@ class Reader:
         size, _, names = struct.unpack_from("<3Q", head, 8)
         if head[:4] != b"HEAP" or names + size > self.block.size:
             raise self.source.bad("a group without names")
+        texts = self.take(names, size)
         for _, node in self.tree(tree, 0, 8, 0):
             count = int.from_bytes(self.take(node, 8)[6:8], "little")
             symbols = self.take(node + 8, 40 * count)
@@ -182,9 +187,9 @@ class Reader:
                 offset, address, kind = struct.unpack_from("<2QI", symbols, at)
                 if offset >= size:
                     raise self.source.bad("a member without a name")
-                raw, end, _ = self.take(names + offset, min(size - offset, NAME)).partition(b"\0")
-                key = self.text(raw)
-                if kind == 2 or not end or not key:
+                end = texts.find(b"\0", offset, offset + NAME)
+                key = self.text(texts[offset : max(end, offset)])
+                if kind == 2 or not key:
                     raise self.source.bad(f"a link {shown(key)!r} to another place", "Save it again.")
                 yield key, address
 
@@ -284,7 +289,7 @@ class Reader:
                 if not inside or mask or tuple(corner) in seen:
                     raise self.source.bad(f"{shown(name)!r} with a damaged chunk")
                 seen.add(tuple(corner))
-                raw = self.filtered(name, self.take(address, stored), filters, size, width)
+                raw = self.filtered(name, self.part(address, stored), filters, size, width)
                 part = np.frombuffer(raw, dtype).reshape(chunk)
                 slices = [slice(n, n + step) for n, step in zip(corner, chunk, strict=True)]
                 target = array[tuple(slices)]

@@ -414,6 +414,7 @@ def virtual(h5py, file):
 def loop(h5py, file):
     file["a"] = file.create_group("b")
     file["b"]["c"] = file["b"]
+    file["b"]["d"] = file["b"]
 
 
 HDF5 = {
@@ -703,9 +704,11 @@ def largest(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [*COSTLY, *FLAT])
+@pytest.mark.parametrize("case", [*COSTLY, *FLAT, "hdf5 loop"])
 def test_a_lie_is_cheap_to_find(path, largest, case):
-    if case in FLAT:
+    if case == "hdf5 loop":
+        hdf5(path, loop)
+    elif case in FLAT:
         path.write_bytes(FLAT[case])
     else:
         torch_zip(path, b"\x80\x04" + COSTLY[case]())
