@@ -27,7 +27,7 @@ def read(path: str | os.PathLike[str]) -> Weights:
     | PyTorch: `torch.save` of tensors in dicts, lists and tuples, of any version since 0.4 | keys joined by "." |
     | safetensors | as they are |
     | index of either (`*.index.json` with "weight_map") | as they are; the files are next to the index |
-    | Keras: `.weights.h5`, `.h5`, `.keras` (`pip install "jaxnn[interop]"`) | paths, "layers/dense/vars/0" |
+    | Keras: `.weights.h5`, `.h5`, `.keras` | paths, "layers/dense/vars/0" |
     | NumPy: `savez`, `savez_compressed` | as they are |
     | flax: `serialization.to_bytes` | keys joined by "/" |
     | ONNX: initializers, and tensors of Constant nodes, by output | as they are |
@@ -48,7 +48,9 @@ def read(path: str | os.PathLike[str]) -> Weights:
       FileNotFoundError: if there is no such file.
 
     Differences: `torch.load` unpickles; here an interpreter of the needed operations calls nothing. Checksums of zip
-      archives are verified for compressed arrays only, those of files by `nn.save` not at all: `nn.load` does.
+      archives are verified for compressed arrays only, those of files by `nn.save` not at all: `nn.load` does. Of
+      HDF5, which Keras uses, no h5py is needed; links, virtual datasets and filters other than deflate, shuffle and
+      fletcher32 are refused.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "net.pth")
@@ -76,7 +78,7 @@ def _arrays(source: Source) -> Weights:
         return _torch.read_stream(source)
     if start.startswith(_keras.START):
         return _keras.read_hdf5(source)
-    if re.match(rb"[^{]{7}\0\{", start, re.DOTALL):
+    if re.match(rb".{7}\0\{", start, re.DOTALL):
         return read_safetensors(source)
     if re.match(rb"\x80[\2-\5][^\0-\x1f]", start):
         raise source.bad("a pickle that torch.save did not write", "Save its arrays by numpy.savez or torch.save.")

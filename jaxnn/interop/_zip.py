@@ -44,6 +44,12 @@ def members(source: Source) -> dict[str, Block]:
     return {name: block for name, block in found.items() if not name.endswith("/")}
 
 
+def is_inside(name: str) -> bool:
+    """True for the name of a member that stays inside of the folder to which an archive is unpacked."""
+    parts = name.split("/")
+    return {"", ".", ".."}.isdisjoint(parts) and "\\" not in name and "\0" not in name and ":" not in parts[0]
+
+
 def _directory(source: Source) -> tuple[int, int]:
     """Position and size of the directory."""
     length = struct.calcsize(_END)
@@ -93,8 +99,7 @@ def _headers(source: Source, begin: int, size: int) -> Iterator[tuple[str, tuple
             raise source.bad("a member whose name is not UTF-8") from None
         if place > size:
             raise source.bad("a zip archive with a damaged directory")
-        parts = name.removesuffix("/").split("/")
-        if not {"", ".", ".."}.isdisjoint(parts) or "\\" in name or "\0" in name or ":" in parts[0]:
+        if not is_inside(name.removesuffix("/")):
             raise source.bad(f"a member {shown(name)!r} outside of the archive")
         yield name, tuple(_wide(header, extra))
 

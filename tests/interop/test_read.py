@@ -2,8 +2,10 @@
 
 import os
 import re
+import struct
 import zipfile
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def ours(path, arrays):
 
 
 EVERY = SMALL | BRAIN
-WITHOUT_FLOAT8 = SMALL | {"bf": BRAIN["bf"]}
+FOR_KERAS = {name: x for name, x in SMALL.items() if x.dtype.kind != "c"} | {"bf": BRAIN["bf"]}
 # Name -> (writer, suffix, arrays, format, whether the arrays are mapped).
 FILES = {
     "npz": (npz, "npz", SMALL, "npz", True),
@@ -117,11 +119,11 @@ FILES = {
     "npz, big-endian": (npz, "npz", {"x": np.arange(3, dtype=">f4")}, "npz", False),
     "safetensors": (safetensors, "safetensors", EVERY, "safetensors", True),
     "flax": (flax, "msgpack", EVERY, "msgpack", True),
-    "keras": (keras, "h5", WITHOUT_FLOAT8, "keras", True),
+    "keras": (keras, "h5", FOR_KERAS, "keras", True),
     "keras, big-endian": (keras, "h5", {"x": np.arange(3, dtype=">f4")}, "keras", False),
-    "keras, chunked": (keras_chunked, "h5", WITHOUT_FLOAT8, "keras", False),
-    "keras archive": (keras_archive, "keras", WITHOUT_FLOAT8, "keras", True),
-    "keras archive, compressed": (keras_archive_compressed, "keras", WITHOUT_FLOAT8, "keras", False),
+    "keras, chunked": (keras_chunked, "h5", FOR_KERAS, "keras", False),
+    "keras archive": (keras_archive, "keras", FOR_KERAS, "keras", True),
+    "keras archive, compressed": (keras_archive_compressed, "keras", FOR_KERAS, "keras", False),
     "onnx": (onnx, "onnx", EVERY, "onnx", True),
     "onnx, by fields": (onnx_fields, "onnx", EVERY, "onnx", False),
     "ours, torch": (ours, "torch", EVERY, "torch", True),
@@ -193,6 +195,52 @@ def test_a_mapping_reads_nothing_until_it_is_asked(tmp_path):
         weights["w"] = 1
 
 
+HDF5 = {
+    "newest version": ({"libver": "latest"}, {}),
+    "in order": ({"track_order": True}, {}),
+    "chunks of another shape": ({}, {"chunks": (2, 3), "compression": "gzip", "shuffle": True}),
+    "chunks without compression": ({}, {"chunks": (4, 4), "fletcher32": True}),
+    "big-endian": ({}, {"dtype": ">f4"}),
+    "integers": ({}, {"dtype": ">i2", "chunks": (3, 2)}),
+}
+
+
+@pytest.mark.parametrize("case", HDF5)
+def test_hdf5_files_of_all_kinds(tmp_path, case):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: its files are not tested")
+    options, numbers = HDF5[case]
+    x = np.arange(35).reshape(5, 7)
+    with h5py.File(tmp_path / "net.h5", "w", **options) as file:
+        group = file.create_group("a/b")
+        group.attrs["name"] = "layer"
+        group.create_dataset("x", data=x, **numbers)
+        compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        compact.set_layout(h5py.h5d.COMPACT)
+        space, kind = h5py.h5s.create_simple((3,)), h5py.h5t.NATIVE_DOUBLE
+        h5py.h5d.create(group.id, b"compact", kind, space, compact).write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones(3))
+    weights = read(tmp_path / "net.h5")
+    assert set(weights) == {"a/b/x", "a/b/compact"}
+    np.testing.assert_array_equal(weights["a/b/x"], x)
+    assert weights["a/b/x"].dtype == np.dtype(numbers.get("dtype", x.dtype)).newbyteorder("=")
+    np.testing.assert_array_equal(weights["a/b/compact"], np.ones(3))
+
+
+def test_hdf5_groups_of_many_members(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed: its files are not tested")
+    names = {f"layers/dense_{i}/vars/{j}" for i in range(150) for j in range(2)}
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        for name in names:
+            file[name] = np.full(2, hash(name) % 100)
+    weights = read(tmp_path / "net.h5")
+    assert set(weights) == names
+    assert all(x.tolist() == [hash(name) % 100] * 2 for name, x in weights.items())
+    with h5py.File(tmp_path / "net.h5", "w", track_order=True) as file:
+        for i in range(20):
+            file[f"{i}"] = np.ones(2)
+    with pytest.raises(ValueError, match=r"got a group '' with an index of links\. Save it by h5py with its default"):
+        read(tmp_path / "net.h5")
+
+
 def test_an_index_of_several_files(tmp_path):
     write(tmp_path / "a.safetensors", {"x": np.ones(2), "y": np.zeros(3)})
     write(tmp_path / "b.safetensors", {"z": np.arange(4)})
@@ -206,6 +254,19 @@ def test_an_index_of_several_files(tmp_path):
     for path in (index, tmp_path / "a.safetensors", tmp_path / "b.safetensors"):
         os.symlink(path, cache / path.name)
     assert read(cache / index.name)["x"].tolist() == [1, 1]
+
+
+def test_a_header_of_any_length(tmp_path):
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x7B08)  # 0x7B is an opening brace
+    (tmp_path / "net").write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<f", 2.5))
+    assert read(tmp_path / "net")["w"].tolist() == [2.5]
+
+
+def test_arrays_become_jax_arrays(tmp_path):
+    (tmp_path / "net").write_bytes(STREAM)  # not aligned
+    weights = read(tmp_path / "net")
+    np.testing.assert_array_equal(jnp.asarray(weights["state_dict.a_t"]), ARRAYS["state_dict.a_t"])
+    np.testing.assert_array_equal(jnp.asarray(weights["state_dict.bf"]), ARRAYS["state_dict.bf"])
 
 
 def test_arrays_in_chunks_of_flax(tmp_path, monkeypatch):

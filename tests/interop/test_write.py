@@ -124,7 +124,21 @@ WRONG = {
         "Flatten nested dicts into names first.",
     ),
     "name": (("net.pt", {3: np.ones(2)}), {}, "interop.write: expected names of type str, got 3."),
-    "empty name": (("net.pt", {"": np.ones(2)}), {}, "interop.write: expected names that are not empty, got ''."),
+    "empty name": (
+        ("net.pt", {"": np.ones(2)}),
+        {},
+        "interop.write: expected names that are not empty, and in npz paths without '..', got ''.",
+    ),
+    "path": (
+        ("net.npz", {"../w": np.ones(2)}),
+        {},
+        "interop.write: expected names that are not empty, and in npz paths without '..', got '../w'.",
+    ),
+    "many": (
+        ("net.pt", {str(i): np.ones(0) for i in range(25_001)}),
+        {},
+        "interop.write: expected at most 25000 arrays, got 25001. Write several files.",
+    ),
     "dtype": (
         ("net.npz", {"w": np.ones(2, ml_dtypes.bfloat16)}),
         {},
