@@ -54,7 +54,7 @@ class Cache(NamedTuple):
     def extend(self, state: State, k: Array, v: Array, steps: Arrays) -> tuple[Array, Array, dict[str, Any]]:
         """All keys and values so far, and the state that holds them.
 
-        The next piece overwrites what is beyond the `steps`, [] or [n], of this one.
+        The next piece overwrites the steps of this one beyond `steps`, [] or [n].
         """
         first = state["position"]
         keys, values = _written(state["k"], k, first), _written(state["v"], v, first)
