@@ -401,6 +401,7 @@ def test_a_network_of_onnx_is_that_of_its_file():
         ("bert", nn.models.bert(11, length=8, layers=2, heads=2, features=4, masked=True), None, 5 + 16 * 2 + 5),
     ],
 )
+@pytest.mark.slow
 def test_namings_cover_their_models(of, model, x, count):
     x = jnp.zeros((1, 4), jnp.int32) if x is None else jax.ShapeDtypeStruct(x, jnp.float32)
     trees = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), jax.eval_shape(model.init, jax.random.key(0), x))

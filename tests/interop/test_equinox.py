@@ -88,6 +88,7 @@ def test_state_changes_in_training_alone():
     assert same is changed
 
 
+@pytest.mark.slow
 def test_inside_other_layers_and_of_nothing():
     model = nn.serial(nn.dense(5), equinox_module(lambda key: eqx.nn.MLP(5, 2, 8, 2, key=key)), nn.tanh)
     params, state = model.init(KEY, X)

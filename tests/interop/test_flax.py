@@ -80,6 +80,7 @@ def test_boxes_are_opened_and_intermediates_left_out():
     close(model.apply(params, state, X, train=True)[0], X @ np.ones((5, 2)))
 
 
+@pytest.mark.slow
 def test_inside_other_layers_and_of_bfloat16():
     model = nn.serial(nn.dense(5), flax_module(Net()), nn.log_softmax)
     params, state = model.init(KEY, X)
