@@ -121,9 +121,6 @@ PUBLISHED |= {
     "vit s 16": (lambda: models.vit(features=384, heads=6), IMAGENET, 22_050_664, "Touvron et al. 2021, DeiT-S: 22 M"),
     "ddpm_unet": (lambda: models.ddpm_unet(), noisy(32), 35_746_307, DDPM),
 }
-LARGE = {f"resnet {n}" for n in (34, 101, 152, 32, 44, 56, 110)} | {f"efficientnet b{n}" for n in (0, 1, 2, 3)}
-LARGE |= {"efficientnet lite4", "vgg 13", "vgg 19", "wide_resnet 40 4", "ddpm_unet"}
-LARGE |= {"bert masked", "vit s 16"}
 
 
 def shape(x, dtype=jnp.float32):
@@ -141,9 +138,7 @@ def paths(tree, prefix=""):
     return found
 
 
-@pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in PUBLISHED]
-)
+@pytest.mark.parametrize("model", PUBLISHED)
 @pytest.mark.slow
 def test_the_number_of_params_is_the_published_one(model):
     make, x, count, _ = PUBLISHED[model]
