@@ -23,14 +23,14 @@ def _with_context(block):
     return nn.layer(None, apply, "decoder")
 
 
-def _tied():
+def tied():
     """An embedding, and scores by its own table."""
 
     def apply(params, state, x, *, key=None, train=False):
         h, state = nn.call(nn.embed(7, 5), "embed", params, state, x, key=key, train=train)
         return nn.call(nn.unembed(), "embed", params, state, h, key=key, train=train)
 
-    return nn.layer(None, apply, "tied")
+    return nn.layer(None, apply, "tied", padded="seen")
 
 
 # name -> its layer, the shape of x, what it is exempt from
@@ -89,7 +89,7 @@ CASES = {
     "spatial_dropout": (lambda: nn.spatial_dropout(0.4), IMAGE, ("one by one",)),
     "spectral_norm": (lambda: nn.spectral_norm(nn.serial(nn.dense(5), nn.tanh, nn.dense(3))), ROW, ("held",)),
     "stochastic_depth": (lambda: nn.stochastic_depth(0.4), IMAGE, ("one by one",)),
-    "unembed": (lambda: _tied(), (4, 6), ("integers",)),
+    "unembed": (tied, (4, 6), ("integers",)),
     "upsample": (lambda: nn.upsample(2), IMAGE, ()),
     "upsample cubic": (lambda: nn.upsample(1.5, method="cubic"), IMAGE, ()),
     "weight_norm": (lambda: nn.weight_norm(nn.conv(3, 3)), IMAGE, ()),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _layer_cases import CASES
+from _layer_cases import CASES, tied
 
 import jaxnn as nn
 
@@ -22,16 +22,6 @@ def context(block):
         return y["x"], state
 
     return nn.layer(None, apply, "with_context", padded="seen")
-
-
-def tied():
-    """An embedding, and scores by its own table."""
-
-    def apply(params, state, x, *, key=None, train=False):
-        h, state = nn.call(nn.embed(7, 5), "embed", params, state, x, key=key, train=train)
-        return nn.call(nn.unembed(), "embed", params, state, h, key=key, train=train)
-
-    return nn.layer(None, apply, "tied", padded="seen")
 
 
 # What each public layer does with sequences of different lengths: "kept" gives a Padded, "pooled" an array, "refused"
@@ -110,7 +100,7 @@ ROWS = {
         VIDEO,
         "kept",
     ),
-    "unembed": (lambda: tied(), TOKENS, "kept"),
+    "unembed": (tied, TOKENS, "kept"),
     "upsample": (lambda: nn.upsample(2), SERIES, "refused"),
     "weight_norm": (lambda: nn.weight_norm(nn.dense(3)), SERIES, "kept"),
     # and stacks of them
