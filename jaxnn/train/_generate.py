@@ -38,11 +38,11 @@ def generate(
         token_i ~ softmax(logits_i / temperature), restricted to the top_k largest logits, then to the top_p mass
 
     The model maps tokens [n, t] to logits [n, t, v]. With layers that continue where they ended, such as
-    `attention(..., causal=True, cache=t + steps)` and `lstm(..., cached=True)`, the prompts are processed in one call
-    and each further token in another one. A model without such layers is applied to the whole sequence at every step,
-    with the same tokens as result; it must be causal. The draws of an example depend on the key, its number in the
-    batch and the step alone. The program is compiled once for a model and shapes; temperature and top_p may change
-    without compilation.
+    `attention(..., causal=True, cache=t + steps)`, `learned_positions(..., cached=True)` and `lstm(..., cached=True)`,
+    the prompts are processed in one call and each further token in another one; then all layers that see more than one
+    step must be of this kind. A model without such layers is applied to the whole sequence at every step, with the same
+    tokens as result; it must be causal. The draws of an example depend on the key, its number in the batch and the step
+    alone. The program is compiled once for a model and shapes; temperature and top_p may change without compilation.
 
     Args:
       model: a Layer without dependence of a step on later ones.
