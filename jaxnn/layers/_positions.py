@@ -16,7 +16,7 @@ from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn._keys import quick
 from jaxnn._layer import Layer, layer
-from jaxnn._mesh import fitting
+from jaxnn._mesh import fitting, gathered, placed_as
 from jaxnn._mesh import rows as rows_of
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layers._cache import steps_from
@@ -123,7 +123,8 @@ def class_token(*, w_init: Initializer | None = None, name: str | None = None) -
         w, given = params["w"], padded_pair(x)
         x = check.array(where, "x", values_of(given), rank=3, shape=f"[n, t, {w.shape[0]}]")
         check_fits(where, x, "w", w.shape[0], "[n, t, {}]")
-        first = jnp.broadcast_to(w.astype(x.dtype)[None, None], (x.shape[0], 1, w.shape[0]))
+        x = gathered(x, axis=1)
+        first = placed_as(jnp.broadcast_to(w.astype(x.dtype)[None, None], (x.shape[0], 1, w.shape[0])), x)
         y = jnp.concatenate([first, x], axis=1)
         return (Padded(y, jnp.asarray(given.lengths) + 1) if isinstance(given, Padded) else y), state
 
