@@ -41,6 +41,7 @@ def parts_of(y):
     return j, np.where(j == own, 0, others[own, j])
 
 
+@pytest.mark.slow
 def test_mixup_mixes_labels_as_images(mixed):
     (x, y), _ = mixed
     j, part = parts_of(y)
@@ -52,6 +53,7 @@ def test_mixup_mixes_labels_as_images(mixed):
     assert stats.kstest(1 - part[mixing], stats.beta(0.4, 0.4).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_cutmix_replaces_rectangles_and_counts_their_pixels(mixed):
     _, (x, y) = mixed
     j, part = parts_of(y)

@@ -80,6 +80,7 @@ def test_without_strength_the_image_stays_to_the_bit(dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "bfloat16", "float16", "float64"])
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_shape_and_dtype_stay(dtype):
     for name, f in PIECES.items():
         for shape in [(7, 5, 3), (1, 1, 3)]:

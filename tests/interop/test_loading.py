@@ -514,6 +514,7 @@ def outputs():
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_outputs_are_those_of_the_other_library(name, outputs):
     assert_close(outputs[0][name], outputs[1][name])
 

@@ -220,9 +220,8 @@ CACHED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "kind", [k if k in ("rotary", "gru") else pytest.param(k, marks=pytest.mark.slow) for k in CACHED]
-)
+@pytest.mark.parametrize("kind", CACHED)
+@pytest.mark.slow
 def test_each_sequence_continues_where_it_ended(kind):
     model, whole, lengths = CACHED[kind](True), CACHED[kind](False), jnp.array([4, 1, 2])
     params, _ = whole.init(KEY(), X)

@@ -135,6 +135,7 @@ def test_circles_of_masked_and_missing_examples(x64):
     assert bool(jnp.isfinite(jax.grad(lambda x: f(x, CLASSES).sum())(x.at[0].set(0.0))).all())
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_circle_leaves_out_its_factors():
     """By each cosine it is γ α times a softmax: positives pull and negatives push, along the pair's unit vectors."""
     x = jnp.asarray([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])

@@ -430,6 +430,7 @@ def shapes(name):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_paths_are_those_on_record(name):
     *_, record = SMALL[name]
     params = paths(shapes(name)[0])
@@ -599,6 +600,7 @@ def test_gpt_is_causal_and_generates_with_and_without_a_cache():
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_bert_ignores_padding_and_adds_types():
     model, x = models.bert(7, length=8, features=8, layers=2, heads=2), jnp.array([[1, 2, 3, 4], [6, 0, 1, 6]])
     params, run = made(model, x)

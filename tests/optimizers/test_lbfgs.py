@@ -43,6 +43,7 @@ X = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
 Y = (X @ np.float32([1, -2, 3, 0, 0.5]) + 4)[:, None]
 
 
+@pytest.mark.slow
 def test_a_trainer_passes_what_the_line_search_needs():
     """Least squares in 6 params: at the minimum after a few steps, inside the loop of `fit`."""
     trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.lbfgs())

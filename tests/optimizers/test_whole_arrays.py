@@ -236,6 +236,7 @@ def test_the_same_numbers_as_optax(name, i, x64):
 
 @pytest.mark.parametrize("preconditioning", PRECONDITIONINGS)
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (8, 8)], ids=str)
+@pytest.mark.slow
 def test_singular_values_near_1(preconditioning, shape):
     u, _, v = np.linalg.svd(RNG.normal(size=shape), full_matrices=False)
     x = (u * np.geomspace(1, 0.1, min(shape))) @ v

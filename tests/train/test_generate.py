@@ -115,6 +115,7 @@ LOGITS = np.log([0.5, 0.25, 0.15, 0.1])
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_draws_have_the_distribution(how, want):
     model = table(np.tile(LOGITS, (4, 1)))
     tokens = nn.generate(model, {}, {}, jnp.zeros((500, 1), jnp.int32), KEY(), 20, **how).x
@@ -173,6 +174,7 @@ def test_a_state_that_has_seen_steps_is_continued():
     np.testing.assert_array_equal(y.x, nn.generate(model, params, {}, PROMPTS, None, STEPS, temperature=0).x)
 
 
+@pytest.mark.slow
 def test_initial_state_is_that_of_init():
     for model in (rotary(16), nn.serial(nn.embed(V, 4), nn.batch_norm(), nn.spectral_norm(nn.dense(3)))):
         state = model.init(KEY(), PROMPTS)[1]
