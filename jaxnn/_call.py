@@ -132,6 +132,23 @@ def call(
     return y, (rest | {name: new} if new else rest)
 
 
+class Run:
+    """Calls children in sequence inside a layer's `apply`, and updates the state.
+
+    Attributes:
+      state: state of the layer, with those of the children called so far updated.
+    """
+
+    def __init__(self, params: Params, state: State, key: Key | None, train: bool):
+        self.params, self.state, self.key, self.train = params, state, key, train
+
+    def __call__(self, child: Layer, x: Arrays, name: str | None = None) -> Any:
+        """Output of a child, which is stored under `name`; None is its own."""
+        own = child.name if name is None else name
+        y, self.state = call(child, own, self.params, self.state, x, key=self.key, train=self.train)
+        return y
+
+
 def _served(name: str, tap: Tap, y: Arrays) -> tuple[Any, Tap]:
     """The output plus `tap.add`, and the tap with this output recorded."""
     if tap.add is not None:

@@ -13,7 +13,7 @@ from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
 from jaxnn import ops
-from jaxnn._call import call
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._inputs import known
@@ -84,7 +84,7 @@ def encoder_block(
     over = attention(heads, preset=preset, **how)
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        run, given = _Runner(params, state, key, train), padded_pair(x)
+        run, given = Run(params, state, key, train), padded_pair(x)
         beside = {k: v for k, v in given.items() if k != "x"} if isinstance(given, dict) else {}
         h, lengths = (given["x"] if isinstance(given, dict) else given), beside.pop("lengths", None)
         h = branch.attend(run, h if lengths is None else Padded(h, lengths), "attention", over, beside)
@@ -144,7 +144,7 @@ def decoder_block(
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         if not isinstance(x, dict) or "context" not in x:
             raise wrong_type(where, "a dict with 'x' and 'context'", x)
-        run = _Runner(params, state, key, train)
+        run = Run(params, state, key, train)
         given = {k: v for k, v in x.items() if k != "x"}
         own = {"positions": given.pop("positions")} if "positions" in given else {}
         h = branch.attend(run, x["x"], "attention", over, own)
@@ -152,17 +152,6 @@ def decoder_block(
         return {**x, "x": branch.mlp(run, h)}, run.state
 
     return layer(None, apply, "decoder_block", name=name, padded="lengths")
-
-
-class _Runner:
-    """Calls children in sequence and updates the state."""
-
-    def __init__(self, params: Params, state: State, key: Key | None, train: bool):
-        self.params, self.state, self.key, self.train = params, state, key, train
-
-    def __call__(self, child: Layer, name: str, x: Arrays) -> Arrays:
-        y, self.state = call(child, name, self.params, self.state, x, key=self.key, train=self.train)
-        return y
 
 
 class _Branches(NamedTuple):
@@ -176,26 +165,26 @@ class _Branches(NamedTuple):
     preset: str
     precision: PrecisionLike
 
-    def attend(self, run: _Runner, x: Arrays, part: str, child: Layer, given: dict[str, Array]) -> Arrays:
+    def attend(self, run: Run, x: Arrays, part: str, child: Layer, given: dict[str, Array]) -> Arrays:
         name = "attention" if part == "attention" else f"{part}_attention"
-        return self._around(run, x, part, lambda h: run(child, name, {"x": h, **given} if given else h))
+        return self._around(run, x, part, lambda h: run(child, {"x": h, **given} if given else h, name))
 
-    def mlp(self, run: _Runner, x: Arrays) -> Arrays:
+    def mlp(self, run: Run, x: Arrays) -> Arrays:
         d = values_of(x).shape[-1]
         affine = partial(dense, preset=self.preset, precision=self.precision)
 
         def inner(h: Arrays) -> Arrays:
-            h = on_values(self.activation, run(affine(self.hidden or 4 * d), "up", h))
-            return run(affine(d), "down", h)
+            h = on_values(self.activation, run(affine(self.hidden or 4 * d), h, "up"))
+            return run(affine(d), h, "down")
 
         return self._around(run, x, "mlp", inner)
 
-    def _around(self, run: _Runner, x: Arrays, part: str, branch: Callable[[Arrays], Arrays]) -> Arrays:
+    def _around(self, run: Run, x: Arrays, part: str, branch: Callable[[Arrays], Arrays]) -> Arrays:
         """The skip connection, dropout and norm of a branch."""
-        h = branch(x if self.post_norm else run(self.norm, f"{part}_norm", x))
-        h = h if self.dropout is None else run(self.dropout, f"{part}_dropout", h)
+        h = branch(x if self.post_norm else run(self.norm, x, f"{part}_norm"))
+        h = h if self.dropout is None else run(self.dropout, h, f"{part}_dropout")
         y = on_values(jnp.add, x, h)
-        return run(self.norm, f"{part}_norm", y) if self.post_norm else y
+        return run(self.norm, y, f"{part}_norm") if self.post_norm else y
 
 
 def _branches(

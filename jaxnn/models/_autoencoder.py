@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._dtypes import widened
 from jaxnn._errors import invalid
@@ -21,7 +22,7 @@ from jaxnn.activations import relu
 from jaxnn.combinators import serial
 from jaxnn.layers import dense, flatten
 from jaxnn.models._mlp import check_hidden, hidden_layers
-from jaxnn.models._parts import Run, composed, named, reshaped
+from jaxnn.models._parts import composed, named, reshaped
 from jaxnn.types import Key
 
 Part = Layer | Callable[..., Any] | None

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
@@ -17,7 +18,7 @@ from jaxnn.activations import gelu, tanh
 from jaxnn.combinators import serial
 from jaxnn.init import normal
 from jaxnn.layers import dense, dropout, embed, encoder_block, layer_norm, learned_positions, unembed
-from jaxnn.models._parts import Run, composed, head, named
+from jaxnn.models._parts import composed, head, named
 from jaxnn.types import Arrays, Key, Params, State
 
 NARROW = partial(normal, stddev=0.02)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, wrong_type
@@ -18,7 +19,7 @@ from jaxnn.activations import silu
 from jaxnn.combinators import serial
 from jaxnn.layers import conv, dense, group_norm, upsample
 from jaxnn.models._denoising import TINY, DenoisingBlocks, sinusoids
-from jaxnn.models._parts import Run, composed
+from jaxnn.models._parts import composed
 from jaxnn.types import Arrays
 
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn._call import Run
 from jaxnn._layer import Layer
 from jaxnn.activations import silu
 from jaxnn.init import variance_scaling
 from jaxnn.layers import attention, conv, dense, dropout
-from jaxnn.models._parts import Run, composed
+from jaxnn.models._parts import composed
 from jaxnn.types import Arrays
 
 TINY = partial(variance_scaling, scale=1e-10, mode="fan_avg", distribution="uniform")  # branches begin near 0

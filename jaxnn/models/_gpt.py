@@ -7,12 +7,13 @@ from functools import partial
 import jax
 
 from jaxnn import _checks as check
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._layer import Layer
 from jaxnn.activations import gelu
 from jaxnn.init import normal
 from jaxnn.layers import dense, dropout, embed, encoder_block, layer_norm, learned_positions, unembed
-from jaxnn.models._parts import Run, composed, named
+from jaxnn.models._parts import composed, named
 from jaxnn.types import Arrays
 
 NARROW = partial(normal, stddev=0.02)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxnn import ops
+from jaxnn._call import Run
 from jaxnn._layer import Layer
 from jaxnn.activations import sigmoid
 from jaxnn.combinators import residual, serial
 from jaxnn.layers import conv, dense, depthwise_conv, stochastic_depth
-from jaxnn.models._parts import Norm, Run, composed, unit
+from jaxnn.models._parts import Norm, composed, unit
 
 
 class InvertedResidual(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxnn import _checks as check
-from jaxnn._call import call
+from jaxnn._call import Run
 from jaxnn._errors import invalid
 from jaxnn._layer import Layer, PaddedRule, layer
 from jaxnn.combinators import serial
@@ -14,23 +14,6 @@ from jaxnn.layers import conv, dense
 from jaxnn.types import Arrays, Key, Params, State
 
 Norm = Callable[[], Layer]
-
-
-class Run:
-    """Calls children of a model by their own names and updates the state.
-
-    Attributes:
-      state: state of the model, with those of the children called so far updated.
-      key: random key of the model, or None.
-      train: a Python bool.
-    """
-
-    def __init__(self, params: Params, state: State, key: Key | None, train: bool):
-        self.params, self.state, self.key, self.train = params, state, key, train
-
-    def __call__(self, child: Layer, x: Arrays) -> Any:
-        y, self.state = call(child, child.name, self.params, self.state, x, key=self.key, train=self.train)
-        return y
 
 
 def composed(kind: str, name: str | None, forward: Callable[[Run, Arrays], Arrays], padded: PaddedRule = None) -> Layer:

@@ -8,11 +8,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxnn._call import Run
 from jaxnn._layer import Layer, lift
 from jaxnn.activations import relu
 from jaxnn.combinators import residual, serial
 from jaxnn.layers import conv, dropout
-from jaxnn.models._parts import Norm, Run, composed, named, unit
+from jaxnn.models._parts import Norm, composed, named, unit
 
 Shortcut = Literal["project", "pad"]
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._errors import wrong_type
 from jaxnn._layer import Layer, as_layer
-from jaxnn.models._parts import Run, composed, named
+from jaxnn.models._parts import composed, named
 from jaxnn.types import Arrays
 
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 
 from jaxnn import _checks as check
 from jaxnn import ops
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._layer import Layer
 from jaxnn.activations import relu
 from jaxnn.combinators import serial
 from jaxnn.layers import conv, conv_transpose, dropout, upsample
-from jaxnn.models._parts import Norm, Run, composed, head_conv, named
+from jaxnn.models._parts import Norm, composed, head_conv, named
 
 
 @recorded

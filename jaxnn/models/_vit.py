@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from jaxnn import _checks as check
 from jaxnn import ops
+from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._layer import Layer, layer
 from jaxnn.init import normal
 from jaxnn.layers import class_token, dropout, encoder_block, layer_norm, patches
-from jaxnn.models._parts import Run, composed, head, named
+from jaxnn.models._parts import composed, head, named
 from jaxnn.types import Arrays, Key, Params, State
 
 NORM = partial(layer_norm, eps=1e-6)
