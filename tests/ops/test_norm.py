@@ -31,6 +31,19 @@ def test_a_variance_of_2_5e_5_at_mean_1000():
     np.testing.assert_allclose(y, (want - want.mean(0)) / want.std(0), atol=0.02)  # 1000 has an ulp of 6e-5
 
 
+@pytest.mark.parametrize("row", [10, 30, 50])  # on a CPU three rows are used to shift x: the 11th, 31st and 51st of 61
+def test_an_outlier_of_1000_deviations_costs_no_digits(row):
+    x = np.random.default_rng(0).standard_normal((61, 3)).astype(np.float32)
+    x[row] = 1000
+    mean, var = ops.moments(x, 0)
+    assert_close(mean, x.astype(np.float64).mean(0))
+    assert_close(var, x.astype(np.float64).var(0))
+
+
+def test_a_constant_has_variance_0():
+    assert ops.moments(jnp.full((7, 5, 1), 0.1), (0, 1))[1].item() == 0
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_inputs_have_float32_statistics_and_their_own_output(dtype):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2000, 3)) * 100, dtype)  # 2000 squares overflow float16
