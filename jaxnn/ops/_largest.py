@@ -3,7 +3,7 @@
 One primitive computes the value and two its derivative, the tangent and its transpose. On all platforms except CPU they
 are lax's `reduce_window` and `select_and_scatter`. On a CPU a kernel of up to `SLICED_TAPS` elements is a chain of
 strided slices: forward and backward together are 24 times as fast as `select_and_scatter` at 2 by 2, and 6 times at 3
-by 3, stride 2.
+by 3, stride 2. A value that is not differentiated is `reduce_window` where XLA fuses it with the layers around it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def largest(
     """Maximum of each kernel position, [n, *space, c] -> [n, *space', c]; never padding, always the first NaN."""
     how = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     every = {name: (1, *sizes, 1) for name, sizes in how.items()}
-    return _primitives()[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)))
+    return _primitives()[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)), differentiated=False)
 
 
 def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Array:
@@ -88,8 +88,23 @@ def _few(x: Array, kernel_size: Sizes) -> bool:
     return prod(kernel_size) <= SLICED_TAPS and not any(map(is_symbolic_dim, x.shape))
 
 
-def _value_on_cpu(x: Array, **how: Any) -> Array:
-    return (chain if _few(x, how["kernel_size"]) else windowed)(x, **how)
+def _is_fused(x: Array, kernel_size: Sizes, stride: Sizes, sides: Sizes) -> bool:
+    """True if a CPU computes a value without derivative by `reduce_window`.
+
+    XLA (jaxlib 0.10.2) fuses it with convolutions and dense layers into one kernel: a network of two convolutions with
+    pools and two dense layers takes 0.6 of the time for 128 images and 0.7 for one. Other shapes lose up to 1.4 times.
+    """
+    images = x.ndim == 4 and x.dtype == jnp.float32 and x.shape[-1] >= 16
+    return images and kernel_size == stride == (1, 2, 2, 1) and all(side == (0, 0) for side in sides)
+
+
+def _value_on_cpu(x: Array, differentiated: bool, **how: Any) -> Array:
+    fused = not differentiated and _is_fused(x, how["kernel_size"], how["stride"], how["sides"])
+    return (chain if _few(x, how["kernel_size"]) and not fused else windowed)(x, **how)
+
+
+def _value(x: Array, differentiated: bool, **how: Any) -> Array:
+    return windowed(x, **how)
 
 
 def _derivative_on_cpu(transposed: bool, v: Array, x: Array, **how: Any) -> Array:
@@ -105,7 +120,7 @@ def _primitives() -> tuple[Any, Any, Any]:
     from jax.experimental.jet import jet_rules
     from jax.interpreters import ad, batching
 
-    value = primitive_by_platform("jaxnn_largest", _value_on_cpu, windowed)
+    value = primitive_by_platform("jaxnn_largest", _value_on_cpu, _value)
     tangent, cotangent = (
         primitive_by_platform(name, partial(_derivative_on_cpu, transposed), partial(_derivative, False, transposed))
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))
@@ -120,28 +135,29 @@ def _primitives() -> tuple[Any, Any, Any]:
         }
         return lax.reduce_window_max_p.abstract_eval(x, base_dilation=(1,) * len(kernel_size), **how)[0]
 
-    value.def_abstract_eval(shape)
+    value.def_abstract_eval(lambda x, differentiated, **how: shape(x, **how))
     tangent.def_abstract_eval(lambda t, x, **how: shape(t, **how))
     cotangent.def_abstract_eval(lambda dy, x, **how: x)
 
-    def jvp(primals: Arrays, tangents: Arrays, **how: Any) -> Sizes:
-        return value.bind(*primals, **how), tangent.bind(*tangents, *primals, **how)
+    def jvp(primals: Arrays, tangents: Arrays, differentiated: bool, **how: Any) -> Sizes:
+        return value.bind(*primals, **how, differentiated=True), tangent.bind(*tangents, *primals, **how)
 
     ad.primitive_jvps[value] = jvp
     for linear, transpose in ((tangent, cotangent), (cotangent, tangent)):
         ad.defjvp(linear, partial(_along, linear), None)  # positions of maxima are piecewise constant in x
         ad.primitive_transposes[linear] = partial(_transposed, transpose)
         jet_rules[linear] = partial(_linear_series, linear)
-    jet_rules[value] = lambda x, series, **how: (
-        value.bind(*x, **how),
+    jet_rules[value] = lambda x, series, differentiated, **how: (
+        value.bind(*x, **how, differentiated=True),
         [tangent.bind(t, *x, **how) for t in series[0]],
     )
 
     def batched(p: Arrays, operands: Arrays, axes: Any, **how: Any) -> tuple[Array, int]:
         size = next(v.shape[axis] for v, axis in zip(operands, axes, strict=True) if axis is not None)
         operands = [batching.bdim_at_front(v, axis, size) for v, axis in zip(operands, axes, strict=True)]
+        marks = {"differentiated": how.pop("differentiated")} if p is value else {}
         more = {name: (((0, 0),) if name == "sides" else (1,)) + sizes for name, sizes in how.items()}
-        return p.bind(*operands, **more), 0
+        return p.bind(*operands, **more, **marks), 0
 
     for p in (value, tangent, cotangent):
         batching.primitive_batchers[p] = partial(batched, p)

@@ -79,6 +79,18 @@ def test_the_form_of_max_pool_is_chosen_when_it_is_lowered():
     assert {p: "reduce_window" in t for p, t in texts.items()} == {"cpu": False, "tpu": True, "cuda": True}
 
 
+@pytest.mark.parametrize(
+    ("kernel_size", "channels", "dtype", "fused"),
+    [(2, 16, "float32", True), (2, 8, "float32", False), (3, 16, "float32", False), (2, 16, "bfloat16", False)],
+)
+def test_a_value_without_derivative_is_one_operation_where_xla_fuses_it(kernel_size, channels, dtype, fused):
+    x = jnp.ones((2, 6, 6, channels), dtype)
+    pool = partial(ops.max_pool, kernel_size=kernel_size)
+    differentiated = jax.vmap(jax.value_and_grad(lambda x: pool(x[None]).astype(jnp.float32).sum()))
+    assert ("reduce_window" in jax.jit(pool).lower(x).as_text()) == fused
+    assert "reduce_window" not in jax.jit(differentiated).lower(x).as_text()
+
+
 @pytest.mark.slow
 def test_a_dilated_window_of_many_taps_has_a_gradient():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 12, 12, 1)), jnp.float32)
