@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
-from jaxnn.interop._checkpoints import Checkpoint, fetch, naming
+from jaxnn.interop._checkpoints import Checkpoint, fetch
 from jaxnn.interop._equinox import as_equinox, equinox_module
 from jaxnn.interop._flax import as_flax, flax_module
 from jaxnn.interop._loading import dump, load, plan
 from jaxnn.interop._mapping import Weights
 from jaxnn.interop._match import Plan
+from jaxnn.interop._namings import naming
 from jaxnn.interop._read import read
 from jaxnn.interop._write import write
 
