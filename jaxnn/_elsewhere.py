@@ -281,6 +281,8 @@ TABLE = {
             "Weights of PyTorch, Keras, flax.",
         ),
         Row("interop.as_flax", "to_linen ToLinen", "A flax.linen module of a layer."),
+        Row("interop.nnx_module", "nnx", "A layer of a flax.nnx module."),
+        Row("interop.as_nnx", "to_nnx ToNNX", "A flax.nnx module of a layer."),
         Row("interop.equinox_module", "eqx equinox", "A layer of an Equinox module."),
         Row("data.batches", "DataLoader TensorDataset BatchSampler"),
         Row("data.split", "train_test_split random_split"),

@@ -1,4 +1,4 @@
-"""Other libraries: weight files, their weights in our layouts, and modules of flax.linen and Equinox as layers."""
+"""Other libraries: weight files, their weights in our layouts, and modules of flax and Equinox as layers."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from jaxnn.interop._loading import dump, load, plan
 from jaxnn.interop._mapping import Weights
 from jaxnn.interop._match import Plan
 from jaxnn.interop._namings import naming
+from jaxnn.interop._nnx import as_nnx, nnx_module
 from jaxnn.interop._read import read
 from jaxnn.interop._write import write
 
@@ -19,12 +20,14 @@ __all__ = [
     "Weights",
     "as_equinox",
     "as_flax",
+    "as_nnx",
     "dump",
     "equinox_module",
     "fetch",
     "flax_module",
     "load",
     "naming",
+    "nnx_module",
     "plan",
     "read",
     "write",
