@@ -100,6 +100,7 @@ def test_outputs_gradients_and_state_are_those_of_the_module(plain):
     close(grads["norm"], {k: v.get_value() for k, v in expected["norm"].items()})
 
 
+@pytest.mark.slow
 def test_under_vmap_and_scan_as_one_after_the_other():
     model = nn.serial(nn.dense(5), nnx_module(Net), nn.log_softmax)
     params, state = model.init(KEY, X)
