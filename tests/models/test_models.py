@@ -688,6 +688,8 @@ def test_positions_of_a_vit_are_interpolated():
 def test_side_outputs_start_at_0_and_count_equally():
     x = jnp.ones((1, 16, 16, 3))
     params, _ = models.hed(features=2).init(KEY, x)
+    vgg, _ = jax.eval_shape(models.vgg(16, features=2, hidden=1).init, KEY, shape((1, 32, 32, 3)))
+    assert paths(params).items() >= {path: p for path, p in paths(vgg).items() if path.startswith("stage")}.items()
     assert not params["side3"]["w"].any()
     np.testing.assert_array_equal(params["fuse"]["w"], np.full((1, 1, 5, 1), 0.2, np.float32))
     params["side1"]["b"], params["side5"]["b"] = jnp.array([1.0]), jnp.array([2.0])
