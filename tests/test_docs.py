@@ -6,10 +6,17 @@ import re
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-HOOKS = Path(__file__).parents[1] / "docs" / "hooks.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", HOOKS.read_text(), re.DOTALL)
+import jaxnn as nn
+from jaxnn.interop._checkpoints import SOURCES
+
+DOCS = Path(__file__).parents[1] / "docs"
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+BLOCKS = CODE.findall((DOCS / "hooks.md").read_text())
+INTEROP = (DOCS / "interop.md").read_text()
+SETUP, *RECIPES = CODE.findall(INTEROP)
 
 
 @pytest.mark.slow
@@ -27,3 +34,47 @@ def test_the_recipes_of_hooks_log_every_epoch(tmp_path, monkeypatch):
         assert len(list(csv.reader(file))) == 6
     assert len(list(Path().glob("epoch-*.png"))) == 5
     assert list(Path("board").glob("events*"))
+
+
+# Name of a recipe of interop.md -> a fact about its variables
+FACTS = {
+    "efficientnet_lite0": lambda v: v["classes"][np.argmax(v["run"](v["x"]))] == "tiger cat",
+    "minilm": lambda v: v["vectors"][0] @ v["vectors"][1] > 0.5 > 0.2 > v["vectors"][0] @ v["vectors"][2],
+    "hed": lambda v: v["edges"].shape == (1, 128, 128, 1) and v["edges"].max() > 0.5,
+    "mtcnn_pnet": lambda v: v["faces"].max() > 0.9 and np.abs(np.array(v["corner"]) - (180, 70)).max() < 48,
+    "crepe_tiny": lambda v: abs(v["hertz"] / 440 - 1) < 0.017,
+    "silero_vad": lambda v: v["speech"].shape == (31,) and v["speech"].max() < 0.5,
+    "resnet": lambda v: len(v["names"]) == 7,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fact", "recipe"), list(zip(FACTS, RECIPES, strict=True)), ids=list(FACTS))
+def test_the_recipes_of_interop_load_checkpoints(fact, recipe):
+    for package in ("skimage", "h5py"):
+        pytest.importorskip(package, reason=f"{package} is not installed: the recipes of interop.md are not run")
+    names = {}
+    assert f'"{fact}"' in recipe
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(SETUP, names)
+        try:
+            exec(recipe, names)
+        except nn.data.Unavailable as error:
+            pytest.skip(str(error))
+        assert FACTS[fact](names)
+
+
+def test_the_rules_of_interop_are_those_of_naming():
+    tables = re.findall(r"^`naming\(\"(\w+)\"\).*?\n\n((?:\|.*\n)+)", INTEROP, re.MULTILINE)
+    assert len(tables) == 6
+    for of, table in tables:
+        rows = re.findall(r"\| `(.*?)` \| `(.*?)` \|", table)
+        assert rows
+        assert {name.strip(): path for name, path in rows}.items() <= nn.interop.naming(of).items()
+
+
+def test_interop_lists_every_checkpoint_and_adapter():
+    known = set(re.findall(r"`(\w+)", INTEROP))
+    assert set(SOURCES) | {name for name in nn.interop.__all__ if name.islower()} <= known
+    for source in SOURCES.values():
+        assert f"| {source.archive.package} {source.archive.version} |" in INTEROP

