@@ -121,7 +121,7 @@ def attention(
         return _from_jax(implementation, q, k, v, masks, bias, causal, window, lengths, scale)
     wide = param_dtype(q)
     if kv == heads:
-        scores = _over_heads("nthd,nshd->nhts", q, k, wide, precision)
+        scores = _over_heads("nthd,nshd->nhts", q, k, wide, precision, d)
     else:
         grouped = q.reshape(n, t, kv, heads // kv, d)
         scores = wide_einsum("ntkgd,nskd->nkgts", grouped, k, wide, precision).reshape(shape)
@@ -139,7 +139,7 @@ def attention(
     share = weights if key is None or not drops else _dropped(weights, dropout, key)
     share = share.astype(v.dtype)
     if kv == heads:
-        y = _over_heads("nhts,nshe->nthe", share, v, wide, precision)
+        y = _over_heads("nhts,nshe->nthe", share, v, wide, precision, d)
     else:
         y = wide_einsum("nkgts,nske->ntkge", share.reshape(n, kv, heads // kv, t, s), v, wide, precision)
         y = y.reshape(n, t, heads, v.shape[-1])
@@ -147,13 +147,14 @@ def attention(
     return (y, weights) if return_weights else y
 
 
-def _over_heads(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike) -> Array:
+def _over_heads(equation: str, a: Array, b: Array, dtype: DTypeLike, precision: PrecisionLike, size: int) -> Array:
     """Product with axes n and h in common; on a CPU both are first in every factor and in the result.
 
-    The compiler then transposes each factor once for forward and backward passes: a step of four transformer blocks
-    (256 features, 128 steps, batch 16) takes 0.97 of the time.
+    The compiler then transposes each factor once for forward and backward passes: with heads of `size` >= 64 features,
+    attention and its projections take 0.92 to 0.98 of the time, forward alone 0.92 to 0.96. With smaller heads the
+    forward pass gains as much, and the gradient loses up to 8 %.
     """
-    if not local_cpu():
+    if not local_cpu() or size < 64:
         return wide_einsum(equation, a, b, dtype, precision)
     of_a, of_b, of_y = re.split(",|->", equation)
     a, b = (jnp.moveaxis(v, axes.index("h"), 1) for v, axes in ((a, of_a), (b, of_b)))

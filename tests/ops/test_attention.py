@@ -351,6 +351,19 @@ def test_dropout_of_weights_drops_each_at_its_rate_and_keeps_the_mean():
     np.testing.assert_array_equal(traced, y)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_large_heads_have_the_same_values_and_gradients_in_the_layout_of_a_cpu(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    q, k, v, ct = (jnp.asarray(rng.standard_normal((2, 5, 3, 64)), dtype) for _ in range(4))
+
+    def both():
+        return jax.jit(lambda *x: jax.vjp(lambda *x: ops.attention(*x, causal=True), *x)[1](ct))(q, k, v)
+
+    got = both()
+    monkeypatch.setattr("jaxnn.ops._attention.local_cpu", lambda: False)
+    jax.tree.map(assert_close, got, both())
+
+
 def test_dropout_of_zero_draws_nothing():
     f = lambda key: ops.attention(X, X, X, dropout=0.0, key=key)  # noqa: E731
     assert "random" not in str(jax.make_jaxpr(f)(jax.random.key(0)))
