@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
@@ -15,6 +16,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxnn import _checks as check
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._filled import full
 from jaxnn._inputs import known
 from jaxnn._keys import quick
 from jaxnn.types import Key
@@ -22,6 +24,7 @@ from jaxnn.types import Key
 Scalar = float | Array
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
 Distribution = Literal["truncated_normal", "normal", "uniform"]
+TRUNCATED = 0.87962566103423978  # standard deviation of N(0, 1) truncated at ±2
 
 
 def zeros(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
@@ -37,7 +40,8 @@ def zeros(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32)
     >>> zeros(None, (2,)).tolist()
     [0.0, 0.0]
     """
-    return jnp.zeros(*_checked("zeros", shape, dtype)[:2])
+    shape, dtype, _ = _checked("zeros", shape, dtype)
+    return full(shape, 0, dtype)
 
 
 def ones(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) -> Array:
@@ -53,7 +57,8 @@ def ones(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32) 
     >>> ones(None, (2,)).tolist()
     [1.0, 1.0]
     """
-    return jnp.ones(*_checked("ones", shape, dtype)[:2])
+    shape, dtype, _ = _checked("ones", shape, dtype)
+    return full(shape, 1, dtype)
 
 
 def constant(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, value: ArrayLike) -> Array:
@@ -74,7 +79,7 @@ def constant(key: Key | None, shape: Sequence[int], dtype: DTypeLike = jnp.float
     check.kind("constant", "value", value, "real")
     if not (known(value) or (hasattr(value, "dtype") and jnp.shape(value) in ((), shape))):
         raise invalid("constant", f"value to be a scalar or of shape {list(shape)}", value, "Nothing is broadcast.")
-    return jnp.broadcast_to(jnp.array(value, dtype), shape)
+    return full(shape, value, dtype) if known(value) else jnp.broadcast_to(jnp.array(value, dtype), shape)
 
 
 def normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, stddev: Scalar = 1e-2) -> Array:
@@ -95,7 +100,7 @@ def normal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, st
     """
     shape, dtype, wide = _checked("normal", shape, dtype)
     stddev = _scalar("normal", "stddev", stddev, wide)
-    return jax.nn.initializers.normal(stddev)(quick(key), shape, wide).astype(dtype)
+    return _drawn("normal", key, shape, dtype, stddev)
 
 
 def truncated_normal(
@@ -155,7 +160,7 @@ def uniform(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *, s
     """
     shape, dtype, wide = _checked("uniform", shape, dtype)
     scale = _scalar("uniform", "scale", scale, wide)
-    return (jax.random.uniform(quick(key), shape, wide, -1, 1) * scale).astype(dtype)
+    return _drawn("uniform", key, shape, dtype, scale)
 
 
 def variance_scaling(
@@ -359,8 +364,48 @@ def _fan_scaled(
     check.choice(where, "mode", mode, get_args(Mode))
     check.choice(where, "distribution", distribution, get_args(Distribution))
     if 0 in shape:
-        return jnp.zeros(shape, dtype)
-    return jax.nn.initializers.variance_scaling(scale, mode, distribution)(quick(key), shape, wide).astype(dtype)
+        return full(shape, 0, dtype)
+    variance = (np if known(scale) else jnp).asarray(scale / _fan(shape, mode), wide)
+    match distribution:
+        case "truncated_normal":
+            factor = _root(variance) / np.asarray(TRUNCATED, wide)
+        case "normal":
+            factor = _root(variance)
+        case "uniform":
+            factor = _root(np.asarray(3, wide) * variance)
+    return _drawn(distribution, key, shape, dtype, factor)
+
+
+def _fan(shape: tuple[int, ...], mode: Mode) -> float:
+    """Number of inputs or outputs of weights [*space, in, out], or a mean of the two."""
+    fan_in, fan_out = (math.prod(shape[:-2]) * n for n in shape[-2:])
+    means = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    return means[mode] if mode in means else math.sqrt(fan_in * fan_out)
+
+
+def _root(x: Any) -> Any:
+    return jnp.sqrt(x) if isinstance(x, Array) else np.sqrt(x)
+
+
+def _drawn(distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: DTypeLike, factor: Any) -> Array:
+    """A draw of unit scale times `factor`, as one program for each shape."""
+    wide = wide_dtype(dtype)
+    factor = factor if isinstance(factor, Array) else np.asarray(factor, wide)
+    return _scaled_draw(distribution, quick(key), shape, jnp.dtype(dtype), factor)
+
+
+@partial(jax.jit, static_argnums=(0, 2, 3), inline=True)
+def _scaled_draw(distribution: Distribution, key: Key, shape: tuple[int, ...], dtype: Any, factor: Array) -> Array:
+    wide = wide_dtype(dtype)
+    match distribution:
+        case "truncated_normal":
+            unit = jax.random.truncated_normal(key, -2, 2, shape, wide)
+        case "normal":
+            # The barrier keeps the compiler from merging the two factors, which would round otherwise.
+            unit = jax.lax.optimization_barrier(jax.random.normal(key, shape, wide))
+        case "uniform":
+            unit = jax.random.uniform(key, shape, wide, -1, 1)
+    return (unit * factor).astype(dtype)
 
 
 def _checked(where: str, shape: Any, dtype: Any, rank: int = 0) -> tuple[tuple[int, ...], np.dtype, np.dtype]:

@@ -15,6 +15,7 @@ from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._filled import full
 from jaxnn._inputs import whole
 from jaxnn._layer import Layer, PaddedRule, layer, of_function
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
@@ -82,7 +83,7 @@ def batch_norm(
         x = values_of(x)
         check.array(where, "x", x, least=2, shape="[n, ..., c]")
         c, dtype = x.shape[-1], param_dtype(x)
-        return _params((c,), dtype, scale, bias), {"mean": jnp.zeros(c, dtype), "var": jnp.ones(c, dtype)}
+        return _params((c,), dtype, scale, bias), {"mean": full((c,), 0, dtype), "var": full((c,), 1, dtype)}
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         given, c = x, state["mean"].shape[0]
@@ -367,7 +368,7 @@ def _by_example(
 
 def _params(shape: tuple[int, ...], dtype: DTypeLike, scale: bool, bias: bool) -> dict[str, jax.Array]:
     """Initial scale and bias, as far as the layer has them."""
-    return ({"scale": jnp.ones(shape, dtype)} if scale else {}) | ({"bias": jnp.zeros(shape, dtype)} if bias else {})
+    return ({"scale": full(shape, 1, dtype)} if scale else {}) | ({"bias": full(shape, 0, dtype)} if bias else {})
 
 
 def _affine(params: Params, scale: bool, bias: bool) -> tuple[jax.Array | None, jax.Array | None]:

@@ -17,6 +17,7 @@ from jaxnn import ops
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid, wrong_type
+from jaxnn._filled import full
 from jaxnn._keys import fold_in, split
 from jaxnn._layer import Layer, layer
 from jaxnn._padded import Padded
@@ -257,7 +258,7 @@ class _Cell:
         params = self.weights.draw(x, fan_in, w_x=(x_key, (*sizes, inputs, wide)), b=(b_key, (wide,)), **own)
         params |= self._recurrent_weight(h_key, x, fan_in, (*sizes, self.out, wide))
         if self.peephole:
-            params["peephole"] = jnp.zeros((3, h), param_dtype(x))
+            params["peephole"] = full((3, h), 0, param_dtype(x))
         if self.projection is not None:
             drawn = self.weights.draw(x, fan_in, w_x=(projection_key, (h, self.projection)))
             params["projection"] = drawn["w_x"]

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn._dtypes import wide_dtype
 from jaxnn._elementwise import Elementwise, Optimizer
+from jaxnn._filled import full, full_like
 from jaxnn._moments import Time
 from jaxnn._numbers import number
 from jaxnn.optimizers._checks import check_trees, inexact
@@ -79,7 +80,7 @@ def per_leaf(
 
     def init(params: Arrays) -> SlotState:
         params = inexact(name, "parameter", params)
-        return {"count": jnp.zeros([], jnp.int32)} | {k: jax.tree.map(start, params) for k, start in slots.items()}
+        return {"count": full((), 0, jnp.int32)} | {k: jax.tree.map(start, params) for k, start in slots.items()}
 
     def leaf(g: Array, s: SlotValues, p: Arrays, t: Time, lr: Any, strength: Any, scaled: bool) -> Any:
         like, stored = g if p is None else p, {k: x.dtype for k, x in s.items()}
@@ -128,9 +129,9 @@ def zeros_f32(p: Arrays, dtype: DTypeLike | None = None) -> Array:
     dtype = wide_dtype(p.dtype) if dtype is None else jax.dtypes.canonicalize_dtype(dtype)
     if jnp.issubdtype(p.dtype, jnp.complexfloating):
         dtype = np.result_type(wide_dtype(dtype), np.complex64)
-    return jnp.zeros_like(p, dtype=dtype)
+    return full_like(p, 0, dtype)
 
 
 def real_f32(p: Arrays, value: ArrayLike = 0.0) -> Array:
     """A slot of `value` shaped like `p`, [...] -> [...], real and at least float32: the start of a second moment."""
-    return jnp.full_like(p, value, dtype=jnp.finfo(wide_dtype(p.dtype)).dtype)
+    return full_like(p, value, jnp.finfo(wide_dtype(p.dtype)).dtype)

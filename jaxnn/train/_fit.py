@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import _checks as check
+from jaxnn._filled import copied, full
 from jaxnn._means import Mean
 from jaxnn._mesh import taken
 from jaxnn.train._checks import check_data, check_kept
@@ -162,15 +163,15 @@ def start(plan: Plan, key: Key, batch: Batch, steps: int, valid: Data, given: tu
     ts = plan.trainer.init(key, batch, **known)
     after, measured = jax.eval_shape(plan.trainer.step, ts, batch)
     check_kept(plan.where, ts, after)
-    history = {"train": {name: jnp.full((plan.epochs, steps), jnp.nan, m.dtype) for name, m in measured.items()}}
+    history = {"train": {name: full((plan.epochs, steps), np.nan, m.dtype) for name, m in measured.items()}}
     if valid is not None:
         measured = jax.eval_shape(plan.trainer.evaluate, ts, valid)
-        history["valid"] = {name: jnp.full(plan.epochs, jnp.nan, m.dtype) for name, m in measured.items()}
+        history["valid"] = {name: full((plan.epochs,), np.nan, m.dtype) for name, m in measured.items()}
     check.choice(plan.where, "monitor", plan.monitor, tuple(measured))
-    best = jax.tree.map(jnp.copy, Best(averaged(ts), ts.state))  # an alias could not be donated
-    worst = jnp.asarray(jnp.inf if plan.mode == "min" else -jnp.inf, measured[plan.monitor].dtype)
-    zero = jnp.zeros((), jnp.int32)
-    return Run(ts, best, worst, zero, jnp.copy(zero), history, jnp.full((), -1, jnp.int32))
+    best = copied(Best(averaged(ts), ts.state))  # an alias could not be donated
+    worst = full((), np.inf if plan.mode == "min" else -np.inf, measured[plan.monitor].dtype)
+    wait, epoch, failed = (full((), value, jnp.int32) for value in (0, 0, -1))
+    return Run(ts, best, worst, wait, epoch, history, failed)
 
 
 def prolonged(run: Run, epochs: int) -> Run:

@@ -15,6 +15,7 @@ from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
+from jaxnn._filled import copied, full
 from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._keys import split
 from jaxnn._layer import Layer
@@ -258,8 +259,8 @@ def objective_trainer(
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns else None):
             opt_state = _initialised(by_count.init, trained, params)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
-        ts = TrainState(jnp.zeros((), jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
-        return jax.tree.map(jnp.copy, ts)  # some optimizers keep the params arrays; a buffer is donated only once
+        ts = TrainState(full((), 0, jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
+        return copied(ts)  # some optimizers keep the params arrays; a buffer is donated only once
 
     def differentiate(ts: TrainState, batch: Batch) -> tuple[Any, ...]:
         """Trained params, other params, loss as a function of the trained params, state, measures and gradients."""

@@ -48,13 +48,14 @@ def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
 
 # The direction of imports: for each room, the only rooms that it may know.
 
-BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_inputs", "_keys", "_mesh", "_paths"}
+BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_filled", "_inputs", "_keys", "_mesh", "_paths"}
 LAYER = {"_call", "_layer", "_padded", "_sketch"}
 ALLOWED = {
     "types": set(),  # which every room may import
     "_calls": {"_elsewhere", "_errors"},
     "_elsewhere": set(),
     "_errors": set(),
+    "_filled": {"_inputs", "_platform"},
     "_checks": {"_dtypes", "_errors", "_inputs"},
     "_dtypes": set(),
     "_inputs": {"_dtypes", "_keys", "_mesh"},
