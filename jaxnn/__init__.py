@@ -62,7 +62,7 @@ from jaxnn.activations import (
     unit_step,
 )
 from jaxnn.combinators import cast, inference, parallel, remat, repeat, residual, serial, time_distributed
-from jaxnn.compiler import compiler_options
+from jaxnn.compiler import cache_programs, compiler_options
 from jaxnn.io import load, save
 from jaxnn.layers import (
     adaptive_avg_pool,
@@ -178,6 +178,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "by_path",
+    "cache_programs",
     "call",
     "capture",
     "cast",

@@ -488,7 +488,7 @@ def _plain(name: str) -> str:
 def _ours() -> Iterator[tuple[str, str]]:
     """Pairs (path, name) of the public functions and classes, those of the top level first."""
     top = sys.modules["jaxnn"]
-    for room, module in [("", top), *((f"{room}.", vars(top).get(room)) for room in ROOMS)]:
+    for room, module in [("", top), *((f"{room}.", getattr(top, room, None)) for room in ROOMS)]:
         for name in getattr(module, "__all__", ()):
-            if not isinstance(vars(module)[name], ModuleType):
+            if not isinstance(getattr(module, name), ModuleType):
                 yield room + name, name

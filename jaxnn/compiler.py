@@ -1,9 +1,13 @@
-"""XLA compiler options for neural networks."""
+"""XLA compiler options for neural networks, and the cache of compiled programs."""
+
+import os
+from pathlib import Path
 
 import jax
 import jaxlib
 
 from jaxnn import _checks as check
+from jaxnn._errors import wrong_type
 
 # The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
@@ -40,3 +44,36 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     if quick and not jax.config.read("jax_disable_most_optimizations"):
         options["xla_backend_optimization_level"] = 1
     return options
+
+
+def cache_programs(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Keeps compiled programs on disk, so that the next process compiles none of them again.
+
+    Call it once at the start of a program, after the import. It turns on JAX's persistent compilation cache for all
+    programs of the process, whatever time they take to compile. Programs are found by their text, the versions of JAX
+    and XLA, the options and the device, so a stale one is never used. Delete the folder to free its space.
+
+    Args:
+      folder: where to keep them; None is $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn, and in it programs.
+
+    Returns:
+      The folder.
+
+    Raises:
+      TypeError: if `folder` is not a path.
+
+    Reference: JAX's documentation, Persistent compilation cache.
+
+    >>> before = jax.config.jax_compilation_cache_dir
+    >>> cache_programs("programs").name
+    'programs'
+    >>> jax.config.update("jax_compilation_cache_dir", before)
+    """
+    if not isinstance(folder, str | os.PathLike | None):
+        raise wrong_type("cache_programs", "folder to be a path (str or os.PathLike) or None", folder)
+    home = os.environ.get("JAXNN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxnn")
+    chosen = Path(folder if folder is not None else Path(home, "programs")).expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(chosen))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return chosen

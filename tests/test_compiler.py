@@ -1,5 +1,8 @@
 """The options of the CPU compiler: that they exist, that they are still needed, and that they leave the rest alone."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import jaxlib
@@ -89,3 +92,43 @@ def test_drive_gives_the_bits_of_a_fit_with_the_options():
     fit = jax.jit(lambda *a: nn.fit(TRAINER, *a, **how), compiler_options=nn.compiler_options())
     pure, driven = fit(key, (X, Y)), nn.drive(TRAINER, key, (X, Y), **how, progress=False)
     jax.tree.map(np.testing.assert_array_equal, pure, driven)
+
+
+START = """
+import sys, jax, jaxnn as nn
+compiled = []
+nn.cache_programs(sys.argv[1])
+jax.monitoring.register_event_listener(lambda event, **_: compiled.append(event) if "cache_misses" in event else None)
+trainer = nn.trainer(nn.dense(2), nn.losses.squared_error, nn.adam(0.1))
+batch = jax.numpy.ones((4, 3)), jax.numpy.ones((4, 2))
+step = jax.jit(trainer.step, compiler_options=nn.compiler_options())
+jax.block_until_ready(step(trainer.init(jax.random.key(0), batch), batch))
+print(len(compiled))
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_compiles_nothing(tmp_path):
+    run = [sys.executable, "-c", START, str(tmp_path / "programs")]
+    misses = [
+        int(subprocess.run(run, capture_output=True, text=True, check=True, timeout=120).stdout) for _ in range(2)
+    ]
+    assert misses[0] > 3
+    assert misses[1] == 0
+
+
+def test_programs_are_kept_in_the_cache_folder(monkeypatch, tmp_path):
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.setenv("JAXNN_CACHE", str(tmp_path))
+    try:
+        assert nn.cache_programs() == tmp_path / "programs"
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
+        monkeypatch.delenv("JAXNN_CACHE")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+        assert nn.cache_programs() == tmp_path / "x" / "jaxnn" / "programs"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    with pytest.raises(TypeError, match=r"cache_programs: expected folder to be a path .* or None, got 3"):
+        nn.cache_programs(3)

@@ -245,6 +245,7 @@ CALLS = {
     "points.random": (points.random, lambda n=2: points.random(KEY, n, a=points.uniform(0.0, 1.0)), 0),
     "points.uniform": _call(points.uniform, low=0.0, high=1.0),
     # runs
+    "cache_programs": _call(nn.cache_programs, None),
     "compiler_options": _call(nn.compiler_options),
     "fit": _call(nn.fit, TRAINER, KEY, DATA, epochs=1),
     "drive": _call(nn.drive, TRAINER, KEY, DATA, epochs=1),

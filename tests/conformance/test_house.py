@@ -89,7 +89,7 @@ ALLOWED = {
     "_summary": BASE | LAYER | {"_flops"},
     "layers": BASE | LAYER | {"_platform", "combinators", "ops", "init", "activations"},
     "models": BASE | LAYER | {"combinators", "layers", "ops", "init", "activations"},
-    "compiler": {"_checks"},
+    "compiler": {"_checks", "_errors"},
     "data": BASE,
     "io": BASE | {"_flat"},
     "train": BASE | LAYER | {"_means", "_moments", "_numbers", "compiler", "metrics", "io"},
