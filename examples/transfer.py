@@ -2,7 +2,25 @@
 
     python examples/transfer.py [folder for the picture, by default out] [--short]
 
-DOC
+The class of a crop is its photo, of scikit-image. Training crops are from the left half and test crops from the right
+half, with a gap between them. Crops are grey, tilted, of random size and equal contrast: colour and brightness do not
+tell the class. On this set the comparison is open: training from scratch is far from chance, 8 %, and from 100 %.
+
+The features of the frozen network are computed once, and a logistic classifier on them is trained to its minimum.
+Fine-tuning starts from it and trains more and more blocks at a lower rate, with all batch norms at rest. LoRA trains
+changes of rank 4 of the pointwise convolutions in the last five blocks. No method augments the crops. Accuracy on 384
+test crops, mean ± deviation of five seeds, by training crops of each surface:
+
+                                     params trained            1            4           16
+    small network from scratch               98 940   54.0 ± 6.3   75.1 ± 2.5   84.0 ± 0.8
+    logistic classifier on features          15 372   80.1 ± 2.5   86.4 ± 2.1   91.4 ± 1.4
+    last block fine-tuned                 1 032 972   78.8 ± 5.9   86.8 ± 1.4   90.8 ± 1.2
+    last five blocks fine-tuned           2 685 612   77.5 ± 1.7   85.8 ± 3.3   90.8 ± 1.1
+The classifier on features is better than training from scratch on four times as many crops. Fine-tuning adds nothing to the classifier on so few crops,
+however many blocks it trains.
+
+Yosinski, Clune, Bengio, Lipson, How transferable are features in deep neural networks?, 2014, arXiv:1411.1792.
+Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.09685.
 """
 
 import sys
@@ -28,11 +46,11 @@ SIZES = (4,) if SHORT else (1, 4, 16)  # training crops of each surface; fewer a
 LOSS = nn.losses.softmax_cross_entropy
 TEST_SEED, TESTED = 1000, 32  # test crops of each surface
 HALVES = {"train": (0.0, 0.45), "test": (0.55, 1.0)}  # of the width of a photo: no crop is of both
-SIDE = 64  # with 96 the logistic classifier gains 3 to 8 points, and a step takes twice the time
+SIDE = 64  # on other crops 96 adds 4 to 12 points for the logistic classifier, and 2.25 times the pixels
 ZOOM = 48, 112  # pixels of the photo along the side of a crop
 TILT = np.pi / 6
 BATCH = 16
-SCRATCH_EPOCHS, SCRATCH_RATE = 10, 3e-3  # 120 steps; on other crops 1e-3 and 1e-2 were no better
+SCRATCH_EPOCHS, SCRATCH_RATE = 10, 3e-3  # 120 steps; on other crops 1e-3 and 1e-2 are at most 2 points better
 EPOCHS = 3  # of fine-tuning, 36 steps
 HEAD_RATE, RATE, LORA_RATE = 1e-3, 5e-4, 3e-3  # of the head, of pretrained weights (nearly right) and of LoRA
 PENALTY = nn.regularizers.l2(1e-3)  # of the logistic classifier; from 1e-4 to 1e-1 accuracies differ by 1 point
@@ -40,8 +58,8 @@ RANK, ADAPTED = 4, "stage7.*" if SHORT else "stage[67].*"  # of LoRA, and where 
 FROZEN = {"last block": ["body/stem/*", "body/stage[1-6]/*"]}  # what is fine-tuned -> what is not
 if not SHORT:
     FROZEN |= {"last five blocks": ["body/stem/*", "body/stage[1-5]/*"], "all blocks": []}
-SCRATCH, LOGISTIC, LORA = "from scratch", "logistic on features", "LoRA, last five blocks"
-LEAST_GAIN = 0.05  # of the logistic classifier over training from scratch, 4 crops of each; on other crops 0.11
+SCRATCH, LOGISTIC, LORA = "from scratch", "logistic on features", "LoRA"
+LEAST_GAIN = 0.05  # of the logistic classifier over training from scratch, 4 crops of each; on other crops about 0.1
 SURFACES = {  # photos of scikit-image whose two halves show the same -> what they show
     **{"brick": "brick", "cell": "cell", "chelsea": "cat", "coins": "coins", "grass": "grass", "gravel": "gravel"},
     **{"hubble_deep_field": "galaxies", "immunohistochemistry": "tissue", "moon": "moon", "page": "print"},
@@ -175,13 +193,14 @@ def picture(path: Path, found: dict[str, Result], train: Any, test: Any) -> None
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(1.2, 1), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(1.4, 1), layout="constrained")
     for (name, of), colour in zip(found.items(), ("0.4", *plt.colormaps["tab10"].colors), strict=False):
         style, label = "--" if name == SCRATCH else "-", f"{name}: {of.trained[0]:,} params trained"
         left.plot(SIZES, of.accuracy.mean(0), style, marker="o", ms=4, color=colour, label=label)
         if name in (SCRATCH, LOGISTIC):
             left.fill_between(SIZES, of.accuracy.min(0), of.accuracy.max(0), color=colour, alpha=0.15, lw=0)
     left.set(xscale="log", xlabel="training crops of each surface", ylabel="accuracy on the other halves of the photos")
+    left.set_ylim(0.4, 1)
     left.set_xticks(SIZES, labels=[str(size) for size in SIZES])
     left.minorticks_off()
     left.grid(alpha=0.3)
@@ -236,8 +255,6 @@ def main() -> None:
     means = {name: of.accuracy.mean(0) for name, of in found.items()}
     few = SIZES.index(4)
     assert means[LOGISTIC][few] > means[SCRATCH][few] + LEAST_GAIN, "below the figure that this example stands for"
-    if not SHORT:
-        assert means["last five blocks"][-1] > means[LOGISTIC][-1], "with 16 crops of each fine-tuning adds nothing"
 
 
 if __name__ == "__main__":
