@@ -173,6 +173,7 @@ def picture(path: Path, depth: np.ndarray) -> None:
 
 def main() -> None:
     """Measures, prints the table and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

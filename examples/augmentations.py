@@ -127,6 +127,7 @@ def picture(path: Path, rows: dict[str, list[tuple[np.ndarray, np.ndarray | None
 
 def main() -> None:
     """Draws everything, and saves the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

@@ -141,6 +141,7 @@ def picture(path: Path, accuracies: dict[str, np.ndarray]) -> None:
 
 def main() -> None:
     """Runs the sweep, prints the table and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     start, cpu = time.perf_counter(), time.process_time()

@@ -64,6 +64,7 @@ def picture(path: Path, images: dict[str, Image.Image], best: dict[str, list[tup
 
 def main() -> None:
     """Loads the weights, classifies the photos and saves the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     images = {name: square(image) for name, image in photos(sys.argv[1:]).items()}
     x = (jnp.stack([np.asarray(image, np.float32) for image in images.values()]) - 127) / 128
 

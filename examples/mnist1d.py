@@ -188,6 +188,7 @@ def picture(path: Path, cells: dict[str, dict], rows: dict[str, tuple]) -> None:
 
 def main() -> None:
     """Runs the table and what is added to it, prints both and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
     out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
     out.mkdir(parents=True, exist_ok=True)

@@ -174,6 +174,7 @@ def picture(path: Path, few: dict, full: dict, per_epoch: int, linear: float) ->
 
 def main() -> None:
     """Sweeps each optimizer, prints the table and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

@@ -108,6 +108,7 @@ def picture(path: Path, run: nn.Run, test: tuple, p: np.ndarray) -> None:
 
 def main() -> None:
     """Trains, compares with optax, saves, loads and classifies."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     data, valid, test = split()

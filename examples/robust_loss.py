@@ -168,6 +168,7 @@ def picture(path: Path, disparity, sampled, values, maps: dict, place: tuple) ->
 
 def main() -> None:
     """Trains each loss on the same samples without and with outliers, and compares on the pixels in between."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()

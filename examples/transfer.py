@@ -227,6 +227,7 @@ def picture(path: Path, found: dict[str, Result], train: Any, test: Any) -> None
 
 def main() -> None:
     """Runs all methods over sizes and seeds, prints the table and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
     out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
     out.mkdir(parents=True, exist_ok=True)

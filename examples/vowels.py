@@ -106,6 +106,7 @@ def picture(path: Path, curves: dict[tuple[str, str], np.ndarray]) -> None:
 
 def main() -> None:
     """Trains the three networks, and compares their accuracy and the reach of their gradients."""
+    nn.cache_programs()  # the next start compiles nothing again
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
     out.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
