@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
 SHORT ?=
 
-.PHONY: demo examples mnist1d test lint types wheel clean
+.PHONY: demo examples mnist1d test nightly lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
@@ -27,7 +27,10 @@ mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
 
 test: $(VENV)/.all  ## installs everything and runs the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not nightly'
+
+nightly: $(VENV)/.all  ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -n auto --dist worksteal -m nightly
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import jaxnn as nn
+from tests._tiers import is_nightly
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -56,6 +57,8 @@ def pytest_collection_modifyitems(items):
         params = getattr(item, "callspec", None)
         if params and any(_dtype_name(value) in OTHER_DTYPES for value in params.params.values()):
             item.add_marker(pytest.mark.slow)
+        if is_nightly(item):
+            item.add_marker(pytest.mark.nightly)
     _by_case(items)
 
 

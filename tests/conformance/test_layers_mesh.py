@@ -20,8 +20,10 @@ def run(column, cases=()):
 
 
 @pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("rows", ["first", pytest.param("further", marks=pytest.mark.nightly)])  # as in `_tiers.py`
 @pytest.mark.slow
-def test_every_layer_is_equal_to_the_same_without_a_mesh(column):
-    found = run(column)
-    assert found.keys() == ALL.keys()
+def test_every_layer_is_equal_to_the_same_without_a_mesh(column, rows):
+    cases = {case for case in ALL if (" " in case) == (rows == "further")}
+    found = run(column, cases)
+    assert found.keys() == cases
     assert {case: text for case, text in found.items() if text and not text.startswith("refused: ")} == {}
