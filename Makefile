@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
 SHORT ?=
 
-.PHONY: demo examples mnist1d test lint types wheel clean
+.PHONY: demo examples mnist1d test bench lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
@@ -27,6 +27,9 @@ mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+bench: .venv-bench/.ready  ## jaxnn and its peers, hours on an idle machine; rows by ROWS="mlp cnn"
+	.venv-bench/bin/python benchmarks/peers.py $(ROWS) --save
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
@@ -52,5 +55,10 @@ $(VENV)/.all: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@ $(VENV)/.examples
 
+.venv-bench/.ready: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --requirement $< --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist out
+	rm -rf $(VENV) .venv-bench build dist out
