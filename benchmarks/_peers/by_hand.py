@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -85,7 +86,7 @@ def stateless(init: Callable, apply: Callable, predict: Callable | None = None) 
 def mlp(*sizes: int) -> Net:
     def init(key: jax.Array) -> list[Params]:
         keys = jax.random.split(key, len(sizes) - 1)
-        return [dense_init(k, *pair) for k, pair in zip(keys, zip(sizes[:-1], sizes[1:], strict=True), strict=True)]
+        return [dense_init(k, *pair) for k, pair in zip(keys, pairwise(sizes), strict=True)]
 
     def apply(params: list[Params], x: jax.Array) -> jax.Array:
         for p in params[:-1]:

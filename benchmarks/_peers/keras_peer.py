@@ -15,6 +15,8 @@ from keras import layers
 from _peers.pure import bytes_of, order, running, stepping
 from _peers.rows import B1, B2, DEPTH, EPS, HEADS, LENGTH, RATE, SHAPES, VOCABULARY, WIDTH, Job, Row
 
+narrow = keras.initializers.RandomNormal(0.0, 0.02, seed=0)
+
 
 def mlp(*sizes: int) -> list:
     return [*(layers.Dense(n, "relu") for n in sizes[:-1]), layers.Dense(sizes[-1])]
@@ -29,7 +31,7 @@ def cnn(*widths: int, hidden: tuple[int, ...] = ()) -> list:
 
 class Positions(layers.Layer):
     def build(self, shape: Any) -> None:
-        self.table = self.add_weight(shape=(LENGTH, WIDTH), initializer=keras.initializers.RandomNormal(0.0, 0.02))
+        self.table = self.add_weight(shape=(LENGTH, WIDTH), initializer=narrow)
 
     def call(self, x: Any) -> Any:
         return x + self.table
@@ -37,9 +39,7 @@ class Positions(layers.Layer):
 
 def gpt() -> keras.Model:
     tokens = keras.Input((LENGTH,), dtype="int32")
-    embed = layers.ReversibleEmbedding(
-        VOCABULARY, WIDTH, embeddings_initializer=keras.initializers.RandomNormal(0.0, 0.02)
-    )
+    embed = layers.ReversibleEmbedding(VOCABULARY, WIDTH, embeddings_initializer=narrow)
     x = Positions()(embed(tokens))
     gelu = partial(keras.activations.gelu, approximate=True)
     for _ in range(DEPTH):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from _peers.rows import DEPTH, HEADS, LENGTH, VOCABULARY, WIDTH, Job, Row
 
 class MLP(nnx.Module):
     def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs):
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        pairs = pairwise(sizes)
         self.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -18,8 +18,8 @@ class Row(NamedTuple):
     Attributes:
       title: description for the table.
       net: name of the network.
-      kind: "step", a train step; "run", initialization and an epoch of steps in random order; "members", a train step of
-        several networks; "outputs", inference; "first", the first call of a step in a new process; "start", a new
+      kind: "step", a train step; "run", initialization and an epoch of steps in random order; "members", a train step
+        of several networks; "outputs", inference; "first", the first call of a step in a new process; "start", a new
         process to the end of its first step; "restart", the same with a filled compilation cache; "memory", bytes of a
         step; "update", Adam alone; "tokens", generation.
       batch: examples of a step.

@@ -6,6 +6,7 @@ import copy
 import os
 import resource
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ IMAGES = ("cnn", "small_cnn", "resnet20", "unet", "resnet50", "lite0")
 
 def mlp(*sizes: int) -> list[nn.Module]:
     parts: list[nn.Module] = []
-    for pair in zip(sizes[:-1], sizes[1:], strict=True):
+    for pair in pairwise(sizes):
         parts += [nn.Linear(*pair), nn.ReLU()]
     return parts[:-1]
 
