@@ -1,6 +1,7 @@
 """jaxnn and its peers: the same networks, parameters, losses and data in every library, ratios of their times.
 
-    python benchmarks/peers.py [row ...] [--peers linen,nnx] [--rounds 15] [--quick] [--long] [--save]
+    python benchmarks/peers.py [row ...] [--peers linen,nnx] [--rounds 15] [--quick] [--long]
+                               [--save | --processor]
     make bench                       all rows in an environment of its own, with --save
 
 A row is measured in fresh processes: one holds jaxnn and all peers on JAX, another one PyTorch and ONNX Runtime. They
@@ -14,8 +15,9 @@ hyper-parameters on equal data, and a row fails if the numbers of parameters dif
 are compiled with XLA's defaults; jaxnn passes `compiler_options=nn.compiler_options()`, as its documentation tells.
 
 --quick leaves torch.compile out. --long adds rows that take minutes. --save appends history.jsonl, one line for each
-row and library, and writes peers.txt and peers.png from the newest lines. Leave the machine alone meanwhile: PyTorch
-suffers most from other processes.
+row and library, and writes peers.txt and peers.png from the newest lines. Nothing else should run meanwhile: PyTorch
+suffers most from other processes. On a busy machine --processor compares the processor seconds of the peers on JAX:
+the work, without the idle time of a core. It is not for PyTorch, whose threads spin, and is not saved.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import datetime
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -88,9 +91,9 @@ def messages(process: subprocess.Popen) -> Iterator[dict]:
             yield json.loads(line)
 
 
-def started(name: str, libraries: list[str], quick: bool) -> Worker:
+def started(name: str, libraries: list[str], flags: list[str]) -> Worker:
     """A worker whose jobs have been called for the first time."""
-    process = subprocess.Popen(stdin=subprocess.PIPE, **command(name, libraries, *(["--quick"] if quick else [])))
+    process = subprocess.Popen(stdin=subprocess.PIPE, **command(name, libraries, *flags))
     told = []
     for message in messages(process):
         if "ready" in message:
@@ -106,7 +109,9 @@ def answer(worker: Worker, library: str, form: str, what: str) -> Any:
     """The answer of a worker to "time", "losses" or "memory"."""
     assert worker.process.stdin is not None
     print(json.dumps([library, form, what]), file=worker.process.stdin, flush=True)
-    return next(iter(next(messages(worker.process)).values()))
+    for message in messages(worker.process):
+        return next(iter(message.values()))
+    raise RuntimeError(f"{library}, {form}: the worker ended with status {worker.process.wait()}")
 
 
 def ended(worker: Worker) -> None:
@@ -134,9 +139,9 @@ class Found(NamedTuple):
     losses: dict[str, Any]
 
 
-def alternating(name: str, groups: list[list[str]], rounds: int, quick: bool) -> Found:
+def alternating(name: str, groups: list[list[str]], rounds: int, flags: list[str]) -> Found:
     """Rounds of all jobs of a row in turn."""
-    workers = [started(name, group, quick) for group in groups if group]
+    workers = [started(name, group, flags) for group in groups if group]
     jobs = [(worker, *job) for worker in workers for job in worker.jobs]
     times: Times = {library: {} for _, library, _ in jobs}
     for i in range(rounds):
@@ -151,12 +156,12 @@ def alternating(name: str, groups: list[list[str]], rounds: int, quick: bool) ->
     return Found(times, [message for worker in workers for message in worker.told], losses)
 
 
-def alone(name: str, groups: list[list[str]], rounds: int, quick: bool) -> Found:
+def alone(name: str, groups: list[list[str]], rounds: int, flags: list[str]) -> Found:
     """First calls, or memory: a process for each library and round."""
     row, times, told = (ROWS | LONG)[name], {}, []
     for _ in range(1 if row.kind == "memory" else rounds):
         for library in [library for group in groups for library in group]:
-            worker = started(name, [library], quick=True)
+            worker = started(name, [library], flags)
             told += worker.told
             for job in worker.jobs[:1]:
                 memory = answer(worker, *job, "memory") if row.kind == "memory" else None
@@ -167,7 +172,7 @@ def alone(name: str, groups: list[list[str]], rounds: int, quick: bool) -> Found
     return Found(times, told, {})
 
 
-def processes(name: str, groups: list[list[str]], rounds: int, quick: bool) -> Found:
+def processes(name: str, groups: list[list[str]], rounds: int, flags: list[str]) -> Found:
     """Processes from their start to the end of the first step of an MLP; the first round fills caches."""
     row, times = ROWS[name], {}
     with tempfile.TemporaryDirectory() as folder:
@@ -176,12 +181,18 @@ def processes(name: str, groups: list[list[str]], rounds: int, quick: bool) -> F
             for library in [library for group in groups for library in group]:
                 how = command(name, [library], "--once")
                 how["env"] |= cache if row.kind == "restart" else {}
-                start = time.perf_counter()
+                start, spent = time.perf_counter(), processor_of_children()
                 done = subprocess.run(check=True, **how)
                 took = time.perf_counter() - start
+                took = processor_of_children() - spent if "--processor" in flags else took
                 if i and "started" in done.stdout:
                     times.setdefault(library, {}).setdefault("process", []).append(took)
     return Found(times, [], {})
+
+
+def processor_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 HOWS = {"first": alone, "memory": alone, "start": processes, "restart": processes}
@@ -346,18 +357,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="without torch.compile")
     parser.add_argument("--long", action="store_true", help="the rows that take minutes, too")
     parser.add_argument("--save", action="store_true", help="append the history, write the text and the picture")
+    parser.add_argument("--processor", action="store_true", help="processor seconds in place of time")
     given = parser.parse_args()
+    if given.processor and given.save:
+        parser.error("--processor is not saved")
     unknown = [name for name in given.rows if name not in ROWS | LONG]
     peers = given.peers.split(",")
     unknown += [peer for peer in peers if peer not in (*ON_JAX, *APART)]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
+    flags = [f"--{flag}" for flag in ("quick", "processor") if getattr(given, flag)]
     groups = [["jaxnn", *(p for p in ON_JAX if p in peers)], [p for p in APART if p in peers]]
     told, wrong = facts(), []
     print(f"{told['machine']}, load {os.getloadavg()[0]:.1f}; {given.rounds} rounds", flush=True)
     for name in given.rows or [*ROWS, *(LONG if given.long else ())]:
         row = (ROWS | LONG)[name]
-        found = HOWS.get(row.kind, alternating)(name, groups, given.rounds, given.quick)
+        found = HOWS.get(row.kind, alternating)(name, groups, given.rounds, flags)
         lines = entries(name, row, found, told)
         print("\n".join(details(name, row, lines, found.losses)), flush=True)
         for fault in faults(row, found):

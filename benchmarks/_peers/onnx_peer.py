@@ -19,7 +19,7 @@ def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
     if row.kind != "outputs":
         return {}
     torch.manual_seed(0)
-    model = torch_peer.NETS[row.net]().eval()
+    model = torch.nn.Sequential(torch_peer.NETS[row.net]()).eval()  # of one argument: GPT has optional ones
     a, _ = torch_peer.tensors(row, x, y)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

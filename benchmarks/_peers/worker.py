@@ -1,6 +1,6 @@
 """A process that holds the jobs of one row and times them when told: JSON lines on stdout, names on stdin.
 
-python -m _peers.worker ROW LIBRARY,LIBRARY,... [--quick] [--once]
+python -m _peers.worker ROW LIBRARY,LIBRARY,... [--quick] [--once] [--processor]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -39,13 +40,13 @@ def block(result: Any) -> None:
         jax.block_until_ready(result)
 
 
-def seconds(job: Job, calls: int) -> float:
+def seconds(job: Job, calls: int, clock: Callable[[], float]) -> float:
     """Time of one call, of several in succession."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         result = job.run()
     block(result)
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
 
 
 def losses(job: Job) -> tuple[float, float] | None:
@@ -80,13 +81,15 @@ def built(name: str, library: str, quick: bool) -> dict[str, Job]:
         return {}
 
 
-def forms(name: str, library: str, quick: bool) -> dict[str, Job]:
+def forms(name: str, library: str, quick: bool, clock: Callable[[], float]) -> dict[str, Job]:
     """The fastest forms of a library, after their first calls."""
     row, jobs, took = (ROWS | LONG)[name], built(name, library, quick), {}
     for form, job in jobs.items():
         try:
-            first = seconds(job, 1)
-            took[form] = first if row.kind in ("first", "memory") else min(seconds(job, row.calls) for _ in range(2))
+            first = seconds(job, 1, clock)
+            took[form] = (
+                first if row.kind in ("first", "memory") else min(seconds(job, row.calls, clock) for _ in range(2))
+            )
         except Exception as error:
             say(library=library, error=f"{form}: {type(error).__name__}: {error}")
             continue
@@ -94,15 +97,15 @@ def forms(name: str, library: str, quick: bool) -> dict[str, Job]:
     return {form: jobs[form] for form in took if took[form] <= SLOW * min(took.values())}
 
 
-def serve(name: str, libraries: list[str], quick: bool) -> None:
+def serve(name: str, libraries: list[str], quick: bool, clock: Callable[[], float]) -> None:
     row = (ROWS | LONG)[name]
-    ready = {(library, form): job for library in libraries for form, job in forms(name, library, quick).items()}
+    ready = {(library, form): job for library in libraries for form, job in forms(name, library, quick, clock).items()}
     say(ready=[list(which) for which in ready])
     for line in sys.stdin:
         library, form, what = json.loads(line)
         job = ready[library, form]
         if what == "time":
-            say(seconds=seconds(job, row.calls))
+            say(seconds=seconds(job, row.calls, clock))
         elif what == "losses":
             say(losses=losses(job))
         else:
@@ -115,6 +118,7 @@ def main() -> None:
     parser.add_argument("libraries")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--once", action="store_true", help="one call of the first form")
+    parser.add_argument("--processor", action="store_true", help="processor seconds of all threads")
     given = parser.parse_args()
     libraries = given.libraries.split(",")
     if given.once:
@@ -123,7 +127,7 @@ def main() -> None:
             block(job.run())
             say(started=libraries[0])
         return
-    serve(given.row, libraries, given.quick)
+    serve(given.row, libraries, given.quick, time.process_time if given.processor else time.perf_counter)
 
 
 if __name__ == "__main__":
