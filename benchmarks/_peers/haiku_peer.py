@@ -82,6 +82,7 @@ NETS: dict[str, Callable[..., jax.Array]] = {
     "gpt": gpt,
     "gpt48": deep_gpt,
     "resnet20": resnet20,
+    "resnet50": lambda x, train=True: hk.nets.ResNet50(1000, bn_config={"decay_rate": 0.9})(x, train),
 }
 
 
@@ -89,10 +90,11 @@ def net(forward: Callable[..., jax.Array]) -> Net:
     """The function, transformed."""
     made = hk.transform_with_state(forward)
 
-    def apply(params: Any, state: Any, x: jax.Array) -> Any:
-        return made.apply(params, state, None, x)
+    def apply(params: Any, state: Any, x: jax.Array, **how: bool) -> Any:
+        return made.apply(params, state, None, x, **how)
 
-    return Net(made.init, apply, lambda params, state, x: apply(params, state, x)[0])
+    still = {"train": False} if forward in (NETS["resnet20"], NETS["resnet50"]) else {}
+    return Net(made.init, apply, lambda params, state, x: apply(params, state, x, **still)[0])
 
 
 def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
