@@ -288,7 +288,7 @@ def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
         return {name: outputs(f, a, count(model)) for name, (_, f, a) in variants(row, model, a, True).items()}
     if row.kind == "memory":
         return {"eager": memory(stepping(row, model, model, a, b))}
-    found = variants(row, model, a, row.kind == "step" and row.batch > 32)
+    found = variants(row, model, a, row.kind == "step")
     if row.kind in ("first", "start"):
         found = {"eager": found["eager"]}
     return {name: stepping(row, made, f, a, b) for name, (made, f, a) in found.items()}
