@@ -1,7 +1,7 @@
 """jaxnn and its peers: the same networks, parameters, losses and data in every library, ratios of their times.
 
     python benchmarks/peers.py [row ...] [--peers linen,nnx] [--rounds 15] [--quick] [--long]
-                               [--save | --processor]
+                               [--growth] [--save | --processor]
     make bench                       all rows in an environment of its own, with --save
 
 A row is measured in fresh processes: one holds jaxnn and all peers on JAX, another one PyTorch and ONNX Runtime. They
@@ -18,6 +18,9 @@ are compiled with XLA's defaults; jaxnn passes `compiler_options=nn.compiler_opt
 row and library, and writes peers.txt and peers.png from the newest lines. Nothing else should run meanwhile: PyTorch
 suffers most from other processes. On a busy machine --processor compares the processor seconds of the peers on JAX:
 the work, without the idle time of a core. It is not for PyTorch, whose threads spin, and is not saved.
+
+--growth measures one size at a time in place of the rows, for some libraries: batch, depth, width, length, members.
+With --save it draws growth.png, with the limits of the machine.
 """
 
 from __future__ import annotations
@@ -39,10 +42,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from _peers.rows import LONG, ROWS, Row
+from _peers import growth
+from _peers.rows import ALL, GROWING, GROWN, LONG, ROWS, Row
 
 HERE = Path(__file__).parent
-HISTORY, TEXT, PICTURE = (HERE / name for name in ("history.jsonl", "peers.txt", "peers.png"))
+HISTORY, TEXT, PICTURE, GROWTH = (HERE / name for name in ("history.jsonl", "peers.txt", "peers.png", "growth.png"))
 ON_JAX = ("by hand", "optax", "linen", "nnx", "equinox", "haiku", "keras")
 APART = ("torch", "onnxruntime")
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "onnxruntime", "numpy")
@@ -158,7 +162,7 @@ def alternating(name: str, groups: list[list[str]], rounds: int, flags: list[str
 
 def alone(name: str, groups: list[list[str]], rounds: int, flags: list[str]) -> Found:
     """First calls, or memory: a process for each library and round."""
-    row, times, told = (ROWS | LONG)[name], {}, []
+    row, times, told = ALL[name], {}, []
     for _ in range(1 if row.kind == "memory" else rounds):
         for library in [library for group in groups for library in group]:
             worker = started(name, [library], flags)
@@ -294,7 +298,7 @@ def matrix(found: dict[str, list[dict]]) -> Iterator[str]:
     libraries = [*ON_JAX, *APART]
     yield f"{'':62}{'jaxnn':>12}" + "".join(f"{library:>12}" for library in libraries)
     for name, lines in found.items():
-        row, ratios = (ROWS | LONG)[name], {line["library"]: line for line in lines}
+        row, ratios = ALL[name], {line["library"]: line for line in lines}
         if "jaxnn" not in ratios:
             continue
         size = ratios["jaxnn"].get("bytes", ratios["jaxnn"].get("seconds"))
@@ -320,7 +324,7 @@ def write_text(found: dict[str, list[dict]]) -> None:
         *matrix(found),
     ]
     for name, lines in found.items():
-        told += details(name, (ROWS | LONG)[name], lines) if lines else []
+        told += details(name, ALL[name], lines) if lines else []
     TEXT.write_text("\n".join(told) + "\n")
 
 
@@ -349,7 +353,7 @@ def draw(found: dict[str, list[dict]]) -> None:
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
     axes.margins(y=0.02)
-    axes.set_yticks(range(len(rows)), [(ROWS | LONG)[name].title for name in rows])
+    axes.set_yticks(range(len(rows)), [ALL[name].title for name in rows])
     axes.invert_yaxis()
     axes.grid(axis="x", which="both", alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -363,12 +367,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="without torch.compile")
     parser.add_argument("--long", action="store_true", help="the rows that take minutes, too")
+    parser.add_argument("--growth", action="store_true", help="time against batch, depth, width, length and members")
     parser.add_argument("--save", action="store_true", help="append the history, write the text and the picture")
     parser.add_argument("--processor", action="store_true", help="processor seconds in place of time")
     given = parser.parse_args()
     if given.processor and given.save:
         parser.error("--processor is not saved")
-    unknown = [name for name in given.rows if name not in ROWS | LONG]
+    unknown = [name for name in given.rows if name not in ALL]
     peers = given.peers.split(",")
     unknown += [peer for peer in peers if peer not in (*ON_JAX, *APART)]
     if unknown:
@@ -377,9 +382,10 @@ def main() -> None:
     groups = [["jaxnn", *(p for p in ON_JAX if p in peers)], [p for p in APART if p in peers]]
     told, wrong = facts(), []
     print(f"{told['machine']}, load {os.getloadavg()[0]:.1f}; {given.rounds} rounds", flush=True)
-    for name in given.rows or [*ROWS, *(LONG if given.long else ())]:
-        row = (ROWS | LONG)[name]
-        found = HOWS.get(row.kind, alternating)(name, groups, given.rounds, flags)
+    for name in given.rows or (GROWN if given.growth else [*ROWS, *(LONG if given.long else ())]):
+        row = ALL[name]
+        able = [[p for p in group if name not in GROWN or p in GROWING] for group in groups]
+        found = HOWS.get(row.kind, alternating)(name, able, given.rounds, flags)
         lines = entries(name, row, found, told)
         print("\n".join(details(name, row, lines, found.losses)), flush=True)
         for fault in faults(row, found):
@@ -391,6 +397,8 @@ def main() -> None:
             saved = newest(ROWS | LONG)
             write_text(saved)
             draw(saved)
+            if given.growth:
+                growth.draw(newest(GROWN), GROWTH)
     if wrong:
         sys.exit("\n".join(["", "faults:", *wrong]))
 

@@ -200,14 +200,14 @@ def scores(params: Params, x: jax.Array) -> jax.Array:
     return (x.reshape(-1, WIDTH) @ params["embed"].T).reshape(*x.shape[:-1], -1)
 
 
-def gpt() -> Net:
+def gpt(length: int = LENGTH) -> Net:
     def apply(params: Params, tokens: jax.Array) -> jax.Array:
         x = params["embed"][tokens] + params["positions"]
         for p in params["blocks"]:
             x = block(p, x)
         return scores(params, x)
 
-    return stateless(gpt_init, apply)
+    return stateless(partial(gpt_init, length=length), apply)
 
 
 def deep_gpt() -> Net:
@@ -346,9 +346,10 @@ def unet() -> Net:
     return stateless(init, apply)
 
 
-NETS: dict[str, Callable[[], Net]] = {
+NETS: dict[str, Callable[..., Net]] = {
     "mlp": lambda: mlp(784, 512, 512, 10),
     "tiny": lambda: mlp(64, 32, 10),
+    "chain": mlp,
     "cnn": lambda: cnn((32, 64), (128,)),
     "small_cnn": lambda: cnn((16, 32), ()),
     "lstm": lambda: lstm(128, 256),
@@ -365,4 +366,4 @@ def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
         params = jax.jit(partial(gpt_init, length=PROMPT + TOKENS))(jax.random.key(0))
         program, prompt = jax.jit(generate), jnp.asarray(x)
         return {"scan": Job(lambda: program(params, prompt), size(params))}
-    return pure.jobs(NETS[row.net](), row, x, y) if row.net in NETS else {}
+    return pure.jobs(NETS[row.net](*row.sizes), row, x, y) if row.net in NETS else {}

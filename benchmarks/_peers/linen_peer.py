@@ -66,10 +66,12 @@ narrow = initializers.normal(0.02)
 
 
 class GPT(nn.Module):
+    length: int = LENGTH
+
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         embed = nn.Embed(VOCABULARY, WIDTH, embedding_init=narrow)
-        x = embed(tokens) + self.param("positions", narrow, (LENGTH, WIDTH))
+        x = embed(tokens) + self.param("positions", narrow, (self.length, WIDTH))
         for _ in range(DEPTH):
             x = Block(HEADS)(x)
         return embed.attend(nn.LayerNorm(epsilon=1e-5)(x))
@@ -215,9 +217,10 @@ class UNet(nn.Module):
         return nn.Conv(2, (1, 1))(x)
 
 
-NETS: dict[str, Callable[[], nn.Module]] = {
+NETS: dict[str, Callable[..., nn.Module]] = {
     "mlp": lambda: MLP((512, 512, 10)),
     "tiny": lambda: MLP((32, 10)),
+    "chain": lambda *sizes: MLP(sizes[1:]),
     "cnn": lambda: CNN((32, 64), (128,)),
     "small_cnn": lambda: CNN((16, 32)),
     "lstm": lambda: Recurrent(nn.OptimizedLSTMCell),
@@ -254,4 +257,4 @@ def net(module: nn.Module) -> Net:
 
 
 def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
-    return pure.jobs(net(NETS[row.net]()), row, x, y) if row.net in NETS and row.kind != "tokens" else {}
+    return pure.jobs(net(NETS[row.net](*row.sizes)), row, x, y) if row.net in NETS and row.kind != "tokens" else {}

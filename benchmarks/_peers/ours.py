@@ -31,6 +31,11 @@ from _peers.rows import (
 compiled = partial(jax.jit, compiler_options=nn.compiler_options())
 
 
+def chain(_: int, *features: int) -> nn.Layer:
+    parts = [part for n in features for part in (nn.dense(n), nn.relu)]
+    return nn.serial(*parts[:-1])
+
+
 def cnn(*widths: int, hidden: tuple[int, ...] = ()) -> nn.Layer:
     convs = [part for width in widths for part in (nn.conv(width, 3), nn.relu, nn.max_pool(2))]
     denses = [part for width in hidden for part in (nn.dense(width), nn.relu)]
@@ -53,13 +58,14 @@ def bert() -> nn.Layer:
 
 
 NETS = {
-    "mlp": lambda: nn.serial(nn.dense(512), nn.relu, nn.dense(512), nn.relu, nn.dense(10)),
-    "tiny": lambda: nn.serial(nn.dense(32), nn.relu, nn.dense(10)),
+    "mlp": lambda: chain(784, 512, 512, 10),
+    "tiny": lambda: chain(64, 32, 10),
+    "chain": chain,
     "cnn": lambda: cnn(32, 64, hidden=(128,)),
     "small_cnn": lambda: cnn(16, 32),
     "lstm": lambda: nn.serial(nn.lstm(256, last=True), nn.dense(10)),
     "gru": lambda: nn.serial(nn.gru(256, last=True), nn.dense(10)),
-    "gpt": gpt,
+    "gpt": lambda length=LENGTH: gpt(length=length),
     "gpt48": deep_gpt,
     "resnet20": lambda: nn.models.resnet(20, classes=10),
     "unet": lambda: nn.models.unet(2, features=16),
@@ -75,7 +81,7 @@ def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
         return update()
     if row.kind == "tokens":
         return tokens(key, jnp.asarray(x))
-    model = NETS[row.net]()
+    model = NETS[row.net](*row.sizes)
     x, y = jnp.asarray(x), jnp.asarray(y)
     if row.kind == "outputs":
         params, state = model.init(key, x)

@@ -26,6 +26,7 @@ class Row(NamedTuple):
       steps: steps of a run.
       members: networks of a row of members.
       calls: calls in one measurement.
+      sizes: arguments of the network: the widths of a chain of dense layers, or the length of a GPT.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     steps: int = 1
     members: int = 0
     calls: int = 1
+    sizes: tuple[int, ...] = ()
 
 
 class Job(NamedTuple):
@@ -136,12 +138,33 @@ LONG = {
 }
 
 
+# One size at a time: axis -> value -> row. The chain is an MLP of 512, twice, on 512 features and 128 examples.
+
+
+def chain(*sizes: int, batch: int = 128) -> Row:
+    return Row(f"MLP {'-'.join(map(str, sizes))}, batch {batch}, train step", "chain", "step", batch, sizes=sizes)
+
+
+GROWTH = {
+    "batch": {n: chain(512, 512, 512, 10, batch=n) for n in (1, 4, 16, 64, 256, 1024)},
+    "depth": {n: chain(*[512] * n, 10) for n in (1, 2, 4, 8, 16, 32)},
+    "width": {n: chain(n, n, n, 10) for n in (64, 128, 256, 512, 1024, 2048)},
+    "length": {
+        n: Row(f"GPT 4 × 256, T{n}, batch 4, train step", "gpt", "step", 4, sizes=(n,)) for n in (32, 64, 128, 256, 512)
+    },
+    "members": {n: row("tiny", "members", 32, members=n) for n in (1, 4, 16, 64, 256)},
+}
+GROWN = {f"{axis}={n}": row for axis, rows in GROWTH.items() for n, row in rows.items()}
+GROWING = ("jaxnn", "by hand", "linen", "torch")  # libraries whose networks take sizes
+ALL = ROWS | LONG | GROWN
+
+
 def data(row: Row) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets that a network can learn, [n, ...]; [members, n, ...] for members."""
     random = np.random.default_rng(0)
     if row.kind in ("update", "tokens"):
         return random.integers(0, VOCABULARY, (row.batch, PROMPT)).astype(np.int32), np.zeros(0, np.int32)
-    shape = (row.batch * row.steps, *SHAPES[row.net])
+    shape = (row.batch * row.steps, *(row.sizes[:1] or SHAPES[row.net]))
     lead = (row.members,) if row.members else ()
     if row.net in ("gpt", "gpt48", "bert"):
         x = random.integers(0, VOCABULARY, lead + shape).astype(np.int32)

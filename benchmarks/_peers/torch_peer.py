@@ -218,9 +218,10 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-NETS: dict[str, Callable[[], nn.Module]] = {
+NETS: dict[str, Callable[..., nn.Module]] = {
     "mlp": lambda: nn.Sequential(*mlp(784, 512, 512, 10)),
     "tiny": lambda: nn.Sequential(*mlp(64, 32, 10)),
+    "chain": lambda *sizes: nn.Sequential(*mlp(*sizes)),
     "cnn": lambda: cnn((32, 64), (128,)),
     "small_cnn": lambda: cnn((16, 32)),
     "lstm": lambda: Recurrent(nn.LSTM),
@@ -282,7 +283,7 @@ def jobs(row: Row, x: np.ndarray, y: np.ndarray) -> dict[str, Job]:
         return members(row, a, b)
     if row.kind == "run":
         return {"eager": epoch(row, a, b)}
-    model = NETS[row.net]()
+    model = NETS[row.net](*row.sizes)
     if row.kind == "outputs":
         model.eval()
         return {name: outputs(f, a, count(model)) for name, (_, f, a) in variants(row, model, a, True).items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from _peers.rows import LONG, ROWS, Job, data
+from _peers.rows import ALL, Job, data
 
 MODULES = {
     "jaxnn": "ours",
@@ -67,7 +67,7 @@ def say(**what: Any) -> None:
 
 def built(name: str, library: str, quick: bool) -> dict[str, Job]:
     """The jobs of a library, {} with a word on why where there are none."""
-    row = (ROWS | LONG)[name]
+    row = ALL[name]
     try:
         module = import_module(f"_peers.{MODULES[library]}")
     except ImportError as error:
@@ -83,7 +83,7 @@ def built(name: str, library: str, quick: bool) -> dict[str, Job]:
 
 def forms(name: str, library: str, quick: bool, clock: Callable[[], float]) -> dict[str, Job]:
     """The fastest forms of a library, after their first calls."""
-    row, jobs, took = (ROWS | LONG)[name], built(name, library, quick), {}
+    row, jobs, took = ALL[name], built(name, library, quick), {}
     for form, job in jobs.items():
         try:
             first = seconds(job, 1, clock)
@@ -98,7 +98,7 @@ def forms(name: str, library: str, quick: bool, clock: Callable[[], float]) -> d
 
 
 def serve(name: str, libraries: list[str], quick: bool, clock: Callable[[], float]) -> None:
-    row = (ROWS | LONG)[name]
+    row = ALL[name]
     ready = {(library, form): job for library in libraries for form, job in forms(name, library, quick, clock).items()}
     say(ready=[list(which) for which in ready])
     for line in sys.stdin:
