@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from _peers.rows import DEPTH, GROWTH, LENGTH, WIDTH, Row
+from _peers.rows import DEPTH, GROWTH, VOCABULARY, WIDTH, Row
 
-TOUCHED = 12  # numbers read or written for a parameter: forward, backward, its gradient, and Adam's p, m and v
+TOUCHED = 10  # numbers read or written for a parameter: forward, backward, gradient, and p, m, v, g of Adam
 LABELS = {"batch": "examples", "depth": "layers", "width": "features", "length": "tokens", "members": "networks"}
 
 
@@ -35,16 +35,19 @@ def limits() -> tuple[float, float]:
 
 
 def bound(row: Row, peak: float, bandwidth: float) -> float:
-    """Seconds that products of a step take at the peak, or its parameters at the bandwidth, the larger one."""
+    """Seconds of a step's products at the peak, or of its parameters at the bandwidth, the larger one.
+
+    A product has two derivatives, but for that of the inputs. Causal attention needs half of its scores.
+    """
     if row.net == "gpt":
-        (length,), tokens = row.sizes or (LENGTH,), row.batch * (row.sizes or (LENGTH,))[0]
-        params = 12 * DEPTH * WIDTH**2
-        products = params * tokens + 2 * DEPTH * tokens * length * WIDTH
+        (length,) = row.sizes
+        tokens, params = row.batch * length, 12 * DEPTH * WIDTH**2 + VOCABULARY * WIDTH
+        products = 3 * tokens * (params + DEPTH * length * WIDTH)
     else:
-        sizes = row.sizes or (64, 32, 10)
-        params = max(row.members, 1) * sum(a * b for a, b in pairwise(sizes))
-        products = params * row.batch
-    return max(6 * products / peak, 4 * TOUCHED * params / bandwidth)
+        pairs, members = list(pairwise(row.sizes or (64, 32, 10))), max(row.members, 1)
+        params = members * sum(a * b for a, b in pairs)
+        products = row.batch * (3 * params - members * pairs[0][0] * pairs[0][1])
+    return max(2 * products / peak, 4 * TOUCHED * params / bandwidth)
 
 
 def draw(found: dict[str, list[dict]], file: Path) -> None:
@@ -64,7 +67,9 @@ def draw(found: dict[str, list[dict]], file: Path) -> None:
             points = [(n, 1e3 * line["seconds"]) for n, line in lines if line["library"] == library]
             panel.plot(*zip(*points, strict=True), "o-", ms=4, lw=1, label=library)
         panel.plot(values, [1e3 * bound(rows[n], peak, bandwidth) for n in values], "k--", lw=1, label="limit")
-        panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], title=rows[values[0]].title.split(",")[0])
+        panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], title=axis)
+        panel.set_xticks(values, map(str, values))
+        panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("ms of a train step")
     panels[0][-1].legend()

@@ -359,13 +359,13 @@ def members(row: Row, x: Tensor, y: Tensor) -> dict[str, Job]:
         for name, p in params.items():
             p.grad = grads[name]
         optimizer.step()
-        seen.setdefault("first", value.mean())
-        seen["last"] = value.mean()
+        seen.setdefault("first", value.mean().item())
+        seen["last"] = value.mean().item()
         return value
 
     total = count(models[0])
     found = {"in turn": Job(in_turn, total, losses)}
-    return found | {"vmap": Job(together, total, lambda: (float(seen["first"]), float(seen["last"])))}
+    return found | {"vmap": Job(together, total, lambda: (seen["first"], seen["last"]))}
 
 
 def outputs(f: Callable, x: Tensor, total: int) -> Job:
