@@ -97,7 +97,7 @@ def mlp(*sizes: int) -> Net:
 
 
 def cnn(widths: tuple[int, ...], hidden: tuple[int, ...]) -> Net:
-    pairs = zip((1, *widths[:-1]), widths, strict=True)
+    pairs = list(zip((1, *widths[:-1]), widths, strict=True))
     head = mlp((28 // 2 ** len(widths)) ** 2 * widths[-1], *hidden, 10)
 
     def init(key: jax.Array) -> Params:
