@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
 SHORT ?=
 
-.PHONY: demo examples mnist1d test nightly lint types wheel clean
+.PHONY: demo examples mnist1d test nightly bench lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
@@ -32,6 +32,9 @@ test: $(VENV)/.all  ## installs everything and runs the tests
 nightly: $(VENV)/.all  ## the tests that `make test` leaves out
 	$(BIN)/python -m pytest -n auto --dist worksteal -m nightly
 
+bench: .venv-bench/.ready  ## jaxnn and its peers, hours on an idle machine; rows by ROWS="mlp cnn"
+	.venv-bench/bin/python benchmarks/peers.py $(ROWS) --save
+
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,5 +59,10 @@ $(VENV)/.all: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@ $(VENV)/.examples
 
+.venv-bench/.ready: benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --requirement $< --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist out
+	rm -rf $(VENV) .venv-bench build dist out
