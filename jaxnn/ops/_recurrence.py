@@ -99,13 +99,13 @@ def _shift(f: Callable[..., Any], v: Arrays, primals: Arrays, tangents: Arrays, 
     def of_moving(*moved: Array) -> Any:
         given = dict(zip(moving, moved, strict=True))
         w, xs = structure.unflatten([given.get(i, leaf) for i, leaf in enumerate(leaves)])
-        return f(w, _rows(xs), *_rows(v))
+        return f(w, as_rows(xs), *as_rows(v))
 
     e = jax.jvp(of_moving, [leaves[i] for i in moving], [dots[i] for i in moving])[1]
     return jax.tree.map(lambda e, zeros: e.reshape(zeros.shape), e, zeros)
 
 
-def _rows(tree: Arrays) -> Any:
+def as_rows(tree: Arrays) -> Any:
     """Arrays [t, n, ...] as [t · n, ...]."""
     return jax.tree.map(lambda v: v.reshape(v.shape[0] * v.shape[1], *v.shape[2:]), tree)
 

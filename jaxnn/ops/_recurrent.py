@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.export import is_symbolic_dim
 from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
@@ -28,7 +29,7 @@ from jaxnn._mesh import fitting, gathered, scan
 from jaxnn._platform import local_cpu
 from jaxnn.ops._conv import conv
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
-from jaxnn.ops._recurrence import recurrence
+from jaxnn.ops._recurrence import as_rows, recurrence
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.types import Arrays
 
@@ -281,8 +282,8 @@ def conv_lstm(
     dtype, wide = x.dtype, param_dtype(x)
 
     def from_x(w: Arrays, x: Array) -> Array:
-        *lead, a = *x.shape[: x.ndim - rank - 1], x.reshape(prod(x.shape[: x.ndim - rank - 1]), *x.shape[-rank - 1 :])
-        a = conv(a, w["x"].astype(dtype), precision=precision)
+        lead, image = x.shape[: x.ndim - rank - 1], x.shape[x.ndim - rank - 1 :]
+        a = conv(x.reshape(prod(lead), *image), w["x"].astype(dtype), precision=precision)
         a = a.astype(wide).reshape(*lead, *a.shape[1:])
         return a if w["b"] is None else a + jnp.asarray(w["b"]).astype(wide).reshape(*(1,) * (a.ndim - 1), -1)
 
@@ -349,13 +350,20 @@ def _scanned(
 ) -> tuple[Any, Any]:
     """Scan of a step along axis 1; after the lengths the carry is unchanged and y is 0.
 
-    On accelerators x w_x is one product for all steps before the scan, which is differentiated by JAX.
-    On an Explicit mesh the steps of a sequence are gathered, because they are processed sequentially.
+    On accelerators x w_x is one product for all steps before the scan, and JAX differentiates the scan. On a CPU that
+    product is part of each step, because reading it back costs more than it saves: a train step of the LSTM of
+    `benchmarks/recurrent.py` takes 0.8 of the time, its forward pass 0.5. With few rows each step would mostly read
+    w_x: there it stays before the scan (n = 8, d = h = 512: 1.3 times the time in each step).
+
+    Args:
+      from_x: (w, x) -> x w_x + b, for x of one step or of all.
+      plain: if True, the form for accelerators.
     """
     x, dtype = without_padding(x, lengths), x.dtype
-    on_cpu = local_cpu() and not plain
-    xs = x if on_cpu else gathered(from_x(w, x), axis=1)
+    fast = local_cpu() and not plain
+    xs = x if fast else gathered(from_x(w, x), axis=1)  # on an Explicit mesh: steps are processed sequentially
     counts = None if lengths is None else jnp.moveaxis(before_end(lengths, xs), 1, 0)
+    xs = jnp.moveaxis(xs, 1, 0)
 
     def until_end(w: Arrays, carry: Arrays, counts: Array | None, affine: Affine, each: Each) -> tuple[Any, Array]:
         new, y = step(w, carry, affine, each)
@@ -364,22 +372,30 @@ def _scanned(
             y = jnp.where(counts, y, jnp.zeros((), y.dtype))
         return new, y.astype(dtype)
 
-    def fast(w: Arrays, carry: Arrays, inputs: Any, affine: Affine, each: Each) -> tuple[Any, Array]:
-        def of_x(f: Callable[..., Any], *v: Array) -> Any:
-            return affine(lambda w, inputs, *v: f(from_x(w, inputs[0]), w, *v), *v)
-
-        return until_end(w, carry, inputs[1], of_x, each)
-
-    def hoisted(carry: Arrays, inputs: Any) -> tuple[Any, Array]:
+    def one(carry: Arrays, inputs: Any) -> tuple[Any, Array]:
         a, counts = inputs
         return until_end(w, carry, counts, lambda f, *v: f(a, w, *v), lambda f, *v: f(*v))
 
-    inputs = jnp.moveaxis(xs, 1, 0), counts
-    if on_cpu:
-        carry, y = recurrence(fast, reverse, w, carry, inputs)
+    def one_on_cpu(w: Arrays, carry: Arrays, inputs: Any, affine: Affine, each: Each) -> tuple[Any, Array]:
+        def of_x(f: Callable[..., Any], *v: Array) -> Any:
+            return affine(lambda w, inputs, *v: f(inputs[0] if early else from_x(w, inputs[0]), w, *v), *v)
+
+        return until_end(w, carry, inputs[1], of_x, each)
+
+    if fast:
+        if early := _few_rows(xs):
+            a = from_x(w, as_rows(xs))
+            xs = a.reshape(*xs.shape[:2], *a.shape[1:])
+        carry, y = recurrence(one_on_cpu, reverse, w, carry, (xs, counts))
     else:
-        carry, y = scan(hoisted, carry, inputs, reverse=reverse)
+        carry, y = scan(one, carry, (xs, counts), reverse=reverse)
     return jnp.moveaxis(y, 0, 1), carry
+
+
+def _few_rows(xs: Array) -> bool:
+    """True if a step has few rows for the number of their features, xs [t, n, ..., d]."""
+    rows = xs.shape[1:-1]
+    return not any(map(is_symbolic_dim, xs.shape)) and xs.shape[-1] > 16 * prod(rows)
 
 
 def _holds_traced(f: Callable[..., Any], *args: Array) -> bool:
