@@ -1,9 +1,12 @@
-"""XLA compiler options for neural networks."""
+"""XLA compiler options for neural networks, and the forms in which programs are traced."""
+
+from contextlib import AbstractContextManager
 
 import jax
 import jaxlib
 
 from jaxnn import _checks as check
+from jaxnn._platform import forms
 
 # The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
@@ -40,3 +43,23 @@ def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
     if quick and not jax.config.read("jax_disable_most_optimizations"):
         options["xla_backend_optimization_level"] = 1
     return options
+
+
+def plain_forms() -> AbstractContextManager[None]:
+    """Context in which programs are traced without the forms that are faster on a CPU.
+
+    Convolutions and max pools are lax's operations, recurrent layers a scan that JAX differentiates, products keep
+    their axes: the programs of TPU and GPU. Results are equal up to rounding. Use it to compare the forms, to find out
+    if a difference comes from one of them, or to write a program for another platform with `jax.export` (`nn.export`
+    does so automatically where `platforms` asks for others).
+
+    A function under `jax.jit` keeps the form in which it was first traced: enter the context around a new `jax.jit`.
+
+    >>> import jaxnn as nn
+    >>> x, w = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2))
+    >>> with nn.compiler.plain_forms():
+    ...     program = jax.make_jaxpr(nn.ops.conv)(x, w)
+    >>> program.eqns[0].primitive.name
+    'conv_general_dilated'
+    """
+    return forms("plain")
