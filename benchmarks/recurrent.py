@@ -89,7 +89,9 @@ def of_nnx(kind: str) -> tuple[Any, Callable]:
     cell = nnx.OptimizedLSTMCell if kind == "lstm" else nnx.GRUCell
     rngs = nnx.Rngs(0)
     graph, params, rest = nnx.split(nnx.RNN(cell(D, H, rngs=rngs), rngs=rngs), nnx.Param, ...)
-    return params, lambda params, x: nnx.merge(graph, params, rest)(x)
+    zeros = jnp.zeros((N, H))
+    start = (zeros, zeros) if kind == "lstm" else zeros
+    return params, lambda params, x: nnx.merge(graph, params, rest)(x, initial_carry=start)
 
 
 def of_equinox(kind: str) -> tuple[Any, Callable]:
