@@ -55,9 +55,9 @@ def _tangent(step: Step, reverse: bool, primals: Arrays, tangents: Arrays) -> tu
     functions: list[Callable[..., Any]] = []  # those of `affine` in one step
 
     def shifted(direct: Arrays, carry: Arrays, shifts: Arrays) -> tuple[Any, Any]:
-        """The scan with shifts of the results of `affine`; None for none.
+        """The scan with the results of `affine` shifted, and `direct` as the weights of all other uses.
 
-        Also the results themselves and the inputs v of `affine`, for all steps.
+        Returns the inputs v of `affine` as well, for all steps; without shifts (None) also its results.
         """
 
         def one(carry: Arrays, inputs: Any) -> tuple[Any, Any]:
