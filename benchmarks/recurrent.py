@@ -39,7 +39,7 @@ def drawn(*shape: int, scale: float = 0.06) -> jax.Array:
 def weights(kind: str) -> dict[str, jax.Array]:
     wide = GATES[kind] * H
     w = {"w_x": drawn(D, wide), "w_h": drawn(H, wide), "b": drawn(wide)}
-    return w | ({"b_h": drawn(wide)} if kind == "gru" else {})
+    return w | ({"b_h": drawn(H)} if kind == "gru" else {})
 
 
 def lstm_cell(carry: Any, a: jax.Array, w: dict) -> tuple[Any, jax.Array]:
@@ -51,9 +51,9 @@ def lstm_cell(carry: Any, a: jax.Array, w: dict) -> tuple[Any, jax.Array]:
 
 
 def gru_cell(h: Any, a: jax.Array, w: dict) -> tuple[Any, jax.Array]:
-    u = h @ w["w_h"] + w["b_h"]
+    u = h @ w["w_h"]
     r, z = jnp.split(jax.nn.sigmoid(a[:, : 2 * H] + u[:, : 2 * H]), 2, -1)
-    g = jnp.tanh(a[:, 2 * H :] + r * u[:, 2 * H :])
+    g = jnp.tanh(a[:, 2 * H :] + r * (u[:, 2 * H :] + w["b_h"]))
     h = g + z * (h - g)
     return h, h
 
@@ -76,8 +76,9 @@ def by_hand(kind: str, hoisted: bool) -> tuple[dict, Callable]:
 
 
 def ours(kind: str) -> tuple[dict, Callable]:
-    op = getattr(nn.ops, kind)
-    return weights(kind), lambda w, x: op(x, None, **w)[0]
+    model = nn.lstm(H) if kind == "lstm" else nn.gru(H)
+    params, state = model.init(jax.random.key(0), jnp.zeros((N, T, D)))
+    return params, lambda params, x: model.apply(params, state, x)[0]
 
 
 def of_linen(kind: str) -> tuple[Any, Callable]:

@@ -50,8 +50,8 @@ def plain_forms() -> AbstractContextManager[None]:
 
     Convolutions and max pools are lax's operations, recurrent layers a scan that JAX differentiates, products keep
     their axes: the programs of TPU and GPU. Results are equal up to rounding. Use it to compare the forms, to find out
-    if a difference comes from one of them, or to write a program for another platform with `jax.export` (`nn.export`
-    does so automatically where `platforms` asks for others).
+    if a difference comes from one of them, or to write a program for another platform with `jax.export`. `nn.export`
+    automatically writes such programs without any form that was chosen for this platform.
 
     A function under `jax.jit` keeps the form in which it was first traced: enter the context around a new `jax.jit`.
 

@@ -27,7 +27,8 @@ from jaxnn._mesh import equally_varying, scan, zeros_like
 from jaxnn.types import Arrays
 
 # step(w, carry, x, affine, each) -> (carry, y) for one step of n rows. `affine(f, *v)` is f(w, x, *v), of products with
-# weights that treat all rows alike; `each(f, *v)` is f(*v), elementwise. Other uses of w are differentiated as usual.
+# weights that treat all rows alike. `each(f, *v)` is f(*v), elementwise, and `each(f, *v, gates=a)` is f(*σ(a), *v), of
+# gates that lie side by side in a. Other uses of w are differentiated as usual.
 Step: TypeAlias = Callable[..., tuple[Any, Any]]
 
 
@@ -44,7 +45,7 @@ def recurrence(step: Step, reverse: bool, w: Arrays, carry: Arrays, xs: Arrays) 
     """
 
     def one(carry: Arrays, x: Arrays) -> tuple[Any, Any]:
-        return step(w, carry, x, lambda f, *v: f(w, x, *v), lambda f, *v: f(*v))
+        return step(w, carry, x, lambda f, *v: f(w, x, *v), each)
 
     return scan(one, carry, xs, reverse=reverse)
 
@@ -121,22 +122,31 @@ def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Arra
     return primals[0], tangents[0] + tangents[1]
 
 
-def _elementwise(f: Callable[..., Array], *args: Array) -> Array:
-    """f(*args), whose tangent has one coefficient for each argument, ∂f/∂v.
+def each(f: Callable[..., Array], *v: Array, gates: Array | None = None) -> Array:
+    """f(*v), or f(*σ(gates), *v)."""
+    return f(*v) if gates is None else f(*_split(jax.nn.sigmoid(gates), v[-1]), *v)
 
-    An argument several times as wide as the result holds several arguments side by side.
-    """
+
+def _elementwise(f: Callable[..., Array], *v: Array, gates: Array | None = None) -> Array:
+    """`each`, whose tangent has one coefficient for each argument and each gate: ∂f/∂v, computed with the value."""
+    parts = [] if gates is None else _split(gates, v[-1])
+
+    def value(*args: Array) -> Array:
+        return f(*map(jax.nn.sigmoid, args[: len(parts)]), *args[len(parts) :])
 
     def jvp(primals: Arrays, tangents: Arrays) -> tuple[Array, Array]:
-        like = jax.eval_shape(f, *primals)
-        wide = equally_varying(*(jnp.broadcast_to(v, (*like.shape[:-1], v.shape[-1])) for v in primals))
-        y, back = jax.vjp(f, *wide)
-        moving = [k * dv for k, dv in zip(back(jnp.ones_like(y)), tangents, strict=True) if not _is_zero(dv)]
-        return y, reduce(add, (part for dy in moving for part in jnp.split(dy, dy.shape[-1] // y.shape[-1], -1)))
+        shape = jax.eval_shape(value, *primals).shape
+        y, back = jax.vjp(value, *equally_varying(*(jnp.broadcast_to(v, shape) for v in primals)))
+        slopes = back(jnp.ones_like(y))
+        return y, reduce(add, (k * dv for k, dv in zip(slopes, tangents, strict=True) if not _is_zero(dv)))
 
-    g = jax.custom_jvp(f)
+    g = jax.custom_jvp(value)
     g.defjvp(jvp, symbolic_zeros=True)
-    return g(*args)
+    return g(*parts, *v)
+
+
+def _split(gates: Array, like: Array) -> list[Array]:
+    return jnp.split(gates, gates.shape[-1] // like.shape[-1], -1)
 
 
 def _is_zero(tangent: Any) -> bool:

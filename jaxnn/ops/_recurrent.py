@@ -4,8 +4,8 @@ The carry is in at least float32, whatever the dtype of x: the change of a step 
 bfloat16.
 
 Each function defines `step(w, carry, affine, each) -> (carry, y)`. `affine(f, *v)` is f(a, w, *v), sums of products
-with weights w, where a is x_t w_x + b; `each(f, *v)` is f(*v), an elementwise function. `_scanned` runs the steps, in
-the form that is fast on the platform.
+with weights w, where a is x_t w_x + b; `each(f, *v, gates=a)` is f(*σ(a), *v), an elementwise function. `_scanned` runs
+the steps, in the form that is fast on the platform.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jaxnn._mesh import fitting, gathered, scan
 from jaxnn._platform import local_cpu
 from jaxnn.ops._conv import conv
 from jaxnn.ops._lengths import before_end, check_lengths, without_padding
-from jaxnn.ops._recurrence import as_rows, recurrence
+from jaxnn.ops._recurrence import as_rows, each, recurrence
 from jaxnn.ops._wide import wide_einsum
 from jaxnn.types import Arrays
 
@@ -218,7 +218,8 @@ def gru(
 
     def step(w: Arrays, h: Array, affine: Affine, each: Each) -> tuple[Array, Array]:
         if reset == "after":
-            h = each(_gru_state, *affine(after, h), h)
+            rz, n, u = affine(after, h)
+            h = each(_gru_state, n, u, h, gates=rz)
         else:
             r, z = jnp.split(each(jax.nn.sigmoid, affine(before, h)), 2, -1)
             h = each(_between, z, affine(candidate, each(mul, r, h)), h)
@@ -315,8 +316,7 @@ def _lstm_output(o: Array, c: Array, *peephole: Array) -> Array:
     return jax.nn.sigmoid(o) * jnp.tanh(c)
 
 
-def _gru_state(rz: Array, n: Array, u: Array, h: Array) -> Array:
-    r, z = jnp.split(jax.nn.sigmoid(rz), 2, -1)
+def _gru_state(r: Array, z: Array, n: Array, u: Array, h: Array) -> Array:
     return _between(z, n + r * u, h)
 
 
@@ -374,7 +374,7 @@ def _scanned(
 
     def one(carry: Arrays, inputs: Any) -> tuple[Any, Array]:
         a, counts = inputs
-        return until_end(w, carry, counts, lambda f, *v: f(a, w, *v), lambda f, *v: f(*v))
+        return until_end(w, carry, counts, lambda f, *v: f(a, w, *v), each)
 
     def one_on_cpu(w: Arrays, carry: Arrays, inputs: Any, affine: Affine, each: Each) -> tuple[Any, Array]:
         def of_x(f: Callable[..., Any], *v: Array) -> Any:
