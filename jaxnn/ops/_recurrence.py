@@ -58,7 +58,7 @@ def _tangent(step: Step, reverse: bool, primals: Arrays, tangents: Arrays) -> tu
     def shifted(direct: Arrays, carry: Arrays, shifts: Arrays) -> tuple[Any, Any]:
         """The scan with the results of `affine` shifted, and `direct` as the weights of all other uses.
 
-        Returns the inputs v of `affine` as well, for all steps; without shifts (None) also its results.
+        The second part holds the inputs v of `affine` for all steps; without shifts (None) also its results.
         """
 
         def one(carry: Arrays, inputs: Any) -> tuple[Any, Any]:
