@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jaxnn import _checks as check
 from jaxnn._errors import invalid
 from jaxnn._layer import Layer
+from jaxnn._platform import forms
 from jaxnn._sketch import structs
 from jaxnn.types import Arrays, Params, State
 
@@ -90,14 +92,17 @@ def export(
         fix = "sizes=None takes the shape of x alone."
         raise invalid("export", f"x to have the axes of sizes={sizes!r}", like, fix) from error
     to = None if platforms is None else tuple(platforms)
+    traced = nullcontext() if {*(to or ("cpu",))} == {"cpu"} else forms("portable")
     if not baked:
         held = structs("export", (params, state), "params and state")
-        return jax.export.export(jax.jit(run), platforms=to)(*held, given)
+        with traced:
+            return jax.export.export(jax.jit(run), platforms=to)(*held, given)
     for v in jax.tree.leaves((params, state)):
         if isinstance(v, jax.ShapeDtypeStruct):
             raise invalid("export", "arrays as params and state", v, "baked=False leaves them outside the program.")
     held = jax.device_get((params, state))  # constants of a program must not be tied to a device
-    return jax.export.export(jax.jit(served), platforms=to)(given)
+    with traced:
+        return jax.export.export(jax.jit(served), platforms=to)(given)
 
 
 def _plain(tree: Arrays) -> Any:

@@ -154,6 +154,11 @@ def equally_varying(*arrays: Array) -> tuple[Array, ...]:
     return tuple(_varied(x, along) for x in arrays)
 
 
+def zeros_like(kind: Any) -> Array:
+    """Zeros of this type or shape, varying along the same mesh axes."""
+    return _varied(jnp.zeros(kind.shape, kind.dtype), varying(kind))
+
+
 def _varied(x: Array, along: frozenset[Any]) -> Array:
     missing = along - varying(jax.typeof(x))
     return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x

@@ -1,13 +1,34 @@
 """Choices by platform. The measurement behind each choice is stated where it is used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax import lax
 
 from jaxnn.types import Arrays
+
+# Forms that a program is traced with: "fast", those of its platform; "portable", without those that are chosen while
+# tracing, for programs that another platform may run; "plain", without those that are chosen at lowering either.
+_FORMS: ContextVar[str] = ContextVar("forms", default="fast")
+
+
+@contextmanager
+def forms(kind: Literal["portable", "plain"]) -> Iterator[None]:
+    """Traces programs in portable or plain forms."""
+    token = _FORMS.set(kind)
+    try:
+        yield
+    finally:
+        _FORMS.reset(token)
+
+
+def plain() -> bool:
+    """True if the program is traced in plain forms."""
+    return _FORMS.get() == "plain"
 
 
 def on_cpu(cpu: Callable[..., Any], default: Callable[..., Any], *args: Any) -> Arrays:
@@ -49,7 +70,10 @@ def one_cpu() -> bool:
 def local_cpu() -> bool:
     """True if the arrays traced now are whole and on one CPU, so that merging their axes is free.
 
-    That is so in a process with one CPU device and no mesh, and inside a `shard_map` over all axes of the mesh on CPUs.
+    That is so in a process with one CPU device and no mesh, and inside a `shard_map` over all axes of the mesh on CPUs;
+    never in portable or plain `forms`.
     """
+    if _FORMS.get() != "fast":
+        return False
     mesh = jax.sharding.get_abstract_mesh()
     return one_cpu() if mesh.empty else mesh.are_all_axes_manual and jax.default_backend() == "cpu"

@@ -1,6 +1,7 @@
-"""XLA compiler options for neural networks, and the cache of compiled programs."""
+"""XLA compiler options for neural networks, the cache of compiled programs, and the forms of programs."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import jaxlib
 
 from jaxnn import _checks as check
 from jaxnn._errors import wrong_type
+from jaxnn._platform import forms
 
 # The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
@@ -77,3 +79,23 @@ def cache_programs(folder: str | os.PathLike[str] | None = None) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return chosen
+
+
+def plain_forms() -> AbstractContextManager[None]:
+    """Context in which programs are traced without the forms that are faster on a CPU.
+
+    Convolutions and max pools are lax's operations, recurrent layers a scan that JAX differentiates, products keep
+    their axes: the programs of TPU and GPU. Results are equal up to rounding. Use it to compare the forms, to find out
+    if a difference comes from one of them, or to write a program for another platform with `jax.export`. `nn.export`
+    automatically writes such programs without any form that was chosen for this platform.
+
+    A function under `jax.jit` keeps the form in which it was first traced: enter the context around a new `jax.jit`.
+
+    >>> import jaxnn as nn
+    >>> x, w = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2))
+    >>> with nn.compiler.plain_forms():
+    ...     program = jax.make_jaxpr(nn.ops.conv)(x, w)
+    >>> program.eqns[0].primitive.name
+    'conv_general_dilated'
+    """
+    return forms("plain")

@@ -132,3 +132,21 @@ def test_programs_are_kept_in_the_cache_folder(monkeypatch, tmp_path):
             jax.config.update(name, value)
     with pytest.raises(TypeError, match=r"cache_programs: expected folder to be a path .* or None, got 3"):
         nn.cache_programs(3)
+
+
+def test_plain_forms_are_laxs_operations():
+    x, w = jnp.asarray(X), jnp.ones((3, 3, 3, 4))
+    step = lambda w: nn.ops.max_pool(nn.ops.conv(x, w), 2).sum()  # noqa: E731
+    text = lambda: jax.jit(jax.grad(lambda w: step(w))).lower(w).as_text()  # noqa: E731
+    fast, want = text(), jax.grad(step)(w)
+    with nn.compiler.plain_forms():
+        plain, got = text(), jax.grad(step)(w)
+    assert ("select_and_scatter" in fast, "select_and_scatter" in plain) == (False, True)
+    assert_close(got, want)
+
+
+def test_what_is_exported_for_another_platform_has_no_form_chosen_for_this_one():
+    model, x = nn.lstm(4), jnp.ones((2, 5, 3))
+    params, state = model.init(jax.random.key(0), x)
+    programs = [nn.export(model, params, state, x, sizes=None, platforms=[p]).mlir_module() for p in ("cpu", "tpu")]
+    assert ["tensor<2x5x3xf32>, tensor<3x16xf32>) -> tensor<2x5x16xf32>" in text for text in programs] == [False, True]

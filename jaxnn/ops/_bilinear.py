@@ -27,7 +27,7 @@ from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
 from jaxnn._mesh import equally_varying
-from jaxnn._platform import primitive_by_platform
+from jaxnn._platform import plain, primitive_by_platform
 from jaxnn.types import Arrays
 
 # Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
@@ -63,22 +63,21 @@ def bilinear_conv(
     if preferred_element_type is not None:
         preferred_element_type = jax.dtypes.canonicalize_dtype(preferred_element_type)
     x, w = equally_varying(x, w)
-    return primitive().bind(
-        x,
-        w,
-        window_strides=stride,
-        padding=padding,
-        lhs_dilation=x_dilation,
-        rhs_dilation=w_dilation,
-        dimension_numbers=numbers,
-        feature_group_count=groups,
-        batch_group_count=1,
-        precision=_fixed(precision, getattr(jax.config, "jax_default_matmul_precision")),  # noqa: B009
-        preferred_element_type=preferred_element_type,
-        out_sharding=None,
-        members=1,
-        depthwise=depthwise,
-    )
+    how: dict[str, Any] = {
+        "window_strides": stride,
+        "padding": padding,
+        "lhs_dilation": x_dilation,
+        "rhs_dilation": w_dilation,
+        "dimension_numbers": numbers,
+        "feature_group_count": groups,
+        "batch_group_count": 1,
+        "precision": _fixed(precision, getattr(jax.config, "jax_default_matmul_precision")),  # noqa: B009
+        "preferred_element_type": preferred_element_type,
+        "out_sharding": None,
+    }
+    if plain():
+        return lax.conv_general_dilated_p.bind(x, w, **how)
+    return primitive().bind(x, w, **how, members=1, depthwise=depthwise)
 
 
 @cache

@@ -8,7 +8,7 @@ by 3, stride 2. A value that is not differentiated is `reduce_window` where XLA 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial, reduce
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.export import is_symbolic_dim
 
-from jaxnn._platform import primitive_by_platform
+from jaxnn._platform import plain, primitive_by_platform
 from jaxnn.ops._window import taps
 from jaxnn.types import Arrays
 
@@ -33,7 +33,7 @@ def largest(
     """Maximum of each kernel position, [n, *space, c] -> [n, *space', c]; never padding, always the first NaN."""
     how = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     every = {name: (1, *sizes, 1) for name, sizes in how.items()}
-    return _primitives()[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)), differentiated=False)
+    return _primitives(plain())[0].bind(x, **every, sides=((0, 0), *sides, (0, 0)), differentiated=False)
 
 
 def wins(a: Array, b: Array, a_inside: Any = True, b_inside: Any = True) -> Array:
@@ -112,17 +112,20 @@ def _derivative_on_cpu(transposed: bool, v: Array, x: Array, **how: Any) -> Arra
 
 
 @cache
-def _primitives() -> tuple[Any, Any, Any]:
-    """The three primitives, made at the first pool.
+def _primitives(plain: bool) -> tuple[Any, Any, Any]:
+    """The three primitives, made at the first pool; if `plain`, all platforms lower them to lax's operations.
 
     JAX's interpreters take longer to import than the rest of the library.
     """
     from jax.experimental.jet import jet_rules
     from jax.interpreters import ad, batching
 
-    value = primitive_by_platform("jaxnn_largest", _value_on_cpu, _value)
+    def made(name: str, on_cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
+        return primitive_by_platform(name, default if plain else on_cpu, default)
+
+    value = made("jaxnn_largest", _value_on_cpu, _value)
     tangent, cotangent = (
-        primitive_by_platform(name, partial(_derivative_on_cpu, transposed), partial(_derivative, False, transposed))
+        made(name, partial(_derivative_on_cpu, transposed), partial(_derivative, False, transposed))
         for name, transposed in (("jaxnn_largest_tangent", False), ("jaxnn_largest_cotangent", True))
     )
 

@@ -1,5 +1,6 @@
 """Recurrent networks against loops over NumPy in float64, and the padding that must not matter."""
 
+import re
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from _close import assert_close
 from jax.test_util import check_grads
 
+import jaxnn as nn
 from jaxnn import ops
 
 N, T, D, H, P = 3, 6, 4, 5, 2
@@ -186,6 +188,67 @@ def test_under_vmap_and_scan(case):
     each = jnp.stack([f(x) for x in xs])
     assert_close(jax.vmap(f)(xs), each)
     assert_close(jax.lax.map(f, xs), each)
+
+
+def value(case, w, x, **how):
+    y, end = CASES[case][0](x, None, **w, **how)
+    return sum(jnp.sum(jnp.sin(v)) for v in jax.tree.leaves((y, end)))
+
+
+@pytest.mark.parametrize("n", [1, N])
+@pytest.mark.parametrize("case", [c if c == "gru after" else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+@pytest.mark.usefixtures("x64")
+def test_the_forms_of_a_cpu_and_of_accelerators_are_equal(case, n):
+    """Along each weight and x alone too; one row of 20 features has its products before the scan."""
+    d = D if n == N else 20
+    w = jax.tree.map(jnp.asarray, CASES[case][2] | {"w_x": drawn(d, CASES[case][2]["b"].size)})
+    x = jnp.asarray(drawn(n, T, d))
+    f = partial(value, case)
+
+    def derivatives():
+        alone = {name: jax.jit(jax.grad(lambda v, name=name: f(w | {name: v}, x)))(v) for name, v in w.items()}
+        along = jax.jit(lambda: jax.jvp(f, (w, x), (w, x)))()
+        return jax.jit(jax.value_and_grad(f, (0, 1)))(w, x), alone, along
+
+    got = derivatives()
+    with nn.compiler.plain_forms():
+        want = derivatives()
+    jax.tree.map(assert_close, got, want)
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_activation_may_hold_a_traced_array():
+    x, w = jnp.asarray(drawn(N, T, D)), jax.tree.map(jnp.asarray, weights(1))
+    f = lambda k: jnp.sum(ops.rnn(x, None, **w, activation=lambda v: jnp.tanh(k * v))[0])  # noqa: E731
+    check_grads(f, (jnp.float64(1),), order=1, eps=1e-4, atol=1e-5, rtol=1e-5)
+
+
+def test_the_program_of_an_accelerator_has_its_products_of_x_before_the_scan():
+    """To the letter the one that is written by hand."""
+    w = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), weights(4))
+    x = jnp.asarray(drawn(N, T, D), jnp.float32)
+
+    def by_hand(x, w_x, w_h, b):
+        def step(carry, a):
+            h, c = carry
+            i, f, g, o = jnp.split(a + jnp.einsum("nh,hk->nk", h, w_h), 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            h = jax.nn.sigmoid(o) * jnp.tanh(c)
+            return (h, c), h
+
+        start = jnp.zeros((N, H)), jnp.zeros((N, H))
+        a = jnp.einsum("ntd,dk->ntk", x, w_x) + b.reshape(1, 1, -1)
+        carry, y = jax.lax.scan(step, start, jnp.moveaxis(a, 1, 0))
+        return jnp.moveaxis(y, 0, 1), carry
+
+    def program(op, platform):
+        f = jax.grad(lambda w, x: jnp.sum(jnp.sin(op(x, **w)[0])), (0, 1))
+        text = jax.jit(f).trace(w, x).lower(lowering_platforms=(platform,)).as_text()
+        return re.sub(r"@[\w.]+", "@", text)
+
+    with nn.compiler.plain_forms():
+        got = [program(lambda x, **w: ops.lstm(x, None, **w), platform) for platform in ("tpu", "cuda")]
+    assert got == [program(by_hand, platform) for platform in ("tpu", "cuda")]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
