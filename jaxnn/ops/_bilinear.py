@@ -38,7 +38,8 @@ UNROLLED_TAPS = 125  # largest number of elements of a depthwise kernel that a C
 # 16 examples, gain nothing.
 PART = 8
 PARTED_CHANNELS, PARTED_PLACES, PARTED_EXAMPLES = 16, 200, range(64, 129, PART)
-OURS = ("members", "depthwise")  # static parameters for the CPU lowering; all others are lax's
+# Static parameters for the CPU lowering; all others are lax's. `backward` is True for the transposes of a convolution.
+OURS = ("members", "depthwise", "backward")
 
 
 def bilinear_conv(
@@ -77,7 +78,7 @@ def bilinear_conv(
     }
     if plain():
         return lax.conv_general_dilated_p.bind(x, w, **how)
-    return primitive().bind(x, w, **how, members=1, depthwise=depthwise)
+    return primitive().bind(x, w, **how, members=1, depthwise=depthwise, backward=False)
 
 
 @cache
@@ -134,17 +135,28 @@ def _grouped(
 ) -> Array:
     """Grouped convolution, unrolled into one convolution per group if there are at most `UNROLLED`."""
     groups = feature_group_count * batch_group_count
-    if groups == 1 or not unrolled or groups > UNROLLED:
+    if groups == 1:
+        return _single(x, w, **how)
+    if not unrolled or groups > UNROLLED:
         how |= {"feature_group_count": feature_group_count, "batch_group_count": batch_group_count}
-        return (_in_parts if groups == 1 and _is_long_sum(x, w) else _canonical)(x, w, **how)
+        how.pop("backward")
+        return _canonical(x, w, **how)
     parts = zip(jnp.split(x, groups, -1 if batch_group_count == 1 else 0), jnp.split(w, groups, -1), strict=True)
-    return jnp.concatenate([_canonical(*part, **how) for part in parts], -1)
+    return jnp.concatenate([_single(*part, **how) for part in parts], -1)
+
+
+def _single(x: Array, w: Array, *, backward: bool, **how: Any) -> Array:
+    """Convolution without groups, in its fastest form."""
+    if any(map(is_symbolic_dim, (*x.shape, *w.shape))) or jnp.finfo(x.dtype).bits < 32:
+        return _canonical(x, w, **how)
+    product = _as_product(x, w, backward, how)
+    if product is not None:
+        return product
+    return (_in_parts if _is_long_sum(x, w) else _canonical)(x, w, **how)
 
 
 def _is_long_sum(x: Array, w: Array) -> bool:
     """True for the gradient of a kernel, x [c, *space, n] by w [*space', n, o], that is faster as a sum over parts."""
-    if any(map(is_symbolic_dim, (*x.shape, *w.shape))) or jnp.finfo(x.dtype).bits < 32:
-        return False
     few, many = x.shape[0] <= PARTED_CHANNELS, prod(w.shape[:-2]) >= PARTED_PLACES
     return few and many and x.shape[-1] in PARTED_EXAMPLES
 
@@ -154,6 +166,80 @@ def _in_parts(x: Array, w: Array, **how: Any) -> Array:
     xs, ws = (jnp.split(v, x.shape[-1] // PART, axis) for v, axis in ((x, -1), (w, -2)))
     parts = [_canonical(*part, **how) for part in zip(xs, ws, strict=True)]
     return sum(parts[1:], parts[0])
+
+
+# A kernel no larger than its stride takes each value of x at most once, and its convolution is one matrix product. Both
+# gradients take 0.12 of the time for patches of 16 by 16, 0.5 to 0.75 for kernels of 1 by 1, and 0.13 to 0.3 for a
+# transposed convolution of 2 by 2. Forward XLA's convolution is as fast, and left as it is.
+
+
+def _as_product(x: Array, w: Array, backward: bool, how: dict[str, Any]) -> Array | None:
+    """A convolution in canonical order as one matrix product; None if it is not faster."""
+    sizes = _sizes(x.shape[1:-1], w.shape[:-2], how)
+    axes = list(zip(w.shape[:-2], sizes, x.shape[1:-1], *_per_axis(how), strict=True))
+    if all(s == 1 and k <= d and (r == 1 or k == 1) for k, _, _, s, _, d, r in axes) and max(how["lhs_dilation"]) > 1:
+        return _spread(x, w, sizes, how)
+    if all(d == 1 and before == 0 and k <= s and (r == 1 or k == 1) for k, _, _, s, (before, _), d, r in axes):
+        return _of_patches(x, w, sizes, how) if backward else None
+    if prod(w.shape[:-2]) <= prod(sizes):
+        return None
+    if all((s, before, d) == (1, 0, 1) and (y <= r or k == 1) for k, y, _, s, (before, _), d, r in axes):
+        return _kernel_of_patches(x, w, sizes, how)
+    if all((s, p, d, r, k) == (1, (y - 1, y - 1), y, 1, n * y) for k, y, n, s, p, d, r in axes):
+        return _kernel_of_spread(x, w, sizes, how)
+    return None
+
+
+def _of_patches(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+    """[n, *space, c], [*k, c, o] -> [n, *sizes, o]: Σ_a x[i · stride + a] w[a] at position i."""
+    rank = len(sizes)
+    x = _blocks(x, sizes, how["window_strides"], w.shape[:-2])
+    inside = range(2, 2 * rank + 1, 2)
+    return _product(x, w, [*inside, x.ndim - 1], [*range(rank), rank], how)
+
+
+def _kernel_of_patches(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+    """[c, *space, n], [*steps, n, o] -> [c, *sizes, o]: Σ_i x[i · stride + a] w[i] at position a."""
+    rank, steps = len(sizes), w.shape[:-2]
+    strides = [y if m == 1 else r for y, m, r in zip(sizes, steps, how["rhs_dilation"], strict=True)]
+    x = _blocks(x, steps, strides, sizes)
+    return _product(x, w, [x.ndim - 1, *range(1, 2 * rank, 2)], [rank, *range(rank)], how)  # examples first, as stored
+
+
+def _blocks(x: Array, steps: Sequence[int], strides: Sequence[int], sizes: Sequence[int]) -> Array:
+    """[n, *space, c] -> [n, steps, size, steps, size, ..., c]: the first `size` of each `stride` positions."""
+    behind = [m * s - n for m, s, n in zip(steps, strides, x.shape[1:-1], strict=True)]
+    x = _padded(x, [(0, more) for more in behind], (1,) * len(sizes))
+    x = x.reshape(x.shape[0], *(n for pair in zip(steps, strides, strict=True) for n in pair), x.shape[-1])
+    for i, size in enumerate(sizes):
+        x = lax.slice_in_dim(x, 0, size, axis=2 * i + 2)
+    return x
+
+
+def _spread(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+    """[n, *space, c], [*k, c, o] -> [n, *sizes, o]: x[i] w[k - 1 - a] at i · dilation + a, moved by the padding."""
+    *kernel_size, _, features = w.shape
+    rank, dilation = len(kernel_size), how["lhs_dilation"]
+    y = _product(x, lax.rev(w, range(rank)), [x.ndim - 1], [rank], how)  # [n, *space, *k, o]
+    y = lax.transpose(y, (0, *(axis for i in range(1, rank + 1) for axis in (i, i + rank)), 2 * rank + 1))
+    gaps = [gap for d, k in zip(dilation, kernel_size, strict=True) for gap in ((0, 0, 0), (0, d - k, 0))]
+    y = lax.pad(y, jnp.zeros((), y.dtype), ((0, 0, 0), *gaps, (0, 0, 0)))
+    whole = [n * d for n, d in zip(x.shape[1:-1], dilation, strict=True)]
+    before = [p[0] - k + 1 for p, k in zip(how["padding"], kernel_size, strict=True)]
+    sides = [(low, size - low - n) for low, size, n in zip(before, sizes, whole, strict=True)]
+    return _padded(y.reshape(x.shape[0], *whole, features), sides, (1,) * rank)
+
+
+def _kernel_of_spread(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+    """[c, *space, n], [*(space · k), n, o] -> [c, *k, o]: Σ_i x[i] w[i · k + k - 1 - a] at position a."""
+    rank = len(sizes)
+    w = w.reshape(*(n for pair in zip(x.shape[1:-1], sizes, strict=True) for n in pair), *w.shape[-2:])
+    y = _product(x, w, [x.ndim - 1, *range(1, rank + 1)], [2 * rank, *range(0, 2 * rank, 2)], how)
+    return lax.rev(y, range(1, rank + 1))
+
+
+def _product(x: Array, w: Array, of_x: list[int], of_w: list[int], how: dict[str, Any]) -> Array:
+    return lax.dot_general(x, w, ((of_x, of_w), ([], [])), how["precision"], how["preferred_element_type"])
 
 
 def _by_tap(x: Array, w: Array, **how: Any) -> Array:
@@ -286,13 +372,13 @@ def primitive() -> Any:
         if not dy.size:
             return ad.Zero(x.aval)
         x = ad.UndefinedPrimal(x.aval)
-        return _as_lax(lambda dy, w: transpose(dy, x, w, **_laxs(how))[0], how, dy, w)
+        return _as_lax(lambda dy, w: transpose(dy, x, w, **_laxs(how))[0], how | {"backward": True}, dy, w)
 
     def by_w(dy: Array, x: Array, w: Arrays, **how: Any) -> Arrays:
         if not dy.size:
             return ad.Zero(w.aval)
         w = ad.UndefinedPrimal(w.aval)
-        return _as_lax(lambda dy, x: transpose(dy, x, w, **_laxs(how))[1], how, dy, x)
+        return _as_lax(lambda dy, x: transpose(dy, x, w, **_laxs(how))[1], how | {"backward": True}, dy, x)
 
     ad.defbilinear(p, by_x, by_w)
 
@@ -354,7 +440,8 @@ def _as_lax(rule: Callable[..., Any], how: dict[str, Any], *operands: Array) -> 
         if eqn.primitive is lax.conv_general_dilated_p:
             more = eqn.params["feature_group_count"] * eqn.params["batch_group_count"] // groups
             members = how["members"] * more if more <= UNROLLED else 0
-            made = primitive().bind(*inputs, **eqn.params, members=members, depthwise=how["depthwise"])
+            ours = {"depthwise": how["depthwise"], "backward": how["backward"]}
+            made = primitive().bind(*inputs, **eqn.params, members=members, **ours)
         else:
             made = eqn.primitive.bind(*inputs, **eqn.params)
         values.update(zip(eqn.outvars, made if eqn.primitive.multiple_results else [made], strict=True))

@@ -164,6 +164,45 @@ def test_a_gradient_with_a_long_sum_is_a_sum_over_parts_of_the_batch(n, dtype, p
     assert_close(slope(ops.conv)(w), slope(by_lax)(w), scale=30.0)
 
 
+# kernel size, stride, space, padding
+NO_LARGER_THAN_ITS_STRIDE = [
+    (1, 1, (3, 4), "valid"),
+    (1, 2, (5, 4), "same"),
+    (1, 3, (1, 7), "valid"),
+    (2, 2, (6, 4), "valid"),
+    (2, 2, (5, 7), "valid"),
+    (2, 2, (5, 7), "same"),
+    (2, 3, (7, 8), "valid"),
+    ((2, 1), (2, 3), (4, 6), "valid"),
+    (3, 4, (11,), "same"),
+    (2, 2, (2, 4, 3), "valid"),
+]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel_size", "stride", "space", "padding"), NO_LARGER_THAN_ITS_STRIDE)
+@pytest.mark.usefixtures("x64")
+def test_gradients_of_a_kernel_no_larger_than_its_stride_are_products(kernel_size, stride, space, padding, transposed):
+    rng, rank = np.random.default_rng(0), len(space)
+    sizes = kernel_size if isinstance(kernel_size, tuple) else (kernel_size,) * rank
+    conv = partial(ops.conv_transpose if transposed else ops.conv, stride=stride, padding=padding)
+    x, dx = (jnp.asarray(rng.standard_normal((2, *space, 3))) for _ in range(2))
+    w, dw = (jnp.asarray(rng.standard_normal((*sizes, *((4, 3) if transposed else (3, 4))))) for _ in range(2))
+
+    def all_orders(x, w):
+        def slopes(x, w):
+            return jax.grad(lambda x, w: jnp.sum(jnp.sin(conv(x, w))), (0, 1))(x, w)
+
+        return conv(x, w), slopes(x, w), jax.jvp(slopes, (x, w), (dx, dw))[1]
+
+    got = jax.jit(all_orders)(x, w)
+    with nn.compiler.plain_forms():
+        jax.tree.map(assert_close, got, jax.jit(lambda x, w: all_orders(x, w))(x, w))
+    if not transposed or kernel_size == stride:
+        backward = jax.jit(lambda x, w, dy: jax.vjp(conv, x, w)[1](dy)).lower(x, w, got[0]).as_text()
+        assert "stablehlo.convolution" not in backward
+
+
 def test_members_are_laid_out_one_by_one_in_the_program_of_a_cpu_alone():
     w, x = operands(2, 1, True, True)
     f = jax.vmap(ops.conv)
