@@ -181,7 +181,7 @@ def _as_product(x: Array, w: Array, backward: bool, how: dict[str, Any]) -> Arra
         return _spread(x, w, sizes, how)
     if all(d == 1 and before == 0 and k <= s and (r == 1 or k == 1) for k, _, _, s, (before, _), d, r in axes):
         return _of_patches(x, w, sizes, how) if backward else None
-    if prod(w.shape[:-2]) <= prod(sizes):
+    if not backward:
         return None
     if all((s, before, d) == (1, 0, 1) and (y <= r or k == 1) for k, y, _, s, (before, _), d, r in axes):
         return _kernel_of_patches(x, w, sizes, how)
