@@ -58,7 +58,7 @@ def windowed(x: Array, *, kernel_size: Sizes, stride: Sizes, dilation: Sizes, si
 def _ordered(x: Array, sides: Sizes) -> Array:
     """x with values that `select_and_scatter` orders as `wins` does: NaN above all others, -inf above the padding."""
     x = jnp.where(x != x, jnp.inf, x)
-    return x if all(side == (0, 0) for side in sides) else jnp.maximum(x, jnp.finfo(x.dtype).min)
+    return jnp.maximum(x, jnp.finfo(x.dtype).min) if _is_padded(sides) else x
 
 
 def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) -> Array:
@@ -68,21 +68,26 @@ def _derivative(sliced: bool, transposed: bool, v: Array, x: Array, **how: Any) 
     padded x: with the padding inside its derivative, XLA would evaluate the padding for each slice, in 10 times the
     time.
     """
-    f: Callable[..., Any]
+    sides = how["sides"]
+    f: Callable[..., Any] = partial(windowed, **how)
     if sliced or set(how["dilation"]) != {1}:
-        at = jnp.pad(jnp.maximum(x, jnp.finfo(x.dtype).min), how["sides"], constant_values=-jnp.inf)
-        f = partial(chain, **how | {"sides": ((0, 0),) * x.ndim})
+        f, at = partial(chain, **how | {"sides": ((0, 0),) * x.ndim}), x
+        if _is_padded(sides):
+            at = jnp.pad(jnp.maximum(x, jnp.finfo(x.dtype).min), sides, constant_values=-jnp.inf)
+            v = v if transposed else jnp.pad(v, sides)
     else:
-        f, at = partial(windowed, **how), _ordered(x, how["sides"])
+        at = _ordered(x, sides)
     if not transposed:
-        v = jnp.pad(v, how["sides"]) if at.shape != x.shape else v
         return jax.jvp(f, (at,), (v,))[1]
     slopes = jax.vjp(f, at)[1](v)[0]
-    if slopes.shape == x.shape:
+    if at.shape == x.shape:
         return slopes
-    return lax.slice(
-        slopes, [before for before, _ in how["sides"]], [n + p[0] for n, p in zip(x.shape, how["sides"], strict=True)]
-    )
+    ends = [before + n for (before, _), n in zip(sides, x.shape, strict=True)]
+    return lax.slice(slopes, [before for before, _ in sides], ends)
+
+
+def _is_padded(sides: Sizes) -> bool:
+    return any(side != (0, 0) for side in sides)
 
 
 def _few(x: Array, kernel_size: Sizes, most: int) -> bool:
@@ -100,7 +105,7 @@ def _is_fused(x: Array, kernel_size: Sizes, stride: Sizes, sides: Sizes) -> bool
     pools and two dense layers takes 0.6 of the time for 128 images and 0.7 for one. Other shapes lose up to 1.4 times.
     """
     images = x.ndim == 4 and x.dtype == jnp.float32 and x.shape[-1] >= 16
-    return images and kernel_size == stride == (1, 2, 2, 1) and all(side == (0, 0) for side in sides)
+    return images and kernel_size == stride == (1, 2, 2, 1) and not _is_padded(sides)
 
 
 def _value_on_cpu(x: Array, differentiated: bool, **how: Any) -> Array:
