@@ -141,7 +141,7 @@ def logistic_regression(
 
     w, b = w[:, : len(mean)], w[:, len(mean) :].sum(1)
     b = b - dot(w, mean)
-    b = b - b.mean() * (k > 2)  # softmax is the same for any common constant
+    b = b - b.mean() if k > 2 else b  # softmax is the same for any common constant
     w, b = (w[0], b[0]) if k == 2 else (w.T, b)
     return Logistic(w, b, last.value, converged, last.evaluations)
 

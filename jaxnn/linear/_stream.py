@@ -112,8 +112,8 @@ def update(state: S, x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = 
     """State of a stream after another chunk of examples, [n, d], [n] or [n, k].
 
     The work is a QR factorization ("qr") or a product of matrices ("gram") of n rows and d + k columns. On a CPU the
-    factorization is LAPACK's, whose threads slow it down up to ten times: start the process with OPENBLAS_NUM_THREADS=1,
-    and spread chunks over the cores as devices.
+    factorization is LAPACK's, whose threads slow it down up to ten times: start the process with
+    OPENBLAS_NUM_THREADS=1, and spread chunks over the cores as devices.
 
     Args:
       state: state so far.
