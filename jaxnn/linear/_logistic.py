@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,10 +13,13 @@ from jax.typing import ArrayLike
 from jaxnn import _checks as check
 from jaxnn.linear._checks import example_weights, inputs, labelled, penalty
 from jaxnn.linear._least_squares import dot, over
-from jaxnn.linear._newton import newton, solve
+from jaxnn.linear._newton import Point, newton, solve
 from jaxnn.linear._regression import predict
 
 ROWS = 4096  # examples of a block: its products stay in the cache of a core
+PART = 16  # every how many blocks one is in the first search
+
+Blocks = tuple[Array, Array, Array]  # x [blocks, n, d], class numbers and weights [blocks, n]
 
 
 class Logistic(NamedTuple):
@@ -26,7 +30,7 @@ class Logistic(NamedTuple):
       intercept: [], or [k] of sum 0.
       loss: [], Σ v loss + penalties at the last evaluation.
       converged: [], boolean; False without an optimum, as for separable classes without a penalty.
-      steps: [], int32, number of evaluations of the objective.
+      steps: [], int32, number of evaluations of the objective on all examples.
 
     >>> model = logistic_regression(jnp.array([[0.0], [1.0], [2.0], [3.0]]), jnp.array([0, 1, 0, 1]))
     >>> model.converged.item()
@@ -100,7 +104,7 @@ def logistic_regression(
     x = inputs(name, x)
     k = check.count(name, "classes", classes, 2)
     check.flags(name, intercept=intercept)
-    limit = check.count(name, "max_steps", max_steps)
+    limit = jnp.asarray(check.count(name, "max_steps", max_steps), jnp.int32)
     check.scalar(name, "tolerance", tolerance, ends="()")
     least = jnp.asarray(tolerance).astype(x.dtype)
     strength = penalty(name, "l2", l2, x.dtype)
@@ -114,29 +118,16 @@ def logistic_regression(
         rows = jnp.concatenate([x - mean[None], jnp.ones_like(x, shape=(len(x), 1))], axis=1)
     outputs = 1 if k == 2 else k
     on = jnp.ones_like(x, shape=(outputs, rows.shape[1])).at[:, len(mean) :].set(0).reshape(-1)  # 0 for intercepts
-    blocks = jax.lax.stop_gradient(_blocks(rows, y, v))
-
-    def evaluate(w: Array) -> tuple[Array, Array, Array]:
-        def add(sums: Any, block: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, _sums(w.reshape(outputs, -1), *block)), None
-
-        zero = jnp.zeros_like(w[0]), jnp.zeros_like(w), jnp.zeros_like(w, shape=(len(w), len(w)))
-        (value, g, h), _ = jax.lax.scan(add, zero, blocks)
-        penalties = jax.lax.stop_gradient(strength) * on
-        return value + jnp.sum(penalties * w**2) / 2, g + penalties * w, h + jnp.diag(penalties)
-
-    sparse = None if lasso is None else lasso * on
-    start, fixed = jnp.zeros_like(on), None if sparse is None else jax.lax.stop_gradient(sparse)
-    last, converged = newton(evaluate, start, fixed, least, jnp.asarray(limit, jnp.int32))
-    w = jax.lax.stop_gradient(jnp.where(converged, last.w + last.step, last.w + 0 * last.value))
+    ridge, sparse = strength * on, None if lasso is None else lasso * on
+    blocks = _blocks(rows, y, v)
+    w, converged, last = _minimum(*jax.lax.stop_gradient((blocks, ridge, sparse)), outputs, least, limit)
 
     # Another Newton step, whose derivative is that of the optimum: the Hessian and w are constants here.
-    live = (w != 0) if lasso is not None else jnp.ones_like(w, bool)
-    live |= on == 0
-    gradient = _gradient(w.reshape(outputs, -1), rows, y, v) + strength * on * w
+    live = jnp.ones_like(on, bool) if sparse is None else (w != 0) | (on == 0)
+    gradient = _total(_gradient, w.reshape(outputs, -1), blocks) + ridge * w
     gradient = gradient if sparse is None else gradient + sparse * jnp.sign(w)
     h = jnp.where(live[:, None] & live[None], last.hessian, jnp.eye(len(w), dtype=w.dtype))
-    step = solve(jax.lax.stop_gradient(h), jnp.where(live, gradient, 0))
+    step = solve(h, jnp.where(live, gradient, 0))
     w = (w - jnp.where(converged, step, 0)).reshape(outputs, -1)
 
     w, b = w[:, : len(mean)], w[:, len(mean) :].sum(1)
@@ -146,13 +137,50 @@ def logistic_regression(
     return Logistic(w, b, last.value, converged, last.evaluations)
 
 
-def _blocks(x: Array, y: Array, v: Array) -> tuple[Array, ...]:
-    """Data as blocks of at most `ROWS` examples, the last filled up with examples of weight 0."""
-    count = max(1, -(-len(x) // ROWS))
+def _minimum(
+    blocks: Blocks, ridge: Array, l1: Array | None, outputs: int, tolerance: Array, limit: Array
+) -> tuple[Array, Array, Point]:
+    """The minimising weights, flat, whether the search converged, and its last point.
+
+    The search on many blocks begins at the minimum of a sixteenth of them, which saves half of the passes over all.
+    """
+
+    def search(blocks: Blocks, fraction: float, w: Array) -> tuple[Array, Array, Point]:
+        def evaluate(w: Array) -> tuple[Array, Array, Array]:
+            value, g, h = _total(_sums, w.reshape(outputs, -1), blocks)
+            l2 = fraction * ridge
+            return value + jnp.sum(l2 * w**2) / 2, g + l2 * w, h + jnp.diag(l2)
+
+        last, converged = newton(evaluate, w, None if l1 is None else fraction * l1, tolerance, limit)
+        return jnp.where(converged, last.w + last.step, last.w + 0 * last.value), converged, last  # NaN stays NaN
+
+    start = jnp.zeros_like(ridge)
+    if len(blocks[0]) >= PART:
+        part = jax.tree.map(lambda a: a[::PART], blocks)
+        first, converged, _ = search(part, len(part[0]) / len(blocks[0]), start)
+        start = jnp.where(converged, first, start)
+    return jax.lax.stop_gradient(search(blocks, 1.0, start))
+
+
+def _blocks(x: Array, y: Array, v: Array) -> Blocks:
+    """Data as blocks of at most `ROWS` examples; if none fits, the last is filled up with examples of weight 0."""
+    even = next((r for r in range(ROWS, ROWS // 4, -1) if len(x) % r == 0), 0)  # avoids a copy of x
+    count = len(x) // even if even else max(1, -(-len(x) // ROWS))
     rows = -(-len(x) // count)
     missing = count * rows - len(x)
     filled = (jnp.pad(a, [(0, missing)] + [(0, 0)] * (a.ndim - 1)) if missing else a for a in (x, y, v))
-    return tuple(a.reshape(count, rows, *a.shape[1:]) for a in filled)
+    x, y, v = (a.reshape(count, rows, *a.shape[1:]) for a in filled)
+    return x, y, v
+
+
+def _total(of: Callable[..., Any], w: Array, blocks: Blocks) -> Any:
+    """Sum over the blocks of a function of weights [m, d] and a block."""
+
+    def add(total: Any, block: Blocks) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of(w, *block)), None
+
+    shapes = jax.eval_shape(of, w, *(a[0] for a in blocks))
+    return jax.lax.scan(add, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes), blocks)[0]
 
 
 def _residuals(z: Array, y: Array) -> tuple[Array, Array, Array]:
