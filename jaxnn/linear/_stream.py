@@ -70,12 +70,19 @@ def stream(
     Rounding adds up over consecutive updates. For thousands of chunks, fill a new state with each hundred of them and
     merge it into a total, as `examples/linear.py` does.
 
+    Largest error of 100 weights of 1, of 16 000 examples without noise, by condition number (`examples/linear.py`):
+
+                          1      1e2      1e4      1e6      1e8
+        gram, float32   2e-6     1e-3       5        –        –
+        qr, float32     4e-6     2e-5     3e-4      0.2       –
+        gram, float64   5e-15    1e-12    8e-9     6e-5      0.9
+        qr, float64     9e-15    7e-14    5e-13    4e-11    3e-9
+
     Args:
       features: d, >= 1.
       targets: k >= 1 for y [n, k]; None for y [n].
       method: "qr" keeps a triangular factor: the relative error of the weights is about κ roundings for columns of
-        condition number κ. "gram" keeps the matrix of products: about κ² roundings, in less time. float64 with "gram"
-        is more accurate than float32 with "qr" up to κ = 1e8.
+        condition number κ. "gram" keeps the matrix of products: about κ² roundings, in less time.
       dtype: dtype of the arithmetic, float32 or float64; chunks are cast to it.
 
     Returns: a `Root` or a `Gram`.
@@ -227,7 +234,7 @@ def _parts(state: Root | Gram) -> Parts:
 
 
 def _joined(state: S, parts: Sequence[Parts]) -> S:
-    """A state like `state` of all parts: scatters add up, and so do those of the means about their common mean."""
+    """A state like `state` of all parts: their scatters, and that of their means about the common mean, add up."""
     totals, means = (jnp.stack(of) for of in list(zip(*parts, strict=True))[:2])
     total = totals.sum()
     shift = over(dot(totals, means - means[:1]), total)

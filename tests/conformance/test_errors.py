@@ -149,6 +149,7 @@ ELSEWHERE = {
     ),
     *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
     *("area", "ratio", "augment.posterize bits"),
+    "linear.logistic_regression class_weights",  # a name or an array: tests/linear
     "ops.attention offset",  # one for each example, too
 }
 
@@ -353,6 +354,7 @@ ROOMS = (
     ".train",
     ".runs",
     ".runs.points",
+    ".linear",
     ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {
