@@ -6,7 +6,10 @@ Points are made as they are needed, by a counter-based generator, and fed to `nn
 fills a state with 64 chunks, and merges it into its total. The total has 101 x 101 numbers, whatever the number of
 points. Time is measured with the generator and for the generator alone.
 
-FIGURES
+With --points 1e8 on two cores of a machine that others used too: 714 000 points a second with "gram" in float64, so
+140 s for 1e8 points and 1.9 hours for 5e9; memory 602 MiB after the first chunks and 604 MiB after the last. "gram" in
+float32 takes 2.6 million points a second and "qr" in float32 0.85 million; the generator alone makes 26 million. Under
+heavier load all rates fall, up to nine times.
 
 The accuracy is that of a stream of 8 chunks, against NumPy's least squares in float64, for columns of condition
 number 1 to 1e8. With "qr" the error is κ roundings, with "gram" κ² roundings. In float64 "gram" is enough up to 1e6.
