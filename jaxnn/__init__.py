@@ -3,7 +3,7 @@
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`, `nn.losses`,
 `nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.augment`, `nn.points`,
-`nn.interop`, `nn.types`.
+`nn.interop`, `nn.linear`, `nn.types`.
 """
 
 import importlib
@@ -236,6 +236,7 @@ __all__ = [
     "leaky_relu",
     "learned_positions",
     "lift",
+    "linear",
     "lion",
     "load",
     "local_response_norm",
@@ -312,11 +313,11 @@ __all__ = [
 
 # Rooms that are imported at their first use: a program without them starts a tenth of a second earlier.
 if TYPE_CHECKING:
-    from jaxnn import augment, distributions, interop, models
+    from jaxnn import augment, distributions, interop, linear, models
 else:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name):
-        if name in ("augment", "distributions", "interop", "models"):
+        if name in ("augment", "distributions", "interop", "linear", "models"):
             return importlib.import_module(f"jaxnn.{name}")
         raise _elsewhere.missing(__name__, name)
 

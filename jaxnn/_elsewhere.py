@@ -22,6 +22,7 @@ ROOMS = (
     "constraints",
     "points",
     "interop",
+    "linear",
 )
 
 
@@ -196,6 +197,13 @@ TABLE = {
         Row("losses.dice", "Dice DiceLoss dice_loss"),
         Row("losses.tversky", "Tversky"),
         Row("losses.ctc", "CTCLoss ctc_loss CTC"),
+    ),
+    "Linear models": (
+        Row("linear.linear_regression", "LinearRegression Ridge lstsq RidgeRegression", "ridge= is Ridge's alpha."),
+        Row("linear.logistic_regression", "LogisticRegression", "l2= is 1 / C."),
+        Row("linear.stream", "partial_fit SGDRegressor", "update for each chunk, then solve."),
+        Row("linear.probabilities", "predict_proba"),
+        Row("linear.classify", "predict_classes"),
     ),
     "Distributions": (
         Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),

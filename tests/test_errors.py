@@ -183,6 +183,7 @@ ROOMS = (
     ".runs",
     ".points",
     ".io",
+    ".linear",
 )
 PUBLIC = {
     f"{room}.{name}": getattr(module, name)

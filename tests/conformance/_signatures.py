@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn as nn
-from jaxnn import activations, augment, constraints, data, init, losses, metrics, ops, optimizers, regularizers
+from jaxnn import activations, augment, constraints, data, init, linear, losses, metrics, ops, optimizers, regularizers
 from jaxnn.runs import points
 
 KEY = jax.random.key(0)
@@ -190,6 +190,13 @@ CALLS = {
     "triplet": _call(losses.triplet, ROW, ROW, ROW),
     "triplet_semi_hard": _call(losses.triplet_semi_hard, ROW, LABELS),
     "tversky": _call(losses.tversky, ROW, ROW),
+    # linear
+    "linear.classify": _call(linear.classify, linear.Linear(jnp.ones(4), jnp.zeros(())), ROW),
+    "linear.gather": _call(linear.gather, linear.stream(4)),
+    "linear.linear_regression": _call(linear.linear_regression, ROW, jnp.ones(2)),
+    "linear.logistic_regression": _call(linear.logistic_regression, ROW, LABELS),
+    "linear.solve": _call(linear.solve, linear.stream(4)),
+    "linear.stream": _call(linear.stream, features=4),
     # metrics
     "accuracy": _call(metrics.accuracy, ROW, LABELS),
     "binary_accuracy": _call(metrics.binary_accuracy, ROW, ROW),

@@ -44,6 +44,10 @@ INTERVALS = {
     "focal_on_probabilities eps": INSIDE,
     "focal_on_probabilities alpha": SHARE,
     "circle margin": SHARE,
+    "rcond": BELOW_1,
+    "ridge": AT_LEAST_0,
+    "linear.classify threshold": SHARE,
+    "linear.logistic_regression tolerance": POSITIVE,
     "circle gamma": POSITIVE,
     "points.log_uniform low": POSITIVE,
     "generate temperature": AT_LEAST_0,
@@ -145,6 +149,7 @@ ELSEWHERE = {
     ),
     *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
     *("area", "ratio", "augment.posterize bits"),
+    "linear.logistic_regression class_weights",  # a name or an array: tests/linear
     "ops.attention offset",  # one for each example, too
 }
 
@@ -349,6 +354,7 @@ ROOMS = (
     ".train",
     ".runs",
     ".runs.points",
+    ".linear",
     ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {
