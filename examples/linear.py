@@ -6,11 +6,9 @@ Points are made as they are needed, by a counter-based generator, and fed to `nn
 fills a state with 64 chunks, and merges it into its total. The total has 101 x 101 numbers, whatever the number of
 points. Time is measured with the generator and for the generator alone.
 
-With --points 1e8 on two cores that other programs used too (load 4 to 5): "gram" in float64 takes 333 s, 300 000
-points a second, so 4.6 hours for 5e9 points; memory 614 MiB after the first chunks and 617 MiB after the last. With
---points 1e7, at a load of 5, it makes 444 000 points a second (3.1 hours for 5e9), "gram" in float32 526 000, "qr" in
-float32 267 000, "qr" in float64 221 000, and the generator alone 4.0 million. On a less busy machine (load 3), with a
-generator of one key, "gram" in float64 made 714 000 (1.9 hours) and "qr" in float32 850 000.
+With --points 1e8 on two cores of an AMD EPYC "gram" in float64 takes 93 s, 1.07 million points a second, so 1.3 hours
+for 5e9 points; memory 525 MiB after the first chunks and 529 MiB after the last. In the same run "gram" in float32 makes
+1.34 million points a second, "qr" in float32 515 000, "qr" in float64 421 000, and the generator alone 13.4 million.
 
 The accuracy is that of a stream of 8 chunks, against NumPy's least squares in float64, for columns of condition
 number 1 to 1e8. With "qr" the error is κ roundings, with "gram" κ² roundings. In float64 "gram" is enough up to 1e6.
