@@ -7,8 +7,8 @@ fills a state with 64 chunks, and merges it into its total. The total has 101 x 
 points. Time is measured with the generator and for the generator alone.
 
 With --points 1e8 on two cores of an AMD EPYC "gram" in float64 takes 93 s, 1.07 million points a second, so 1.3 hours
-for 5e9 points; memory 525 MiB after the first chunks and 529 MiB after the last. In the same run "gram" in float32 makes
-1.34 million points a second, "qr" in float32 515 000, "qr" in float64 421 000, and the generator alone 13.4 million.
+for 5e9 points; memory 525 MiB after the first chunks and 529 MiB after the last. In the same run "gram" in float32
+makes 1.34 million points a second, "qr" in float32 515 000, "qr" in float64 421 000, the generator alone 13.4 million.
 
 The accuracy is that of a stream of 8 chunks, against NumPy's least squares in float64, for columns of condition
 number 1 to 1e8. With "qr" the error is κ roundings, with "gram" κ² roundings. In float64 "gram" is enough up to 1e6.
