@@ -62,7 +62,7 @@ from jaxnn.activations import (
     unit_step,
 )
 from jaxnn.combinators import cast, inference, parallel, remat, repeat, residual, serial, time_distributed
-from jaxnn.compiler import cache_programs, compiler_options
+from jaxnn.compiler import cache_programs, compiler_options, reuse_memory
 from jaxnn.io import load, save
 from jaxnn.layers import (
     adaptive_avg_pool,
@@ -271,6 +271,7 @@ __all__ = [
     "remat",
     "repeat",
     "residual",
+    "reuse_memory",
     "rms_norm",
     "rmsprop",
     "rnn",

@@ -1,5 +1,6 @@
 """The options of the CPU compiler: that they exist, that they are still needed, and that they leave the rest alone."""
 
+import platform
 import subprocess
 import sys
 
@@ -132,6 +133,47 @@ def test_programs_are_kept_in_the_cache_folder(monkeypatch, tmp_path):
             jax.config.update(name, value)
     with pytest.raises(TypeError, match=r"cache_programs: expected folder to be a path .* or None, got 3"):
         nn.cache_programs(3)
+
+
+FAULTS = """
+import resource, sys, jax, jaxnn as nn
+kept = nn.reuse_memory() if "reuse" in sys.argv else False
+w = jax.numpy.ones((64, 64))
+f = jax.jit(lambda x: jax.numpy.tanh(x @ w) @ w)
+x = jax.numpy.ones((1 << 18, 64))
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    f(x).sum().block_until_ready()
+before = faults()
+f(x).sum().block_until_ready()
+print(kept, faults() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the C library of GNU has this allocator")
+def test_memory_that_is_reused_is_not_asked_from_the_system_again():
+    run = lambda *args: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", FAULTS, *args], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.split()
+    (_, fresh), (kept, reused) = run(), run("reuse")
+    assert kept == "True"
+    assert int(fresh) > 10_000
+    assert int(reused) < 1000
+
+
+def test_memory_is_not_reused_by_threads_that_have_started():
+    before = jax.config.jax_num_cpu_devices
+    jnp.ones(1).block_until_ready()
+    with pytest.raises(RuntimeError, match=r"reuse_memory: expected to be called before the first computation, got a"):
+        nn.reuse_memory()
+    assert jax.config.jax_num_cpu_devices == before
+
+
+@pytest.mark.slow
+def test_without_an_allocator_that_can_be_set_nothing_is_changed():
+    text = "import ctypes, jaxnn as nn; ctypes.CDLL = lambda name: object(); print(nn.reuse_memory())"
+    assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_plain_forms_are_laxs_operations():

@@ -254,6 +254,7 @@ CALLS = {
     # runs
     "cache_programs": _call(nn.cache_programs, None),
     "compiler_options": _call(nn.compiler_options),
+    "reuse_memory": _call(nn.reuse_memory),
     "fit": _call(nn.fit, TRAINER, KEY, DATA, epochs=1),
     "drive": _call(nn.drive, TRAINER, KEY, DATA, epochs=1),
     "halving": _call(nn.halving, lambda point: TRAINER, {"a": jnp.ones(2)}, KEY, DATA, epochs=2),
