@@ -13,6 +13,7 @@ Where a library documents several forms, such as `nnx.jit` and the functional lo
 `torch.compile` in PyTorch, all are tried, and the fastest stands for the library. All train by Adam with equal
 hyper-parameters on equal data, and a row fails if the numbers of parameters differ or a loss does not fall. The peers
 are compiled with XLA's defaults; jaxnn passes `compiler_options=nn.compiler_options()`, as its documentation tells.
+`nn.reuse_memory()` is called in every process of a library on JAX: it serves all that share the process.
 
 --quick leaves torch.compile out. --long adds rows that take minutes. --save appends history.jsonl, one line for each
 row and library, and writes peers.txt and peers.png from the newest lines. Nothing else should run meanwhile: PyTorch

@@ -16,7 +16,7 @@ from jaxnn._platform import forms
 # The first version of jaxlib that hands convolutions away, and the last minor one in which the options are known.
 KNOWN = (0, 10, 1), (0, 12)
 # Parameters of glibc's `mallopt`, by their numbers in malloc.h, with the values of `reuse_memory`.
-ONE_ARENA, NO_MAPPING, NO_TRIMMING = (-8, 1), (-4, 0), (-1, -1)
+NO_MAPPING, NO_TRIMMING = (-4, 0), (-1, -1)
 
 
 def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
@@ -94,24 +94,25 @@ def reuse_memory() -> bool:
     than 32 MiB to the system, which has to clear their pages when they are touched again. If they are kept, a train
     step of ResNet-20 takes 0.87 of the time, one of a GRU 0.80 (`benchmarks/memory.py`).
 
-    The price: memory that was used once stays with the process, and all threads share one heap. The settings are those
-    of the whole process, other libraries included. They change no result.
+    Memory that was used once then stays with the process. Programs run in the thread that calls them, whose heap can
+    keep such pieces, so a call returns when its results are there: Python does not prepare the next call meanwhile. The
+    settings are those of the whole process, other libraries included. They change no result.
 
     Returns:
       True if the process uses the C library of GNU, whose allocator was set; False elsewhere (macOS, Windows, musl),
       where nothing is changed.
 
     Raises:
-      RuntimeError: if JAX has started its threads, which keep heaps of their own.
+      RuntimeError: if a computation has taken place, since JAX then keeps the thread that it uses.
 
-    Reference: mallopt(3): M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
+    Reference: mallopt(3), M_MMAP_MAX and M_TRIM_THRESHOLD; JAX's documentation, jax_cpu_enable_async_dispatch.
 
     >>> import sys, subprocess
     >>> subprocess.run([sys.executable, "-c", "import jaxnn as nn; nn.reuse_memory()"]).returncode
     0
     """
     devices = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009
-    try:  # JAX refuses to change this number once its threads have started
+    try:  # JAX refuses to change this number after the first computation
         jax.config.update("jax_num_cpu_devices", 1 if devices != 1 else 2)
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:
@@ -123,8 +124,9 @@ def reuse_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no such function, or no such library
         return False
-    done = [mallopt(parameter, value) for parameter, value in (ONE_ARENA, NO_MAPPING, NO_TRIMMING)]
-    return done == [1, 1, 1]
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    done = [mallopt(parameter, value) for parameter, value in (NO_MAPPING, NO_TRIMMING)]
+    return done == [1, 1]
 
 
 def plain_forms() -> AbstractContextManager[None]:

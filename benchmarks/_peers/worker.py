@@ -32,6 +32,13 @@ SLOW = 1.5  # a form slower than the library's best by this factor is not measur
 PATIENCE = 30  # calls until a loss has to be below its first value
 
 
+def reuse_memory() -> None:
+    """As jaxnn's documentation tells; it is a setting of the process, so that it serves all peers on JAX alike."""
+    import jaxnn
+
+    jaxnn.reuse_memory()
+
+
 def block(result: Any) -> None:
     """Waits for arrays of JAX; those of others are there already."""
     if "jax" in sys.modules:
@@ -121,6 +128,8 @@ def main() -> None:
     parser.add_argument("--processor", action="store_true", help="processor seconds of all threads")
     given = parser.parse_args()
     libraries = given.libraries.split(",")
+    if "torch" not in libraries:
+        reuse_memory()
     if given.once:
         jobs = built(given.row, libraries[0], quick=True)
         for job in list(jobs.values())[:1]:
