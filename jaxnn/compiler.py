@@ -85,7 +85,6 @@ def cache_programs(folder: str | os.PathLike[str] | None = None) -> Path:
     return chosen
 
 
-@cache
 def reuse_memory() -> bool:
     """Lets a CPU reuse the memory of a program in its next call, instead of asking the system for new pages.
 
@@ -111,6 +110,11 @@ def reuse_memory() -> bool:
     >>> subprocess.run([sys.executable, "-c", "import jaxnn as nn; nn.reuse_memory()"]).returncode
     0
     """
+    return _reuse()  # once: a second call finds a JAX that has started
+
+
+@cache
+def _reuse() -> bool:
     devices = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009
     try:  # JAX refuses to change this number after the first computation
         jax.config.update("jax_num_cpu_devices", 1 if devices != 1 else 2)

@@ -194,7 +194,7 @@ TESTED_IN = {
     "losses/test_whole_batch.py": ["_embedding", "_overlap", "_sequence"],
     "metrics/test_metrics.py": ["_checks", "_classification", "_direction"],
     "metrics/test_values.py": ["_regression"],
-    "ops/test_conv_lax.py": ["_bilinear"],
+    "ops/test_conv_lax.py": ["_bilinear", "_cpu_conv"],
     "ops/test_pool_edges.py": ["_largest", "_window"],
     "ops/test_recurrent.py": ["_lengths", "_recurrence", "_wide"],
     "ops/test_resize.py": ["_grid"],
