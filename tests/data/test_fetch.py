@@ -12,7 +12,7 @@ import pytest
 
 from jaxnn import data
 from jaxnn.data import _fetch
-from jaxnn.data._fetch import Archive, Unavailable, cache_folder, fetch, fetch_paths
+from jaxnn.data._fetch import Archive, Unavailable, fetch, fetch_paths
 from jaxnn.data._sources import ARCHIVES
 
 TEXT, OTHER = b"one\ntwo\n", b"another release\n"
@@ -137,27 +137,6 @@ def test_a_pattern_is_joined_in_sorted_order(cache, tmp_path, monkeypatch):
     for name, text in {"b_gut.txt": b"two", "a_gut.txt": b"one", "a_gut_f.txt": b"no"}.items():
         (tmp_path / "site" / "parcel_of_tests" / "files" / name).write_bytes(text)
     assert fetch(works) == (joined,)
-
-
-@pytest.mark.parametrize(
-    ("argument", "environment", "expected"),
-    [
-        ("/given", {"JAXNN_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/given"),
-        (Path("/given"), {}, "/given"),
-        ("~/given", {"HOME": "/me"}, "/me/given"),
-        (None, {"JAXNN_CACHE": "/ours", "XDG_CACHE_HOME": "/xdg"}, "/ours"),
-        (None, {"JAXNN_CACHE": "~/ours", "HOME": "/me"}, "/me/ours"),
-        (None, {"JAXNN_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/jaxnn"),
-        (None, {"XDG_CACHE_HOME": "", "HOME": "/me"}, "/me/.cache/jaxnn"),
-        (None, {"HOME": "/me"}, "/me/.cache/jaxnn"),
-    ],
-)
-def test_the_cache_folder(argument, environment, expected, monkeypatch):
-    for name in ("JAXNN_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert cache_folder(argument) == Path(expected)
 
 
 # --- failures, and what they leave behind
