@@ -25,6 +25,25 @@ TABLES = {
     "models.test_models",
 }
 
+# Modules whose slow tests take long for each case: the slow tier has every second case.
+HALVED = TABLES | {
+    "interop.test_hostile",
+    "io.test_limits",
+    "layers.test_sequences",
+    "losses.test_losses",
+    "losses.test_whole_batch",
+    "metrics.test_metrics",
+    "ops.test_conv",
+    "ops.test_norm_examples",
+    "ops.test_recurrent",
+    "ops.test_resize",
+    "optimizers.test_flat",
+    "optimizers.test_properties",
+    "train.test_failure",
+    "train.test_hypergradients",
+    "train.test_interrupt",
+}
+
 
 def only(fast, values):
     """The `values` for parametrize, all but those in `fast` marked slow."""
@@ -35,6 +54,8 @@ def is_nightly(item):
     """True for a slow test that only the nightly tier runs."""
     if item.get_closest_marker("slow") is None or not hasattr(item, "callspec"):
         return False
+    module = item.module.__name__.removeprefix("tests.")
     names = [value for value in item.callspec.params.values() if isinstance(value, str)]
-    further = item.module.__name__.removeprefix("tests.") in TABLES and any(" " in name for name in names)
-    return further or item.originalname in COLUMNS
+    further = module in TABLES and any(" " in name for name in names)
+    second = module in HALVED and sum(set(item.callspec.indices.values())) % 2 == 1
+    return further or second or item.originalname in COLUMNS
