@@ -17,14 +17,20 @@ def folder() -> Path:
     return path
 
 
-def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 5), **settings: Any) -> tuple[Any, Any]:
-    """A figure of `size` inches, drawn without a screen, and its axes."""
+def figure(size: tuple[float, float] = (9, 5), layout: str | None = "constrained") -> Any:
+    """A figure of `size` inches, drawn without a screen."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **settings)
+    return plt.figure(figsize=size, layout=layout)
+
+
+def subplots(rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 5), **settings: Any) -> tuple[Any, Any]:
+    """A figure of `size` inches and its axes; further settings are those of matplotlib's `Figure.subplots`."""
+    whole = figure(size)
+    return whole, whole.subplots(rows, columns, **settings)
 
 
 def band(axes: Any, x: Any, curves: np.ndarray, label: str, colour: str, **settings: Any) -> None:

@@ -15,7 +15,6 @@ each activation in turn, five seeds at once, every fifth example held out. Three
 Some notes call tanh non-negative. It is odd: the table has its range, and its mean near 0.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import figure, folder
 
 import jaxnn as nn
 
@@ -139,13 +139,8 @@ def costs(rounds: int = 15) -> dict[str, float]:
 
 def picture(path: Path, depth: np.ndarray) -> None:
     """Each function with its derivative; below, how the gradient fares from layer 20 down to layer 1."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(12, 11), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+    whole = figure((12, 11))
+    top, bottom = whole.subfigures(2, 1, height_ratios=(3, 2))
     x = np.linspace(-4, 4, 400, dtype=np.float32)
     grid = top.subplots(3, 6, sharex=True).ravel()
     for axes, (name, activation) in zip(grid, TABLE.items(), strict=False):
@@ -161,21 +156,19 @@ def picture(path: Path, depth: np.ndarray) -> None:
     axes = bottom.subplots()
     layer = np.arange(1, DEPTH + 1)
     shown = ["sigmoid", "hard_sigmoid", "softplus", "softsign", "tanh", "relu", "elu", "selu", "gelu", "mish"]
-    colours = plt.get_cmap("tab10").colors
-    for name, colour in zip(shown, colours, strict=True):
-        axes.plot(layer, depth[list(TABLE).index(name)], label=name, color=colour)
+    for name in shown:
+        axes.plot(layer, depth[list(TABLE).index(name)], label=name)
     axes.set(yscale="log", xlabel="layer, of 20", ylabel="gradient over that at layer 20", xticks=layer[::2])
     axes.axhline(1, color="0.8", lw=0.8, zorder=0)
     axes.legend(ncols=2, fontsize=9)
     axes.set_title("mean norm of the gradient at each layer before training, real digits, width 64", fontsize=11)
-    figure.savefig(path, dpi=110)
+    whole.savefig(path, dpi=110)
 
 
 def main() -> None:
     """Measures, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start = time.perf_counter()
     train, test = jax.tree.map(jnp.asarray, split())
     numbers, gains = jnp.arange(len(TABLE)), jnp.asarray(GAINS)

@@ -7,13 +7,13 @@ cutmix mix both photos. Asserted is that the augmentations draw different images
 that geometric ones alone move the box.
 """
 
-import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import figure, folder
 
 import jaxnn as nn
 from jaxnn import augment
@@ -95,20 +95,12 @@ def drawn(first: np.ndarray, second: np.ndarray) -> dict[str, list[tuple[np.ndar
 
 def picture(path: Path, rows: dict[str, list[tuple[np.ndarray, np.ndarray | None]]], first: np.ndarray) -> None:
     """All rows in columns, with their names."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
 
     rows = {"the photo": [(first, BOX)]} | rows
     high = -(-len(rows) // COLUMNS)
-    figure, axes = plt.subplots(
-        high,
-        COLUMNS * (DRAWS + 1),
-        figsize=(COLUMNS * (DRAWS + 1.6), 1.02 * high),
-        width_ratios=([1.6] + [1] * DRAWS) * COLUMNS,
-    )
+    whole = figure((COLUMNS * (DRAWS + 1.6), 1.02 * high), layout=None)
+    axes = whole.subplots(high, COLUMNS * (DRAWS + 1), width_ratios=([1.6] + [1] * DRAWS) * COLUMNS)
     for ax in axes.flat:
         ax.axis("off")
     for n, (name, draws) in enumerate(rows.items()):
@@ -121,15 +113,14 @@ def picture(path: Path, rows: dict[str, list[tuple[np.ndarray, np.ndarray | None
             ax.imshow(image, extent=(0, w, h, 0))
             for x1, y1, x2, y2 in () if boxes is None else boxes:
                 ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec="yellow", lw=1))
-    figure.subplots_adjust(0, 0.005, 0.998, 0.995, 0.03, 0.03)
-    figure.savefig(path, dpi=110)
+    whole.subplots_adjust(0, 0.005, 0.998, 0.995, 0.03, 0.03)
+    whole.savefig(path, dpi=110)
 
 
 def main() -> None:
     """Draws everything, and saves the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start = time.perf_counter()
     first, second = photos()
     rows = drawn(first, second)

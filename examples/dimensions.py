@@ -13,7 +13,6 @@ selection, L1 vs. L2 regularization, and rotational invariance, 2004).
 How many neighbours are asked, and the strength of the penalty, are chosen on validation tumours at each point.
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import folder, subplots
 
 import jaxnn as nn
 
@@ -120,12 +120,7 @@ def chosen(valid: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def picture(path: Path, accuracies: dict[str, np.ndarray]) -> None:
     """A map for each classifier: mean test accuracy by columns of noise and by examples."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, grid = plt.subplots(1, len(accuracies), figsize=(15, 4), layout="constrained", sharey=True)
+    figure, grid = subplots(1, len(accuracies), (15, 4), sharey=True)
     for axes, (name, values) in zip(grid, accuracies.items(), strict=True):
         means = values.mean(0).T  # [examples, irrelevant]
         image = axes.imshow(means, vmin=0.6, vmax=1, origin="lower", aspect="auto", cmap="viridis")
@@ -142,8 +137,7 @@ def picture(path: Path, accuracies: dict[str, np.ndarray]) -> None:
 def main() -> None:
     """Runs the sweep, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start, cpu = time.perf_counter(), time.process_time()
     x, y = nn.data.load("breast_cancer").train
     data = jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *(draw(seed, x, y) for seed in range(SEEDS)))

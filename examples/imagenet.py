@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import figure
 from PIL import Image
 
 import jaxnn as nn
@@ -42,12 +43,8 @@ def photos(paths: list[str]) -> dict[str, Image.Image]:
 
 def picture(path: Path, images: dict[str, Image.Image], best: dict[str, list[tuple[str, float]]]) -> None:
     """Each photo with bars of its best classes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(2, len(images), figsize=(3.2 * len(images), 5), height_ratios=(2, 1), squeeze=False)
+    whole = figure((3.2 * len(images), 5), layout=None)
+    axes = whole.subplots(2, len(images), height_ratios=(2, 1), squeeze=False)
     for i, (name, image) in enumerate(images.items()):
         axes[0, i].imshow(image)
         axes[0, i].set_title(name)
@@ -58,8 +55,8 @@ def picture(path: Path, images: dict[str, Image.Image], best: dict[str, list[tup
         axes[1, i].invert_yaxis()
         for bar, label, p in zip(bars, classes, probabilities, strict=True):
             axes[1, i].text(0.02, bar.get_y() + bar.get_height() / 2, f"{label}  {p:.2f}", va="center", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    whole.tight_layout()
+    whole.savefig(path, dpi=110)
 
 
 def main() -> None:

@@ -28,11 +28,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LAPACK's threads slow down
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import SHORT, subplots
 
 import jaxnn as nn
 from jaxnn import linear
 
-SHORT = "--short" in sys.argv
 CORES = 2
 FEATURES = 100
 CHUNK, CHUNKS = 2048, 64  # points of a chunk, and chunks of a state before it is merged: rounding adds up over both
@@ -134,12 +134,7 @@ def published() -> tuple[float, float]:
 
 def picture(path: Path, log: np.ndarray, found: np.ndarray) -> None:
     """Time and memory of the long run by points, up to those wanted; errors by condition number."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
+    figure, (left, middle, right) = subplots(1, 3, (15, 4.5))
     n, seconds, mebibytes = log.T
     left.loglog(n, seconds / 60, label="measured")
     left.loglog([n[-1], WANTED], np.array([1, WANTED / n[-1]]) * seconds[-1] / 60, "--", label="projected")

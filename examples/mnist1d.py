@@ -17,7 +17,6 @@ are right together in 98.5 %, and four of the paper's in 96.1: of single remedie
 Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439; github.com/greydanus/mnist1d.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,11 +27,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import SHORT, band, folder, subplots
 
 import jaxnn as nn
 
 CORES = 2  # as many runs at a time; each is too small for more than one core
-SHORT = "--short" in sys.argv  # a minute or two, which proves that everything runs and learns
 SEEDS = 2 if SHORT else 8
 EPOCHS = 10 if SHORT else 150  # of 40 steps, 6000
 BATCH = 100
@@ -151,12 +150,7 @@ def changes(recipe: Recipe) -> str:
 
 def picture(path: Path, cells: dict[str, dict], rows: dict[str, tuple]) -> None:
     """The paper's figure, accuracy by step with its range over seeds; beside it what each remedy adds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (*curves, bars) = plt.subplots(1, 3, figsize=(15, 4.8), layout="constrained")
+    figure, (*curves, bars) = subplots(1, 3, (15, 4.8))
     step = np.arange(1, EPOCHS + 1) * (6000 // EPOCHS)
     for axes, part, title in zip(curves, ("train", "held"), ("training", "test"), strict=True):
         for (name, found), colour in zip(
@@ -164,8 +158,7 @@ def picture(path: Path, cells: dict[str, dict], rows: dict[str, tuple]) -> None:
         ):
             for which, style in enumerate(("-", "--")):
                 curve = found[part][:, which]  # [seeds, epochs]
-                axes.plot(step, curve.mean(0), style, color=colour, lw=1.2, label=name if which == 0 else None)
-                axes.fill_between(step, curve.min(0), curve.max(0), color=colour, alpha=0.15, lw=0)
+                band(axes, step, curve, name if which == 0 else "", colour, ls=style, lw=1.2)
                 if part == "held":
                     axes.plot(6120, NOTEBOOK[name][which], "<", color=colour, ms=6, clip_on=False)
         axes.set(title=f"{title} accuracy [%]", xlabel="step", ylim=(0, 101), xlim=(0, 6000))
@@ -190,8 +183,7 @@ def main() -> None:
     """Runs the table and what is added to it, prints both and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     data = nn.data.load("mnist1d")
     train, test = jax.tree.map(jnp.asarray, (data.train, data.test))
     orders = jnp.stack([jnp.arange(40), jnp.asarray(np.random.RandomState(42).permutation(40))])  # the notebook's own

@@ -15,7 +15,6 @@ validation part; the baseline is logistic regression with the best of four C: va
   its sign, the steps grow to `max_step_size` and the weights with them; its loss is 11 after 660 steps, at any rate.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,12 +23,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import SHORT, folder, subplots
 
 import jaxnn as nn
 
 RATES = 10.0 ** np.arange(-5, 1.1, 0.5, dtype=np.float32)  # one grid for all; with batches none is best at an end of it
-SHORT = "--short" in sys.argv  # with a few of the optimizers
-FEW = "sgd", "rmsprop", "adam"
+FEW = "sgd", "rmsprop", "adam"  # those of the short setting
 SEEDS = 2  # two runs of one optimizer differ by more than most optimizers do
 WIDTH = 32
 BATCH = 32
@@ -122,12 +121,7 @@ def baseline(train: tuple, valid: tuple, test: tuple) -> tuple[float, float]:
 
 def picture(path: Path, few: dict, full: dict, per_epoch: int, linear: float) -> None:
     """By family: training loss at the best rate, and the sweep; below, gradient descent beside SGD."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, grid = plt.subplots(3, 3, figsize=(15, 13), layout="constrained")
+    figure, grid = subplots(3, 3, (15, 13))
     last, steps = EPOCHS - 1, EPOCHS * per_epoch
     passes = np.arange(1, EPOCHS + 1)
 
@@ -175,8 +169,7 @@ def picture(path: Path, few: dict, full: dict, per_epoch: int, linear: float) ->
 def main() -> None:
     """Sweeps each optimizer, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start = time.perf_counter()
     train, valid, test = split()
     linear, linear_accuracy = baseline(train, valid, test)

@@ -15,7 +15,6 @@ with the width all the way, to 15 %.
 Belkin, Hsu, Ma, Mandal, Reconciling modern machine-learning practice and the classical bias-variance trade-off, 2019.
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import band, folder, subplots
 
 import jaxnn as nn
 
@@ -94,15 +94,9 @@ def run(point: Point, data: Any) -> dict[str, dict[str, jax.Array]]:
 
 def picture(path: Path, curves: dict[str, np.ndarray], train: np.ndarray) -> None:
     """Test error against width, with and without the cures, and the training error: mean and range over seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    figure, axes = subplots(size=(9, 5.5))
     for (label, curve), colour in zip(curves.items(), ("tab:red", "tab:blue", "tab:green"), strict=True):
-        axes.plot(WIDTHS, curve.mean(0), color=colour, marker="o", ms=3, label=f"test, {label}")
-        axes.fill_between(WIDTHS, curve.min(0), curve.max(0), color=colour, alpha=0.15, lw=0)
+        band(axes, WIDTHS, curve, f"test, {label}", colour, marker="o", ms=3)
     axes.plot(WIDTHS, train.mean(0), color="0.4", ls="--", label=f"training, {END}")
     axes.axvline(EXAMPLES, color="0.7", lw=1, zorder=0)
     axes.text(EXAMPLES * 1.04, 0.97, "as many units\nas examples", va="top", color="0.4", fontsize=9)
@@ -119,8 +113,7 @@ def picture(path: Path, curves: dict[str, np.ndarray], train: np.ndarray) -> Non
 def main() -> None:
     """Runs the sweep, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start, cpu = time.perf_counter(), time.process_time()
     x, y = nn.data.load("digits").train
     x = x.reshape(len(x), -1)

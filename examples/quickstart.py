@@ -6,7 +6,6 @@ Beats an RBF support vector machine's error on the same split. Every fifth examp
 fifth is for validation, on which the settings below were chosen. The test split is looked at once, at the end.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import figure, folder
 
 import jaxnn as nn
 
@@ -75,13 +75,8 @@ def probabilities(model: nn.Layer, run: nn.Run, x: np.ndarray) -> np.ndarray:
 
 def picture(path: Path, run: nn.Run, test: tuple, p: np.ndarray) -> None:
     """Curves with their spread over seeds; below, the digits that a seed got wrong, with its confidence."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(10, 6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+    whole = figure((10, 6))
+    top, bottom = whole.subfigures(2, 1, height_ratios=(3, 2))
     for axes, metric in zip(top.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, curve in (
             ("train", run.history["train"][metric].mean(axis=-1)),
@@ -103,14 +98,13 @@ def picture(path: Path, run: nn.Run, test: tuple, p: np.ndarray) -> None:
             axes.imshow(test[0][k, :, :, 0], cmap="gray_r")
             label = f"a {test[1][k]}, taken for {guess.argmax()}\n{guess.max():.0%} sure"
             axes.set_title(f"{label}\n{wrong[:, k].sum()} of {SEEDS} seeds", fontsize=9)
-    figure.savefig(path, dpi=120)
+    whole.savefig(path, dpi=120)
 
 
 def main() -> None:
     """Trains, compares with optax, saves, loads and classifies."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     data, valid, test = split()
     model = network()
     print(nn.summary(model, data[0][:BATCH]), "\n")

@@ -16,7 +16,6 @@ the nearest sample. The squared error pays for them further off, by ringing: 31 
 17 % of the others'. Another draw of the samples gives 1.44 against the baseline's 1.56, and 8.5 for the squared error.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import figure, folder
 
 import jaxnn as nn
 
@@ -132,13 +132,8 @@ def kept(prediction: np.ndarray, disparity: np.ndarray, places: np.ndarray) -> f
 
 def picture(path: Path, disparity, sampled, values, maps: dict, place: tuple) -> None:
     """Truth, samples and the maps learnt from outliers; below, a row across an edge without and with outliers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=(13, 9.5), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
+    whole = figure((13, 9.5))
+    top, bottom = whole.subfigures(2, 1, height_ratios=(2, 1))
     low, high = np.nanpercentile(np.where(np.isfinite(disparity), disparity, np.nan), (0, 100))
     row, column = place
     rows, columns = np.nonzero(sampled)
@@ -163,14 +158,13 @@ def picture(path: Path, disparity, sampled, values, maps: dict, place: tuple) ->
             axes.plot(shown, prediction[row, shown], label=name)
         axes.set(title=f"row {row}, trained with {regime}", xlabel="column", ylabel="disparity [pixels]")
         axes.legend()
-    figure.savefig(path, dpi=90)
+    whole.savefig(path, dpi=90)
 
 
 def main() -> None:
     """Trains each loss on the same samples without and with outliers, and compares on the pixels in between."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start = time.perf_counter()
     (left, _), disparity = nn.data.load("motorcycle").train
     left, disparity = left[0], disparity[0]

@@ -27,7 +27,6 @@ Yosinski, Clune, Bengio, Lipson, How transferable are features in deep neural ne
 Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.09685.
 """
 
-import sys
 import time
 from fnmatch import fnmatchcase
 from functools import partial
@@ -38,12 +37,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _pictures import SHORT, folder, subplots
 from PIL import Image
 from skimage import data as photos
 
 import jaxnn as nn
 
-SHORT = "--short" in sys.argv  # one size, one seed and the last block, which proves that everything runs
 CORES = 2  # as many runs at a time
 SEEDS = 1 if SHORT else 5  # each draws other training crops; the test crops are the same
 SIZES = (4,) if SHORT else (1, 4, 16)  # training crops of each surface; fewer are repeated to as many as the most
@@ -192,13 +191,9 @@ def sweep(name: str, run: Any, points: Point, *shared: Any) -> Result:
 
 def picture(path: Path, found: dict[str, Result], train: Any, test: Any) -> None:
     """Accuracy by the number of training crops, mean and range of the seeds; and crops of each surface."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6), width_ratios=(1.4, 1), layout="constrained")
-    for (name, of), colour in zip(found.items(), ("0.4", *plt.colormaps["tab10"].colors), strict=False):
+    figure, (left, right) = subplots(1, 2, (13, 6), width_ratios=(1.4, 1))
+    colours = ["0.4", *(f"C{i}" for i in range(len(found) - 1))]
+    for (name, of), colour in zip(found.items(), colours, strict=True):
         style, label = "--" if name == SCRATCH else "-", f"{name}: {of.trained[0]:,} params trained"
         left.plot(SIZES, of.accuracy.mean(0), style, marker="o", ms=4, color=colour, label=label)
         if name in (SCRATCH, LOGISTIC):
@@ -229,8 +224,7 @@ def main() -> None:
     """Runs all methods over sizes and seeds, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out = Path(next((a for a in sys.argv[1:] if a != "--short"), "out"))
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     start, most = time.perf_counter(), max(SIZES)
     train = jax.tree.map(lambda *a: np.concatenate(a), *(crops(seed, "train", most) for seed in range(SEEDS)))
     test = crops(TEST_SEED, "test", TESTED)

@@ -11,7 +11,6 @@ the last step's 11 steps before the end; trained, 15. In the LSTM it is never th
 or after; in the GRU after 17 steps before training, and never after it: it learns to remember.
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from _pictures import folder, subplots
 
 import jaxnn as nn
 
@@ -87,12 +87,7 @@ def reach(model: nn.Layer, params: dict, x: tuple, y: np.ndarray) -> np.ndarray:
 
 
 def picture(path: Path, curves: dict[tuple[str, str], np.ndarray]) -> None:
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
+    figure, axes = subplots(1, 2, (11, 4.2), sharey=True)
     for axis, when in zip(axes, ("before training", "after training"), strict=True):
         for kind in KINDS:
             axis.semilogy(curves[kind, when], marker="o", ms=3, label=kind)
@@ -107,8 +102,7 @@ def picture(path: Path, curves: dict[tuple[str, str], np.ndarray]) -> None:
 def main() -> None:
     """Trains the three networks, and compares their accuracy and the reach of their gradients."""
     nn.cache_programs()  # the next start compiles nothing again
-    out = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
-    out.mkdir(parents=True, exist_ok=True)
+    out = folder()
     begun = time.perf_counter()
     vowels = nn.data.load("japanese_vowels")
     train, test = scaled(vowels.train[0], vowels.test[0])

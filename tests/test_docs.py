@@ -1,12 +1,16 @@
 """The recipes of docs/ are run as they stand."""
 
 import csv
+import doctest
 import json
+import operator
 import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnn as nn
@@ -17,6 +21,8 @@ CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 BLOCKS = CODE.findall((DOCS / "hooks.md").read_text())
 INTEROP = (DOCS / "interop.md").read_text()
 SETUP, *RECIPES = CODE.findall(INTEROP)
+NOTES = (DOCS / "notes.md").read_text()
+SECTIONS = {s.split("\n")[0]: s for s in re.split(r"^##+ ", NOTES, flags=re.MULTILINE) if CODE.search(s)}
 
 
 @pytest.mark.slow
@@ -78,3 +84,25 @@ def test_interop_lists_every_checkpoint_and_adapter():
     assert set(SOURCES) | {name for name in nn.interop.__all__ if name.islower()} <= known
     for source in SOURCES.values():
         assert f"| {source.archive.package} {source.archive.version} |" in INTEROP
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", SECTIONS)
+def test_the_code_of_the_notes_prints_its_figures(title):
+    names = {"jax": jax, "jnp": jnp, "np": np, "optax": optax, "nn": nn}
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for code in CODE.findall(SECTIONS[title]):
+        runner.run(doctest.DocTestParser().get_doctest(code, names, title, "notes.md", 0), clear_globs=False)
+    assert runner.failures == 0 < runner.tries
+
+
+def test_the_names_and_links_of_the_notes_exist():
+    for name in set(re.findall(r"`nn\.([\w.]+)", NOTES)):
+        assert operator.attrgetter(name)(nn) is not None
+    anchors = {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in re.findall("^##+ (.*)$", NOTES, re.M)}
+    for text, target in re.findall(r"\[([^]]*)\]\(([^)]*)\)", NOTES):
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        else:
+            page = (DOCS / target).read_text()
+            assert not text.startswith("test_") or text.endswith(".py") or f"def {text}(" in page, text

@@ -1,4 +1,7 @@
-"""The worked answers of the lecture notes that this library grew out of, and the three places where the notes err."""
+"""The worked answers of the lecture notes that this library grew out of, places where they err, and docs/notes.md."""
+
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -138,3 +141,32 @@ def test_a_negative_slope_is_no_leaky_relu():
     assert bool((jnp.diff(nn.leaky_relu(x, negative_slope=-0.5)) < 0).any())  # it turns back: not monotonic
     assert bool((jnp.diff(nn.leaky_relu(x)) > 0).all())
     assert "negative" in nn.leaky_relu.__doc__
+
+
+# The table of activations on the page.
+
+PAGE = (Path(__file__).parents[1] / "docs" / "notes.md").read_text()
+ROW = re.compile(r"^\| `nn\.(\w+)` \| .* \| [\[(](\S+), (\S+)[\])] \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", re.M)
+ACTIVATIONS = {name: row for name, *row in ROW.findall(PAGE)}
+SIDES = {(True, True): "both", (True, False): "left", (False, True): "right", (False, False): "–"}
+NORMAL = np.linspace(-8, 8, 1601)  # at these points, weighted by the normal density
+POINTS = jnp.asarray([*NORMAL, -1e4, -8, -6.5, -4, 4, 6.5, 8, 1e4], jnp.float32)
+
+
+def measured(f, slope):
+    """Range, mean output for N(0, 1), largest slope, sides that saturate and sides without gradient, as on the page."""
+    density, slope = np.exp(-(NORMAL**2) / 2), np.abs(slope)
+    ends = [f"{end:.2f}" if abs(end) < 100 else "∞" if end > 0 else "-∞" for end in (f.min(), f.max())]
+    mean = f[: len(NORMAL)] @ (density / density.sum())
+    _, left8, left6, left4, right4, right6, right8, _ = slope[len(NORMAL) :]
+    flat = [end == 0 or (end < 0.02 and end < near / 2) for end, near in ((left8, left4), (right8, right4))]
+    return [*ends, f"{mean:.2f}", f"{slope.max():.2f}", SIDES[tuple(flat)], SIDES[left6 == 0, right6 == 0]]
+
+
+def test_the_table_of_activations_is_measured():
+    assert len(ACTIVATIONS) == 19
+    functions = {name: getattr(nn, name) for name in ACTIVATIONS}
+    found = jax.jit(lambda x: {n: (f(x), jax.vmap(jax.grad(f))(x)) for n, f in functions.items()})(POINTS)
+    for name, row in ACTIVATIONS.items():
+        numbers = [f"{float(cell):.2f}" if re.search(r"\d", cell) else cell for cell in row]
+        assert [re.sub("^-0.00$", "0.00", cell) for cell in measured(*map(np.float64, found[name]))] == numbers, name
