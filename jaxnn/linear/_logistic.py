@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -120,7 +121,9 @@ def logistic_regression(
     on = jnp.ones_like(x, shape=(outputs, rows.shape[1])).at[:, len(mean) :].set(0).reshape(-1)  # 0 for intercepts
     ridge, sparse = strength * on, None if lasso is None else lasso * on
     blocks = _blocks(rows, y, v)
-    w, converged, last = _minimum(*jax.lax.stop_gradient((blocks, ridge, sparse)), outputs, least, limit)
+    w, converged, last = _minimum(
+        *jax.lax.stop_gradient((blocks, ridge, sparse)), outputs=outputs, tolerance=least, limit=limit
+    )
 
     # Another Newton step, whose derivative is that of the optimum: the Hessian and w are constants here.
     live = jnp.ones_like(on, bool) if sparse is None else (w != 0) | (on == 0)
@@ -137,6 +140,7 @@ def logistic_regression(
     return Logistic(w, b, last.value, converged, last.evaluations)
 
 
+@partial(jax.jit, static_argnames="outputs")
 def _minimum(
     blocks: Blocks, ridge: Array, l1: Array | None, outputs: int, tolerance: Array, limit: Array
 ) -> tuple[Array, Array, Point]:
@@ -173,6 +177,7 @@ def _blocks(x: Array, y: Array, v: Array) -> Blocks:
     return x, y, v
 
 
+@partial(jax.jit, static_argnames="of")
 def _total(of: Callable[..., Any], w: Array, blocks: Blocks) -> Any:
     """Sum over the blocks of a function of weights [m, d] and a block."""
 
