@@ -1,0 +1,249 @@
+"""TODO"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-learn's small products
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _pictures import SHORT, band, folder, spread, subplots
+from sklearn.linear_model import LogisticRegression
+
+import jaxnn as nn
+
+CORES = 2
+TEST = 1000  # digits that are used once, at the end; the other 4000 are for selection
+FOLDS = 2 if SHORT else 4
+SEEDS = 2 if SHORT else 4  # of learning curves and test; an even number for the cores
+EPOCHS = 2 if SHORT else 20
+BATCH, RATE = 50, 2e-3  # of Adam; not selected
+STRENGTHS = (0.1, 1.0) if SHORT else (0.03, 0.1, 0.3, 1.0, 3.0)  # C of the logistic regression
+WIDTHS = (4, 256) if SHORT else (2, 4, 8, 16, 32, 64, 256)
+DROPPED = (0.0, 0.5) if SHORT else (0.0, 0.25, 0.5)  # dropout rates after the hidden layer
+PENALTIES = (0.0, 3e-4) if SHORT else (0.0, 3e-4, 1e-3)  # of the squares of the weights
+SIZES = (50, 3200) if SHORT else (50, 100, 200, 400, 800, 1600, 3200)  # of a learning curve; each divides the last
+LEAST_GAIN = 0.02  # accuracy over the logistic regression's on the test digits; fixed before the full run
+
+
+class Setting(NamedTuple):
+    """One candidate: hidden units, dropout rate, penalty."""
+
+    width: Any
+    dropped: Any = 0.0
+    penalty: Any = 0.0
+
+
+SMALL, LARGE = Setting(4), Setting(WIDTHS[-1])
+CAPACITIES = [Setting(width) for width in WIDTHS]
+GRID = [Setting(WIDTHS[-1], dropped, penalty) for dropped in DROPPED for penalty in PENALTIES]
+
+
+def digits() -> tuple[tuple, tuple]:
+    """Digits as 14 x 14 = 196 pixels, of mean 0, and labels: 4000 for selection and the test part."""
+    x, y = nn.data.load("mnist").train
+    x = np.asarray(nn.ops.avg_pool(jnp.asarray(x), 2)).reshape(len(x), -1)
+    return nn.data.split(0, (x - x.mean(), y), TEST / len(x), stratify=y)
+
+
+def network(setting: Setting) -> nn.Layer:
+    """[n, 196] -> logits [n, 10]; hidden units beyond the width are 0, so that one program serves every width."""
+
+    def first(units: jax.Array) -> jax.Array:
+        return units * (jnp.arange(WIDTHS[-1]) < setting.width)[None].astype(units.dtype)
+
+    return nn.serial(nn.dense(WIDTHS[-1]), nn.relu, first, nn.dropout(setting.dropped), nn.dense(10))
+
+
+def trained(setting: Setting, key: jax.Array, train: tuple, valid: Any = None) -> nn.Run:
+    """One run of a candidate."""
+    regularizer, loss = nn.regularizers.l2(setting.penalty), nn.losses.softmax_cross_entropy
+    trainer = nn.trainer(network(setting), loss, nn.adam(RATE), regularizer=regularizer)
+    return nn.fit(trainer, key, train, valid, epochs=EPOCHS, batch_size=BATCH)
+
+
+def logits(params: dict, setting: Setting, x: Any) -> jax.Array:
+    """Outputs of a trained network."""
+    return network(setting).apply(params, {}, x)[0]
+
+
+def wrong(logits: Any, y: Any) -> Any:
+    """Fraction of errors, over axis 0, of logits [n, ..., 10] for labels y [n]."""
+    return jnp.mean(jnp.argmax(logits, -1) != y.reshape(-1, *[1] * (logits.ndim - 2)), 0)
+
+
+def stacked(settings: list[Setting]) -> Setting:
+    """Settings as one with an axis of candidates."""
+    return Setting(*(jnp.asarray(values, jnp.float32) for values in zip(*settings, strict=True)))
+
+
+def validated(settings: list[Setting], known: tuple) -> np.ndarray:
+    """Cross-validated errors [folds, settings, 3]: on training digits, held-out ones, and those with early stopping.
+
+    All settings and folds are one program. A fifth of the training folds is set aside to stop early.
+    """
+
+    def run(key: jax.Array, train: tuple, x: jax.Array) -> dict[str, jax.Array]:
+        order = jax.random.permutation(key, len(train[1]))
+        valid, rest = (jax.tree.map(lambda a, r=r: a[r], train) for r in jnp.split(order, [len(order) // 5]))
+
+        def one(setting: Setting) -> tuple:
+            done = trained(setting, key, rest, valid)
+            last, early = (logits(params, setting, x) for params in (done.ts.params, done.best.params))
+            return last, early, wrong(logits(done.ts.params, setting, rest[0]), rest[1])
+
+        last, early, fitted = jax.lax.map(one, stacked(settings))
+        fitted = jnp.broadcast_to(fitted[None], (len(x), len(settings)))  # predictions have an axis of examples
+        return {"last": last.swapaxes(0, 1), "early": early.swapaxes(0, 1), "fitted": fitted}
+
+    def score(found: dict, y: np.ndarray) -> np.ndarray:
+        return np.stack([found["fitted"][0], wrong(found["last"], y), wrong(found["early"], y)], -1)
+
+    return nn.cross_validate(run, jax.random.key(1), known, score, folds=FOLDS).scores
+
+
+def orders(rest: tuple) -> list[np.ndarray]:
+    """An order of the training digits for each seed; a training set of n digits is its first n."""
+    return [np.random.default_rng(seed).permutation(len(rest[1])) for seed in range(SEEDS)]
+
+
+def learning_curves(settings: list[Setting], rest: tuple, valid: tuple) -> np.ndarray:
+    """Errors [settings, seeds, sizes, 2] on training and validation digits; fewer are repeated to equal steps."""
+
+    def one(point: tuple, rest: tuple) -> jax.Array:
+        key, rows, setting = point
+        train = jax.tree.map(lambda a: a[rows], rest)
+        params = trained(setting, key, train).ts.params
+        return jnp.stack([wrong(logits(params, setting, x), y) for x, y in (train, valid)])
+
+    rows = np.stack([np.resize(order[:size], SIZES[-1]) for order in orders(rest) for size in SIZES])
+    keys = jax.random.split(jax.random.key(2), len(rows))
+    each = jnp.tile(keys, len(settings)), jnp.tile(rows, (len(settings), 1))
+    points = *each, stacked([setting for setting in settings for _ in rows])
+    found = nn.sweep(one, points, jax.tree.map(jnp.asarray, rest), progress=True).results
+    return np.asarray(found).reshape(len(settings), SEEDS, len(SIZES), 2)
+
+
+def logistic(strength: float, train: tuple, *parts: tuple) -> list[float]:
+    """Errors of scikit-learn's logistic regression on each part."""
+    model = LogisticRegression(C=strength, max_iter=300).fit(*train)
+    return [1 - model.score(*part) for part in parts]
+
+
+def logistic_curve(strength: float, rest: tuple, valid: tuple) -> np.ndarray:
+    """The learning curve of the logistic regression, [seeds, sizes, 2]."""
+    cuts = [[(rest[0][order[:size]], rest[1][order[:size]]) for size in SIZES] for order in orders(rest)]
+    return np.array([[logistic(strength, train, train, valid) for train in of_seed] for of_seed in cuts])
+
+
+def strength_of(known: tuple) -> tuple[float, float]:
+    """The C with the lowest cross-validated error, and that error."""
+    fold = np.arange(len(known[1])) % FOLDS  # the digits are in random order
+    cuts = [[(known[0][m], known[1][m]) for m in (fold != k, fold == k)] for k in range(FOLDS)]
+    found = [np.mean([logistic(c, *cut) for cut in cuts]) for c in STRENGTHS]
+    return STRENGTHS[int(np.argmin(found))], float(min(found))
+
+
+def tested(setting: Setting, known: tuple, test: tuple) -> tuple[np.ndarray, float]:
+    """Errors on the test digits after training on all others: of each seed, and of all seeds together."""
+
+    def one(key: jax.Array, known: tuple) -> jax.Array:
+        return nn.softmax(logits(trained(setting, key, known).ts.params, setting, test[0]))
+
+    keys = jax.random.split(jax.random.key(3), SEEDS)
+    found = nn.sweep(one, keys, jax.tree.map(jnp.asarray, known)).results
+    return np.array([wrong(p, test[1]) for p in found]), float(wrong(found.mean(0), test[1]))
+
+
+def row(name: str, errors: np.ndarray) -> np.ndarray:
+    """Prints errors [folds or seeds, columns]."""
+    print(f"{name:40}" + "".join(f"{spread(column):>13}" for column in errors.T), flush=True)
+    return errors
+
+
+def picture(
+    path: Path, capacity: np.ndarray, table: np.ndarray, curves: dict[str, np.ndarray], baseline: float
+) -> None:
+    """Errors against the width, errors of dropout and penalty, and errors against the number of training digits."""
+    figure, (left, middle, right) = subplots(1, 3, (17, 5.2), width_ratios=(1, 0.9, 1.2))
+    names = {"training": "0.5", "held out, last epoch": "tab:red", "held out, early stopping": "tab:blue"}
+    for (name, colour), errors in zip(names.items(), 100 * np.moveaxis(capacity, -1, 0), strict=True):
+        band(left, WIDTHS, errors, name, colour, marker="o", ms=3)
+    left.axhline(100 * baseline, color="k", ls=":", label="logistic regression, held out")
+    left.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="errors in percent")
+    left.set_title(f"capacity: {FOLDS} folds, mean and range")
+    left.set_xticks(WIDTHS, labels=[str(width) for width in WIDTHS])
+
+    values = 100 * table[..., 1].mean(0).reshape(len(DROPPED), len(PENALTIES))
+    middle.imshow(values, cmap="viridis_r", aspect="auto")
+    for (k, column), value in np.ndenumerate(values):
+        dark = value > (values.min() + values.max()) / 2
+        middle.text(column, k, f"{value:.2f}", ha="center", va="center", color="w" if dark else "k")
+    middle.set_xticks(range(len(PENALTIES)), labels=[f"{p:g}" for p in PENALTIES])
+    middle.set_yticks(range(len(DROPPED)), labels=[f"{d:g}" for d in DROPPED])
+    middle.set(xlabel="penalty on the squares of the weights", ylabel="dropout rate")
+    middle.set_title(f"regularization of {LARGE.width} units: held-out errors in percent")
+
+    for (name, curve), colour in zip(curves.items(), ("k", "tab:orange", "tab:red", "tab:green"), strict=True):
+        band(right, SIZES, 100 * curve[..., 1], name, colour, marker="o", ms=3)
+        right.plot(SIZES, 100 * curve[..., 0].mean(0), color=colour, ls="--")
+    right.plot([], [], color="0.4", ls="--", label="the same, on their training digits")
+    right.set(xscale="log", xlabel="training digits", ylabel="errors in percent", ylim=(0, 50))
+    right.set_title(f"learning curves, validation: {SEEDS} draws, mean and range")
+    right.set_xticks(SIZES, labels=[str(size) for size in SIZES])
+    left.set_yticks((0.1, 1, 10, 100), labels=["0.1", "1", "10", "100"])
+    for axes in (left, right):
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def main() -> None:
+    """Takes the steps in order, prints their figures and draws the picture."""
+    nn.cache_programs()  # the next start compiles nothing again
+    jax.config.update("jax_num_cpu_devices", CORES)
+    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    known, test = digits()
+    rest, valid = nn.data.split(1, known, 800 / len(known[1]), stratify=known[1])
+
+    strength, baseline = strength_of(known)
+    print(f"logistic regression, C = {strength:g}: {100 * baseline:.1f} % errors in {FOLDS} folds", flush=True)
+    settings = [*CAPACITIES, *GRID[1:]]  # the first of the grid is the last of the capacities
+    errors = validated(settings, known)
+    print(f"{'percent of errors':40}     training     held out  held out, early stopping")
+    for k, setting in enumerate(settings):
+        row("{} units, dropout {:g}, penalty {:g}".format(*setting), errors[:, k])
+    capacity, table = errors[:, : len(WIDTHS)], errors[:, len(WIDTHS) - 1 :]
+    best = GRID[int(table[..., 1].mean(0).argmin())]
+    print("selected: {} units, dropout {:g}, penalty {:g}".format(*best), flush=True)
+
+    names = "logistic", f"{SMALL.width} units", f"{LARGE.width} units", "selected"
+    each = logistic_curve(strength, rest, valid), *learning_curves([SMALL, LARGE, best], rest, valid)
+    curves = dict(zip(names, each, strict=True))
+    print(f"{'training digits':40}" + "".join(f"{size:13}" for size in SIZES))
+    for name, curve in curves.items():
+        row(f"{name}, training", curve[..., 0])
+        row(f"{name}, validation", curve[..., 1])
+    picture(out / "selection.png", capacity, table, curves, baseline)
+
+    (fair,) = logistic(strength, known, test)
+    scores, together = tested(best, known, test)
+    print(f"test errors: logistic {100 * fair:.1f} %, selected {spread(scores)}, {SEEDS} together {100 * together:.1f}")
+    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
+    print(
+        f"{seconds:.0f} s, compile included, {processors:.0f} s of processors; the picture is {out / 'selection.png'}"
+    )
+
+    assert SHORT or curves[names[2]][:, 0, 0].max() == 0, "the network does not fit 50 digits: something is broken"
+    assert capacity[:, 0, 0].mean() > capacity[:, -1, 0].mean(), "more hidden units do not fit better"
+    if not SHORT:
+        assert fair - scores.mean() > LEAST_GAIN, "below the figure that this example stands for"
+        assert table[..., 1].mean(0).min() < table[:, 0, 1].mean(), "no regularization helps"
+
+
+if __name__ == "__main__":
+    main()
