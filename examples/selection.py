@@ -2,8 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-learn's small products
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from _pictures import SHORT, band, folder, spread, subplots
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 
 import jaxnn as nn
 
@@ -29,17 +31,9 @@ SIZES = (50, 3200) if SHORT else (50, 100, 200, 400, 800, 1600, 3200)  # of a le
 LEAST_GAIN = 0.02  # accuracy over the logistic regression's on the test digits; fixed before the full run
 
 
-class Setting(NamedTuple):
-    """One candidate: hidden units, dropout rate, penalty."""
-
-    width: Any
-    dropped: Any = 0.0
-    penalty: Any = 0.0
-
-
-SMALL, LARGE = Setting(4), Setting(WIDTHS[-1])
-CAPACITIES = [Setting(width) for width in WIDTHS]
-GRID = [Setting(WIDTHS[-1], dropped, penalty) for dropped in DROPPED for penalty in PENALTIES]
+SMALL, LARGE = (4, 0.0, 0.0), (WIDTHS[-1], 0.0, 0.0)  # settings: hidden units, dropout rate, penalty
+CAPACITIES = [(width, 0.0, 0.0) for width in WIDTHS]
+GRID = [(WIDTHS[-1], dropped, penalty) for dropped in DROPPED for penalty in PENALTIES]
 
 
 def digits() -> tuple[tuple, tuple]:
@@ -49,25 +43,21 @@ def digits() -> tuple[tuple, tuple]:
     return nn.data.split(0, (x - x.mean(), y), TEST / len(x), stratify=y)
 
 
-def network(setting: Setting) -> nn.Layer:
-    """[n, 196] -> logits [n, 10]; hidden units beyond the width are 0, so that one program serves every width."""
+def trained(setting: Any, key: jax.Array, train: tuple, valid: Any = None) -> tuple[nn.Run, Callable]:
+    """A run, and the function (params, x [n, 196]) -> logits [n, 10] of its network.
+
+    Hidden units beyond the width are 0, so that one program serves every width.
+    """
+    width, dropped, penalty = setting
 
     def first(units: jax.Array) -> jax.Array:
-        return units * (jnp.arange(WIDTHS[-1]) < setting.width)[None].astype(units.dtype)
+        return units * (jnp.arange(WIDTHS[-1]) < width)[None].astype(units.dtype)
 
-    return nn.serial(nn.dense(WIDTHS[-1]), nn.relu, first, nn.dropout(setting.dropped), nn.dense(10))
-
-
-def trained(setting: Setting, key: jax.Array, train: tuple, valid: Any = None) -> nn.Run:
-    """One run of a candidate."""
-    regularizer, loss = nn.regularizers.l2(setting.penalty), nn.losses.softmax_cross_entropy
-    trainer = nn.trainer(network(setting), loss, nn.adam(RATE), regularizer=regularizer)
-    return nn.fit(trainer, key, train, valid, epochs=EPOCHS, batch_size=BATCH)
-
-
-def logits(params: dict, setting: Setting, x: Any) -> jax.Array:
-    """Outputs of a trained network."""
-    return network(setting).apply(params, {}, x)[0]
+    model = nn.serial(nn.dense(WIDTHS[-1]), nn.relu, first, nn.dropout(dropped), nn.dense(10))
+    regularizer = nn.regularizers.l2(penalty)
+    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.adam(RATE), regularizer=regularizer)
+    run = nn.fit(trainer, key, train, valid, epochs=EPOCHS, batch_size=BATCH)
+    return run, lambda params, x: model.apply(params, {}, x)[0]
 
 
 def wrong(logits: Any, y: Any) -> Any:
@@ -75,12 +65,7 @@ def wrong(logits: Any, y: Any) -> Any:
     return jnp.mean(jnp.argmax(logits, -1) != y.reshape(-1, *[1] * (logits.ndim - 2)), 0)
 
 
-def stacked(settings: list[Setting]) -> Setting:
-    """Settings as one with an axis of candidates."""
-    return Setting(*(jnp.asarray(values, jnp.float32) for values in zip(*settings, strict=True)))
-
-
-def validated(settings: list[Setting], known: tuple) -> np.ndarray:
+def validated(settings: list[tuple], known: tuple) -> np.ndarray:
     """Cross-validated errors [folds, settings, 3]: on training digits, held-out ones, and those with early stopping.
 
     All settings and folds are one program. A fifth of the training folds is set aside to stop early.
@@ -90,12 +75,12 @@ def validated(settings: list[Setting], known: tuple) -> np.ndarray:
         order = jax.random.permutation(key, len(train[1]))
         valid, rest = (jax.tree.map(lambda a, r=r: a[r], train) for r in jnp.split(order, [len(order) // 5]))
 
-        def one(setting: Setting) -> tuple:
-            done = trained(setting, key, rest, valid)
-            last, early = (logits(params, setting, x) for params in (done.ts.params, done.best.params))
-            return last, early, wrong(logits(done.ts.params, setting, rest[0]), rest[1])
+        def one(setting: jax.Array) -> tuple:
+            run, logits = trained(setting, key, rest, valid)
+            last, early = (logits(params, x) for params in (run.ts.params, run.best.params))
+            return last, early, wrong(logits(run.ts.params, rest[0]), rest[1])
 
-        last, early, fitted = jax.lax.map(one, stacked(settings))
+        last, early, fitted = jax.lax.map(one, jnp.array(settings))
         fitted = jnp.broadcast_to(fitted[None], (len(x), len(settings)))  # predictions have an axis of examples
         return {"last": last.swapaxes(0, 1), "early": early.swapaxes(0, 1), "fitted": fitted}
 
@@ -106,74 +91,62 @@ def validated(settings: list[Setting], known: tuple) -> np.ndarray:
 
 
 def orders(rest: tuple) -> list[np.ndarray]:
-    """An order of the training digits for each seed; a training set of n digits is its first n."""
+    """An order of the digits for each seed; a training set of n digits is its first n."""
     return [np.random.default_rng(seed).permutation(len(rest[1])) for seed in range(SEEDS)]
 
 
-def learning_curves(settings: list[Setting], rest: tuple, valid: tuple) -> np.ndarray:
+def learning_curves(settings: list[tuple], rest: tuple, valid: tuple) -> np.ndarray:
     """Errors [settings, seeds, sizes, 2] on training and validation digits; fewer are repeated to equal steps."""
 
     def one(point: tuple, rest: tuple) -> jax.Array:
         key, rows, setting = point
         train = jax.tree.map(lambda a: a[rows], rest)
-        params = trained(setting, key, train).ts.params
-        return jnp.stack([wrong(logits(params, setting, x), y) for x, y in (train, valid)])
+        run, logits = trained(setting, key, train)
+        return jnp.stack([wrong(logits(run.ts.params, x), y) for x, y in (train, valid)])
 
     rows = np.stack([np.resize(order[:size], SIZES[-1]) for order in orders(rest) for size in SIZES])
-    keys = jax.random.split(jax.random.key(2), len(rows))
-    each = jnp.tile(keys, len(settings)), jnp.tile(rows, (len(settings), 1))
-    points = *each, stacked([setting for setting in settings for _ in rows])
+    keys, n = jax.random.split(jax.random.key(2), len(rows)), len(settings)
+    points = jnp.tile(keys, n), jnp.tile(rows, (n, 1)), jnp.repeat(jnp.array(settings), len(rows), 0)
     found = nn.sweep(one, points, jax.tree.map(jnp.asarray, rest), progress=True).results
-    return np.asarray(found).reshape(len(settings), SEEDS, len(SIZES), 2)
-
-
-def logistic(strength: float, train: tuple, *parts: tuple) -> list[float]:
-    """Errors of scikit-learn's logistic regression on each part."""
-    model = LogisticRegression(C=strength, max_iter=300).fit(*train)
-    return [1 - model.score(*part) for part in parts]
+    return np.asarray(found).reshape(n, SEEDS, len(SIZES), 2)
 
 
 def logistic_curve(strength: float, rest: tuple, valid: tuple) -> np.ndarray:
-    """The learning curve of the logistic regression, [seeds, sizes, 2]."""
-    cuts = [[(rest[0][order[:size]], rest[1][order[:size]]) for size in SIZES] for order in orders(rest)]
-    return np.array([[logistic(strength, train, train, valid) for train in of_seed] for of_seed in cuts])
+    """Errors [seeds, sizes, 2] of scikit-learn's logistic regression."""
+
+    def one(rows: np.ndarray) -> list[float]:
+        train = rest[0][rows], rest[1][rows]
+        model = LogisticRegression(C=strength, max_iter=300).fit(*train)
+        return [1 - model.score(*part) for part in (train, valid)]
+
+    return np.array([[one(order[:size]) for size in SIZES] for order in orders(rest)])
 
 
-def strength_of(known: tuple) -> tuple[float, float]:
-    """The C with the lowest cross-validated error, and that error."""
-    fold = np.arange(len(known[1])) % FOLDS  # the digits are in random order
-    cuts = [[(known[0][m], known[1][m]) for m in (fold != k, fold == k)] for k in range(FOLDS)]
-    found = [np.mean([logistic(c, *cut) for cut in cuts]) for c in STRENGTHS]
-    return STRENGTHS[int(np.argmin(found))], float(min(found))
-
-
-def tested(setting: Setting, known: tuple, test: tuple) -> tuple[np.ndarray, float]:
+def tested(setting: tuple, known: tuple, test: tuple) -> tuple[np.ndarray, float]:
     """Errors on the test digits after training on all others: of each seed, and of all seeds together."""
 
     def one(key: jax.Array, known: tuple) -> jax.Array:
-        return nn.softmax(logits(trained(setting, key, known).ts.params, setting, test[0]))
+        run, logits = trained(setting, key, known)
+        return nn.softmax(logits(run.ts.params, test[0]))
 
     keys = jax.random.split(jax.random.key(3), SEEDS)
     found = nn.sweep(one, keys, jax.tree.map(jnp.asarray, known)).results
     return np.array([wrong(p, test[1]) for p in found]), float(wrong(found.mean(0), test[1]))
 
 
-def row(name: str, errors: np.ndarray) -> np.ndarray:
+def row(name: str, errors: np.ndarray) -> None:
     """Prints errors [folds or seeds, columns]."""
     print(f"{name:40}" + "".join(f"{spread(column):>13}" for column in errors.T), flush=True)
-    return errors
 
 
-def picture(
-    path: Path, capacity: np.ndarray, table: np.ndarray, curves: dict[str, np.ndarray], baseline: float
-) -> None:
+def picture(path: Path, capacity: np.ndarray, table: np.ndarray, curves: dict, baseline: float) -> None:
     """Errors against the width, errors of dropout and penalty, and errors against the number of training digits."""
     figure, (left, middle, right) = subplots(1, 3, (17, 5.2), width_ratios=(1, 0.9, 1.2))
     names = {"training": "0.5", "held out, last epoch": "tab:red", "held out, early stopping": "tab:blue"}
     for (name, colour), errors in zip(names.items(), 100 * np.moveaxis(capacity, -1, 0), strict=True):
         band(left, WIDTHS, errors, name, colour, marker="o", ms=3)
     left.axhline(100 * baseline, color="k", ls=":", label="logistic regression, held out")
-    left.set(xscale="log", yscale="log", xlabel="hidden units", ylabel="errors in percent")
+    left.set(xscale="log", xlabel="hidden units", ylabel="errors in percent", ylim=(0, 50))
     left.set_title(f"capacity: {FOLDS} folds, mean and range")
     left.set_xticks(WIDTHS, labels=[str(width) for width in WIDTHS])
 
@@ -185,7 +158,7 @@ def picture(
     middle.set_xticks(range(len(PENALTIES)), labels=[f"{p:g}" for p in PENALTIES])
     middle.set_yticks(range(len(DROPPED)), labels=[f"{d:g}" for d in DROPPED])
     middle.set(xlabel="penalty on the squares of the weights", ylabel="dropout rate")
-    middle.set_title(f"regularization of {LARGE.width} units: held-out errors in percent")
+    middle.set_title(f"regularization of {LARGE[0]} units: held-out errors in percent")
 
     for (name, curve), colour in zip(curves.items(), ("k", "tab:orange", "tab:red", "tab:green"), strict=True):
         band(right, SIZES, 100 * curve[..., 1], name, colour, marker="o", ms=3)
@@ -194,7 +167,6 @@ def picture(
     right.set(xscale="log", xlabel="training digits", ylabel="errors in percent", ylim=(0, 50))
     right.set_title(f"learning curves, validation: {SEEDS} draws, mean and range")
     right.set_xticks(SIZES, labels=[str(size) for size in SIZES])
-    left.set_yticks((0.1, 1, 10, 100), labels=["0.1", "1", "10", "100"])
     for axes in (left, right):
         axes.minorticks_off()
         axes.grid(alpha=0.3)
@@ -210,7 +182,9 @@ def main() -> None:
     known, test = digits()
     rest, valid = nn.data.split(1, known, 800 / len(known[1]), stratify=known[1])
 
-    strength, baseline = strength_of(known)
+    models = {c: LogisticRegression(C=c, max_iter=300) for c in STRENGTHS}
+    found = {c: 1 - cross_val_score(model, *known, cv=FOLDS).mean() for c, model in models.items()}
+    strength, baseline = min(found.items(), key=lambda item: item[1])
     print(f"logistic regression, C = {strength:g}: {100 * baseline:.1f} % errors in {FOLDS} folds", flush=True)
     settings = [*CAPACITIES, *GRID[1:]]  # the first of the grid is the last of the capacities
     errors = validated(settings, known)
@@ -221,7 +195,7 @@ def main() -> None:
     best = GRID[int(table[..., 1].mean(0).argmin())]
     print("selected: {} units, dropout {:g}, penalty {:g}".format(*best), flush=True)
 
-    names = "logistic", f"{SMALL.width} units", f"{LARGE.width} units", "selected"
+    names = "logistic", f"{SMALL[0]} units", f"{LARGE[0]} units", "selected"
     each = logistic_curve(strength, rest, valid), *learning_curves([SMALL, LARGE, best], rest, valid)
     curves = dict(zip(names, each, strict=True))
     print(f"{'training digits':40}" + "".join(f"{size:13}" for size in SIZES))
@@ -230,13 +204,11 @@ def main() -> None:
         row(f"{name}, validation", curve[..., 1])
     picture(out / "selection.png", capacity, table, curves, baseline)
 
-    (fair,) = logistic(strength, known, test)
+    fair = 1 - models[strength].fit(*known).score(*test)
     scores, together = tested(best, known, test)
     print(f"test errors: logistic {100 * fair:.1f} %, selected {spread(scores)}, {SEEDS} together {100 * together:.1f}")
     seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(
-        f"{seconds:.0f} s, compile included, {processors:.0f} s of processors; the picture is {out / 'selection.png'}"
-    )
+    print(f"{seconds:.0f} s with compilation, {processors:.0f} s of processors; picture: {out / 'selection.png'}")
 
     assert SHORT or curves[names[2]][:, 0, 0].max() == 0, "the network does not fit 50 digits: something is broken"
     assert capacity[:, 0, 0].mean() > capacity[:, -1, 0].mean(), "more hidden units do not fit better"
