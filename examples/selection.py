@@ -1,4 +1,38 @@
-"""TODO"""
+"""Model selection step by step: a baseline, a check, capacity, regularization, learning curves, and one test.
+
+    python examples/selection.py [folder for the picture, by default out] [--short]
+
+4000 of 5000 MNIST digits, 14 x 14 pixels, are for selection by cross-validation in four folds; 1000 are used once, at
+the end. Errors are percent, mean ± deviation of folds or of four seeds.
+
+1. A baseline. Logistic regression of scikit-learn with the best of five C: 9.8 errors in held-out folds.
+2. A check. The largest network learns 50 digits without an error. If it did not, the program would be wrong.
+3. Capacity. One hidden layer, wider until the training errors are gone. Held-out errors still fall:
+
+    hidden units              4            8           16           32           64          256
+    training         22.3 ± 6.3    9.1 ± 1.0    6.4 ± 0.4    4.5 ± 0.3    2.7 ± 0.2    0.3 ± 0.2
+    held out         24.0 ± 9.5   11.7 ± 1.8    9.5 ± 0.6    9.2 ± 0.8    8.4 ± 0.9    7.1 ± 0.7
+
+4. Regularization. Dropout of 0.5 is best with 6.8 ± 0.7; without dropout a penalty of 3e-4 gives 6.8 ± 1.0, one of 1e-3
+   7.4 ± 0.8, early stopping 7.1 ± 1.4. All gains are less than the deviation of the folds: regularization matters less
+   here than capacity.
+5. Learning curves tell what to do next:
+
+    training digits                  50          200          800         3200
+    logistic, training        0.0 ± 0.0    0.6 ± 0.5    2.5 ± 0.6    5.7 ± 0.0
+    logistic, validation     38.2 ± 1.2   18.3 ± 2.1   12.9 ± 0.1    9.8 ± 0.1
+    4 units, training         0.5 ± 1.0    6.9 ± 8.5   16.9 ± 5.7   17.4 ± 1.4
+    4 units, validation      54.8 ± 4.0   30.9 ± 8.3   24.7 ± 6.0   18.7 ± 2.8
+    256 units, training       0.0 ± 0.0    0.0 ± 0.0    0.0 ± 0.0    0.1 ± 0.0
+    256 units, validation    34.7 ± 1.3   16.3 ± 2.0   10.2 ± 0.8    6.6 ± 0.7
+    selected, validation     34.0 ± 1.8   15.9 ± 2.0    9.7 ± 0.7    6.0 ± 0.2
+
+   With 4 units both errors meet at 18: bias, which more digits do not lower. With 256 they are 6.5 points apart,
+   and the upper one falls with every doubling: variance, which more digits lower.
+6. One test. The selected network has 4.8 ± 0.3 errors, four of them together 4.5, logistic regression 8.2.
+
+The baseline wins against networks of up to 8 units, and it needs no selection beyond C.
+"""
 
 import os
 import time
