@@ -13,10 +13,13 @@ demo: $(VENV)/.examples  ## installs the library and trains on real handwritten 
 
 examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
+	$(BIN)/python examples/perceptron.py $(SHORT)
+	$(BIN)/python examples/approximation.py $(SHORT)
 	$(BIN)/python examples/activations.py
 	$(BIN)/python examples/optimizers.py $(SHORT)
 	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/overfitting.py
+	$(BIN)/python examples/selection.py $(SHORT)
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/augmentations.py
