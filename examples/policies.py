@@ -1,6 +1,30 @@
 """Reinforcement learning: PPO on CartPole and Acrobot, simulation included, 16 seeds in one program.
 
-python examples/policies.py [folder for the picture, by default out] [--short]
+    python examples/policies.py [folder for the picture, by default out] [--short]
+
+The games are pure functions (`_games.py`) with the equations of Gymnasium: a step in float32 differs from that of
+Gymnasium by at most 1.3e-7 in CartPole and 6e-7 in Acrobot. So games, policies, updates and seeds compile to one
+program. Network, settings and number of steps are those of CleanRL, with one difference: a game that the limit of 500
+steps cuts off keeps its value. Return of 100 games after 500 000 steps, mean ± deviation of 16 seeds, actions drawn as
+in training:
+
+                             CartPole-v1      Acrobot-v1
+    before training                 22.7          -498.9
+    PPO                      500.0 ± 0.0     -83.7 ± 2.1
+    CleanRL's PPO           492.4 ± 13.1     -89.9 ± 6.3
+    OpenAI Baselines' PPO    497.5 ± 4.0     -81.8 ± 5.6
+    Gymnasium: solved                475            -100
+
+Where cut games count as ended, as in CleanRL, CartPole ends at 488.2 ± 9.3, worst seed 461.4: the value of a balanced
+pole then depends on the number of steps, which the policy does not see. On Acrobot OpenAI Baselines is 2 points better,
+which is one deviation.
+
+16 million steps take 127 s of processor time, compile and updates included: 126 000 a second on one core. Gymnasium
+alone, without a policy, makes 126 000 steps of CartPole a second there, and 20 000 of Acrobot.
+
+Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.
+Lu et al., Discovered Policy Optimisation, 2022, arXiv:2210.05639: a whole run as one program, and seeds by vmap.
+Huang et al., CleanRL, 2022, JMLR 23(274), and its documentation of ppo.py: the figures of both implementations.
 """
 
 import time
