@@ -3,7 +3,7 @@
     python examples/policies.py [folder for the picture, by default out] [--short]
 
 The games are pure functions (`_games.py`) with the equations of Gymnasium: a step in float32 differs from that of
-Gymnasium by at most 1.3e-7 in CartPole and 6e-7 in Acrobot. So games, policies, updates and seeds compile to one
+Gymnasium by at most 1.3e-7 in CartPole and 1.4e-6 in Acrobot. So games, policies, updates and seeds compile to one
 program. Network, settings and number of steps are those of CleanRL, with one difference: a game that the limit of 500
 steps cuts off keeps its value. Return of 100 games after 500 000 steps, mean ± deviation of 16 seeds, actions drawn as
 in training:
@@ -17,7 +17,7 @@ in training:
 
 Where cut games count as ended, as in CleanRL, CartPole ends at 488.2 ± 9.3, worst seed 461.4: the value of a balanced
 pole then depends on the number of steps, which the policy does not see. On Acrobot OpenAI Baselines is 2 points better,
-which is one deviation.
+which is one deviation, and a rule of one line, a torque with the sign of the joint's rate, is as good: -84.4 in 100 games.
 
 16 million steps take 127 s of processor time, compile and updates included: 126 000 a second on one core. Gymnasium
 alone, without a policy, makes 126 000 steps of CartPole a second there, and 20 000 of Acrobot.

@@ -123,30 +123,32 @@ def report(name: str, direction: np.ndarray, kind: np.ndarray | None, y: np.ndar
 def picture(
     path: Path, x: np.ndarray, y: np.ndarray, logits: dict[str, np.ndarray], rows: list[np.ndarray], names: Any
 ) -> None:
-    """Test clips with the answers of the LRCN, directions told and true, and predicted frames."""
+    """Test clips with the answers of the LRCN, directions predicted and true, and predicted frames."""
     figure, axes = subplots(2, 2, (15, 9), width_ratios=(1, 1.2), height_ratios=(1.5, 1))
     (strip, tables), (scene, errors) = axes
     arrows, shown, far = "→↘↓↙←↖↑↗", 7, SIDE + 2
     strip.imshow(sheet(list(x[:shown].reshape(-1, SIDE, SIDE)), FRAMES), cmap="gray", vmin=-0.3, vmax=1.2)
     for i, row in enumerate(logits[LRCN][0, :shown]):
-        told = f"{arrows[row[: len(MOVES)].argmax()]} {names[row[len(MOVES) :].argmax()]}"
-        is_right = told == f"{arrows[y[i, 0]]} {names[y[i, 1]]}"
-        told += "" if is_right else f"\nis {arrows[y[i, 0]]} {names[y[i, 1]]}"
-        strip.text(far * FRAMES + 3, far * (i + 0.5), told, va="center", color="k" if is_right else "tab:red")
+        answer = f"{arrows[row[: len(MOVES)].argmax()]} {names[row[len(MOVES) :].argmax()]}"
+        is_right = answer == f"{arrows[y[i, 0]]} {names[y[i, 1]]}"
+        answer += "" if is_right else f"\nis {arrows[y[i, 0]]} {names[y[i, 1]]}"
+        strip.text(far * FRAMES + 3, far * (i + 0.5), answer, va="center", color="k" if is_right else "tab:red")
     strip.set_title("test clips, and the answers of the LRCN", loc="left", fontsize=11)
 
-    told = np.full((len(MOVES), 9 * len(logits) - 1), np.nan)
+    table = np.full((len(MOVES), 9 * len(logits) - 1), np.nan)
     for k, seeds in enumerate(logits.values()):
         for true in range(len(MOVES)):
             answers = seeds[:, y[:, 0] == true, : len(MOVES)].argmax(-1).ravel()
-            told[true, 9 * k : 9 * k + 8] = np.bincount(answers, minlength=8) / len(answers)
-    figure.colorbar(tables.imshow(told, cmap="Blues", vmin=0, vmax=1), ax=tables, shrink=0.5, label="fraction of clips")
+            table[true, 9 * k : 9 * k + 8] = np.bincount(answers, minlength=8) / len(answers)
+    figure.colorbar(
+        tables.imshow(table, cmap="Blues", vmin=0, vmax=1), ax=tables, shrink=0.5, label="fraction of clips"
+    )
     ticks = np.concatenate([np.arange(8) + 9 * k for k in range(len(logits))])
     tables.set_xticks(ticks, list(arrows) * len(logits))
     tables.set_yticks(np.arange(8), list(arrows))
     for k, kind in enumerate(logits):
         tables.text(9 * k + 3.5, -0.8, kind, ha="center")
-    tables.set(xlabel="direction told", ylabel="true direction")
+    tables.set(xlabel="predicted direction", ylabel="true direction")
 
     many = 8
     scene.imshow(sheet([frame for row in rows for frame in row[:many]], many), cmap="gray", vmin=0, vmax=1)
