@@ -17,7 +17,8 @@ in training:
 
 Where cut games count as ended, as in CleanRL, CartPole ends at 488.2 ± 9.3, worst seed 461.4: the value of a balanced
 pole then depends on the number of steps, which the policy does not see. On Acrobot OpenAI Baselines is 2 points better,
-which is one deviation, and a rule of one line, a torque with the sign of the joint's rate, is as good: -84.4 in 100 games.
+which is one deviation, and a rule of one line, a torque with the sign of the joint's rate, is as good:
+-84.4 in 100 games.
 
 16 million steps take 127 s of processor time, compile and updates included: 126 000 a second on one core. Gymnasium
 alone, without a policy, makes 126 000 steps of CartPole a second there, and 20 000 of Acrobot.

@@ -126,9 +126,9 @@ def picture(
     """Test clips with the answers of the LRCN, directions predicted and true, and predicted frames."""
     figure, axes = subplots(2, 2, (15, 9), width_ratios=(1, 1.2), height_ratios=(1.5, 1))
     (strip, tables), (scene, errors) = axes
-    arrows, shown, far = "→↘↓↙←↖↑↗", 7, SIDE + 2
-    strip.imshow(sheet(list(x[:shown].reshape(-1, SIDE, SIDE)), FRAMES), cmap="gray", vmin=-0.3, vmax=1.2)
-    for i, row in enumerate(logits[LRCN][0, :shown]):
+    arrows, clip_rows, far = "→↘↓↙←↖↑↗", 7, SIDE + 2
+    strip.imshow(sheet(list(x[:clip_rows].reshape(-1, SIDE, SIDE)), FRAMES), cmap="gray", vmin=-0.3, vmax=1.2)
+    for i, row in enumerate(logits[LRCN][0, :clip_rows]):
         answer = f"{arrows[row[: len(MOVES)].argmax()]} {names[row[len(MOVES) :].argmax()]}"
         is_right = answer == f"{arrows[y[i, 0]]} {names[y[i, 1]]}"
         answer += "" if is_right else f"\nis {arrows[y[i, 0]]} {names[y[i, 1]]}"
