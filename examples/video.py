@@ -2,14 +2,28 @@
 
     python examples/video.py [folder for the picture, by default out] [--short]
 
-A garment of Fashion-MNIST, 14 x 14 pixels, moves in one of eight directions through seven noisy frames. Networks predict
-its direction and its class. In training each step has new clips, made of training images by `fit(augment=)`; test clips
-are made of test images. The place in the middle frame does not depend on the direction, so a single frame is at chance,
-12.5 %. LRCN has a CNN for each frame, an LSTM over the frames and a mean over the logits; without the LSTM the mean over
-the frames ignores their order. Registration is the phase correlation of scikit-image between first and last frame.
+A garment of Fashion-MNIST, 14 x 14 pixels, moves in one of eight directions through seven noisy frames. Networks
+predict its direction and its class. In training each step has new clips, made of training images by `fit(augment=)`;
+test clips are made of test images. The place in the middle frame does not depend on the direction, so a single frame is
+at chance, 12.5 %. LRCN has a CNN for each frame, an LSTM over the frames and a mean over the logits; without the LSTM
+the mean over the frames ignores their order. Registration is the phase correlation of scikit-image between the first
+frame and the last. Accuracy in percent on 1000 clips after 300 steps, mean ± deviation of three seeds:
 
-TABLE
-Donahue et al., Long-term Recurrent Convolutional Networks for Visual Recognition and Description, 2014, arXiv:1411.4389.
+                         direction        class
+    LRCN                77.8 ± 2.3   45.0 ± 1.9
+    mean over frames    36.9 ± 1.6   52.6 ± 1.0
+    single frame        12.1 ± 1.6   53.3 ± 0.3
+    registration              45.2
+
+Order is needed for the direction. It does not help the class, for which the two simpler networks are better after as
+many steps. Registration needs no training.
+
+A convolutional LSTM predicts the next frame of two garments that move independently, without noise. Its squared
+error is 0.459 ± 0.005 of that of the last frame seen; the last frame shifted by the registration of the last two, one
+shift for both garments, has 0.507. The predictions are blurred. The run takes 219 s of processor time.
+
+Donahue et al., Long-term Recurrent Convolutional Networks for Visual Recognition and Description, 2014,
+arXiv:1411.4389.
 Shi et al., Convolutional LSTM Network, 2015, arXiv:1506.04214: patches of 4 x 4 pixels as channels.
 """
 
