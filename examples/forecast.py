@@ -13,10 +13,10 @@ error of the naive forecast, which repeats the last season, one season ahead on 
     co2                           2.308        0.646     0.654    0.581 ± 0.002
     sunspots                      0.747        1.221     0.778    0.801 ± 0.002
 
-On the two monthly series the network's error is 7 and 10 % below that of smoothing. The gain is at long horizons: in the
-first three months of the sea's temperature smoothing is better. On sunspots, with 150 years before the first origin, the
-naive forecast wins: the network and the linear model beat it in the first two years only. Smoothing is the worst there,
-since it averages over cycles whose length varies around eleven years.
+On the two monthly series the network's error is 7 and 10 % below that of smoothing. The gain is at long horizons: in
+the first three months of the sea's temperature smoothing is better. On sunspots, with 150 years before the first
+origin, the naive forecast wins: the network and the linear model beat it in the first two years only. Smoothing is the
+worst there, since it averages over cycles whose length varies around eleven years.
 
 The smoothing is that of statsmodels, an optional package: `pip install statsmodels`. Without it, and with --short, its
 kept errors are shown. Hyndman and Koehler, Another Look at Measures of Forecast Accuracy, 2006 (the error); Holt, 1957,
@@ -26,6 +26,7 @@ and Winters, 1960 (the smoothing).
 import os
 import time
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads make the small systems of statsmodels ten times slower
@@ -167,30 +168,36 @@ def draw(axes: Any, years: Any, y: np.ndarray, of: Series, origins: np.ndarray, 
     axes[1].grid(alpha=0.3)
 
 
+def picture(path: Path, drawn: list[tuple]) -> None:
+    """A row of axes for each series."""
+    figure, axes = subplots(len(SERIES), 2, (12, 10), width_ratios=(1.6, 1))
+    for row, of_series in zip(axes, drawn, strict=True):
+        draw(row, *of_series)
+    axes[1, 0].legend(fontsize=9, loc="upper left")
+    axes[0, 1].legend(fontsize=9, loc="lower right")
+    figure.savefig(path, dpi=90)
+
+
 def main() -> None:
     """Forecasts each series from all origins, prints the errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     out, start, cpu = folder(), time.perf_counter(), time.process_time()
-    figure, axes = subplots(len(SERIES), 2, (12, 10), width_ratios=(1.6, 1))
     print(f"{'mean absolute scaled error':28}" + "".join(f"{name:>16}" for name in METHODS))
-    means = {}
-    for (name, of), row in zip(SERIES.items(), axes, strict=True):
+    means, drawn = {}, []
+    for name, of in SERIES.items():
         years, y = values(name)
         origins, truth, found = forecasts(y, of)
         naive = np.abs(y[of.season : of.first] - y[: of.first - of.season]).mean()  # of the naive forecast, in training
         errors = {method: np.abs(f - truth) / naive for method, f in found.items()}
-        draw(row, years, y, of, origins, found, errors)
+        drawn.append((years, y, of, origins, found, errors))
         seeds = {method: error.mean((1, 2)) for method, error in errors.items()}
         means[name] = {"smoothing": KEPT[name]} | {method: each.mean() for method, each in seeds.items()}
-        together = (np.abs(found["network"].mean(0) - truth) / naive).mean()
         texts = [f"{means[name][method]:.3f}" for method in METHODS]
         texts[-1] += f" ± {seeds['network'].std(ddof=1):.3f}"
-        print(f"{name:28}" + "".join(f"{text:>16}" for text in texts) + f", together {together:.3f}", flush=True)
+        print(f"{name:28}" + "".join(f"{text:>16}" for text in texts), flush=True)
     if SHORT or "smoothing" not in found:
         print("The errors of smoothing are kept ones, by statsmodels 0.15.0.")
-    axes[1, 0].legend(fontsize=9, loc="upper left")
-    axes[0, 1].legend(fontsize=9, loc="lower right")
-    figure.savefig(out / "forecast.png", dpi=90)
+    picture(out / "forecast.png", drawn)
     seconds, processors = time.perf_counter() - start, time.process_time() - cpu
     print(f"{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'forecast.png'}")
     for name in WON:
