@@ -13,8 +13,6 @@ the weight of the mixture, are chosen on a fourth play. Three seeds of a network
     LSTM and n-grams        2.357 ± 0.004           3.3
     GRU                     2.512 ± 0.006          -3.0            93
     GRU and n-grams         2.336 ± 0.003           4.2
-    GPT                     GPTALONE
-    GPT and n-grams         GPTBOTH
 
 Alone the n-grams win: they count the contexts of up to five characters in a second, where networks of this size need
 far more steps than two minutes on two cores allow. With nine times the text they have 2.161 bits. But the networks see
