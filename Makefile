@@ -22,6 +22,9 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/selection.py $(SHORT)
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/vowels.py
+	$(BIN)/python examples/through_time.py $(SHORT)
+	$(BIN)/python examples/characters.py $(SHORT)
+	$(BIN)/python examples/forecast.py $(SHORT)
 	$(BIN)/python examples/augmentations.py
 	$(BIN)/python examples/imagenet.py
 	$(BIN)/python examples/transfer.py $(SHORT)

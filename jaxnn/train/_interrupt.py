@@ -42,6 +42,8 @@ class Signals:
             signal.signal(*self._before.popitem())
 
     def _on_signal(self, number: int, _frame: Any) -> None:
+        if self.terminated and number == signal.SIGTERM:
+            return  # GNU timeout sends it twice, to the process and to its group
         self.terminated |= number == signal.SIGTERM
         if self._held:
             self._waiting = True

@@ -18,8 +18,8 @@ from jaxnn.data._sources import ARCHIVES
 
 download = pytest.mark.download
 NAMES = (
-    *("breast_cancer", "diabetes", "digits", "faces", "fashion_mnist", "iris", "japanese_vowels", "linnerud", "mnist"),
-    *("mnist1d", "motorcycle", "randhie", "shakespeare", "wine"),
+    *("breast_cancer", "co2", "diabetes", "digits", "elnino", "faces", "fashion_mnist", "iris", "japanese_vowels"),
+    *("linnerud", "mnist", "mnist1d", "motorcycle", "randhie", "shakespeare", "sunspots", "wine"),
 )
 KNOWN = ", ".join(map(repr, NAMES))
 
@@ -51,6 +51,9 @@ SHAPES = [
     ("iris", (150, 4), (150,), None, None, 3, 4),
     ("linnerud", (20, 3), (20, 3), None, None, 0, 3),
     ("wine", (178, 13), (178,), None, None, 3, 13),
+    pytest.param("co2", (2284,), (2284,), None, None, 0, 1, marks=download),
+    pytest.param("elnino", (732,), (732,), None, None, 0, 1, marks=download),
+    pytest.param("sunspots", (309,), (309,), None, None, 0, 1, marks=download),
     pytest.param("faces", (200, 25, 25, 1), (200,), None, None, 2, 0, marks=download),
     pytest.param("fashion_mnist", (60000, 28, 28, 1), (60000,), (10000, 28, 28, 1), (10000,), 10, 0, marks=download),
     pytest.param("mnist", (5000, 28, 28, 1), (5000,), None, None, 10, 0, marks=download),
@@ -82,7 +85,7 @@ def test_shapes_and_dtypes(name, x, y, x_test, y_test, classes, features):
         assert inputs.dtype == (np.int32 if name == "shakespeare" else np.float32)
         assert targets.dtype == (np.int32 if classes else np.float32)
         assert np.isfinite(inputs).all()
-        assert np.isfinite(targets).all() or name == "motorcycle"
+        assert np.isfinite(targets).all() or name in ("motorcycle", "co2")
         if classes:
             np.testing.assert_array_equal(np.unique(targets), range(classes))
     assert (len(found.classes), len(found.features)) == (classes, features)
@@ -292,6 +295,22 @@ def test_ragged_reads_a_series_a_line():
     (x, lengths), labels = _readers.ragged(b"#x\n@classLabel true a b\n@data\n1,2,3:4,5,6:b\n7:8:a\n", 4)
     assert x.tolist() == [[[1, 4], [2, 5], [3, 6], [0, 0]], [[7, 8], [0, 0], [0, 0], [0, 0]]]
     assert (lengths.tolist(), labels) == ([3, 1], ["b", "a"])
+
+
+@download
+def test_series_have_the_published_values():
+    """Sunspots: mean, greatest year; El Niño: months in order, the warmest years; CO2: first weeks, gaps, growth."""
+    (years, spots), (months, warmth), (weeks, co2) = (load(name).train for name in ("sunspots", "elnino", "co2"))
+    assert spots.mean() == pytest.approx(49.7521, abs=1e-3)
+    assert (years[0], spots[0], years[spots.argmax()], spots.max()) == (1700, 5, 1957, np.float32(190.2))
+    np.testing.assert_array_equal(warmth[:13], np.float32([23.11, 24.2, 25.37, 23.86, 23.03, 21.57, 20.63, 20.15,
+                                                          19.67, 20.03, 20.02, 21.8, 24.19]))  # fmt: skip
+    np.testing.assert_array_equal(months[:13:6], [1950, 1950.5, 1951])
+    assert set(1950 + np.argsort(warmth.reshape(61, 12).mean(1))[-3:]) == {1983, 1997, 1998}
+    np.testing.assert_array_equal(co2[:3], np.float32([316.1, 317.3, 317.6]))
+    assert np.isnan(co2).sum() == 59
+    assert (np.diff(weeks) > 0).all()
+    assert np.nanmean(co2[-52:]) - np.nanmean(co2[:52]) == pytest.approx(371.0 - 315.6, abs=1)
 
 
 @download

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import jaxnn as nn
+from jaxnn.train._interrupt import Signals
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 8)).astype(np.float32)
@@ -86,6 +87,17 @@ def test_a_second_one_ends_at_once():
     assert time.perf_counter() - begun < 5
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_counts_once():
+    """GNU timeout sends it to the process and to its group."""
+    with Signals(terminates=True) as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.terminated
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_signals_that_others_took_are_left_to_them():
