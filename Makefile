@@ -21,6 +21,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/selection.py $(SHORT)
 	$(BIN)/python examples/dimensions.py
+	$(BIN)/python examples/normalization.py $(SHORT)
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/through_time.py $(SHORT)
 	$(BIN)/python examples/characters.py $(SHORT)
