@@ -19,6 +19,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/normalization.py $(SHORT)
+	$(BIN)/python examples/depth.py $(SHORT)
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/augmentations.py
 	$(BIN)/python examples/imagenet.py
