@@ -22,6 +22,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/selection.py $(SHORT)
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/normalization.py $(SHORT)
+	$(BIN)/python examples/depth.py $(SHORT)
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/through_time.py $(SHORT)
 	$(BIN)/python examples/characters.py $(SHORT)

@@ -17,9 +17,11 @@ The gradient of a stack with batch norm explodes: on the way back it grows by a 
 layers learn nothing. Through a skip connection the gradient bypasses the convolutions. Residual networks of 60 layers
 learn as much in these steps as those of 10, but not more: their seeds differ by more than their depths.
 
-Then a pre-activation network of 6 convolutions, 24 channels at 14×14 pixels and 48 at 7×7, is trained on all 60 000
-images with AdamW and a one-cycle schedule. `--all` trains the three kinds, three seeds each. The baseline on the same
-10 000 test images is scikit-learn's support vector machine with an RBF kernel, 89.7 % in the paper of the data set.
+Then a pre-activation network of 6 convolutions, 24 channels at 14×14 pixels and 48 at 7×7, is trained for 8 epochs on
+all 60 000 images with AdamW and a one-cycle schedule. Its accuracy on the 10 000 test images is 91.82 and 91.87 % for
+two seeds, in 152 and 191 s on two busy cores (258 and 256 s of processors). The baseline on the same test images is
+scikit-learn's support vector machine with an RBF kernel, 89.7 % in the paper of the data set. `--all` trains the three
+kinds, three seeds each; the table above shows where their difference matters, in depth.
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385, and Identity Mappings in Deep
 Residual Networks, 2016, arXiv:1603.05027. Yang et al., A Mean Field Theory of Batch Normalization, 2019,
