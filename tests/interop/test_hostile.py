@@ -718,7 +718,10 @@ def test_a_lie_is_cheap_to_find(path, largest, case):
         path.write_bytes(FLAT[case])
     else:
         torch_zip(path, b"\x80\x04" + COSTLY[case]())
-    assert any(attempt(path) < 4 * largest for _ in range(3))  # a busy machine may be slow once, not three times
+    tries = [attempt(path)]
+    while tries[-1] >= 4 * largest and len(tries) < 3:  # a busy machine may be slow once, not three times
+        tries.append(attempt(path))
+    assert tries[-1] < 4 * largest, tries
     if case in LARGE:
         tracemalloc.start()
         try:
