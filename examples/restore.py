@@ -2,7 +2,23 @@
 
     python examples/restore.py [folder for the picture, by default out] [--short]
 
-TODO
+The source is Shakespeare without vowels, such as "t b r nt t b", in windows of 12 words, and the target is the words.
+"t" is to, it, at, out or too, so the context decides. The 2000 most frequent words are judged, 87 % of the test text;
+73 % of these have a rival with the same consonants. Encoder and decoder have one block each. The decoder reads the
+consonants by attention to the encoder's output, and `nn.generate` writes the windows word by word.
+
+The baselines are a dictionary, with the most frequent word for the consonants, and word pairs: the most probable path
+by the frequencies of words and pairs (Viterbi). Words restored in the play on which the settings were chosen, in
+percent, with one seed, where the transformer predicts each word from the true words before it:
+
+    dictionary     78.1
+    word pairs     86.7
+    transformer    85.8
+
+The transformer is 7.7 points above the dictionary, but a table of pairs, counted in a second, is better after 1000
+steps. The full run, three seeds that write three other plays, was interrupted: its figures are open.
+
+Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
 """
 
 import re

@@ -1,8 +1,24 @@
-"""A vision transformer next to a convolutional network of equal cost, and its attention on the images.
+"""A vision transformer and a CNN of equal cost on Fashion-MNIST, and the attention of the transformer on the images.
 
     python examples/vit.py [folder for the picture, by default out] [--seeds=3] [--short]
 
-TODO
+The CNN has six convolutions with batch norm. The ViT has two blocks of two heads on 7×7 patches of 4×4 pixels, and
+classifies by its class token. Its size is chosen such that a training step takes as much processor time as that of the
+CNN (70 and 65 ms on two busy cores), so equal steps are equal training time. Both take 3 epochs of all 60 000 images
+with AdamW and a one-cycle schedule.
+
+The CNN has an accuracy of 90.8 ± 0.1 % on the 10 000 test images (three seeds). The ViT was interrupted after the first
+of its 3 epochs, by when it had 79.6 % and the CNN 79.4, 81.0 and 79.9 %; its result at the end is open. After one epoch
+as a whole schedule on 50 000 of the training images, judged on the other 10 000, the CNN leads by six points:
+
+    peak rate of the ViT     1.5e-3   80.9     3e-3   81.8     6e-3   82.1
+    peak rate of the CNN       5e-3   87.6     1e-2   87.8     2e-2   88.1
+
+A convolution assumes that neighbours belong together and that a feature means the same at every place. Attention has to
+learn both from the images, and these are few for it: in the paper ViTs equal CNNs after training on 14 to 300 million.
+
+Dosovitskiy et al., An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale, 2020, arXiv:2010.11929.
+Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747: the data.
 """
 
 import sys
