@@ -15,7 +15,7 @@ percent, with one seed, where the transformer predicts each word from the true w
     word pairs     86.7
     transformer    85.8
 
-The transformer, after 1020 steps, is 7.7 points above the dictionary, and a table of pairs is better still. The full run,
+The transformer, after 1020 steps, is 7.7 points above the dictionary, and a table of pairs is better. The full run,
 three seeds that write three other plays, was interrupted: its figures are open.
 
 Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
