@@ -23,9 +23,11 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/normalization.py $(SHORT)
 	$(BIN)/python examples/depth.py $(SHORT)
+	$(BIN)/python examples/vit.py $(SHORT)
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/through_time.py $(SHORT)
 	$(BIN)/python examples/characters.py $(SHORT)
+	$(BIN)/python examples/restore.py $(SHORT)
 	$(BIN)/python examples/forecast.py $(SHORT)
 	$(BIN)/python examples/augmentations.py
 	$(BIN)/python examples/imagenet.py
