@@ -179,7 +179,7 @@ def main() -> None:
     picture(out / "characters.png", orders, curves, alone, both, texts)
     seconds, processors = time.perf_counter() - start, time.process_time() - cpu
     print(f"\n{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'characters.png'}")
-    assert both["LSTM"].mean() < baseline, "the mixture is worse than its better part"
+    assert SHORT or both["LSTM"].mean() < baseline, "the mixture is worse than its better part"
     assert SHORT or both["LSTM"].mean() < (1 - LEAST) * baseline, "below the figure that this example stands for"
 
 
