@@ -272,6 +272,7 @@ def _canonical(
 
 
 def names(rank: int) -> tuple[str, str, str]:
+    """lax's dimension numbers of the canonical order."""
     space = "DHW"[3 - rank :]
     return f"N{space}C", f"{space}IO", f"N{space}C"
 
