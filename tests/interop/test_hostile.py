@@ -1,6 +1,5 @@
 """Files that lie: each is a ValueError that names the file, within 2 seconds and 200 MB, and nothing in it is run."""
 
-import gc
 import io
 import json
 import os
@@ -13,10 +12,10 @@ import sys
 import time
 import tracemalloc
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from _seconds import seconds_of
 from _torch_files import STREAM
 
 from jaxnn.interop import read, write
@@ -687,24 +686,19 @@ def long_of_one_hash(i):
 
 
 def attempt(path):
-    """Reads a file, whose arrays, if any, are those of `largest`; the processor seconds that it takes.
-
-    It has a thread and so a stack of its own: where a piece of Python's stack ends, each call would allocate another.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        seconds, message = thread.submit(timed, path).result()
+    """Reads a file, whose arrays, if any, are those of `largest`; the processor seconds that it takes."""
+    seconds, message = seconds_of(lambda: outcome(path))
     assert message == "" or message.startswith(f"interop.read {path}: expected ")
     assert len(message) < 1000 + len(str(path))
     return seconds
 
 
-def timed(path):
-    began, message = time.thread_time(), ""  # other threads and processes may be busy
+def outcome(path):
     try:
         assert len(read(path)) in (0, 10_000)
     except ValueError as error:
-        message = str(error)
-    return time.thread_time() - began, message
+        return str(error)
+    return ""
 
 
 @pytest.fixture(scope="module")
@@ -712,10 +706,7 @@ def largest(tmp_path_factory):
     """The processor seconds for a file that is as it should be, with half as many operations as are allowed."""
     path = tmp_path_factory.mktemp("honest") / "net.pt"
     write(path, {f"{i}": np.zeros(0, np.float32) for i in range(10_000)})
-    gc.collect()
-    gc.disable()  # a collection during a read would walk through all that other tests have left: seconds
-    yield statistics.median(attempt(path) for _ in range(3))
-    gc.enable()
+    return statistics.median(attempt(path) for _ in range(3))
 
 
 @pytest.mark.slow
