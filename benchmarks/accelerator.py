@@ -38,6 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _peers import linen_peer, ours, pure
+from _ratios import interval
 
 import jaxnn as nn
 
@@ -169,9 +170,9 @@ def line(name: str, peaks: dict[bool, float]) -> str:
     for library in made:
         cells.append(f"{library} first call {first[library]:.1f} s")
         if library != "jaxnn":
-            ratios = sorted(a / b for a, b in zip(times["jaxnn"], times[library], strict=True))
-            cut = max(0, int(ROUNDS / 2 - 0.98 * ROUNDS**0.5))
-            cells[-1] += f", ratio {median(ratios):.2f} ({ratios[cut]:.2f}, {ratios[-1 - cut]:.2f})"
+            ratios = [a / b for a, b in zip(times["jaxnn"], times[library], strict=True)]
+            low, high = interval(ratios)
+            cells[-1] += f", ratio {median(ratios):.2f} ({low:.2f}, {high:.2f})"
     told = "" if len(set(counts.values())) == 1 else f"   params {counts}"
     return "   ".join(cells) + told
 

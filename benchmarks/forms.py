@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _ratios import interval
 
 import jaxnn as nn
 from jaxnn import ops
@@ -138,11 +139,11 @@ def ratio(f: Callable, args: tuple, rounds: int) -> str:
         plain = compiled(lambda *args: f(*args), args)
     pairs = [[timed(run, args) for run in ((chosen, plain) if i % 2 else (plain, chosen))] for i in range(rounds)]
     times = np.array([pair if i % 2 else pair[::-1] for i, pair in enumerate(pairs)])
-    ratios = np.sort(times[:, 0] / times[:, 1])
-    low = max(0, int(rounds / 2 - 0.98 * rounds**0.5))
-    mark = " slower" if ratios[low] > BOUND else ""
-    milliseconds, interval = np.median(times[:, 0]) * 1e3, f"({ratios[low]:.3f}, {ratios[-1 - low]:.3f})"
-    return f"{milliseconds:9.2f} ms {np.median(ratios):6.3f} {interval:16}{mark:7}"
+    ratios = times[:, 0] / times[:, 1]
+    low, high = interval(ratios)
+    mark = " slower" if low > BOUND else ""
+    milliseconds, around = np.median(times[:, 0]) * 1e3, f"({low:.3f}, {high:.3f})"
+    return f"{milliseconds:9.2f} ms {np.median(ratios):6.3f} {around:16}{mark:7}"
 
 
 def main() -> None:

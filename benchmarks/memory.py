@@ -16,42 +16,43 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from _ratios import interval
 
 import jaxnn as nn
 
-
-def unit(features: int, stride: int) -> nn.Layer:
-    """Residual block of ResNet-20."""
-    conv = lambda k, s=1: nn.serial(nn.conv(features, k, stride=s, bias=False), nn.batch_norm())  # noqa: E731
-    skip = conv(1, 2) if stride > 1 else None
-    return nn.serial(nn.residual(nn.serial(conv(3, stride), nn.relu, conv(3)), skip=skip), nn.relu)
+NETS = ("mlp", "gru", "resnet20", "gpt", "unet")
 
 
-def nets() -> dict[str, tuple[nn.Layer, Any, Any]]:
-    """Name -> model and a batch of random numbers."""
-    labels = lambda n: jax.random.randint(jax.random.key(0), (n,), 0, 10)  # noqa: E731
-    drawn = lambda *shape: jax.random.normal(jax.random.key(0), shape)  # noqa: E731
-    units = [unit(c, 2 if i == 0 and c > 16 else 1) for c in (16, 32, 64) for i in range(3)]
-    tokens = jax.random.randint(jax.random.key(0), (16, 128), 0, 256)
-    unet = nn.models.unet(1, features=16, levels=2)
-    return {
-        "mlp": (nn.serial(nn.dense(512), nn.relu, nn.dense(512), nn.relu, nn.dense(10)), drawn(128, 784), labels(128)),
-        "gru": (nn.serial(nn.gru(256), lambda y: y[:, -1], nn.dense(10)), drawn(64, 100, 128), labels(64)),
-        "resnet20": (
-            nn.serial(nn.conv(16, 3, bias=False), nn.batch_norm(), nn.relu, *units, nn.global_avg_pool(), nn.dense(10)),
-            drawn(64, 32, 32, 3),
-            labels(64),
-        ),
-        "gpt": (nn.models.gpt(256, length=128, layers=4, heads=4, features=256), tokens, tokens),
-        "unet": (unet, drawn(16, 64, 64, 3), jnp.ones((16, 64, 64, 1))),
-    }
+def net(name: str) -> tuple[nn.Layer, Any, Any]:
+    """Model and a batch of random numbers."""
+
+    def drawn(*shape: int) -> jax.Array:
+        return jax.random.normal(jax.random.key(0), shape)
+
+    def labels(n: int) -> jax.Array:
+        return jax.random.randint(jax.random.key(0), (n,), 0, 10)
+
+    match name:
+        case "mlp":
+            model = nn.serial(nn.dense(512), nn.relu, nn.dense(512), nn.relu, nn.dense(10))
+            return model, drawn(128, 784), labels(128)
+        case "gru":
+            return nn.serial(nn.gru(256, last=True), nn.dense(10)), drawn(64, 100, 128), labels(64)
+        case "resnet20":
+            return nn.models.resnet(20, classes=10), drawn(64, 32, 32, 3), labels(64)
+        case "gpt":
+            tokens = jax.random.randint(jax.random.key(0), (16, 128), 0, 256)
+            return nn.models.gpt(256, length=128, layers=4, heads=4, features=256), tokens, tokens
+        case "unet":
+            return nn.models.unet(1, features=16, levels=2), drawn(16, 64, 64, 3), jnp.ones((16, 64, 64, 1))
+    raise ValueError(f"expected one of {', '.join(NETS)}, got {name}")
 
 
 def worker(name: str, reuse: bool) -> None:
     """Answers each line of stdin with the time and the page faults of three steps."""
     if reuse:
         nn.reuse_memory()
-    model, x, y = nets()[name]
+    model, x, y = net(name)
     loss = nn.losses.squared_error if name == "unet" else nn.losses.softmax_cross_entropy
     trainer = nn.trainer(model, loss, nn.adam(1e-3))
     ts = trainer.init(jax.random.key(0), (x, y))
@@ -83,12 +84,12 @@ def measured(name: str, rounds: int) -> str:
             found[k].append(json.loads(both[k].stdout.readline()))  # type: ignore[union-attr]
     for process in both:
         process.communicate()
-    ratios = sorted(b[0] / a[0] for a, b in zip(*found, strict=True))
-    cut = max(0, int(rounds / 2 - 0.98 * rounds**0.5))  # ranks of a 95 % interval of the median
+    ratios = [b[0] / a[0] for a, b in zip(*found, strict=True)]
+    low, high = interval(ratios)
     faults = [median(f[1] for f in one) for one in found]
     return (
         f"{name:9} {1e3 * median(f[0] for f in found[0]):8.1f} ms   {median(ratios):.3f} "
-        f"({ratios[cut]:.3f}, {ratios[-1 - cut]:.3f})   faults {faults[0]:8.0f} -> {faults[1]:.0f}"
+        f"({low:.3f}, {high:.3f})   faults {faults[0]:8.0f} -> {faults[1]:.0f}"
     )
 
 
@@ -98,7 +99,7 @@ def main() -> None:
         worker(sys.argv[2], sys.argv[3] == "reuse")
         return
     rounds = next((int(a) for a in sys.argv[1:] if a.isdigit()), 15)
-    chosen = [a for a in sys.argv[1:] if not a.isdigit()] or list(nets())
+    chosen = [a for a in sys.argv[1:] if not a.isdigit()] or NETS
     print(f"jax {jax.__version__}, {jax.default_backend()}; a step, with `reuse_memory` over without")
     for name in chosen:
         print(measured(name, rounds), flush=True)

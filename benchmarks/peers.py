@@ -38,13 +38,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
-from math import comb
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from _peers import growth
 from _peers.rows import ALL, GROWING, GROWN, LONG, ROWS, Row
+from _ratios import interval
 
 HERE = Path(__file__).parent
 HISTORY, TEXT, PICTURE, GROWTH = (HERE / name for name in ("history.jsonl", "peers.txt", "peers.png", "growth.png"))
@@ -208,17 +208,6 @@ HOWS = {"first": alone, "memory": alone, "start": processes, "restart": processe
 
 def fastest(forms: dict[str, list[float]]) -> str:
     return min(forms, key=lambda form: median(forms[form]))
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Order statistics around the median with at least 95 %, by the binomial distribution; the range of few values."""
-    n, found = len(values), sorted(values)
-    k, below = 0, 0.0
-    while 2 * (below + comb(n, k) / 2**n) <= 0.05:
-        below += comb(n, k) / 2**n
-        k += 1
-    k = max(k, 1)
-    return found[k - 1], found[n - k]
 
 
 def entries(name: str, row: Row, found: Found, facts: dict) -> list[dict]:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _ratios import interval
 from flax import nnx
 
 import jaxnn as nn
@@ -140,11 +141,10 @@ def compiled(params: Any, run: Callable, batch: tuple) -> tuple[Callable, Any]:
     return jax.jit(step, donate_argnums=0).lower(carry, *batch).compile(), carry
 
 
-def interval(ratios: np.ndarray) -> str:
-    """Median, and its 95 % interval by order statistics."""
-    n, ordered = len(ratios), np.sort(ratios)
-    low = max(0, int(np.floor(n / 2 - 0.98 * n**0.5)))
-    return f"{np.median(ratios):.3f} ({ordered[low]:.3f}, {ordered[n - 1 - low]:.3f})"
+def shown(ratios: np.ndarray) -> str:
+    """Median and its interval."""
+    low, high = interval(ratios)
+    return f"{np.median(ratios):.3f} ({low:.3f}, {high:.3f})"
 
 
 def measure(kind: str, rounds: int) -> None:
@@ -164,7 +164,7 @@ def measure(kind: str, rounds: int) -> None:
     )
     for name in PEERS:
         ratios = of["jaxnn"] / of[name]
-        print(f"  over {name:12} wall {interval(ratios[:, 0])}   cpu {interval(ratios[:, 1])}", flush=True)
+        print(f"  over {name:12} wall {shown(ratios[:, 0])}   cpu {shown(ratios[:, 1])}", flush=True)
 
 
 def main() -> None:

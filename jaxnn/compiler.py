@@ -91,7 +91,7 @@ def reuse_memory() -> bool:
     Call it once at the start of a program, after the imports and before the first computation. XLA allocates the
     intermediate values of a program in one piece, and frees it after the call. The C library returns pieces of more
     than 32 MiB to the system, which has to clear their pages when they are touched again. If they are kept, a train
-    step of ResNet-20 takes 0.77 of the time, one of a GRU 0.81 (`benchmarks/memory.py`).
+    step of ResNet-20 or a GRU takes 0.79 of the time (`benchmarks/memory.py`).
 
     Memory that was used once then stays with the process. Programs run in the thread that calls them, whose heap can
     keep such pieces, so a call returns when its results are there: Python does not prepare the next call meanwhile. The
