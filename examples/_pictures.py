@@ -1,7 +1,8 @@
 """The frame of an example: its arguments, a figure without a screen, curves with their spread, sheets of images."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ def folder() -> Path:
     path = Path(next((a for a in sys.argv[1:] if not a.startswith("--")), "out"))
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def clock() -> Callable[[], str]:
+    """A function that says how long it is since now, compilation included, and how much the processors worked."""
+    start, used = time.perf_counter(), time.process_time()
+    return lambda: f"{time.perf_counter() - start:.0f} s, {time.process_time() - used:.0f} s of processors"
 
 
 def figure(size: tuple[float, float] = (9, 5), layout: str | None = "constrained") -> Any:

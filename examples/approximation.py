@@ -21,7 +21,6 @@ as in `perceptron.py`, a grid of k knots in each direction has k^64 coefficients
 Cybenko, Approximation by Superpositions of a Sigmoidal Function, 1989.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, subplots
+from _pictures import SHORT, band, clock, folder, subplots
 
 import jaxnn as nn
 
@@ -116,7 +115,7 @@ def main() -> None:
     """Fits splines and networks, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     known, places, heights = disparity()
     sizes = [rows * columns for rows, columns in GRIDS]
     smooth = np.array([spline(grid, places, heights) for grid in GRIDS])
@@ -135,8 +134,7 @@ def main() -> None:
             flush=True,
         )
     picture(out / "approximation.png", known, shown, curves)
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s with compilation, {processors:.0f} s of processors; picture: {out / 'approximation.png'}")
+    print(f"{took()}; picture: {out / 'approximation.png'}")
 
     means = [errors.mean(0) for _, errors in curves.values()]
     assert all(mean[-1] < mean[0] for mean in means), "more params do not help"

@@ -27,7 +27,6 @@ Chen and Goodman, An Empirical Study of Smoothing Techniques for Language Modeli
 Generating Sequences With Recurrent Neural Networks, 2013, arXiv:1308.0850.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ import jax
 import numpy as np
 import optax
 from _ngrams import bits_by_order
-from _pictures import SHORT, band, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, spread, subplots
 
 import jaxnn as nn
 
@@ -128,7 +127,7 @@ def picture(path: Path, orders: dict[str, np.ndarray], curves: dict, alone: dict
 def main() -> None:
     """Counts, trains, judges, samples, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     shakespeare = nn.data.load("shakespeare")
     codes, symbols = shakespeare.train[0], len(shakespeare.classes)
     text = "".join(nn.data.decode(codes, shakespeare.classes).tolist())
@@ -147,7 +146,7 @@ def main() -> None:
 
     curves, alone, both, writer = {}, {}, {}, {}
     for kind, (network, _) in NETWORKS.items():
-        begun, used, model = time.perf_counter(), time.process_time(), network(symbols)
+        spent, model = clock(), network(symbols)
         judged = (
             *windows(valid, LENGTH // 2),
             np.broadcast_to(np.arange(LENGTH) >= LENGTH // 2, (len(grams_valid), LENGTH)),
@@ -163,11 +162,10 @@ def main() -> None:
         alone[kind], both[kind] = np.array(scores).T
 
         size = sum(leaf.size for leaf in jax.tree.leaves(writer[kind]))
-        seconds, processors = time.perf_counter() - begun, time.process_time() - used
         for name, bits in ((kind, alone[kind]), (f"{kind} and n-grams", both[kind])):
             below = spread(1 - bits / baseline)
             print(f"{name:20}{bits.mean():.3f} ± {bits.std(ddof=1):.3f} bits per character, {below} % below n-grams")
-        print(f"{'':20}{size:,} params, {seconds:.0f} s, {processors:.0f} s of processors", flush=True)
+        print(f"{'':20}{size:,} params, {spent()}", flush=True)
 
     prompt = nn.data.encode(np.array(list(PROMPT)), shakespeare.classes)[0][None]
     model, texts = recurrent("lstm", 128, cached=True)(symbols), {}
@@ -177,8 +175,7 @@ def main() -> None:
         texts[temperature] = PROMPT + "".join(nn.data.decode(drawn.x[0], shakespeare.classes).tolist())
         print(f"\n--- temperature {temperature}{texts[temperature]}")
     picture(out / "characters.png", orders, curves, alone, both, texts)
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"\n{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'characters.png'}")
+    print(f"\n{took()}; the picture is {out / 'characters.png'}")
     assert SHORT or both["LSTM"].mean() < baseline, "the mixture is worse than its better part"
     assert SHORT or both["LSTM"].mean() < (1 - LEAST) * baseline, "below the figure that this example stands for"
 

@@ -30,7 +30,6 @@ the baseline.
 """
 
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, sheet, spread, subplots
+from _pictures import SHORT, band, clock, folder, sheet, spread, subplots
 
 import jaxnn as nn
 
@@ -181,7 +180,7 @@ def picture(path: Path, found: dict, curves: dict, logits: np.ndarray, test: tup
 def main() -> None:
     """Compares depths on a part of the data, trains on all of it, prints the tables and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     train, test = jax.tree.map(lambda a: jnp.asarray(a), (fashion.train, fashion.test))
     part, few = (jax.tree.map(lambda a, n=n: a[:n], d) for d, n in ((train, STEPS * PART), (test, TESTED)))
@@ -194,24 +193,22 @@ def main() -> None:
             of = found[kind, layers] = jax.tree.map(np.asarray, results)
             first, last = of.norms[:, 0].mean(), of.norms[:, -1].mean()
             print(f"{layers:8}  {kind:16}{first:15,.2f}{last:10.2f}{spread(of.accuracy):>18}", flush=True)
-    print(f"{time.perf_counter() - start:.0f} s, {time.process_time() - cpu:.0f} s of processors")
+    print(took())
 
     curves: dict[str, list] = {kind: [] for kind in FULL_KINDS}
     scores: dict[str, list] = {kind: [] for kind in FULL_KINDS}
     all_of = jax.tree.map(lambda a: a[:IMAGES], train)
     for kind in FULL_KINDS:
         for seed in range(FULL_SEEDS):
-            begun, used = time.perf_counter(), time.process_time()
+            spent = clock()
             curve, logits = learn(kind, seed, all_of, test)
             curves[kind].append(curve)
             scores[kind].append(np.mean(logits.argmax(1) == fashion.test[1]))
-            seconds, processors = time.perf_counter() - begun, time.process_time() - used
-            print(f"{kind}, seed {seed}: {scores[kind][-1]:.2%} in {seconds:.0f} s, {processors:.0f} s of processors")
+            print(f"{kind}, seed {seed}: {scores[kind][-1]:.2%} in {spent()}")
     picture(out / "depth.png", found, curves, logits, fashion.test, fashion.classes)
     print(f"\n{'test accuracy':24}" + "".join(f"{kind}: {spread(s)}   " for kind, s in scores.items()))
     print(f"{'SVC with an RBF kernel':24}{100 * BASELINE:.1f}; the picture is {out / 'depth.png'}")
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s, compile included; {processors:.0f} s of processors")
+    print(took())
 
     norms = found[STACKED, LAYERS[-1]].norms.mean(0)
     assert norms[0] > EXPLODED * norms[-1], "gradients of the stacked network do not explode"

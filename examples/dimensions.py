@@ -13,7 +13,6 @@ selection, L1 vs. L2 regularization, and rotational invariance, 2004).
 How many neighbours are asked, and the strength of the penalty, are chosen on validation tumours at each point.
 """
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import folder, subplots
+from _pictures import clock, folder, subplots
 
 import jaxnn as nn
 
@@ -138,7 +137,7 @@ def main() -> None:
     """Runs the sweep, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     out = folder()
-    start, cpu = time.perf_counter(), time.process_time()
+    took = clock()
     x, y = nn.data.load("breast_cancer").train
     data = jax.tree.map(lambda *a: jnp.asarray(np.stack(a)), *(draw(seed, x, y) for seed in range(SEEDS)))
 
@@ -160,8 +159,7 @@ def main() -> None:
             print(f"{irrelevant:10}{EXAMPLES[j]:10}{found['contrast'][:, i, j].mean():25.2f}{'':3}{row}")
     picture(out / "dimensions.png", accuracies)
     print(f"test accuracy, mean and deviation over {SEEDS} seeds; the picture is {out / 'dimensions.png'}")
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{np.prod(shape)} points in {seconds:.0f} s, compile included; {processors:.0f} s of processors")
+    print(f"{np.prod(shape)} points in {took()}")
 
     neighbours, descent, adam, sparse = (accuracy.mean(0)[:, -1] for accuracy in columns)  # with all examples
     assert min(neighbours[0], descent[0], adam[0], sparse[0]) > 0.94, "without noise one is worse than it should be"

@@ -24,7 +24,6 @@ and Winters, 1960 (the smoothing).
 """
 
 import os
-import time
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, folder, subplots
+from _pictures import SHORT, clock, folder, subplots
 
 import jaxnn as nn
 
@@ -181,7 +180,7 @@ def picture(path: Path, drawn: list[tuple]) -> None:
 def main() -> None:
     """Forecasts each series from all origins, prints the errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     print(f"{'mean absolute scaled error':28}" + "".join(f"{name:>16}" for name in METHODS))
     means, drawn = {}, []
     for name, of in SERIES.items():
@@ -198,8 +197,7 @@ def main() -> None:
     if SHORT or "smoothing" not in found:
         print("The errors of smoothing are kept ones, by statsmodels 0.15.0.")
     picture(out / "forecast.png", drawn)
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'forecast.png'}")
+    print(f"{took()}; the picture is {out / 'forecast.png'}")
     for name in WON:
         best = min(means[name]["naive"], means[name]["smoothing"])
         assert SHORT or means[name]["network"] < (1 - LEAST) * best, "below the figure that this example stands for"

@@ -17,7 +17,6 @@ are right together in 98.5 %, and four of the paper's in 96.1: of single remedie
 Greydanus and Kobak, Scaling Down Deep Learning with MNIST-1D, 2020, arXiv:2011.14439; github.com/greydanus/mnist1d.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, subplots
+from _pictures import SHORT, band, clock, folder, subplots
 
 import jaxnn as nn
 
@@ -189,22 +188,20 @@ def main() -> None:
     orders = jnp.stack([jnp.arange(40), jnp.asarray(np.random.RandomState(42).permutation(40))])  # the notebook's own
     keys, which = jnp.repeat(jax.random.split(jax.random.key(0), SEEDS), 2), jnp.tile(jnp.arange(2), SEEDS)
 
-    start, cpu = time.perf_counter(), time.process_time()
+    took = clock()
     cells, far = {}, []
     head = f"{'ours':12}{'notebook':>10}{'paper':>7}   "
     print(f"test accuracy, mean ± deviation of {SEEDS} seeds; points in order, and in another\n{'':10}{head}{head}")
     for name in NOTEBOOK:
-        began, busy = time.perf_counter(), time.process_time()
+        spent = clock()
         found = sweep(partial(cell, name), (keys, which), orders, train, test)
         cells[name] = {part: values.reshape(SEEDS, 2, *values.shape[1:]) for part, values in found.items()}
         last = cells[name]["held"][..., -1]  # [seeds, orders]
         mean, deviation = last.mean(0), last.std(0, ddof=1)
         far += [name for k in range(2) if abs(mean[k] - NOTEBOOK[name][k]) > 2 * deviation[k]]
         row = (f"{mean[k]:4.1f} ± {deviation[k]:3.1f}{NOTEBOOK[name][k]:12}{PAPER[name][k]:7}   " for k in range(2))
-        seconds, busy = time.perf_counter() - began, time.process_time() - busy
-        print(f"{name:10}{''.join(row)}{seconds:.0f} s, of processors {busy:.0f} s", flush=True)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(f"the table took {seconds:.0f} s, compile included; {cpu:.0f} s of processors\n")
+        print(f"{name:10}{''.join(row)}{spent()}", flush=True)
+    print(f"the table took {took()}\n")
 
     recipes = RECIPES | {"all three, own rate": choose(data.train)}
     found = sweep(improved, seeded(list(recipes.values()), MEMBERS, 2), train, test)
@@ -215,7 +212,7 @@ def main() -> None:
     for name, (each, ensemble) in rows.items():
         print(f"{name:20}{each.mean():8.1f} ± {each.std(ddof=1):.1f}{ensemble:12.1f}   {changes(recipes[name])}")
     picture(out / "mnist1d.png", cells, rows)
-    print(f"{time.perf_counter() - start:.0f} s in all; the picture is {out / 'mnist1d.png'}")
+    print(f"{took()}; the picture is {out / 'mnist1d.png'}")
     if SHORT:
         means = {name: found["held"][:, 0, -1].mean() for name, found in cells.items()}
         assert means["CNN"] > means["MLP"] > means["logistic"] > 20, f"{means}"

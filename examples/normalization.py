@@ -44,7 +44,6 @@ Ioffe & Szegedy, Batch Normalization: Accelerating Deep Network Training by Redu
 arXiv:1502.03167. LeCun, Bottou, Orr, Müller, Efficient BackProp, 1998.
 """
 
-import time
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +51,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _pictures import SHORT, folder, spread, subplots
+from _pictures import SHORT, clock, folder, spread, subplots
 from jax.flatten_util import ravel_pytree
 
 import jaxnn as nn
@@ -229,11 +228,10 @@ def compare(name: str, out: Path) -> None:
 def main() -> None:
     """Compares inputs as they are, normalised and standardised on each data set."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     for name in SETS:
         compare(name, out)
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"\n{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'normalization.png'}")
+    print(f"\n{took()}; the picture is {out / 'normalization.png'}")
 
 
 if __name__ == "__main__":

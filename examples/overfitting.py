@@ -15,7 +15,6 @@ with the width all the way, to 15 %.
 Belkin, Hsu, Ma, Mandal, Reconciling modern machine-learning practice and the classical bias-variance trade-off, 2019.
 """
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import band, folder, subplots
+from _pictures import band, clock, folder, subplots
 
 import jaxnn as nn
 
@@ -114,7 +113,7 @@ def main() -> None:
     """Runs the sweep, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     out = folder()
-    start, cpu = time.perf_counter(), time.process_time()
+    took = clock()
     x, y = nn.data.load("digits").train
     x = x.reshape(len(x), -1)
     x = (x - x.mean(0)) / (x.std(0) + 1e-3)
@@ -134,8 +133,7 @@ def main() -> None:
         print(f"{units:5}{train[:, k].mean():10.1%}{row}")
     picture(out / "overfitting.png", curves, train)
     print(f"errors, mean and deviation over {SEEDS} seeds; the picture is {out / 'overfitting.png'}")
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{np.prod(shape)} runs in {seconds:.0f} s, compile included; {processors:.0f} s of processors")
+    print(f"{np.prod(shape)} runs in {took()}")
 
     means = {name: curve.mean(0) for name, curve in curves.items()}
     peak, before = WIDTHS.index(EXAMPLES), slice(WIDTHS.index(EXAMPLES))

@@ -22,7 +22,6 @@ Minsky and Papert, Perceptrons, 1969.
 """
 
 import os
-import time
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-l
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _pictures import SHORT, folder, spread, subplots
+from _pictures import SHORT, clock, folder, spread, subplots
 from sklearn.linear_model import Perceptron
 from sklearn.svm import SVC
 
@@ -171,7 +170,7 @@ def main() -> None:
     """Takes the parts in order, prints their figures and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
 
     images, labels = nn.data.load("digits").train
     images = images.reshape(len(images), -1)
@@ -192,10 +191,7 @@ def main() -> None:
     )
 
     picture(out / "perceptron.png", (x[:, 2:], y > 0), (bounds, mistakes), (learnt, params))
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(
-        f"{seconds:.0f} s, compile included, {processors:.0f} s of processors; the picture is {out / 'perceptron.png'}"
-    )
+    print(f"{took()}; the picture is {out / 'perceptron.png'}")
 
     assert ratio.max() <= 1, "more mistakes than Novikoff's bound"
     assert not mistakes[..., -1].any(), "a pair of digits is not separated"

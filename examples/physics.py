@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, subplots
+from _pictures import SHORT, band, clock, folder, subplots
 from scipy.integrate import solve_ivp
 
 import jaxnn as nn
@@ -177,7 +177,7 @@ def main() -> None:
     """Trains all seeds, solves the equation by finite differences, prints both errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out, start, processors = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     cells = [differences(n) for n in CELLS]
     for n, (error, seconds) in zip(CELLS, cells, strict=True):
         print(f"central differences, {n:5} cells {error:9.1e}{seconds:8.2f} s of a processor", flush=True)
@@ -191,8 +191,7 @@ def main() -> None:
     print(f"network, {SEEDS} seeds {last.mean():19.1e} ± {last.std(ddof=1):.1e}{seconds:8.0f} s of a processor each")
     best = jax.tree.map(lambda a: a[np.argmin(last)], params)
     picture(out / "physics.png", best, errors, cells)
-    seconds, processors = time.perf_counter() - start, time.process_time() - processors
-    print(f"{seconds:.0f} s, compile included; {processors:.0f} s of processors; the picture is {out / 'physics.png'}")
+    print(f"{took()}; the picture is {out / 'physics.png'}")
 
     assert last.mean() < errors[:, 0].mean(), "L-BFGS has not lowered the error"
     assert min(error for error, _ in cells) < 1e-4, "finite differences do not approach the exact solution"

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _games import ACROBOT, CART_POLE, LIMIT, Outcome, Task, begun, played
-from _pictures import SHORT, band, folder, subplots
+from _pictures import SHORT, band, clock, folder, subplots
 
 import jaxnn as nn
 
@@ -242,11 +242,10 @@ def main() -> None:
     """Trains and judges all seeds of both tasks, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out, start, processors = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     found = {task: learned(task) for task in (CART_POLE, ACROBOT)}
     picture(out / "policies.png", found)
-    seconds, processors = time.perf_counter() - start, time.process_time() - processors
-    print(f"{seconds:.0f} s, compile included; {processors:.0f} s of processors; the picture is {out / 'policies.png'}")
+    print(f"{took()}; the picture is {out / 'policies.png'}")
     for task, of in found.items():
         assert of.after.mean() > of.before.mean() + LEAST_RISE, f"{task.name}: hardly better than before training"
         assert SHORT or of.after.mean() > SOLVED[task], f"{task.name} is not solved"

@@ -23,7 +23,6 @@ Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
 """
 
 import re
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, spread, subplots
 
 import jaxnn as nn
 
@@ -186,7 +185,7 @@ def picture(path: Path, curves: np.ndarray, scores: dict, maps: np.ndarray, read
 def main() -> None:
     """Trains, restores the test windows, prints the accuracies and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     shakespeare = nn.data.load("shakespeare")
     text = "".join(nn.data.decode(shakespeare.train[0], shakespeare.classes).tolist())
     before, after = split(text[: text.index(END)]), split(text[text.index(TESTS) :])
@@ -218,8 +217,7 @@ def main() -> None:
     read = list(zip(skeletons[source[drawn]], names[written[-1][drawn]], strict=True))
     curves = np.asarray(run.history["train"]["accuracy"]).reshape(SEEDS, -1)
     picture(out / "restore.png", curves, scores, np.asarray(inner[weights]).mean(1), read, list(names[y[drawn]]))
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'restore.png'}")
+    print(f"{took()}; the picture is {out / 'restore.png'}")
     assert scores[PAIRS].mean() > scores[DICTIONARY].mean(), "pairs of words are worse than single words"
     if not SHORT:
         assert scores[TRANSFORMER].mean() > scores[DICTIONARY].mean() + LEAST, "below the figure that this stands for"

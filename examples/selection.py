@@ -35,7 +35,6 @@ The baseline wins against networks of up to 8 units, and it needs no selection b
 """
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-l
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _pictures import SHORT, band, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, spread, subplots
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
@@ -175,7 +174,7 @@ def main() -> None:
     """Takes the steps in order, prints their figures and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     x, y = nn.data.load("mnist").train
     x = np.asarray(nn.ops.avg_pool(jnp.asarray(x), 2)).reshape(len(x), -1)  # 14 x 14 pixels
     known, test = nn.data.split(0, (x - x.mean(), y), TEST / len(x), stratify=y)
@@ -210,8 +209,7 @@ def main() -> None:
     fair = logistic(strength, every, known, test)[1]
     scores = fitted([best], np.tile(every, (SEEDS, 1, 1)), known, test)[0, :, 0, 1]
     print(f"test errors: logistic {100 * fair:.1f} %, selected {spread(scores)}")
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s with compilation, {processors:.0f} s of processors; picture: {out / 'selection.png'}")
+    print(f"{took()}; picture: {out / 'selection.png'}")
 
     assert SHORT or curves[names[2]][:, 0, 0].max() == 0, "the network does not fit 50 digits: something is broken"
     assert capacity[:, 0, 0].mean() > capacity[:, -1, 0].mean(), "more hidden units do not fit better"

@@ -28,7 +28,6 @@ Pascanu, Mikolov and Bengio, On the Difficulty of Training Recurrent Neural Netw
 Simple Way to Initialize Recurrent Networks of Rectified Linear Units, 2015.
 """
 
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, spread, subplots
 from sklearn.linear_model import LogisticRegression
 
 import jaxnn as nn
@@ -152,7 +151,7 @@ def picture(path: Path, curves: dict, found: dict) -> None:
 def main() -> None:
     """Trains all networks, prints accuracies and gradients, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     x, y = nn.data.load("digits").train
     (x, y), (x_test, y_test) = nn.data.split(0, (x, y), 0.2, stratify=y)
     train, test = (delayed(x), y), (delayed(x_test), y_test)
@@ -186,8 +185,7 @@ def main() -> None:
         last = found["loss"][k, ..., -20:].mean(-1).mean(-1)
         print(f"{radius:6.2f}{found['norm'][k].mean():24.1e}{last[0]:43.3f}{last[1]:10.3f}")
     picture(out / "through_time.png", curves, found)
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'through_time.png'}")
+    print(f"{took()}; the picture is {out / 'through_time.png'}")
     more = accuracy["RNN, orthogonal"].mean() - accuracy["RNN, uniform"].mean()
     assert SHORT or more > LEAST, "below the figure that this example stands for"
 

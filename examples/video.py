@@ -27,7 +27,6 @@ arXiv:1411.4389.
 Shi et al., Convolutional LSTM Network, 2015, arXiv:1506.04214: patches of 4 x 4 pixels as channels.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, folder, sheet, spread, subplots
+from _pictures import SHORT, clock, folder, sheet, spread, subplots
 from skimage.registration import phase_cross_correlation
 
 import jaxnn as nn
@@ -194,7 +193,7 @@ def picture(
 def main() -> None:
     """Trains all networks on training garments, judges them on test garments, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, processors = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     small = [x.reshape(-1, SIZE, 2, SIZE, 2, 1).mean((2, 4)) for x in (fashion.train[0], fashion.test[0][:TEST])]
     garments, tested = (small[0], fashion.train[1]), (small[1], fashion.test[1][:TEST])
@@ -220,8 +219,7 @@ def main() -> None:
     print(f"error of the next frame over that of the last frame: convolutional LSTM {ratios.mean():.3f} ± "
           f"{ratios.std(ddof=1):.3f}, last frame moved as before {as_moved:.3f}")  # fmt: skip
     picture(out / "video.png", x, y, logits, [last, following, predicted[0]], fashion.classes)
-    seconds, processors = time.perf_counter() - start, time.process_time() - processors
-    print(f"{seconds:.0f} s, compile included; {processors:.0f} s of processors; the picture is {out / 'video.png'}")
+    print(f"{took()}; the picture is {out / 'video.png'}")
 
     chance = 1 / len(MOVES)
     assert abs(right[SINGLE] - chance) < FAR, "a single frame tells the direction"

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, spread, subplots
 
 import jaxnn as nn
 
@@ -126,7 +126,7 @@ def picture(path: Path, history: dict, x: np.ndarray, maps: np.ndarray, names: l
 def main() -> None:
     """Measures the cost of a step, trains both networks, prints their accuracies and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    out, start, cpu = folder(), time.perf_counter(), time.process_time()
+    out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     train, test = jax.tree.map(jnp.asarray, (fashion.train, fashion.test))
     step = costs(train)
@@ -149,8 +149,7 @@ def main() -> None:
 
     last = {name: np.array([curve[-1] for curve in curves]) for name, curves in history.items()}
     print("test accuracy: " + ", ".join(f"{name} {spread(values)}" for name, values in last.items()))
-    seconds, processors = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{seconds:.0f} s, {processors:.0f} s of processors; the picture is {out / 'vit.png'}")
+    print(f"{took()}; the picture is {out / 'vit.png'}")
     if not SHORT:
         assert last["CNN"].mean() > last["ViT"].mean() + LEAD, "the CNN is not ahead by as much"
 
