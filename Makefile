@@ -36,6 +36,9 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/policies.py $(SHORT)
 	$(BIN)/python examples/physics.py $(SHORT)
 	$(BIN)/python examples/video.py $(SHORT)
+	$(BIN)/python examples/localize.py $(SHORT)
+	$(BIN)/python examples/detect.py $(SHORT)
+	$(BIN)/python examples/nuclei.py $(SHORT)
 	$(BIN)/python examples/faces.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
