@@ -77,7 +77,7 @@ def learn(key: jax.Array, garments: tuple, test: jax.Array) -> Boxes:
     """Objects in the test canvases after training."""
     model = network(len(KINDS))
     trainer = nn.trainer(model, loss, nn.adam(optax.cosine_decay_schedule(RATE, STEPS)))
-    train = jax.tree.map(lambda a: a[jax.random.permutation(key, STEPS * BATCH)], garments)
+    train = jax.tree.map(lambda a: a[: STEPS * BATCH], garments)  # `fit` shuffles them
     ts = nn.fit(trainer, key, train, epochs=1, batch_size=BATCH, augment=canvases).ts
     return detect(model, ts.params, test, KEPT)
 
@@ -145,7 +145,7 @@ def main() -> None:
         report(name, values)
     picture(out / "detect.png", x, found[0], true, curves, KINDS)
     print(f"{took()}; the picture is {out / 'detect.png'}")
-    assert max(map(overlap, found)) <= OVERLAP, "non-maximum suppression has kept two boxes of one object"
+    assert max(map(overlap, found)) <= OVERLAP + 1e-5, "non-maximum suppression has kept two boxes of one object"
     assert curves[OTSU][0, 0] > LEAST_CLASSICAL, "the baseline is not as good as it should be"
     if not SHORT:
         gain = curves[DETECTOR][:, 0].mean() - curves[OTSU][0, 0]
