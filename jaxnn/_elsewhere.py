@@ -23,6 +23,7 @@ ROOMS = (
     "points",
     "interop",
     "linear",
+    "retrieval",
 )
 
 
@@ -205,6 +206,10 @@ TABLE = {
         Row("linear.probabilities", "predict_proba"),
         Row("linear.classify", "predict_classes"),
     ),
+    "Retrieval": (
+        Row("retrieval.index", "IndexFlatIP IndexFlatL2 IndexFlat", "metric= is cosine by default."),
+        Row("retrieval.nearest", "NearestNeighbors kneighbors BruteForce FactorizedTopK", "It is exact."),
+    ),
     "Distributions": (
         Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),
         Row("distributions.normal_log_prob", "MultivariateNormalDiag DiagGaussian NormalDiag", "It takes log_std."),
@@ -220,6 +225,9 @@ TABLE = {
         Row("metrics.iou", "IoU MeanIoU JaccardIndex jaccard_score"),
         Row("metrics.roc_auc", "AUC AUROC roc_auc_score"),
         Row("metrics.pr_auc", "average_precision_score AveragePrecision"),
+        Row(
+            "metrics.retrieval_average_precision", "RetrievalMAP MAPAtK", "It also takes the number of relevant items."
+        ),
         Row("metrics.r2", "R2Score r2_score"),
         Row("metrics.confusion_matrix", "ConfusionMatrix"),
     ),

@@ -15,6 +15,7 @@ _DIRECTIONS: dict[str, str | None] = {
     "r2": "max",
     "recall": "max",
     "recall_at_k": "max",
+    "retrieval_average_precision": "max",
     "roc_auc": "max",
     "top_k_accuracy": "max",
     "loss": "min",

@@ -97,6 +97,7 @@ ALLOWED = {
     "runs": BASE | LAYER | {"_flops", "compiler", "metrics", "train"},
     "augment": BASE | {"ops"},
     "linear": BASE | {"losses"},
+    "retrieval": BASE | {"losses"},
     "interop": BASE | LAYER | {"layers", "models", "ops", "io", "data"},
     # To come; no room imports these two.
     "explain": BASE | LAYER | {"_capture", "ops", "train"},
@@ -339,6 +340,7 @@ ROOMS = {
             "io",
             "interop",
             "linear",
+            "retrieval",
         )
     },
 }

@@ -25,6 +25,7 @@ from jaxnn.metrics import (
     r2,
     recall,
     recall_at_k,
+    retrieval_average_precision,
     roc_auc,
     top_k_accuracy,
 )
@@ -101,6 +102,18 @@ def hit_rate(s, y, w, k=2):
     return np.mean(hits)
 
 
+def ranked(rng):
+    return rng.integers(0, 2, (N, 5)), rng.integers(0, 9, N)
+
+
+def averages(relevant, total, w):
+    """One query after another, its precision at each relevant item."""
+    each = [
+        sum(r[: i + 1].mean() for i in range(len(r)) if r[i]) / max(t, 1) for r, t in zip(relevant, total, strict=True)
+    ]
+    return np.average(each, weights=w * (total > 0))
+
+
 CASES = {
     "accuracy": Case(accuracy, logits_and_labels, share),
     "accuracy(soft)": Case(accuracy, soft, share),
@@ -130,6 +143,7 @@ CASES = {
     "r2": Case(r2, lambda rng: (grid(rng, N, 2), grid(rng, N, 2)), lambda p, t, w: sk.r2_score(t, p, sample_weight=w)),
     "recall": Case(partial(recall, num_classes=K, average="micro"), numbers, classes(sk.recall_score, average="micro")),
     "recall_at_k": Case(partial(recall_at_k, k=2), neighbours, hit_rate, weighted=False),
+    "retrieval_average_precision": Case(retrieval_average_precision, ranked, averages),
     "roc_auc": Case(roc_auc, scores, lambda s, y, w: sk.roc_auc_score(y, s, sample_weight=w)),
     "top_k_accuracy": Case(
         partial(top_k_accuracy, k=2),
