@@ -1,7 +1,9 @@
-"""Mean average precision against loops over boxes, a published example, and cases worked by hand."""
+"""Mean average precision against pycocotools, loops over boxes, a published example, and cases worked by hand."""
 
+import json
 from fractions import Fraction
 from functools import cache, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -82,12 +84,13 @@ def scene(seed, ties=False):
     return images
 
 
-def arrays(images, dtype=np.float32, rubbish=NAN):
+def arrays(images, dtype=np.float32, rubbish=NAN, d=D, g=G):
     """The arguments, padded with rubbish; the masks."""
-    boxes, true_boxes = np.full((N, D, 4), rubbish, dtype), np.full((N, G, 4), rubbish, dtype)
-    scores = np.full((N, D), rubbish, dtype)
-    classes, true_classes = np.full((N, D), -9, np.int32), np.full((N, G), 77, np.int32)
-    where, true_where = np.zeros((N, D), bool), np.zeros((N, G), bool)
+    n = len(images)
+    boxes, true_boxes = np.full((n, d, 4), rubbish, dtype), np.full((n, g, 4), rubbish, dtype)
+    scores = np.full((n, d), rubbish, dtype)
+    classes, true_classes = np.full((n, d), -9, np.int32), np.full((n, g), 77, np.int32)
+    where, true_where = np.zeros((n, d), bool), np.zeros((n, g), bool)
     for i, (detections, true) in enumerate(images):
         for j, (score, c, box) in enumerate(detections):
             scores[i, j], classes[i, j], boxes[i, j], where[i, j] = score, c, box, True
@@ -131,6 +134,20 @@ def test_vmap_scan_and_dtypes():
             value = jax.jit(partial(f, iou_thresholds=(0.5,)))(*args, **masks)
             assert value.dtype == jnp.float32
             assert_close(value, want)
+
+
+def test_pycocotools():
+    scenes = json.loads(Path(__file__).with_name("coco.json").read_text())
+    images = [([], []) for _ in range(scenes["images"])]
+    for i, c, score, (x, y, w, h) in scenes["detections"]:
+        images[i][0].append((score, c, (x, y, x + w, y + h)))
+    for i, c, (x, y, w, h) in scenes["true"]:
+        images[i][1].append((c, (x, y, x + w, y + h)))
+    args, masks = arrays(images, d=24, g=12)
+    want = scenes["results"]
+    table = jitted(3, average=None)(*args, **masks)
+    assert_close(table, want["table"])
+    assert_close([table.mean(), table[0].mean(), table[5].mean()], [want["mean"], want["at 0.5"], want["at 0.75"]])
 
 
 # Padilla, Netto, da Silva, A Survey on Performance Metrics for Object-Detection Algorithms, 2020: 24 detections by
