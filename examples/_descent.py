@@ -1,4 +1,4 @@
-"""Descent on all training examples of several splits of a data set, at the best of many learning rates."""
+"""Descent on all training examples of several splits of a data set at the best of many rates; curvatures of a loss."""
 
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _pictures import SHORT
+from jax.flatten_util import ravel_pytree
 
 import jaxnn as nn
 
@@ -54,3 +55,17 @@ def at_best_rate(model: nn.Layer, optimizer: Any, data: Any) -> Result:
     last = np.nan_to_num(found.losses[..., -1], nan=np.inf).mean(0)
     best = min(range(len(RATES)), key=lambda k: (found.steps[:, k].mean(), last[k]))
     return jax.tree.map(lambda a: a[:, best], found)
+
+
+def curvatures(model: nn.Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Positive eigenvalues of the Hessian of a linear classifier's training loss at its initial weights, ascending."""
+    with jax.enable_x64(True):  # condition numbers are up to 1e12
+        x = jnp.asarray(x, jnp.float64)
+        params, state = model.init(jax.random.key(0), x)
+        vector, back = ravel_pytree(params)
+
+        def loss(v: jax.Array) -> jax.Array:
+            return LOSS(model.apply(back(v), state, x, train=True)[0], jnp.asarray(y)).mean()
+
+        hessian = jax.hessian(loss)(vector)
+    return np.linalg.eigvalsh(hessian)[x.shape[1] + 1 :]  # equal changes of all logits leave the loss: d + 1 zeros

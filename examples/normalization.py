@@ -50,9 +50,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _descent import GOAL, LOSS, STEPS, at_best_rate
+from _descent import GOAL, STEPS, at_best_rate, curvatures
 from _pictures import SHORT, clock, folder, spread, subplots
-from jax.flatten_util import ravel_pytree
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -87,16 +86,6 @@ def classifier(kind: str, form: str, classes: int) -> nn.Layer:
     hidden = [nn.dense(HIDDEN), *([nn.batch_norm()] if form == INNER else []), nn.tanh] if kind == NETWORK else []
     start = nn.init.glorot_uniform if kind == NETWORK else nn.init.zeros
     return nn.serial(*before, *hidden, nn.dense(classes, w_init=start))
-
-
-def curvatures(form: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Positive eigenvalues of the Hessian of the linear model's training loss at weights 0, ascending."""
-    with jax.enable_x64(True):  # condition numbers are up to 1e12
-        model, x = classifier(LINEAR, form, int(y.max()) + 1), jnp.asarray(x, jnp.float64)
-        params, state = model.init(jax.random.key(0), x)
-        vector, back = ravel_pytree(params)
-        hessian = jax.hessian(lambda v: LOSS(model.apply(back(v), state, x, train=True)[0], y).mean())(vector)
-    return np.linalg.eigvalsh(hessian)[x.shape[1] + 1 :]  # equal changes of all logits leave the loss: d + 1 zeros
 
 
 def baseline(train: tuple, test: tuple) -> float:
@@ -155,14 +144,15 @@ def compare(name: str, out: Path) -> None:
     x, y = loaded.train
     splits = {form: [split(x, y, seed, form == STANDARD) for seed in range(SEEDS)] for form in COLOURS}
     data = {form: jax.tree.map(lambda *a: np.stack(a), *parts) for form, parts in splits.items()}
-    values = {form: curvatures(form, *splits[form][0][0]) for form in (RAW, INPUTS, STANDARD)}
+    models = {row: classifier(*row, len(loaded.classes)) for row in ROWS}
+    values = {form: curvatures(models[LINEAR, form], *splits[form][0][0]) for form in (RAW, INPUTS, STANDARD)}
     found: dict[str, dict] = {optimizer: {} for optimizer in OPTIMIZERS}
     width = len(OPTIMIZERS)
     print(f"\n{'':36}{'condition':>9}{f'steps to {GOAL}':>{13 * width}}{'accuracy, %':>{14 * width}}")
     print(f"{name:45}" + "".join(f"{o:>13}" for o in OPTIMIZERS) + "".join(f"{o:>14}" for o in OPTIMIZERS))
     for kind, form in ROWS:
         for optimizer, make in OPTIMIZERS.items():
-            found[optimizer][kind, form] = at_best_rate(classifier(kind, form, int(y.max()) + 1), make, data[form])
+            found[optimizer][kind, form] = at_best_rate(models[kind, form], make, data[form])
         results = [of[kind, form] for of in found.values()]
         steps = "".join(f"{r.steps.mean() if r.steps.max() < STEPS else f'> {STEPS}':>13}" for r in results)
         condition = f"{values[form][-1] / values[form][0]:9.1e}" if kind == LINEAR else ""
