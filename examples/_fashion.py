@@ -13,8 +13,8 @@ import jaxnn as nn
 
 LONG = "--long" in sys.argv
 IMAGES = 2000 if SHORT else 60_000
-FEATURES = 8 if SHORT else 32 if LONG else 24  # channels at 14×14 pixels, twice as many at 7×7
-EPOCHS = 1 if SHORT else 12 if LONG else 8
+FEATURES = 8 if SHORT else 40 if LONG else 24  # channels at 14×14 pixels, twice as many at 7×7
+EPOCHS = 1 if SHORT else 20 if LONG else 8
 BATCH = 128
 RATE, DECAY = 1e-2, 0.05  # of AdamW, at the peak of a one-cycle schedule
 AVERAGE = 0.998  # decay of a moving average of the params: over the last epoch

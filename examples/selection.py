@@ -3,7 +3,7 @@
     python examples/selection.py [folder for the picture, by default out] [--short]
 
 4000 of 5000 MNIST digits, 14 x 14 pixels, are for selection by cross-validation in four folds; 1000 are used once, at
-the end. Errors are percent, mean ± deviation of folds or of four seeds.
+the end. Errors are percent, mean ± deviation of folds or of four seeds. Training is in `_subsets.py`.
 
 1. A baseline. Logistic regression of scikit-learn with the best of five C: 9.8 errors in held-out folds.
 2. A check. The largest network learns 50 digits without an error. If it did not, the program would be wrong.
