@@ -37,6 +37,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/physics.py $(SHORT)
 	$(BIN)/python examples/video.py $(SHORT)
 	$(BIN)/python examples/clips.py $(SHORT)
+	$(BIN)/python examples/faces.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
