@@ -222,6 +222,7 @@ TABLE = {
         Row("metrics.pr_auc", "average_precision_score AveragePrecision"),
         Row("metrics.r2", "R2Score r2_score"),
         Row("metrics.confusion_matrix", "ConfusionMatrix"),
+        Row("metrics.calibration_temperature", "CalibratedClassifierCV temperature_scaling"),
     ),
     "Optimizers": (
         Row("sgd", "SGD Momentum"),
