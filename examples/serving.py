@@ -98,7 +98,7 @@ def load(port: int, bodies: list[bytes]) -> tuple[np.ndarray, float]:
 
 def picture(path: Path, seconds: dict[str, np.ndarray], logits: np.ndarray, t: float, test: tuple) -> None:
     """Response times, confidence against accuracy, and the errors of the network."""
-    figure, (left, middle, right) = subplots(1, 3, (15, 4.8), width_ratios=(1.1, 1, 1.1))
+    figure, (left, middle, right) = subplots(1, 3, (16, 5), width_ratios=(1, 1, 1.5))
     for (name, of), colour in zip(seconds.items(), ("tab:red", "tab:blue"), strict=True):
         left.plot(1000 * np.sort(of), np.arange(1, len(of) + 1) / len(of), color=colour, label=name)
     left.set(xlabel="response time, ms", ylabel="fraction of requests answered", xlim=(0, None))
