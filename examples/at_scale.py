@@ -39,7 +39,7 @@ SAMPLE = 2000 if SHORT else 20_000  # copies for the calibration errors, and for
 ROUNDS = 1 if SHORT else 7
 MOST_ERROR = 0.5  # calibration error at the temperature, over that as trained; fixed before the full run
 MOST_MEMORY = 100  # MB by which the memory of a process may grow between its third chunk and its last
-LEAST_RATE = 0.7  # images a second over onnxruntime's, fixed before the full run
+LEAST_RATE = 0.5  # images a second over onnxruntime's, fixed before the full run
 
 
 def network() -> nn.Layer:

@@ -97,6 +97,12 @@ class Graph:
         of = f" in {self.scope}" if self.scope else ""
         return invalid(WHERE, "operations that ONNX has", told=f"{what}{of}", fix=fix)
 
+    def number(self, size: Any) -> int:
+        """A size as an integer; raises for a free one."""
+        if isinstance(size, int | np.integer):
+            return int(size)
+        raise self.unsupported(f"padding that depends on {size}", "Fix the sizes of space: sizes='n, ...'.")
+
     def constant(self, array: np.ndarray, kind: str = "constant", scope: str | None = None) -> str:
         """Name of a constant; equal ones are stored once."""
         array = np.asarray(array)
@@ -177,6 +183,21 @@ class Graph:
             return Tensor(self.node("Reshape", name, self.sizes(shape)), shape, _identity(shape))
         sizes = np.array([-1 if i in free else d for i, d in enumerate(shape)], np.int64)
         return Tensor(self.node("Reshape", name, sizes), shape, _identity(shape))
+
+
+def shape_of(eqn: Any) -> tuple[Any, ...]:
+    """Shape of the first output of an equation."""
+    return tuple(eqn.outvars[0].aval.shape)
+
+
+def axes_of(aval: Any) -> tuple[int, ...]:
+    """Axes of an array in their own order."""
+    return tuple(range(len(aval.shape)))
+
+
+def same_size(d: Any, n: int) -> bool:
+    """True if a size is the integer; False for a free one."""
+    return isinstance(d, int | np.integer) and d == n
 
 
 def _identity(shape: Sequence[Any]) -> tuple[int, ...]:

@@ -14,12 +14,13 @@ from jaxnn._errors import invalid
 from jaxnn._layer import Layer
 from jaxnn._platform import forms
 from jaxnn._sketch import structs
+from jaxnn.interop import _onnx_elementwise, _onnx_shapes, _onnx_sums
 from jaxnn.interop import _protobuf as pb
 from jaxnn.interop._onnx_graph import WHERE, Graph, Tensor
-from jaxnn.interop._onnx_rules import RULES
 from jaxnn.types import Arrays, Params, State
 
 MOST = 2**31 - 1  # bytes of a protobuf message
+RULES = _onnx_elementwise.RULES | _onnx_shapes.RULES | _onnx_sums.RULES
 LOOPS = ("scan", "while", "cond")
 FIX = "nn.export writes any model as StableHLO, which needs jax to run."
 

@@ -182,7 +182,7 @@ TESTED_IN = {
         "_units",
     ],
     "interop/test_hostile.py": ["_pickle", "_source", "_zip"],
-    "interop/test_to_onnx.py": ["_onnx_graph", "_onnx_rules", "_protobuf"],
+    "interop/test_to_onnx.py": ["_onnx_elementwise", "_onnx_graph", "_onnx_shapes", "_onnx_sums", "_protobuf"],
     "interop/test_read.py": ["_keras", "_mapping", "_msgpack", "_npz", "_onnx", "_safetensors"],
     "io/test_checkpoint.py": ["_structure"],
     "io/test_hostile.py": ["_decode"],

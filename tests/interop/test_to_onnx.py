@@ -45,9 +45,12 @@ MODELS = {  # model, input
         nn.serial(nn.patches(8, 4), nn.class_token(), nn.learned_positions(9), nn.encoder_block(2), nn.dense(3)),
         IMAGE,
     ),
-    "tokens": (nn.serial(nn.embed(11, 8), nn.encoder_block(2, causal=True), nn.dense(11)), TOKENS),
+    "tokens": (nn.serial(nn.embed(11, 8), nn.attention(2, causal=True), nn.dense(11)), TOKENS),
     "the mean of a batch": (nn.lift(lambda x: x - jnp.mean(x, 0, keepdims=True), name="centred"), STEPS),
-    "resnet": (nn.models.resnet(20, classes=3, features=4), IMAGE),
+    "a shortcut without weights": (
+        nn.lift(lambda x: jnp.pad(x[:, ::2, ::2], ((0, 0),) * 3 + ((0, 2),)), name="skip"),
+        IMAGE,
+    ),
 }
 FAST = ("convolutions", "activations")
 
