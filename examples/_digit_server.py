@@ -138,7 +138,11 @@ class Handler(BaseHTTPRequestHandler):
             for start in range(0, min(int(length), READ), LARGEST):
                 self.rfile.read(min(LARGEST, int(length) - start))
             raise Fault(413, f"The body has more than {LARGEST} bytes.")
-        return self.rfile.read(int(length))
+        try:
+            return self.rfile.read(int(length))
+        except TimeoutError:
+            self.close_connection = True
+            raise Fault(408, f"The body did not arrive within {PATIENCE} seconds.") from None
 
     def answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)

@@ -3,7 +3,23 @@
     python examples/serving.py [folder for the file and the picture, by default out] [--short]
     python examples/_digit_server.py out/digits.bin      # then open http://127.0.0.1:8000/ and draw
 
-TODO
+Three convolutional networks are trained on 3500 MNIST digits with random rotations, shifts, zooms and shears. Their
+mean probability is calibrated on 500 more by one temperature, and exported by `nn.export` as one file. The server,
+`_digit_server.py`, loads the file in a process that imports jax and NumPy only. Its page centres and scales a drawing
+as MNIST does, and shows the answer with its confidence. Bad requests are answered by 4xx with words. Accuracy on 1000 test
+digits, mean ± deviation of three seeds, and calibration error (15 bins):
+
+TABLE
+
+The baseline is scikit-learn's support vector machine, on the same digits without augmentation, including those for
+the temperature.
+
+Eight clients then send requests without a pause. One server computes one image at a time; the other collects images for
+2 ms, or until there are eight:
+
+LOAD
+
+Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599.
 """
 
 import http.client
