@@ -46,7 +46,7 @@ test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not nightly'
 
 browser:  ## Chromium, in which the page of examples/serving.py is tested: 120 MB from Debian's packages, half a minute
-	command -v chromium chromedriver || \
+	(command -v chromium && command -v chromedriver) || \
 	  (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver)
 
 nightly: $(VENV)/.all  ## the tests that `make test` leaves out

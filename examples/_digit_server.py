@@ -33,7 +33,7 @@ ROUTES = {"/": "GET", "/classify": "POST", "/statistics": "GET"}
 
 
 class Fault(Exception):
-    """A fault of the client: a status from 400 to 499, and words."""
+    """An answer other than 200: a status and words."""
 
 
 class Batches:
@@ -71,7 +71,7 @@ class Batches:
                     answer.set_result(row)
             except Exception as error:  # the thread serves the next batch
                 for answer in answers:
-                    answer.set_exception(error)
+                    answer.set_exception(Fault(500, f"The network failed: {error}"))
 
 
 def image_of(body: bytes) -> np.ndarray:
