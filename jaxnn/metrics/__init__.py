@@ -18,6 +18,7 @@ be added up.
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
+from jaxnn.metrics._calibration import calibration_temperature
 from jaxnn.metrics._classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
 from jaxnn.metrics._counts import confusion_matrix, f1, iou, precision, recall
 from jaxnn.metrics._detection import mean_average_precision
@@ -27,6 +28,7 @@ from jaxnn.metrics._regression import r2
 __all__ = [
     "accuracy",
     "binary_accuracy",
+    "calibration_temperature",
     "confusion_matrix",
     "expected_calibration_error",
     "f1",

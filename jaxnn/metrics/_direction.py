@@ -5,6 +5,7 @@ from jaxnn import losses
 _DIRECTIONS: dict[str, str | None] = {
     "accuracy": "max",
     "binary_accuracy": "max",
+    "calibration_temperature": None,
     "confusion_matrix": None,
     "expected_calibration_error": "min",
     "f1": "max",

@@ -217,6 +217,7 @@ CALLS = {
     "accuracy": _call(metrics.accuracy, ROW, LABELS),
     "binary_accuracy": _call(metrics.binary_accuracy, ROW, ROW),
     "confusion_matrix": _call(metrics.confusion_matrix, LABELS, LABELS, num_classes=2),
+    "calibration_temperature": _call(metrics.calibration_temperature, ROW, LABELS),
     "expected_calibration_error": _call(metrics.expected_calibration_error, ROW, LABELS),
     "f1": _call(metrics.f1, LABELS, LABELS),
     "iou": _call(metrics.iou, LABELS, LABELS),

@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 from _close import TOLERANCE, assert_close
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from jaxnn import metrics
 from jaxnn.metrics import (
     accuracy,
     binary_accuracy,
+    calibration_temperature,
     confusion_matrix,
     expected_calibration_error,
     f1,
@@ -89,6 +92,16 @@ def calibration(x, y, w, bins=5):
     return sum(map(abs, gap)) / w.sum()
 
 
+def temperature(x, y, w):
+    """The minimum that SciPy finds from values of the loss alone."""
+    p = np.eye(K)[y] if y.ndim == 1 else y
+
+    def loss(log_t):
+        return -np.sum(w[:, None] * p * log_softmax(x * np.exp(-log_t), axis=-1)) / w.sum()
+
+    return np.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-10}).x)
+
+
 def neighbours(rng):
     return grid(rng, N, N), rng.integers(0, 12, N)
 
@@ -122,6 +135,8 @@ CASES = {
         lambda rng: (grid(rng, N), rng.integers(0, 2, N)),
         lambda x, y, w: sk.accuracy_score(y, x > 0, sample_weight=w),
     ),
+    "calibration_temperature": Case(calibration_temperature, logits_and_labels, temperature),
+    "calibration_temperature(soft)": Case(calibration_temperature, soft, temperature),
     "confusion_matrix": Case(
         partial(confusion_matrix, num_classes=K),
         numbers,
@@ -354,7 +369,9 @@ CAST = "Cast it: jnp.asarray(x, jnp.float32)."
         ),
     ],
 )
-@pytest.mark.parametrize("f", [accuracy, partial(top_k_accuracy, k=2), expected_calibration_error])
+@pytest.mark.parametrize(
+    "f", [accuracy, partial(top_k_accuracy, k=2), expected_calibration_error, calibration_temperature]
+)
 def test_errors(f, logits, labels, kind, message):
     with pytest.raises(kind) as caught:
         f(logits, labels)
