@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
 SHORT ?=
 
-.PHONY: demo examples mnist1d test nightly bench lint types wheel clean
+.PHONY: demo examples mnist1d test browser nightly bench lint types wheel clean
 
 demo: $(VENV)/.examples  ## installs the library and trains on real handwritten digits
 	$(BIN)/python examples/quickstart.py
@@ -36,16 +36,23 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/policies.py $(SHORT)
 	$(BIN)/python examples/physics.py $(SHORT)
 	$(BIN)/python examples/video.py $(SHORT)
+	$(BIN)/python examples/clips.py $(SHORT)
 	$(BIN)/python examples/localize.py $(SHORT)
 	$(BIN)/python examples/detect.py $(SHORT)
 	$(BIN)/python examples/nuclei.py $(SHORT)
 	$(BIN)/python examples/faces.py $(SHORT)
+	$(BIN)/python examples/serving.py $(SHORT)
+	$(BIN)/python examples/at_scale.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
 
 test: $(VENV)/.all  ## installs everything and runs the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not nightly'
+
+browser:  ## Chromium, in which the page of examples/serving.py is tested: 120 MB from Debian's packages, half a minute
+	(command -v chromium && command -v chromedriver) || \
+	  (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver)
 
 nightly: $(VENV)/.all  ## the tests that `make test` leaves out
 	$(BIN)/python -m pytest -n auto --dist worksteal -m nightly

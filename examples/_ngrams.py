@@ -27,6 +27,11 @@ def bits_by_order(train: np.ndarray, held: np.ndarray, symbols: int, most: int) 
     return np.stack(bits)
 
 
+def mixture(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """Bits of the probabilities `share` of one and 1 - `share` of the other."""
+    return -np.log2(share * 2**-one + (1 - share) * 2**-other)
+
+
 def _grams(text: np.ndarray, n: int, symbols: int) -> np.ndarray:
     """The n-grams as numbers in base `symbols`, [len(text) - n + 1]."""
     return sum(text[i : len(text) - n + 1 + i].astype(np.int64) * symbols ** (n - 1 - i) for i in range(n))

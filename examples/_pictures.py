@@ -18,6 +18,11 @@ def folder() -> Path:
     return path
 
 
+def option(name: str, default: float) -> float:
+    """The number of an argument such as --seeds=3, or the default without it."""
+    return next((float(a.partition("=")[2]) for a in sys.argv if a.startswith(f"--{name}=")), default)
+
+
 def clock() -> Callable[[], str]:
     """A function that says how long it is since now, compilation included, and how much the processors worked."""
     start, used = time.perf_counter(), time.process_time()

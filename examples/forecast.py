@@ -24,9 +24,8 @@ and Winters, 1960 (the smoothing).
 """
 
 import os
-import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads make the small systems of statsmodels ten times slower
 
@@ -35,28 +34,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _pictures import SHORT, clock, folder, subplots
+from _series import SERIES, Series, smoothing, values
 
 import jaxnn as nn
 
-
-class Series(NamedTuple):
-    """A series and its rolling origins."""
-
-    title: str
-    season: int  # steps of a season, which the naive forecast repeats
-    horizon: int  # steps to forecast
-    window: int  # steps that the network and the linear model see: three seasons
-    first: int  # the first origin: everything before is for training
-    step: int  # from one origin to the next; 5 months visit all seasons
-    renewed: int  # steps after which both models are trained anew, on all that is known by then
-    trend: str | None  # of exponential smoothing: that with the smaller error before the first origin
-
-
-SERIES = {
-    "elnino": Series("sea off Peru, °C, months", 12, 12, 36, 360, 5, 60, None),
-    "co2": Series("CO2 over Mauna Loa, ppm, months", 12, 24, 36, 240, 5, 60, "add"),
-    "sunspots": Series("root of sunspots, years", 11, 11, 33, 150, 2, 22, None),
-}
 SEEDS = 3
 UNITS = 64
 DROPPED = 0.2
@@ -70,17 +51,6 @@ KEPT = {"elnino": 0.771, "co2": 0.646, "sunspots": 1.221}
 LEAST = 0.04  # fraction of the smaller error of the naive forecast and smoothing that the network saves
 WON = "elnino", "co2"  # there; of the 150 sunspots before the first origin it cannot learn more than their period
 METHODS = {"naive": "0.5", "smoothing": "tab:green", "linear": "tab:blue", "network": "tab:red"}
-
-
-def values(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The years of the steps, and the values, in float64."""
-    years, y = (part.astype(np.float64) for part in nn.data.load(name).train)
-    if name == "co2":  # weeks, some of them missing -> months
-        known = np.isfinite(y)
-        month = np.floor(12 * years + 0.01).astype(int)
-        y = np.bincount(month - month[0], np.interp(years, years[known], y[known])) / np.bincount(month - month[0])
-        years = (month[0] + np.arange(len(y))) / 12
-    return years, np.sqrt(y) if name == "sunspots" else y  # the spread of the numbers of spots grows with their mean
 
 
 def examples(y: np.ndarray, of: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -118,18 +88,6 @@ def linear(x: np.ndarray, target: np.ndarray, ends: np.ndarray, cuts: np.ndarray
         return nn.linear.predict(nn.linear.linear_regression(x, target, ridge=RIDGE, weights=known), x)
 
     return np.asarray(jax.jit(jax.vmap(run))(cuts), np.float64)[None]
-
-
-def smoothing(y: np.ndarray, of: Series, origins: np.ndarray) -> np.ndarray | None:
-    """Holt-Winters forecasts [origins, horizon], fitted anew at each origin; None without statsmodels."""
-    try:
-        from statsmodels.tsa.holtwinters import ExponentialSmoothing
-    except ImportError:
-        return None
-    how = {"trend": of.trend, "seasonal": "add", "seasonal_periods": of.season}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence
-        return np.stack([ExponentialSmoothing(y[:o], **how).fit().forecast(of.horizon) for o in origins])
 
 
 def forecasts(y: np.ndarray, of: Series) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -180,6 +138,7 @@ def picture(path: Path, drawn: list[tuple]) -> None:
 def main() -> None:
     """Forecasts each series from all origins, prints the errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     print(f"{'mean absolute scaled error':28}" + "".join(f"{name:>16}" for name in METHODS))
     means, drawn = {}, []

@@ -1,12 +1,12 @@
 """Linear models: five billion points of 100 features in the memory of a few chunks, and two published figures.
 
-    python examples/linear.py [folder for the picture, by default out] [--points 1e8] [--short]
+    python examples/linear.py [folder for the picture, by default out] [--points=1e8] [--short]
 
-Points are made as they are needed, by a counter-based generator, and fed to `nn.linear.stream` on all cores: each core
-fills a state with 64 chunks, and merges it into its total. The total has 101 x 101 numbers, whatever the number of
-points. Time is measured with the generator and for the generator alone.
+Points are made as they are needed, by a counter-based generator (`_points.py`), and fed to `nn.linear.stream` on all
+cores: each core fills a state with 64 chunks, and merges it into its total. The total has 101 x 101 numbers, whatever
+the number of points. Time is measured with the generator and for the generator alone.
 
-With --points 1e8 on two cores of an AMD EPYC "gram" in float64 takes 93 s, 1.07 million points a second, so 1.3 hours
+With --points=1e8 on two cores of an AMD EPYC "gram" in float64 takes 93 s, 1.07 million points a second, so 1.3 hours
 for 5e9 points; memory 525 MiB after the first chunks and 529 MiB after the last. In the same run "gram" in float32
 makes 1.34 million points a second, "qr" in float32 515 000, "qr" in float64 421 000, the generator alone 13.4 million.
 
@@ -17,7 +17,6 @@ The figures of scikit-learn on diabetes and breast_cancer are met to their last 
 """
 
 import os
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -28,41 +27,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LAPACK's threads slow down
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _pictures import SHORT, subplots
+from _pictures import SHORT, folder, option, subplots
+from _points import CHUNK, FEATURES, NOISE, points
 
 import jaxnn as nn
 from jaxnn import linear
 
 CORES = 2
-FEATURES = 100
-CHUNK, CHUNKS = 2048, 64  # points of a chunk, and chunks of a state before it is merged: rounding adds up over both
-POINTS = 2 * CORES * CHUNK * CHUNKS if SHORT else 2e7
+CHUNKS = 64  # of points in a state before it is merged: rounding adds up over them
+POINTS = option("points", 2 * CORES * CHUNK * CHUNKS if SHORT else 2e7)
 WANTED = 5e9
 HOURS = 3  # at most, for the points wanted
 FORMS = [("gram", "float32"), ("gram", "float64"), ("qr", "float32"), ("qr", "float64")]
 LONG = FORMS[1]  # the form of the long run: more accurate than "qr" in float32, and faster
 CONDITIONS = 10.0 ** np.arange(0, 9, 4 if SHORT else 1)
 R2, LOG_LOSS = 0.517748, 0.05339186  # of scikit-learn 1.9: LinearRegression, LogisticRegression on scaled columns
-NOISE = 0.1
 MESH = jax.sharding.PartitionSpec("cores")
-
-
-def mixed(n: jax.Array) -> jax.Array:
-    """Bits of a counter, by two rounds of multiplication and shift."""
-    n = (n ^ (n >> 16)) * jnp.uint32(0x7FEB352D)
-    n = (n ^ (n >> 15)) * jnp.uint32(0x846CA68B)
-    return n ^ (n >> 16)
-
-
-def points(number: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Chunk of this number: x [CHUNK, FEATURES], uniform from -1 to 1, and y = Σ x_j j / FEATURES + 1 + noise."""
-    place = jax.lax.broadcasted_iota(jnp.uint32, (CHUNK, FEATURES + 1), 0) * jnp.uint32(FEATURES + 1)
-    place += jax.lax.broadcasted_iota(jnp.uint32, (CHUNK, FEATURES + 1), 1)
-    number = number.astype(jnp.uint32)
-    bits = mixed(mixed(place + mixed(number)) ^ mixed(~number))  # two keys: with one, 1e10 numbers would repeat
-    z = jax.lax.bitcast_convert_type(bits, jnp.int32).astype(jnp.float32) * jnp.float32(2**-31)
-    x = z[:, :FEATURES]
-    return x, x @ (jnp.arange(FEATURES, dtype=jnp.float32) / FEATURES) + 1 + NOISE * z[:, FEATURES]
 
 
 def filled(empty: Any, take: Any, total: Any, first: jax.Array) -> Any:
@@ -157,19 +137,15 @@ def main() -> None:
     nn.cache_programs()  # the next start compiles nothing again
     jax.config.update("jax_num_cpu_devices", CORES)
     jax.config.update("jax_enable_x64", True)
-    arguments = [a for a in sys.argv[1:] if a != "--short"]
-    most = float(arguments.pop(arguments.index("--points") + 1)) if "--points" in arguments else POINTS
-    out = Path(next((a for a in arguments if a != "--points"), "out"))
-    out.mkdir(parents=True, exist_ok=True)
 
     r2, log_loss = published()
     print(f"diabetes R² {r2:.6f}, breast_cancer log loss {log_loss:.8f}", flush=True)
-    (done, seconds, _) = streamed("gram", "float32", most / 10, generated)[1][-1]
+    (done, seconds, _) = streamed("gram", "float32", POINTS / 10, generated)[1][-1]
     print(f"generator alone       {done / seconds:12,.0f} points a second", flush=True)
     for method, dtype in FORMS[:1] if SHORT else [f for f in FORMS if f != LONG]:
-        (done, seconds, _) = streamed(method, dtype, most / 40)[1][-1]
+        (done, seconds, _) = streamed(method, dtype, POINTS / 40)[1][-1]
         print(f"{method:5} in {dtype}      {done / seconds:12,.0f} points a second", flush=True)
-    total, log = streamed(*LONG, most)
+    total, log = streamed(*LONG, POINTS)
     log, model = np.array(log), linear.solve(total)
     hours = WANTED / log[-1, 0] * log[-1, 1] / 3600
     wrong = np.abs(model.weights - np.arange(FEATURES) / FEATURES).max()
@@ -180,7 +156,7 @@ def main() -> None:
     print("condition  " + "".join(f"{m} in {d}".rjust(18) for m, d in FORMS))
     for condition, row in zip(CONDITIONS, found, strict=True):
         print(f"{condition:9.0e}  " + "".join(f"{e:18.1e}" for e in row))
-    picture(out / "linear.png", log, found)
+    picture(folder() / "linear.png", log, found)
 
     assert abs(r2 - R2) < 1e-5, "another R² than scikit-learn"
     assert abs(log_loss - LOG_LOSS) < 1e-5, "another log loss than scikit-learn"

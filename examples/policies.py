@@ -2,11 +2,11 @@
 
     python examples/policies.py [folder for the picture, by default out] [--short]
 
-The games are pure functions (`_games.py`) with the equations of Gymnasium: a step in float32 differs from that of
-Gymnasium by at most 1.3e-7 in CartPole and 1.4e-6 in Acrobot. So games, policies, updates and seeds compile to one
-program. Network, settings and number of steps are those of CleanRL, with one difference: a game that the limit of 500
-steps cuts off keeps its value. Return of 100 games after 500 000 steps, mean ± deviation of 16 seeds, actions drawn as
-in training:
+The games (`_games.py`) are pure functions with the equations of Gymnasium: a step in float32 differs from that of
+Gymnasium by at most 1.3e-7 in CartPole and 1.4e-6 in Acrobot. PPO (`_ppo.py`) consists of pure functions, too. So
+games, policies, updates and seeds compile to one program. Network, settings and number of steps are those of CleanRL,
+with one difference: a game that the limit of 500 steps cuts off keeps its value. Return of 100 games after 500 000
+steps, mean ± deviation of 16 seeds, actions drawn as in training:
 
                              CartPole-v1      Acrobot-v1
     before training                 22.7          -498.9
@@ -29,7 +29,6 @@ Huang et al., CleanRL, 2022, JMLR 23(274), and its documentation of ppo.py: the 
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,19 +36,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from _games import ACROBOT, CART_POLE, LIMIT, Outcome, Task, begun, played
+from _games import ACROBOT, CART_POLE, LIMIT, Task, begun
 from _pictures import SHORT, band, clock, folder, subplots
+from _ppo import GAMES, STEPS, act, learner, network
 
 import jaxnn as nn
 
 SEEDS = 4 if SHORT else 16
 CORES = 2  # the seeds are shared out to them
-GAMES, STEPS = 4, 128  # games at a time, and steps of each between updates; these and the next are those of CleanRL
-EPOCHS, BATCHES = 4, 4  # passes over the steps of an update, and minibatches of each
-RATE, EPS = 2.5e-4, 1e-5  # of Adam; the rate falls to 0 along a line
-DISCOUNT, TRACE = 0.99, 0.95
-CLIP, ENTROPY, VALUE, NORM = 0.2, 0.01, 0.5, 0.5
 TOTAL = 30_720 if SHORT else 500_000  # steps of a seed
 UPDATES = TOTAL // (GAMES * STEPS)
 PIECES = 5 if SHORT else 20  # of a run: after each the progress is shown
@@ -59,16 +53,6 @@ CLEANRL = {CART_POLE: 492.4, ACROBOT: -89.9}  # returns of its PPO after as many
 BASELINES = {CART_POLE: 497.5, ACROBOT: -81.8}  # of OpenAI Baselines' PPO, deviations 4.0 and 5.6
 SOLVED = {CART_POLE: 475, ACROBOT: -100}  # Gymnasium's thresholds
 MARGIN = 0.0  # over CleanRL's figures: with its settings the same algorithm is at least as good
-
-
-class Step(NamedTuple):
-    """A step of all games: its input, actions, their log-probabilities, values and outcomes."""
-
-    seen: Any
-    action: Any
-    log_prob: Any
-    value: Any
-    outcome: Outcome
 
 
 class Found(NamedTuple):
@@ -81,84 +65,6 @@ class Found(NamedTuple):
     params: Any
 
 
-def network(task: Task) -> nn.Layer:
-    """Inputs [n, d] -> logits of the actions [n, actions] and values [n, 1], by two networks."""
-
-    def tower(features: int, scale: float) -> nn.Layer:
-        drawn = [partial(nn.init.orthogonal, scale=s) for s in (2**0.5, 2**0.5, scale)]
-        hidden = [part for draw in drawn[:2] for part in (nn.dense(64, w_init=draw), nn.tanh)]
-        return nn.serial(*hidden, nn.dense(features, w_init=drawn[2]))
-
-    return nn.parallel(tower(task.actions, 0.01), tower(1, 1.0), join=lambda *ys: ys)
-
-
-def act(task: Task, params: Any, games: Any, key: jax.Array) -> tuple[Any, Step]:
-    """One step of all games with actions drawn by the policy."""
-    key, own = jax.random.split(key)
-    seen = jax.vmap(task.seen)(games.state)
-    (logits, value), _ = network(task).apply(params, {}, seen)
-    action = nn.distributions.categorical_sample(own, logits)
-    log_prob = nn.distributions.categorical_log_prob(logits, action)
-    games, outcome = jax.vmap(partial(played, task))(games, action, jax.random.split(key, len(action)))
-    return games, Step(seen, action, log_prob, value[:, 0], outcome)
-
-
-def advantages(steps: Step, last: jax.Array) -> jax.Array:
-    """Generalized advantage estimation [t, n], with the value after the last step [n].
-
-    A game that the limit cut off is worth as much after its last step as before it.
-    """
-
-    def back(later: Any, step: Any) -> Any:
-        gain, following = later
-        value, outcome = step
-        kept = DISCOUNT * (1 - outcome.over)
-        gain = outcome.reward + DISCOUNT * value * outcome.cut + kept * (following + TRACE * gain) - value
-        return (gain, value), gain
-
-    return jax.lax.scan(back, (jnp.zeros_like(last), last), (steps.value, steps.outcome), reverse=True)[1]
-
-
-def objective(model: nn.Layer, params: Any, state: Any, batch: Any, **how: Any) -> Any:
-    """The clipped objective of PPO, that of the values, clipped likewise, and the entropy."""
-    old, gain = batch
-    (logits, value), _ = model.apply(params, state, old.seen, **how)
-    value, target = value[:, 0], gain + old.value
-    ratio = jnp.exp(nn.distributions.categorical_log_prob(logits, old.action) - old.log_prob)
-    gain = (gain - gain.mean()) / (gain.std() + 1e-8)
-    policy = -jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * gain).mean()
-    near = old.value + jnp.clip(value - old.value, -CLIP, CLIP)
-    error = jnp.maximum((value - target) ** 2, (near - target) ** 2).mean() / 2
-    return policy + VALUE * error - ENTROPY * nn.distributions.categorical_entropy(logits).mean(), (state, {})
-
-
-def learner(task: Task) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Two functions of one seed: a key -> its run, and its run -> the run a piece later and the returns in it."""
-    model, rate = network(task), optax.linear_schedule(RATE, 0.0, UPDATES * EPOCHS * BATCHES)
-    optimizer = optax.chain(optax.clip_by_global_norm(NORM), nn.adam(rate, eps=EPS))
-    trainer = nn.objective_trainer(model.init, partial(objective, model), optimizer)
-
-    def start(key: jax.Array) -> Any:
-        games = jax.vmap(partial(begun, task))(jax.random.split(jax.random.fold_in(key, 0), GAMES))
-        return trainer.init(key, jax.vmap(task.seen)(games.state)), games, jax.random.fold_in(key, 1)
-
-    def update(run: Any, _: Any) -> Any:
-        ts, games, key = run
-        key, for_games, for_order = jax.random.split(key, 3)
-        games, steps = jax.lax.scan(partial(act, task, ts.params), games, jax.random.split(for_games, STEPS))
-        last = model.apply(ts.params, {}, jax.vmap(task.seen)(games.state))[0][1][:, 0]
-        data = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (steps, advantages(steps, last)))
-
-        def epoch(ts: Any, key: jax.Array) -> Any:
-            order = jax.random.permutation(key, GAMES * STEPS).reshape(BATCHES, -1)
-            return jax.lax.scan(lambda ts, i: trainer.step(ts, jax.tree.map(lambda a: a[i], data)), ts, order)
-
-        ts, _ = jax.lax.scan(epoch, ts, jax.random.split(for_order, EPOCHS))
-        return (ts, games, key), jnp.nanmean(steps.outcome.result)
-
-    return start, lambda run: jax.lax.scan(update, run, length=UPDATES // PIECES)
-
-
 def judged(task: Task, params: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean return of many games; the inputs in one of them [t, d], and its number of steps."""
     games = jax.vmap(partial(begun, task))(jax.random.split(key, JUDGED))
@@ -169,7 +75,8 @@ def judged(task: Task, params: Any, key: jax.Array) -> tuple[jax.Array, jax.Arra
 
 def learned(task: Task) -> Found:
     """All seeds of a task, trained and judged."""
-    start, piece = learner(task)
+    start, update = learner(task, UPDATES)
+    piece = partial(jax.lax.scan, update, length=UPDATES // PIECES)
     keys, curves, seconds = jax.random.split(jax.random.key(0), SEEDS), [], 0.0
     quick = nn.compiler_options(quick=True)
     mesh = jax.make_mesh((CORES,), ("seeds",), axis_types=(jax.sharding.AxisType.Auto,))

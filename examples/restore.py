@@ -22,25 +22,21 @@ of words is better still.
 Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762.
 """
 
-import re
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 from _pictures import SHORT, band, clock, folder, spread, subplots
+from _plays import TESTS, VALID, start, works
+from _words import LENGTH, OTHER, START, Windows, Words, by_pairs, frequent, split, windows
 
 import jaxnn as nn
 
 SEEDS = 1 if SHORT else 3
-END = "THE HISTORY OF TROILUS AND CRESSIDA\n\nby"  # of the text for training; settings were chosen on this play
-TESTS = "TWELFTH NIGHT; OR, WHAT YOU WILL\n\nby"  # it and the two works after it are for testing
 WORDS = 500 if SHORT else 2000  # the most frequent ones; all others are one word, which is not judged
-OTHER, START = 0, 1  # numbers of all other words, and of the step before the first word
-LENGTH = 12  # words of a window
 TESTED = 100 if SHORT else 1500  # windows
 FEATURES, HEADS = 64, 4
 STEPS, BATCH = (20, 64) if SHORT else (1000, 64)  # nearly one pass over the text
@@ -50,48 +46,6 @@ SMOOTH = 0.2  # weight of the frequencies of single words in those of pairs
 LEAST = 0.05  # lead over the dictionary
 DRAWN = 2  # windows
 TRANSFORMER, DICTIONARY, PAIRS = "transformer", "dictionary", "word pairs"
-
-Windows = tuple[dict[str, np.ndarray], np.ndarray]
-
-
-class Words(NamedTuple):
-    """The words to choose from.
-
-    Attributes:
-      names: the words by their numbers, the most frequent first; OTHER and START precede them.
-      choices: consonants -> numbers of the words that have them; "?" are the consonants of no such word.
-    """
-
-    names: list[str]
-    choices: dict[str, list[int]]
-
-
-def consonants(word: str) -> str:
-    """The word without vowels."""
-    return re.sub("[aeiou]", "", word)
-
-
-def split(text: str) -> list[str]:
-    """Words in small letters, without the names of the speakers, which are in capitals."""
-    return re.findall("[a-z]+", re.sub(r"\b[A-Z]{2,}\b", "", text).replace("'", "").lower())
-
-
-def frequent(text: list[str]) -> Words:
-    """The most frequent words of a text."""
-    names = ["?", "", *(word for word, _ in Counter(text).most_common(WORDS))]
-    choices = {"?": [OTHER]}
-    for number, name in list(enumerate(names))[2:]:
-        choices.setdefault(consonants(name), []).append(number)
-    return Words(names, choices)
-
-
-def windows(text: list[str], words: Words) -> Windows:
-    """Consonants and the words so far as numbers, each [n, LENGTH], and the words [n, LENGTH]."""
-    text = text[: len(text) // LENGTH * LENGTH]
-    of_word, of_consonants = ({s: i for i, s in enumerate(known)} for known in words)
-    y = np.array([of_word.get(word, OTHER) for word in text], np.int32).reshape(-1, LENGTH)
-    source = np.array([of_consonants.get(consonants(word), OTHER) for word in text], np.int32).reshape(-1, LENGTH)
-    return {"source": source, "x": np.pad(y[:, :-1], ((0, 0), (1, 0)), constant_values=START)}, y
 
 
 def encoder(words: Words) -> nn.Layer:
@@ -142,24 +96,6 @@ def learn(words: Words, train: Windows) -> nn.Run:
     return nn.drive(trainer, jax.random.split(jax.random.key(0), SEEDS), train, epochs=1, batch_size=BATCH)
 
 
-def by_pairs(source: np.ndarray, train: Windows, words: Words) -> np.ndarray:
-    """The most probable words of each window by the frequencies of pairs of words in the training text (Viterbi)."""
-    before, word = train[0]["x"].ravel().tolist(), train[1].ravel().tolist()
-    pairs, first, single = Counter(zip(before, word, strict=True)), Counter(before), Counter(word)
-    choices, found = list(words.choices.values()), []
-
-    def cost(v: int, w: int) -> float:
-        of_pair = pairs[v, w] / max(first[v], 1)
-        return -float(np.log((1 - SMOOTH) * of_pair + SMOOTH * single[w] / len(word)))
-
-    for window in source:
-        best: dict[int, tuple[float, list[int]]] = {START: (0.0, [])}
-        for s in window:
-            best = {w: min((c + cost(v, w), [*path, w]) for v, (c, path) in best.items()) for w in choices[s]}
-        found.append(min(best.values())[1])
-    return np.array(found)
-
-
 def picture(path: Path, curves: np.ndarray, scores: dict, maps: np.ndarray, read: list, truth: list) -> None:
     """Accuracy while the transformer learns, and its attention from the words to the consonants."""
     figure, (left, *places) = subplots(1, 1 + len(maps), (17, 5.6), width_ratios=(0.9, *[1] * len(maps)))
@@ -185,11 +121,11 @@ def picture(path: Path, curves: np.ndarray, scores: dict, maps: np.ndarray, read
 def main() -> None:
     """Trains, restores the test windows, prints the accuracies and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
-    shakespeare = nn.data.load("shakespeare")
-    text = "".join(nn.data.decode(shakespeare.train[0], shakespeare.classes).tolist())
-    before, after = split(text[: text.index(END)]), split(text[text.index(TESTS) :])
-    words, random = frequent(before), np.random.default_rng(0)
+    text = works().text
+    before, after = split(text[: start(text, VALID)]), split(text[start(text, TESTS[0]) :])
+    words, random = frequent(before, WORDS), np.random.default_rng(0)
     train, test = windows(before, words), windows(after, words)
     some, tested = (random.permutation(len(y))[:n] for y, n in ((train[1], STEPS * BATCH), (test[1], TESTED)))
     source, y = test[0]["source"][tested], test[1][tested]
@@ -198,7 +134,10 @@ def main() -> None:
     print(f"{known.sum()} words, {known.mean():.1%} of the test windows; {ambiguous.sum() / known.sum():.1%} ambiguous")
 
     run = learn(words, jax.tree.map(lambda a: a[some], train))
-    found = {DICTIONARY: np.array([c[0] for c in choices])[source][None], PAIRS: by_pairs(source, train, words)[None]}
+    found = {
+        DICTIONARY: np.array([c[0] for c in choices])[source][None],
+        PAIRS: by_pairs(source, train, words, SMOOTH)[None],
+    }
     scribe, first, written = writer(words), np.full((len(y), 1), START, np.int32), []
     for params in (jax.tree.map(lambda a, i=i: a[i], run.ts.params) for i in range(SEEDS)):
         context, _ = encoder(words).apply(params["encoder"], {}, source)

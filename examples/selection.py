@@ -3,7 +3,7 @@
     python examples/selection.py [folder for the picture, by default out] [--short]
 
 4000 of 5000 MNIST digits, 14 x 14 pixels, are for selection by cross-validation in four folds; 1000 are used once, at
-the end. Errors are percent, mean ± deviation of folds or of four seeds.
+the end. Errors are percent, mean ± deviation of folds or of four seeds. Training is in `_subsets.py`.
 
 1. A baseline. Logistic regression of scikit-learn with the best of five C: 9.8 errors in held-out folds.
 2. A check. The largest network learns 50 digits without an error. If it did not, the program would be wrong.
@@ -35,9 +35,7 @@ The baseline wins against networks of up to 8 units, and it needs no selection b
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-learn's small products
 
@@ -45,6 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _pictures import SHORT, band, clock, folder, spread, subplots
+from _subsets import UNITS, fitted, validated
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
@@ -54,73 +53,14 @@ CORES = 2
 TEST = 1000  # digits that are used once, at the end; the other 4000 are for selection
 FOLDS = 2 if SHORT else 4
 SEEDS = 2 if SHORT else 4  # of learning curves and test; an even number for the cores
-EPOCHS = 2 if SHORT else 20
-BATCH, RATE = 50, 2e-3  # of Adam; not selected
 STRENGTHS = (0.1, 1.0) if SHORT else (0.03, 0.1, 0.3, 1.0, 3.0)  # C of the logistic regression
-WIDTHS = (4, 256) if SHORT else (2, 4, 8, 16, 32, 64, 256)
+WIDTHS = (4, UNITS) if SHORT else (2, 4, 8, 16, 32, 64, UNITS)
 DROPPED = (0.0, 0.5) if SHORT else (0.0, 0.25, 0.5)  # dropout rates after the hidden layer
 PENALTIES = (0.0, 3e-4) if SHORT else (0.0, 3e-4, 1e-3)  # of the squares of the weights
 SIZES = (50, 3200) if SHORT else (50, 100, 200, 400, 800, 1600, 3200)  # of a learning curve; each divides the last
 LEAST_GAIN = 0.02  # accuracy over the logistic regression's on the test digits; fixed before the full run
-SMALL, LARGE = (4, 0.0, 0.0), (WIDTHS[-1], 0.0, 0.0)  # settings: hidden units, dropout rate, penalty
-GRID = [(WIDTHS[-1], dropped, penalty) for dropped in DROPPED for penalty in PENALTIES]
-
-
-def trained(setting: Any, key: jax.Array, train: tuple, valid: Any = None) -> tuple[nn.Run, Callable]:
-    """A run, and the function (params, x [n, 196]) -> logits [n, 10] of its network."""
-    width, dropped, penalty = setting
-
-    def first(units: jax.Array) -> jax.Array:  # the others are 0, so that one program serves every width
-        return units * (jnp.arange(WIDTHS[-1]) < width)[None].astype(units.dtype)
-
-    model = nn.serial(nn.dense(WIDTHS[-1]), nn.relu, first, nn.dropout(dropped), nn.dense(10))
-    loss, decay = nn.losses.softmax_cross_entropy, nn.regularizers.l2(penalty)
-    trainer = nn.trainer(model, loss, nn.adam(RATE), regularizer=decay)
-    run = nn.fit(trainer, key, train, valid, epochs=EPOCHS, batch_size=BATCH)
-    return run, lambda params, x: model.apply(params, {}, x)[0]
-
-
-def wrong(logits: Any, y: Any) -> Any:
-    """Fraction of errors, over axis 0, of logits [n, ..., 10] for labels y [n]."""
-    return jnp.mean(jnp.argmax(logits, -1) != y.reshape(-1, *[1] * (logits.ndim - 2)), 0)
-
-
-def validated(settings: list[tuple], known: tuple) -> np.ndarray:
-    """Errors [folds, settings, 3] on training digits, held-out ones, and those with early stopping, in one program."""
-
-    def run(key: jax.Array, train: tuple, x: jax.Array) -> dict[str, jax.Array]:
-        order = jax.random.permutation(key, len(train[1]))  # a fifth of the training folds is for early stopping
-        valid, rest = (jax.tree.map(lambda a, r=r: a[r], train) for r in jnp.split(order, [len(order) // 5]))
-
-        def one(setting: jax.Array) -> tuple:
-            run, logits = trained(setting, key, rest, valid)
-            last, early = (logits(params, x) for params in (run.ts.params, run.best.params))
-            return last, early, wrong(logits(run.ts.params, rest[0]), rest[1])
-
-        last, early, fitted = jax.lax.map(one, jnp.array(settings))
-        fitted = jnp.broadcast_to(fitted[None], (len(x), len(settings)))  # predictions have an axis of examples
-        return {"last": last.swapaxes(0, 1), "early": early.swapaxes(0, 1), "fitted": fitted}
-
-    def score(found: dict, y: np.ndarray) -> np.ndarray:
-        return np.stack([found["fitted"][0], wrong(found["last"], y), wrong(found["early"], y)], -1)
-
-    return nn.cross_validate(run, jax.random.key(1), known, score, folds=FOLDS).scores
-
-
-def fitted(settings: list[tuple], rows: np.ndarray, known: tuple, held: tuple) -> np.ndarray:
-    """Errors [settings, seeds, sets, 2] on training and held-out digits, after training on rows [seeds, sets, n]."""
-
-    def one(point: tuple, known: tuple) -> jax.Array:
-        key, rows, setting = point
-        train = jax.tree.map(lambda a: a[rows], known)
-        run, logits = trained(setting, key, train)
-        return jnp.stack([wrong(logits(run.ts.params, x), y) for x, y in (train, held)])
-
-    n, sets = len(settings), rows.reshape(-1, rows.shape[-1])
-    keys = jnp.tile(jax.random.split(jax.random.key(2), len(sets)), n)
-    points = keys, jnp.tile(sets, (n, 1)), jnp.repeat(jnp.array(settings), len(sets), 0)
-    found = nn.sweep(one, points, jax.tree.map(jnp.asarray, known), progress=True).results
-    return np.asarray(found).reshape(n, *rows.shape[:2], 2)
+SMALL, LARGE = (4, 0.0, 0.0), (UNITS, 0.0, 0.0)  # settings: hidden units, dropout rate, penalty
+GRID = [(UNITS, dropped, penalty) for dropped in DROPPED for penalty in PENALTIES]
 
 
 def logistic(strength: float, rows: np.ndarray, known: tuple, held: tuple) -> list[float]:
@@ -181,11 +121,8 @@ def main() -> None:
     found = {c: 1 - cross_val_score(LogisticRegression(C=c, max_iter=300), *known, cv=FOLDS).mean() for c in STRENGTHS}
     strength, baseline = min(found.items(), key=lambda item: item[1])
     print(f"logistic regression, C = {strength:g}: {100 * baseline:.1f} % errors in {FOLDS} folds", flush=True)
-    settings = [
-        *((width, 0.0, 0.0) for width in WIDTHS),
-        *GRID[1:],
-    ]  # the first of the grid is the last of the capacities
-    errors = validated(settings, known)
+    settings = [*((width, 0.0, 0.0) for width in WIDTHS[:-1]), *GRID]  # the first of the grid has the largest width
+    errors = validated(settings, known, FOLDS)
     print(f"{'percent of errors':40}     training     held out  held out, early stopping")
     for k, setting in enumerate(settings):
         row("{} units, dropout {:g}, penalty {:g}".format(*setting), errors[:, k])

@@ -29,7 +29,7 @@ Simple Way to Initialize Recurrent Networks of Rectified Linear Units, 2015.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,12 +46,13 @@ UNITS = 64
 EPOCHS = 2 if SHORT else 20
 BATCH = 64
 RATE = 3e-3  # of Adam, falling to 0 along a cosine
-KINDS = {
+CELLS = {
     "RNN, uniform": nn.rnn(UNITS, last=True, preset="torch"),  # recurrent weights from U(-1/8, 1/8), as in PyTorch
     "RNN, orthogonal": nn.rnn(UNITS, last=True),
     "LSTM": nn.lstm(UNITS, last=True),
     "GRU": nn.gru(UNITS, last=True),
 }
+KINDS = {kind: nn.serial(cell, nn.dense(10)) for kind, cell in CELLS.items()}
 COLOURS = dict(zip(KINDS, ("tab:olive", "tab:green", "tab:red", "tab:orange"), strict=True))
 WHEN = "before training", "after training"
 LEAST = 0.2  # by how much the RNN with orthogonal weights is more accurate than that with uniform ones
@@ -62,28 +63,11 @@ STEEP = 0.01  # rate of the SGD with momentum 0.9, whose steps are as large as t
 STEEP_EPOCHS = 1 if SHORT else 6
 
 
-class Point(NamedTuple):
-    """A run of the exploding RNN."""
-
-    key: jax.Array
-    radius: jax.Array
-    limit: jax.Array
-
-
-def delayed(x: np.ndarray) -> np.ndarray:
-    """Images [n, 8, 8, 1] -> their rows and steps of zeros after them, [n, ROWS + DELAY, 8]."""
-    return np.pad(x[..., 0], ((0, 0), (0, DELAY), (0, 0)))
-
-
-def network(kind: str) -> nn.Layer:
-    return nn.serial(KINDS[kind], nn.dense(10))
-
-
-def learn(kind: str, train: tuple) -> dict[str, Any]:
+def learn(model: nn.Layer, train: tuple) -> dict[str, Any]:
     """Params of all seeds before and after training."""
     schedule = optax.cosine_decay_schedule(RATE, EPOCHS * len(train[0]) // BATCH)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), nn.adam(schedule))
-    trainer = nn.trainer(network(kind), nn.losses.softmax_cross_entropy, optimizer)
+    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, optimizer)
 
     def run(key: jax.Array, train: tuple) -> dict[str, Any]:
         fitted = nn.fit(trainer, key, train, epochs=EPOCHS, batch_size=BATCH)
@@ -104,20 +88,20 @@ def reach(model: nn.Layer, params: Any, test: tuple) -> np.ndarray:
     return np.exp(np.log(norms + 1e-30).mean(1))[:, ::-1]
 
 
-def explode(point: Point, train: tuple) -> dict[str, jax.Array]:
+def explode(point: dict[str, jax.Array], train: tuple) -> dict[str, jax.Array]:
     """Loss of every step of an RNN of relu, with NaN after a failure, and the norm of its first gradient.
 
     Its recurrent weights are at first the identity times a radius, so without inputs the state grows with its powers.
     """
 
     def w_h(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        return point.radius.astype(dtype) * jnp.eye(*shape, dtype=dtype)
+        return point["radius"].astype(dtype) * jnp.eye(*shape, dtype=dtype)
 
     model = nn.serial(nn.rnn(UNITS, last=True, activation=nn.relu, w_h_init=w_h), nn.dense(10))
-    optimizer = optax.chain(optax.clip_by_global_norm(point.limit), nn.sgd(STEEP, momentum=0.9))
+    optimizer = optax.chain(optax.clip_by_global_norm(point["limit"]), nn.sgd(STEEP, momentum=0.9))
     trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, optimizer)
-    run = nn.fit(trainer, point.key, train, epochs=STEEP_EPOCHS, batch_size=BATCH)
-    first = trainer.gradients(trainer.init(point.key, train), train)
+    run = nn.fit(trainer, point["key"], train, epochs=STEEP_EPOCHS, batch_size=BATCH)
+    first = trainer.gradients(trainer.init(point["key"], train), train)
     return {"loss": run.history["train"]["loss"].ravel(), "norm": optax.global_norm(first)}
 
 
@@ -153,17 +137,17 @@ def main() -> None:
     nn.cache_programs()  # the next start compiles nothing again
     out, took = folder(), clock()
     x, y = nn.data.load("digits").train
-    (x, y), (x_test, y_test) = nn.data.split(0, (x, y), 0.2, stratify=y)
-    train, test = (delayed(x), y), (delayed(x_test), y_test)
-    flat, flat_test = x.reshape(len(x), -1), x_test.reshape(len(x_test), -1)
-    pixels = LogisticRegression(max_iter=2000).fit(flat, y).score(flat_test, y_test)
+    x = np.pad(x[..., 0], ((0, 0), (0, DELAY), (0, 0)))  # the rows, and zeros after them
+    train, test = nn.data.split(0, (x, y), 0.2, stratify=y)
+    flat, flat_test = (x[:, :ROWS].reshape(len(x), -1) for x, _ in (train, test))
+    pixels = LogisticRegression(max_iter=2000).fit(flat, train[1]).score(flat_test, test[1])
     print(f"logistic regression on the pixels, by scikit-learn: {pixels:.1%}")
     print(f"{'':38}gradient by the first step over that by the last")
     print(f"{'':16}{'test accuracy, %':>18}{WHEN[0]:>18}{WHEN[1]:>18}")
 
     accuracy, curves = {}, {}
-    for kind in KINDS:
-        model, runs = network(kind), learn(kind, train)
+    for kind, model in KINDS.items():
+        runs = learn(model, train)
         logits = jax.vmap(lambda params, model=model: model.apply(params, {}, test[0])[0])(runs[WHEN[1]])
         accuracy[kind] = np.mean(np.argmax(logits, -1) == test[1], -1)
         ratios = []
@@ -172,15 +156,10 @@ def main() -> None:
             ratios.append(np.exp(np.log(curves[kind, when][:, -1] / curves[kind, when][:, 0]).mean()))
         print(f"{kind:16}{spread(accuracy[kind]):>18}{ratios[0]:18.0e}{ratios[1]:18.0e}", flush=True)
 
-    shape = (len(RADII), len(LIMITS), SEEDS)
-    keys = jax.random.split(jax.random.key(1), SEEDS)
-    radii, limits, seeds = (a.ravel() for a in np.meshgrid(RADII, LIMITS, np.arange(SEEDS), indexing="ij"))
-    points = Point(keys[seeds], jnp.asarray(radii), jnp.asarray(limits))
+    points = nn.points.grid(radius=RADII, limit=LIMITS, key=jax.random.split(jax.random.key(1), SEEDS))
     found = nn.sweep(explode, points, train, strategy="vmap").results
-    found = jax.tree.map(lambda a: np.asarray(a).reshape(*shape, *a.shape[1:]), found)
-    print(
-        "radius   first gradient's norm   loss of the last 20 steps: without clipping   with it   (nan: a seed failed)"
-    )
+    found = jax.tree.map(lambda a: np.asarray(a).reshape(len(RADII), len(LIMITS), SEEDS, *a.shape[1:]), found)
+    print("radius   first gradient's norm   loss of the last 20 steps: without clipping   with it   (nan: failed)")
     for k, radius in enumerate(RADII):
         last = found["loss"][k, ..., -20:].mean(-1).mean(-1)
         print(f"{radius:6.2f}{found['norm'][k].mean():24.1e}{last[0]:43.3f}{last[1]:10.3f}")

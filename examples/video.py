@@ -33,20 +33,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from _moving import FRAMES, MOVES, SIDE, clips, direction, pairs, shift, small
 from _pictures import SHORT, clock, folder, sheet, spread, subplots
-from skimage.registration import phase_cross_correlation
 
 import jaxnn as nn
 
 SEEDS = 2 if SHORT else 3
-FRAMES, SIDE, SIZE = 7, 32, 14  # frames of a clip, pixels along the side of a frame and of a garment
-REACH = 6, 13  # of a garment's corner in the middle frame: it stays inside, and that frame does not tell the direction
-NOISE = 0.3  # deviation of the noise in each frame, where white is 1
-MOVES = np.array([[0, 1], [1, 1], [1, 0], [1, -1], [0, -1], [-1, -1], [-1, 0], [-1, 1]])  # rows down, columns right
-SPEEDS = 1, 3  # pixels a frame along a row or column, from and below
 BATCH = 32
 STEPS = 40 if SHORT else 300  # each of new clips
 PREDICTED = 40 if SHORT else 250  # steps of the convolutional LSTM
@@ -56,32 +50,6 @@ LRCN, UNORDERED, SINGLE, REGISTERED = "LRCN", "mean over frames", "single frame"
 FAR = 0.1 if SHORT else 0.03  # of the accuracy of a single frame from chance
 LEAST_GAIN = 0.05 if SHORT else 0.3  # in accuracy of the LRCN over the others
 MOST_ERROR = 1.0 if SHORT else 0.6  # of the predicted frame, over that of the last one
-
-
-def moving(key: jax.Array, garment: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A garment [size, size, 1] on its way: frames [t, side, side, 1], and the number of its direction."""
-    for_direction, for_speed, for_place = jax.random.split(key, 3)
-    direction = jax.random.randint(for_direction, (), 0, len(MOVES))
-    step = jax.random.randint(for_speed, (), *SPEEDS) * jnp.asarray(MOVES)[direction]
-    corners = jax.random.randint(for_place, (2,), *REACH) + step * (jnp.arange(FRAMES)[:, None] - FRAMES // 2)
-    blank = jnp.zeros((SIDE, SIDE, 1), garment.dtype)
-    return jax.vmap(lambda c: jax.lax.dynamic_update_slice(blank, garment, (c[0], c[1], 0)))(corners), direction
-
-
-def clips(key: jax.Array, batch: tuple) -> tuple[jax.Array, jax.Array]:
-    """Noisy clips [n, t, side, side, 1] of garments, and direction and class of each [n, 2]."""
-    garments, classes = batch
-    for_noise, for_moves = jax.random.split(key)
-    x, directions = jax.vmap(moving)(jax.random.split(for_moves, len(garments)), garments)
-    return x + NOISE * jax.random.normal(for_noise, x.shape), jnp.stack([directions, classes], 1)
-
-
-def pairs(key: jax.Array, batch: tuple) -> tuple[jax.Array, jax.Array]:
-    """Clips of two garments on their ways, without noise: frames but the last, and frames but the first."""
-    garments, _ = batch
-    keys = jax.random.split(key, (2, len(garments)))
-    x = jnp.maximum(jax.vmap(moving)(keys[0], garments)[0], jax.vmap(moving)(keys[1], garments[::-1])[0])
-    return x[:, :-1], x[:, 1:]
 
 
 def encoder() -> nn.Layer:
@@ -129,17 +97,11 @@ def sweep(*given: Any, data: Any) -> np.ndarray:
     return np.asarray(nn.sweep(partial(learn, *given), keys, data, strategy="map").results)
 
 
-def shift(now: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Rows and columns by which the content has moved, from scikit-image's phase correlation [n, 2]."""
-    return np.stack([phase_cross_correlation(a, b)[0] for a, b in zip(now, before, strict=True)])
-
-
-def report(name: str, direction: np.ndarray, kind: np.ndarray | None, y: np.ndarray) -> float:
-    """Prints the accuracies over the seeds [seeds, n], and returns that of the direction."""
-    right = np.mean(direction == y[:, 0], 1)
-    text = "" if kind is None else spread(np.mean(kind == y[:, 1], 1))
-    print(f"{name:28}{spread(right):>14}{text:>14}", flush=True)
-    return float(right.mean())
+def report(name: str, answers: list[np.ndarray], y: np.ndarray) -> float:
+    """Prints accuracies over the seeds, of the direction and maybe the class [seeds, n], and returns the first one."""
+    right = [np.mean(answer == truth, 1) for answer, truth in zip(answers, y.T, strict=False)]
+    print(f"{name:28}" + "".join(f"{spread(values):>14}" for values in right), flush=True)
+    return float(right[0].mean())
 
 
 def picture(
@@ -193,20 +155,19 @@ def picture(
 def main() -> None:
     """Trains all networks on training garments, judges them on test garments, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
-    small = [x.reshape(-1, SIZE, 2, SIZE, 2, 1).mean((2, 4)) for x in (fashion.train[0], fashion.test[0][:TEST])]
-    garments, tested = (small[0], fashion.train[1]), (small[1], fashion.test[1][:TEST])
+    garments, tested = ((small(x), y) for x, y in (fashion.train, (a[:TEST] for a in fashion.test)))
     x, y = (np.asarray(a) for a in jax.jit(clips)(jax.random.key(1), tested))
     print(f"{TEST} test clips, {SEEDS} seeds       direction, %      class, %")
     logits, right = {}, {}
     for kind in (LRCN, UNORDERED, SINGLE):
         logits[kind] = sweep(network(kind), both, clips, STEPS, data=(garments, x))
-        right[kind] = report(
-            kind, logits[kind][..., : len(MOVES)].argmax(-1), logits[kind][..., len(MOVES) :].argmax(-1), y
-        )
-    ways = shift(x[:, -1, ..., 0], x[:, 0, ..., 0]) @ (MOVES / np.linalg.norm(MOVES, axis=1, keepdims=True)).T
-    right[REGISTERED] = report(REGISTERED, ways.argmax(1)[None], None, y)
+        answers = [part.argmax(-1) for part in np.split(logits[kind], [len(MOVES)], -1)]
+        right[kind] = report(kind, answers, y)
+    ways = direction(shift(x[:, -1, ..., 0], x[:, 0, ..., 0]))
+    right[REGISTERED] = report(REGISTERED, [ways[None]], y)
 
     seen, following = (np.asarray(a) for a in jax.jit(pairs)(jax.random.key(2), tested))
     predicted = sweep(predictor(), nn.losses.squared_error, pairs, PREDICTED, data=(garments, seen))

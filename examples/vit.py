@@ -21,7 +21,6 @@ Dosovitskiy et al., An Image is Worth 16x16 Words: Transformers for Image Recogn
 Xiao, Rasul, Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747: the data.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -29,11 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _pictures import SHORT, band, clock, folder, spread, subplots
+from _pictures import SHORT, band, clock, folder, option, spread, subplots
 
 import jaxnn as nn
 
-SEEDS = next((int(a.removeprefix("--seeds=")) for a in sys.argv if a.startswith("--seeds=")), 1)
+SEEDS = int(option("seeds", 1))
 IMAGES = 2000 if SHORT else 60_000
 PATCH = 4  # 7×7 patches
 LAYERS, HEADS, FEATURES, HIDDEN = 2, 2, 48, 96  # a step then costs about that of the CNN

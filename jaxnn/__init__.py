@@ -3,7 +3,7 @@
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
 `nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`, `nn.losses`,
 `nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.augment`, `nn.points`,
-`nn.interop`, `nn.linear`, `nn.types`.
+`nn.interop`, `nn.linear`, `nn.retrieval`, `nn.types`.
 """
 
 import importlib
@@ -271,6 +271,7 @@ __all__ = [
     "remat",
     "repeat",
     "residual",
+    "retrieval",
     "reuse_memory",
     "rms_norm",
     "rmsprop",
@@ -314,11 +315,11 @@ __all__ = [
 
 # Rooms that are imported at their first use: a program without them starts a tenth of a second earlier.
 if TYPE_CHECKING:
-    from jaxnn import augment, distributions, interop, linear, models
+    from jaxnn import augment, distributions, interop, linear, models, retrieval
 else:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name):
-        if name in ("augment", "distributions", "interop", "linear", "models"):
+        if name in ("augment", "distributions", "interop", "linear", "models", "retrieval"):
             return importlib.import_module(f"jaxnn.{name}")
         raise _elsewhere.missing(__name__, name)
 

@@ -23,6 +23,7 @@ ROOMS = (
     "points",
     "interop",
     "linear",
+    "retrieval",
 )
 
 
@@ -205,6 +206,10 @@ TABLE = {
         Row("linear.probabilities", "predict_proba"),
         Row("linear.classify", "predict_classes"),
     ),
+    "Retrieval": (
+        Row("retrieval.index", "IndexFlatIP IndexFlatL2 IndexFlat", "metric= is cosine by default."),
+        Row("retrieval.nearest", "NearestNeighbors kneighbors BruteForce FactorizedTopK", "It is exact."),
+    ),
     "Distributions": (
         Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),
         Row("distributions.normal_log_prob", "MultivariateNormalDiag DiagGaussian NormalDiag", "It takes log_std."),
@@ -220,8 +225,12 @@ TABLE = {
         Row("metrics.iou", "IoU MeanIoU JaccardIndex jaccard_score"),
         Row("metrics.roc_auc", "AUC AUROC roc_auc_score"),
         Row("metrics.pr_auc", "average_precision_score AveragePrecision"),
+        Row(
+            "metrics.retrieval_average_precision", "RetrievalMAP MAPAtK", "It also takes the number of relevant items."
+        ),
         Row("metrics.r2", "R2Score r2_score"),
         Row("metrics.confusion_matrix", "ConfusionMatrix"),
+        Row("metrics.calibration_temperature", "CalibratedClassifierCV temperature_scaling"),
     ),
     "Optimizers": (
         Row("sgd", "SGD Momentum"),
@@ -273,7 +282,7 @@ TABLE = {
         Row("save", "save_model state_dict save_weights save_checkpoint dump"),
         Row("load", "load_model load_state_dict load_weights restore_checkpoint"),
         Row("summary", "tabulate torchinfo plot_model"),
-        Row("export", "to_onnx export_saved_model"),
+        Row("export", "export_saved_model"),
         Row("recalibrate", "update_bn"),
         Row("ensemble", "VotingClassifier"),
         Row("cross_validate", "cross_val_score KFold StratifiedKFold"),
@@ -282,6 +291,7 @@ TABLE = {
         Row("points.random", "ParameterSampler RandomSearch"),
         Row("interop.read", "load_file safe_open from_bytes msgpack_restore", "Weight files of other libraries."),
         Row("interop.write", "save_file save_pretrained", "Files for PyTorch, safetensors and NumPy."),
+        Row("interop.to_onnx", "to_onnx onnx_export"),
         Row("interop.flax_module", "linen flax", "A layer of a flax.linen module."),
         Row(
             "interop.load",

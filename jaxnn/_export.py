@@ -62,7 +62,7 @@ def export(
       ValueError: if a platform is unknown, x lacks the axes of `sizes`, or params are shapes with baked=True. An
         operation that does not support a free size raises jax's error, with the path of the layer.
 
-    Differences: like `torch.export` with dynamic shapes. jax does not write ONNX, which is another format.
+    Differences: like `torch.export` with dynamic shapes. `interop.to_onnx` writes ONNX, which needs no jax to run.
 
     >>> import jaxnn as nn
     >>> model = nn.serial(nn.dense(16), nn.relu, nn.dense(3))

@@ -184,6 +184,7 @@ ROOMS = (
     ".points",
     ".io",
     ".linear",
+    ".retrieval",
 )
 PUBLIC = {
     f"{room}.{name}": getattr(module, name)

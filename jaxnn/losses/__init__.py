@@ -29,10 +29,12 @@ from jaxnn import _elsewhere
 from jaxnn.losses._checks import _classes as _classes
 from jaxnn.losses._checks import _cost as _cost
 from jaxnn.losses._checks import _costs as _costs
+from jaxnn.losses._checks import _distance as _distance
 from jaxnn.losses._checks import _excess as _excess
 from jaxnn.losses._checks import _not_ignored as _not_ignored
 from jaxnn.losses._checks import _number as _number
 from jaxnn.losses._checks import _of_known as _of_known
+from jaxnn.losses._checks import _unit as _unit
 from jaxnn.losses._classification import focal, focal_on_probabilities, kl_divergence, softmax_focal
 from jaxnn.losses._cross_entropy import (
     binary_cross_entropy,

@@ -9,23 +9,26 @@ all metrics:
 * Without examples the result is NaN. A ratio 0 / 0 is NaN, too, unless the docstring says otherwise.
 
 `accuracy`, `binary_accuracy` and `top_k_accuracy` are means over examples: a trainer adds up their totals and counts
-over batches of any size and mask. `recall_at_k` is added up the same way, but each batch is searched separately. All
-other metrics need the predictions of the whole data set: the mean of their values over batches is a different number.
-Of these, only the `confusion_matrix` of batches can be added up.
+over batches of any size and mask, and those of `retrieval_average_precision`, a mean over queries. `recall_at_k` is
+added up the same way, but each batch is searched separately. All other metrics need the predictions of the whole data
+set: the mean of their values over batches is a different number. Of these, only the `confusion_matrix` of batches can
+be added up.
 """
 
 from typing import TYPE_CHECKING
 
 from jaxnn import _elsewhere
+from jaxnn.metrics._calibration import calibration_temperature
 from jaxnn.metrics._classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
 from jaxnn.metrics._counts import confusion_matrix, f1, iou, precision, recall
 from jaxnn.metrics._detection import mean_average_precision
-from jaxnn.metrics._ranking import pr_auc, recall_at_k, roc_auc
+from jaxnn.metrics._ranking import pr_auc, recall_at_k, retrieval_average_precision, roc_auc
 from jaxnn.metrics._regression import r2
 
 __all__ = [
     "accuracy",
     "binary_accuracy",
+    "calibration_temperature",
     "confusion_matrix",
     "expected_calibration_error",
     "f1",
@@ -36,6 +39,7 @@ __all__ = [
     "r2",
     "recall",
     "recall_at_k",
+    "retrieval_average_precision",
     "roc_auc",
     "top_k_accuracy",
 ]

@@ -5,6 +5,7 @@ from jaxnn import losses
 _DIRECTIONS: dict[str, str | None] = {
     "accuracy": "max",
     "binary_accuracy": "max",
+    "calibration_temperature": None,
     "confusion_matrix": None,
     "expected_calibration_error": "min",
     "f1": "max",
@@ -15,6 +16,7 @@ _DIRECTIONS: dict[str, str | None] = {
     "r2": "max",
     "recall": "max",
     "recall_at_k": "max",
+    "retrieval_average_precision": "max",
     "roc_auc": "max",
     "top_k_accuracy": "max",
     "loss": "min",

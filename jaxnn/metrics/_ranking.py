@@ -1,4 +1,4 @@
-"""Ranking metrics: areas under the ROC and precision-recall curves, recall at k."""
+"""Ranking metrics: areas under the ROC and precision-recall curves, recall at k, mean average precision."""
 
 from __future__ import annotations
 
@@ -152,3 +152,48 @@ def recall_at_k(similarity: ArrayLike, labels: ArrayLike, k: int, *, where: Arra
     before = other & ((s > nearest) | ((s == nearest) & (column < first)))
     hit = (before.sum(axis=1) < k) & ~(jnp.isnan(s) & other).any(axis=1)
     return mean(hit, kept & match.any(axis=1))
+
+
+def retrieval_average_precision(
+    relevant: ArrayLike, total: ArrayLike, *, weights: ArrayLike | None = None, where: ArrayLike | None = None
+) -> Array:
+    """Mean average precision of ranked results, [n, k], [n] -> []: the mean over the queries of
+
+        AP = Σ_i relevant_i · precision_i / total,      precision_i = (relevant_1 + ... + relevant_i) / i
+
+    1 if all relevant items come first. Results beyond the k-th count as not found: with k smaller than `total` a
+    perfect search has k / total, and `jnp.minimum(total, k)` as the total gives 1. For the results of `nn.retrieval`
+    and labels, `relevant = labels[found.indices] == label_of_query[:, None]`. Recall@k, as a hit rate, is
+    `relevant.any(axis=1).mean()`.
+
+    Args:
+      relevant: booleans, or the integers 0 and 1, [n, k]; results of each query, best first. Others make the result of
+        their query NaN.
+      total: number of relevant items of each query in the whole collection, integers [n]. Queries with 0 are left out.
+      weights: real array [n], one weight per query.
+      where: boolean mask [n]; False excludes a query.
+
+    Raises:
+      TypeError: if an array is floating.
+      ValueError: if the shapes do not fit.
+
+    Differences: torchmetrics' `retrieval_average_precision` sorts scores itself, and divides by the relevant items that
+      it is given, so that items beyond k do not count as missed. `pr_auc` is the same number for one query if all items
+      are ranked and no scores tie. `mean_average_precision` is that of object detection.
+
+    Reference: Manning, Raghavan and Schuetze, Introduction to Information Retrieval, 2008, section 8.4.
+
+    >>> retrieval_average_precision(jnp.array([[1, 0, 1], [0, 1, 0]]), jnp.array([2, 1])).item()
+    0.66...
+    """
+    name = "retrieval_average_precision"
+    if jnp.ndim(relevant) != 2:
+        raise invalid(name, "relevant of shape [n, k]", relevant)
+    y, known = class_numbers(name, "relevant", relevant, 2, "They are booleans, or 0 and 1.")
+    found = whole(name, "total", total, "It counts the relevant items of each query.")
+    check.shape(name, "total", total, y.shape[:1], ", one for each query")
+    hits = jnp.cumsum(y, axis=1).astype(jnp.float32)
+    ranks = jnp.arange(1, y.shape[1] + 1, dtype=jnp.float32)[None]
+    each = jnp.sum(y.astype(jnp.float32) * hits / ranks, axis=1) / jnp.maximum(found, 1).astype(jnp.float32)
+    w = times(name, found.shape, weights, where)
+    return mean(jnp.where(known.all(axis=1), each, jnp.nan), jnp.where(found > 0, w, 0))

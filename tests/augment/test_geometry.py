@@ -41,6 +41,7 @@ def matrices(x):
 BOUNDS = {"rotate": 25.0, "shear": 12.0, "zoom": 1.3, "translate": 0.1}
 
 
+@pytest.mark.slow
 def test_affine_maps_as_scipy():
     """SciPy takes the inverse on (row, column), and pixels as points: their centres are moved by a half."""
     x = photo("chelsea") / 255

@@ -69,6 +69,7 @@ def test_cutmix_replaces_rectangles_and_counts_their_pixels(mixed):
     assert middle < 0.1  # about symmetric
 
 
+@pytest.mark.slow
 def test_alpha_0_is_the_identity_and_a_label_out_of_range_is_nan(program):
     labels = np.arange(N)
     labels[:2] = -1, N

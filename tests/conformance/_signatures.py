@@ -7,7 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnn as nn
-from jaxnn import activations, augment, constraints, data, init, linear, losses, metrics, ops, optimizers, regularizers
+from jaxnn import (
+    activations,
+    augment,
+    constraints,
+    data,
+    init,
+    linear,
+    losses,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    retrieval,
+)
 from jaxnn.runs import points
 
 KEY = jax.random.key(0)
@@ -197,10 +210,14 @@ CALLS = {
     "linear.logistic_regression": _call(linear.logistic_regression, ROW, LABELS),
     "linear.solve": _call(linear.solve, linear.stream(4)),
     "linear.stream": _call(linear.stream, features=4),
+    # retrieval
+    "retrieval.index": _call(retrieval.index, ROW),
+    "retrieval.nearest": _call(retrieval.nearest, retrieval.InnerProduct(ROW), ROW, k=1),
     # metrics
     "accuracy": _call(metrics.accuracy, ROW, LABELS),
     "binary_accuracy": _call(metrics.binary_accuracy, ROW, ROW),
     "confusion_matrix": _call(metrics.confusion_matrix, LABELS, LABELS, num_classes=2),
+    "calibration_temperature": _call(metrics.calibration_temperature, ROW, LABELS),
     "expected_calibration_error": _call(metrics.expected_calibration_error, ROW, LABELS),
     "f1": _call(metrics.f1, LABELS, LABELS),
     "iou": _call(metrics.iou, LABELS, LABELS),
@@ -209,6 +226,7 @@ CALLS = {
     ),
     "precision": _call(metrics.precision, LABELS, LABELS),
     "recall": _call(metrics.recall, LABELS, LABELS),
+    "retrieval_average_precision": _call(metrics.retrieval_average_precision, jnp.ones((2, 2), bool), LABELS),
     "recall_at_k": _call(metrics.recall_at_k, jnp.ones((2, 2)), LABELS, k=1),
     "top_k_accuracy": _call(metrics.top_k_accuracy, ROW, LABELS, k=2),
     # activations

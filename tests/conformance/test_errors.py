@@ -118,7 +118,7 @@ KINDS = {
     **dict.fromkeys(("embed size", "attention size", "attention cache", "ops.anchors stride"), "count"),
     **dict.fromkeys(("local_response_norm size", "ops.local_response_norm size"), "count"),
     **dict.fromkeys(("ops.non_maximum_suppression size", "ops.rotary_tables size"), "count"),
-    **dict.fromkeys(("direction", "fill", "method", "target"), "choice"),
+    **dict.fromkeys(("direction", "fill", "method", "metric", "target"), "choice"),
     **dict.fromkeys(("augment.crop padding", "augment.cutout size"), "paddings"),
     "augment.blur kernel_size": "count",
     "output_padding": "paddings",
@@ -355,6 +355,7 @@ ROOMS = (
     ".runs",
     ".runs.points",
     ".linear",
+    ".retrieval",
     ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {

@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import io
+import subprocess
 import sys
 import types
 
@@ -19,7 +20,8 @@ from jaxnn.data._sources import ARCHIVES
 download = pytest.mark.download
 NAMES = (
     *("breast_cancer", "co2", "diabetes", "digits", "elnino", "faces", "fashion_mnist", "iris", "japanese_vowels"),
-    *("linnerud", "mnist", "mnist1d", "motorcycle", "nuclei", "randhie", "shakespeare", "sunspots", "wine"),
+    *("linnerud", "mnist", "mnist1d", "motorcycle", "nuclei", "randhie", "shakespeare", "sunspots"),
+    *("video_clips", "wine"),
 )
 KNOWN = ", ".join(map(repr, NAMES))
 
@@ -62,6 +64,7 @@ SHAPES = [
     pytest.param("nuclei", (1, 512, 512, 1), (1, 512, 512), None, None, 0, 0, marks=download),
     pytest.param("japanese_vowels", (270, 29, 12), (270,), (370, 29, 12), (370,), 9, 0, marks=download),
     pytest.param("randhie", (20190, 9), (20190,), None, None, 0, 9, marks=download),
+    pytest.param("video_clips", (622, 72, 88, 1), (622,), None, None, 4, 0, marks=download),
     pytest.param("shakespeare", (5057279,), (5057279,), None, None, 84, 0, marks=download),
 ]
 
@@ -250,6 +253,43 @@ def test_photo_reads_height_width_colour():
     file = io.BytesIO()
     Image.fromarray(expected).save(file, "png")
     np.testing.assert_array_equal(_readers.photo(file.getvalue()), expected.astype(np.float32) / 255)
+
+
+@download
+def test_video_clips_have_the_frames_and_scenes_of_their_files():
+    """Frames as ffmpeg counts them; the cuts of "bikes"; the distorted clip moves as the other one."""
+    found = load("video_clips")
+    x, y = found.train
+    assert np.bincount(y).tolist() == [132, 250, 120, 120]
+    assert (np.diff(y) >= 0).all()
+    assert (x.min(), x.max()) == (0, 1)
+    changes = np.abs(np.diff(x[y == 1], axis=0)).mean((1, 2, 3))
+    assert sorted(np.argsort(changes)[-5:] + 1) == [30, 76, 137, 187, 242]
+    pristine, distorted = ((rows - rows.mean(0)).reshape(120, -1) for rows in (x[y == 2], x[y == 3]))
+    nearest = np.argmax(distorted[::10] @ pristine.T / np.linalg.norm(pristine, axis=1), axis=1)
+    assert np.abs(nearest - np.arange(0, 120, 10)).max() <= 4
+
+
+def test_videos_ask_for_their_decoder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(ValueError) as error:
+        _readers.video(b"", 2, 2)
+    text = "load: expected imageio-ffmpeg, which decodes video, got none. Run `pip install imageio-ffmpeg`."
+    assert str(error.value) == text
+
+
+def test_video_averages_areas_of_the_central_part(tmp_path):
+    """Three frames, compressed without loss; areas of 4 x 4 pixels, rounded to bytes; 16 is black and 235 white."""
+    import imageio_ffmpeg
+
+    planes = np.random.default_rng(0).integers(16, 236, (3, 48, 80)).astype(np.uint8)
+    given = b"".join(plane.tobytes() + bytes([128]) * (48 * 80 // 2) for plane in planes)
+    source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", "80x48", "-i", "-"]
+    encoder = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-c:v", "libx264", "-qp", "0"]
+    subprocess.run([*encoder, tmp_path / "a.mp4"], input=given, check=True)
+    expected = planes[:, :, 16:64].reshape(3, 12, 4, 12, 4).mean((2, 4))
+    found = _readers.video((tmp_path / "a.mp4").read_bytes(), 12, 12)
+    np.testing.assert_allclose(16 + 219 * found[..., 0], expected, rtol=0, atol=0.51)
 
 
 # --- series and text

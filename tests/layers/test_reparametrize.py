@@ -142,6 +142,7 @@ def learned(model, x, target, steps=200):
     return float(first), float(loss(params)[0])
 
 
+@pytest.mark.slow
 def test_weight_norm_of_zeros_is_the_layer_has_finite_gradients_and_learns():
     model = nn.weight_norm(nn.dense(3, w_init=ZERO))
     params, state = model.init(KEY(), X)

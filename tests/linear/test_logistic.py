@@ -87,6 +87,7 @@ def test_conditions_of_the_optimum_with_an_l1_penalty(classes, case, x64):
     np.testing.assert_allclose(residual.sum(0), 0, atol=1e-3)  # the intercept has no penalty
 
 
+@pytest.mark.slow
 def test_separable_classes_without_a_penalty_are_reported():
     x = jnp.array([[0.0], [1.0], [2.0], [3.0]])
     free, held = (linear.logistic_regression(x, jnp.array([0, 0, 1, 1]), l2=l2) for l2 in (0.0, 1.0))
@@ -95,6 +96,7 @@ def test_separable_classes_without_a_penalty_are_reported():
     assert held.converged
 
 
+@pytest.mark.slow
 def test_collinear_features_without_a_penalty():
     x = jnp.asarray(np.stack([X[:, 0], X[:, 0], np.ones(90)], 1), jnp.float32)
     model = linear.logistic_regression(x, jnp.asarray(TWO), l2=0.0)
@@ -106,6 +108,7 @@ def test_collinear_features_without_a_penalty():
 BLOCKS = {"filled up": (89, 40), "the first search on a part": (90, 5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BLOCKS)
 def test_blocks_of_examples_add_up(case, monkeypatch, x64):
     n, rows = BLOCKS[case]
@@ -116,6 +119,7 @@ def test_blocks_of_examples_add_up(case, monkeypatch, x64):
     np.testing.assert_allclose(parts.weights, whole.weights, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_labels_out_of_range_give_nan_and_weights_of_0_leave_them_out():
     x, y = jnp.asarray(X, jnp.float32), jnp.asarray(TWO).at[3].set(2)
     assert bool(jnp.isnan(linear.logistic_regression(x, y).weights).all())
@@ -134,6 +138,7 @@ def test_derivatives_of_the_optimum(classes, l1, x64):
     check_grads(fitted, (x, jnp.asarray(V[:30]), jnp.array(0.7)), 1, modes=["rev"], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_batch_of_regressions():
     x, y = jnp.asarray(X, jnp.float32).reshape(3, 30, 4), jnp.asarray(TWO).reshape(3, 30)
     together = jax.jit(jax.vmap(linear.logistic_regression))(x, y)

@@ -102,6 +102,7 @@ def test_no_example_with_a_weight_gives_zeros():
 DERIVATIVES = {"full rank": 9, "fewer examples than features": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DERIVATIVES)
 def test_derivatives(case, x64):
     n = DERIVATIVES[case]

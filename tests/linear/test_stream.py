@@ -51,6 +51,7 @@ def test_a_stream_is_the_regression_on_all_examples(method, options, weights, x6
     np.testing.assert_allclose(model.intercept, want[5] if len(want) > 5 else np.zeros(2), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_merged_in_any_order(method, x64):
     parts = list(states(method, "float64", Y[:, 0], V))
@@ -65,6 +66,7 @@ def test_a_new_state_changes_nothing():
     same(linear.solve(again, ridge=1.0), linear.solve(state, ridge=1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_gathered_from_devices(method):
     mesh = jax.make_mesh((1,), ("parts",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -144,6 +144,7 @@ ONE = jnp.zeros((4, 1))
         (metrics.accuracy, "accuracy", "logits"),
         (partial(metrics.top_k_accuracy, k=1), "top_k_accuracy", "logits"),
         (metrics.expected_calibration_error, "expected_calibration_error", "logits"),
+        (metrics.calibration_temperature, "calibration_temperature", "logits"),
     ],
 )
 def test_one_class_is_refused(f, name, what):

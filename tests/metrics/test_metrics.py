@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 from _close import TOLERANCE, assert_close
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from jaxnn import metrics
 from jaxnn.metrics import (
     accuracy,
     binary_accuracy,
+    calibration_temperature,
     confusion_matrix,
     expected_calibration_error,
     f1,
@@ -25,6 +28,7 @@ from jaxnn.metrics import (
     r2,
     recall,
     recall_at_k,
+    retrieval_average_precision,
     roc_auc,
     top_k_accuracy,
 )
@@ -88,6 +92,16 @@ def calibration(x, y, w, bins=5):
     return sum(map(abs, gap)) / w.sum()
 
 
+def temperature(x, y, w):
+    """The minimum that SciPy finds from values of the loss alone."""
+    p = np.eye(K)[y] if y.ndim == 1 else y
+
+    def loss(log_t):
+        return -np.sum(w[:, None] * p * log_softmax(x * np.exp(-log_t), axis=-1)) / w.sum()
+
+    return np.exp(minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-10}).x)
+
+
 def neighbours(rng):
     return grid(rng, N, N), rng.integers(0, 12, N)
 
@@ -101,6 +115,18 @@ def hit_rate(s, y, w, k=2):
     return np.mean(hits)
 
 
+def ranked(rng):
+    return rng.integers(0, 2, (N, 5)), rng.integers(0, 9, N)
+
+
+def averages(relevant, total, w):
+    """One query after another, its precision at each relevant item."""
+    each = [
+        sum(r[: i + 1].mean() for i in range(len(r)) if r[i]) / max(t, 1) for r, t in zip(relevant, total, strict=True)
+    ]
+    return np.average(each, weights=w * (total > 0))
+
+
 CASES = {
     "accuracy": Case(accuracy, logits_and_labels, share),
     "accuracy(soft)": Case(accuracy, soft, share),
@@ -109,6 +135,8 @@ CASES = {
         lambda rng: (grid(rng, N), rng.integers(0, 2, N)),
         lambda x, y, w: sk.accuracy_score(y, x > 0, sample_weight=w),
     ),
+    "calibration_temperature": Case(calibration_temperature, logits_and_labels, temperature),
+    "calibration_temperature(soft)": Case(calibration_temperature, soft, temperature),
     "confusion_matrix": Case(
         partial(confusion_matrix, num_classes=K),
         numbers,
@@ -130,6 +158,7 @@ CASES = {
     "r2": Case(r2, lambda rng: (grid(rng, N, 2), grid(rng, N, 2)), lambda p, t, w: sk.r2_score(t, p, sample_weight=w)),
     "recall": Case(partial(recall, num_classes=K, average="micro"), numbers, classes(sk.recall_score, average="micro")),
     "recall_at_k": Case(partial(recall_at_k, k=2), neighbours, hit_rate, weighted=False),
+    "retrieval_average_precision": Case(retrieval_average_precision, ranked, averages),
     "roc_auc": Case(roc_auc, scores, lambda s, y, w: sk.roc_auc_score(y, s, sample_weight=w)),
     "top_k_accuracy": Case(
         partial(top_k_accuracy, k=2),
@@ -340,7 +369,9 @@ CAST = "Cast it: jnp.asarray(x, jnp.float32)."
         ),
     ],
 )
-@pytest.mark.parametrize("f", [accuracy, partial(top_k_accuracy, k=2), expected_calibration_error])
+@pytest.mark.parametrize(
+    "f", [accuracy, partial(top_k_accuracy, k=2), expected_calibration_error, calibration_temperature]
+)
 def test_errors(f, logits, labels, kind, message):
     with pytest.raises(kind) as caught:
         f(logits, labels)

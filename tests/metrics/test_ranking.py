@@ -1,4 +1,4 @@
-"""ROC AUC and average precision against scikit-learn, on real scores, ties and edges; recall at k worked by hand."""
+"""ROC AUC and average precision against scikit-learn, on real scores, ties and edges; other rankings by hand."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import scale
 
-from jaxnn.metrics import pr_auc, recall_at_k, roc_auc
+from jaxnn.metrics import pr_auc, recall_at_k, retrieval_average_precision, roc_auc
 
 NAN, INF = np.nan, np.inf
 PEERS = {roc_auc: sk.roc_auc_score, pr_auc: sk.average_precision_score}
@@ -204,3 +204,37 @@ def test_errors_of_recall_at_k():
         with pytest.raises(kind) as caught:
             recall_at_k(*args)
         assert str(caught.value) == f"recall_at_k: expected {message}"
+
+
+def test_retrieval_average_precision_worked_by_hand():
+    relevant = jnp.asarray([[1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 0, 0]])
+    total = jnp.asarray([2, 1, 4, 0])  # the last query has nothing to find
+    assert_close(retrieval_average_precision(relevant, total), ((1 + 2 / 3) / 2 + 0 + (1 / 2 + 2 / 3) / 4) / 3)
+    assert_close(retrieval_average_precision(relevant == 1, total, weights=jnp.asarray([1, 0, 0, 3])), 5 / 6)
+    assert jnp.isnan(retrieval_average_precision(relevant, jnp.zeros(4, jnp.int32)))
+    assert jnp.isnan(retrieval_average_precision(2 * relevant, total))
+
+
+def test_retrieval_average_precision_of_whole_rankings_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    scores, y = rng.permuted(np.tile(np.arange(30.0), (6, 1)), axis=1), rng.integers(0, 2, (6, 30))
+    relevant = np.take_along_axis(y, np.argsort(-scores, axis=1), axis=1)
+    want = np.mean([sk.average_precision_score(*row) for row in zip(y, scores, strict=True)])
+    assert_close(retrieval_average_precision(relevant, y.sum(1)), want)
+
+
+def test_errors_of_retrieval_average_precision():
+    for args, message in (
+        ((jnp.ones(3, bool), 1), "relevant of shape [n, k], got bool[3]."),
+        (
+            (jnp.ones((2, 3)), jnp.ones(2, jnp.int32)),
+            "relevant of an integer or boolean dtype, got float32[2, 3]. They are booleans, or 0 and 1.",
+        ),
+        (
+            (jnp.ones((2, 3), bool), jnp.ones(3, jnp.int32)),
+            "total of shape [2], one for each query, got int32[3]. Nothing is broadcast.",
+        ),
+    ):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            retrieval_average_precision(*args)
+        assert str(caught.value) == f"retrieval_average_precision: expected {message}"

@@ -742,6 +742,7 @@ def test_a_vae_samples_around_its_mean_in_training():
     np.testing.assert_array_equal(y["x"], np.full((20_000, 2), 3.0))
 
 
+@pytest.mark.slow
 def test_the_u_net_of_the_paper_loses_its_border():
     model, x = models.unet(2, padding="valid"), shape((1, 572, 572, 1))
     y = jax.eval_shape(lambda key, x: model.apply(*model.init(key, x), x)[0], KEY, x)

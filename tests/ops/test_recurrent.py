@@ -195,8 +195,9 @@ def value(case, w, x, **how):
     return sum(jnp.sum(jnp.sin(v)) for v in jax.tree.leaves((y, end)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, N])
-@pytest.mark.parametrize("case", [c if c == "gru after" else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("x64")
 def test_the_forms_of_a_cpu_and_of_accelerators_are_equal(case, n):
     """Along each weight and x alone too; one row of 20 features has its products before the scan."""

@@ -52,6 +52,7 @@ def test_a_trainer_passes_what_the_line_search_needs():
     assert run.history["train"]["loss"][-1].mean() < 1e-8
 
 
+@pytest.mark.slow
 def test_without_a_line_search_no_value_is_needed():
     opt = nn.lbfgs(0.1, linesearch=None)
     updates, _ = opt.update(START, opt.init(START), START)

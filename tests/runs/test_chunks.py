@@ -66,6 +66,7 @@ def test_an_interrupt_returns_what_is_done_and_the_rest_can_be_run(how, monkeypa
     assert nn.sweep(run, POINTS, 1.0, resume=found) is found
 
 
+@pytest.mark.slow
 def test_any_other_exception_has_what_is_done(monkeypatch):
     ends_at(monkeypatch, 2, RuntimeError("no memory"))
     with pytest.raises(RuntimeError, match="no memory") as excinfo:

@@ -66,7 +66,8 @@ def one_by_one(kind, prompt):
     return tokens[0, len(prompt) :]
 
 
-@pytest.mark.parametrize("kind", [k if k == "rotary" else pytest.param(k, marks=pytest.mark.slow) for k in MODELS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODELS)
 def test_greedy_tokens_are_those_of_the_whole_sequence(kind):
     params = params_of(kind)
     want = np.stack([one_by_one(kind, prompt[:n]) for prompt, n in zip(PROMPTS, LENGTHS, strict=True)])

@@ -113,6 +113,17 @@ def test_inside_jit_and_vmap():
     assert_close(got[0], nn.predict(MODEL, PARAMS, STATE, X))
 
 
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, lambda f: jax.jit(jax.grad(f))])
+@pytest.mark.parametrize("asarray", [np.asarray, jnp.asarray])
+def test_a_constant_batch_within_a_trace(transform, asarray):
+    def total(predict):
+        return lambda p: predict(p, asarray(X[:4])).sum()
+
+    got = transform(total(lambda p, x: nn.predict(MODEL, p, STATE, x, batch_size=4)))(PARAMS)
+    want = transform(total(lambda p, x: MODEL.apply(p, STATE, x)[0]))(PARAMS)
+    jax.tree.map(assert_close, got, want)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_dtype_of_the_input_is_kept(dtype):
     assert nn.predict(MODEL, PARAMS, STATE, jnp.asarray(X, dtype), batch_size=4).dtype == dtype

@@ -1,6 +1,6 @@
-"""Average precisions of random boxes by pycocotools, written with the boxes to coco.json beside this file.
+"""Average precisions of random boxes by pycocotools, written with the boxes to tests/metrics/coco.json.
 
-    python tests/metrics/coco.py        with pycocotools 2.0.10 installed; the tests do not need it
+    python tools/coco.py        with pycocotools 2.0.10 installed; the tests do not need it
 
 Detections are true boxes with noise of random size, some twice, some in another class, and boxes anywhere.
 """
@@ -75,7 +75,7 @@ def main() -> None:
         "at 0.75": evaluation.stats[2],
         "table": precision.mean(1).tolist(),
     }
-    path = Path(__file__).with_name("coco.json")
+    path = Path(__file__).parents[1] / "tests" / "metrics" / "coco.json"
     path.write_text(json.dumps({"images": IMAGES, "detections": found, "true": true, "results": results}) + "\n")
     print(path, {name: value for name, value in results.items() if name != "table"})
 

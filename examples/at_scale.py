@@ -1,0 +1,232 @@
+"""Inference at scale: a network over a memory-mapped file of 10 GB, killed and resumed, with calibrated confidences.
+
+    python examples/at_scale.py [folder for the picture, by default out] [--short]
+
+Networks are trained on 30 000 images of Fashion-MNIST as they are, three seeds. The file holds 3.2 million copies of
+the 10 000 test images, each moved at random (rotation, shift, zoom, shear), as float32 pixels, and is deleted in the end. A
+process maps one chunk of it into memory, predicts it, writes the logits to a mapped file and records how far it is. It is killed in the middle, and a second process continues from the record. Chunks from
+before, at and after the kill have the bits of a prediction without one.
+
+TABLE
+
+Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599. Xiao, Rasul, Vollgraf,
+Fashion-MNIST, 2017, arXiv:1708.07747.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _pictures import SHORT, clock, folder, sheet, spread, subplots
+
+import jaxnn as nn
+
+nn.reuse_memory()
+
+GIGABYTES = 0.1 if SHORT else 10  # float32 pixels, as a network takes them: 3.2 million images
+SHAPE = (28, 28, 1)
+COUNT = int(GIGABYTES * 1e9 / (4 * np.prod(SHAPE)))
+CHUNK = 1 << (12 if SHORT else 15)  # images between two records of progress, 103 MB of pixels
+BATCH = 512
+MOVED = nn.augment.batched(
+    nn.augment.affine(degrees=15, fraction=0.07, strength=0.15, shear=10)
+)  # not seen in training
+SEEDS = 2 if SHORT else 3
+IMAGES, EPOCHS, TRAINED, RATE = (4000, 1, 64, 2e-3) if SHORT else (30_000, 3, 64, 2e-3)
+SAMPLE = 2000 if SHORT else 20_000  # copies for the calibration errors, and for the comparison of throughput
+ROUNDS = 1 if SHORT else 7
+MOST_ERROR = 0.5  # calibration error at the temperature, over that as trained; fixed before the full run
+MOST_MEMORY = 100  # MB by which the memory of a process may grow between its third chunk and its last
+LEAST_RATE = 0.5  # images a second over onnxruntime's, fixed before the full run
+
+
+def network() -> nn.Layer:
+    """Logits of images [n, 28, 28, 1]."""
+    blocks = [(nn.conv(f, 3, bias=False), nn.batch_norm(), nn.relu, nn.max_pool(2)) for f in (16, 32)]
+    return nn.serial(nn.space_to_depth(2), *(part for block in blocks for part in block), nn.flatten(), nn.dense(10))
+
+
+def trained(key: jax.Array, train: tuple) -> tuple:
+    """Params and state of a run on images as they are."""
+    trainer = nn.trainer(network(), nn.losses.softmax_cross_entropy, nn.adam(RATE))
+    ts = nn.fit(trainer, key, train, epochs=EPOCHS, batch_size=TRAINED).ts
+    return ts.params, ts.state
+
+
+@jax.jit
+def copies(key: jax.Array, images: jax.Array, rows: jax.Array) -> jax.Array:
+    """Moved copies of the images in some rows, as pixels [n, 28, 28, 1]."""
+    return MOVED(key, images[rows])
+
+
+def write(path: Path, images: np.ndarray) -> None:
+    """The file of COUNT images: copies of test images in turn, image i of row i modulo their number."""
+    on_device = jnp.asarray(images)
+    with path.open("wb") as file:
+        for start in range(0, COUNT, CHUNK):
+            rows = jnp.arange(start, start + CHUNK) % len(images)
+            part = copies(jax.random.fold_in(jax.random.key(1), start // CHUNK), on_device, rows)
+            file.write(np.asarray(part)[: COUNT - start].tobytes())
+
+
+def anonymous() -> int:
+    """Memory of this process in MB without the pages of files, which the system takes back when it needs them."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
+
+
+def work(home: Path) -> None:
+    """Writes the logits of all images to a file, chunk by chunk, from where the last process ended."""
+    params, state = nn.load(home / "net.safetensors")
+    record = home / "progress.json"
+    done = json.loads(record.read_text())["done"] if record.exists() else 0
+    logits = np.memmap(home / "logits.bin", np.float32, "r+", shape=(COUNT, 10))
+    memory = []
+    while done < COUNT:
+        end = min(done + CHUNK, COUNT)
+        start = time.perf_counter()
+        x = np.memmap(home / "images.bin", np.float32, "r", 4 * done * int(np.prod(SHAPE)), (end - done, *SHAPE))
+        logits[done:end] = nn.predict(network(), params, state, x, batch_size=BATCH)
+        logits.flush()  # the record follows the numbers, so a killed process loses a chunk at most
+        memory.append(anonymous())
+        record.with_suffix(".new").write_text(json.dumps({"done": end, "memory": memory}))
+        os.replace(record.with_suffix(".new"), record)
+        print(f"{end:9,} of {COUNT:,}, {(end - done) / (time.perf_counter() - start):,.0f} images/s", flush=True)
+        done = end
+
+
+def run(home: Path, until: float = np.inf) -> dict[str, Any]:
+    """The record after a process has worked on the file, or was killed by SIGKILL after that many images."""
+    command = [sys.executable, __file__, "--work", str(home), *["--short"] * SHORT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            print(f"\r{line.rstrip()}", end="", flush=True)
+            if int(line.split()[0].replace(",", "")) >= until:
+                process.kill()
+                break
+    print()
+    assert process.returncode == (0 if until == np.inf else -signal.SIGKILL)
+    return json.loads((home / "progress.json").read_text())
+
+
+def throughput(params: Any, state: Any, x: np.ndarray) -> float | None:
+    """Images a second of `nn.predict`, over those of onnxruntime on the network that `to_onnx` writes, alternating."""
+    try:
+        import onnxruntime
+    except ImportError:
+        print("onnxruntime is not installed: no comparison of throughput. `pip install onnxruntime` adds it.")
+        return None
+    data = nn.interop.to_onnx(network(), params, state, x[:1])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    runs = (
+        lambda: np.asarray(nn.predict(network(), params, state, x, batch_size=BATCH)),
+        lambda: np.concatenate([session.run(None, {"x": x[i : i + BATCH]})[0] for i in range(0, len(x), BATCH)]),
+    )
+    np.testing.assert_allclose(runs[0](), runs[1](), atol=1e-3)
+    seconds = np.empty((ROUNDS, 2))
+    for place in np.ndindex(seconds.shape):
+        start = time.perf_counter()
+        runs[place[1]]()
+        seconds[place] = time.perf_counter() - start
+    mine, theirs = len(x) / np.median(seconds, 0)
+    print(f"jaxnn {mine:,.0f} images/s, onnxruntime {theirs:,.0f}; ratio {mine / theirs:.2f}")
+    return mine / theirs
+
+
+def picture(path: Path, logits: np.ndarray, labels: np.ndarray, t: float, images: np.ndarray, told: tuple) -> None:
+    """Confidence against accuracy over the whole file, and the images of which the network is least sure."""
+    figure, (left, right) = subplots(1, 2, (14, 6), width_ratios=(1, 1.25))
+    right_of = logits.argmax(1) == labels
+    for scale, label, colour in ((1.0, "as trained", "tab:red"), (t, f"temperature {t:.2f}", "tab:blue")):
+        p = np.asarray(jax.nn.softmax(logits / scale).max(1))
+        bins = np.minimum((15 * p).astype(int), 14)
+        count, hits, sums = (np.bincount(bins, w, 15) for w in (None, right_of, p))
+        live = count > 100
+        left.plot(100 * sums[live] / count[live], 100 * hits[live] / count[live], "o-", ms=4, color=colour, label=label)
+    left.plot([0, 100], [0, 100], color="0.6", ls=":")
+    left.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(10, 101), ylim=(10, 101))
+    left.set_title(f"calibration over {len(labels):,} images")
+    left.grid(alpha=0.3)
+    left.legend()
+    rows, sure, classes = told
+    right.imshow(sheet(1 - images, 6, gap=20), cmap="gray", vmin=0, vmax=1)
+    for k, i in enumerate(rows):
+        text = f"{classes[logits[i].argmax()]} ({sure[k]:.0%})\n{classes[labels[i]]}"
+        right.text(k % 6 * 48 + 14, k // 6 * 48 + 37, text, ha="center", va="center", fontsize=6.5)
+    right.set_axis_off()
+    right.set_title("least sure: the prediction with its confidence, and the class", fontsize=11)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Trains, calibrates, makes the file, runs the job, compares with onnxruntime, and draws the picture."""
+    nn.cache_programs()  # the next process compiles nothing again
+    if "--work" in sys.argv:
+        return work(Path(sys.argv[sys.argv.index("--work") + 1]))
+    out, took = folder(), clock()
+    fashion = nn.data.load("fashion_mnist")
+    train, test = jax.tree.map(np.asarray, (fashion.train, fashion.test))
+    part, valid = ((jax.tree.map(lambda a, r=r: a[r], train)) for r in (slice(IMAGES), slice(-10_000, None)))
+    runs = nn.sweep(trained, jax.random.split(jax.random.key(0), SEEDS), jax.tree.map(jnp.asarray, part)).results
+    print(f"{SEEDS} networks trained, {took()}", flush=True)
+
+    keys = jax.random.split(jax.random.key(2))
+    rows = jnp.arange(SAMPLE) % 10_000
+    known, held = (copies(key, jnp.asarray(x), rows) for key, x in zip(keys, (valid[0], test[0]), strict=True))
+    labels = [jnp.asarray(y)[rows] for y in (valid[1], test[1])]
+    members = [jax.tree.map(lambda a, k=k: a[k], runs) for k in range(SEEDS)]
+    of = [jnp.stack([nn.predict(network(), *member, x) for member in members]) for x in (known, held)]
+    t = jax.vmap(nn.metrics.calibration_temperature, (0, None))(of[0], labels[0])
+    error = jax.vmap(nn.metrics.expected_calibration_error, (0, None))
+    before, after = (error(of[1] / scale, labels[1]) for scale in (1.0, t[:, None, None]))
+    accuracy = jax.vmap(nn.metrics.accuracy, (0, None))(of[1], labels[1])
+    print(f"accuracy on moved test images {spread(accuracy)} %; temperatures {', '.join(f'{v:.2f}' for v in t)}")
+    print(f"calibration error {spread(before)} % as trained, {spread(after)} % at these temperatures", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="jaxnn-at-scale-") as folder_of_job:
+        home = Path(folder_of_job)
+        nn.save(home / "net.safetensors", members[0])
+        write(home / "images.bin", test[0])
+        print(f"{(home / 'images.bin').stat().st_size / 1e9:.1f} GB written, {took()}", flush=True)
+        start = time.perf_counter()
+        np.memmap(home / "logits.bin", np.float32, "w+", shape=(COUNT, 10)).flush()
+        killed = run(home, COUNT / 2)["done"]
+        print(f"killed after {killed:,} images", flush=True)
+        assert killed < COUNT, "the process was not killed in the middle"
+        memory = run(home)["memory"]
+        spent = time.perf_counter() - start
+        print(f"{COUNT:,} images in {spent:.0f} s by both processes, {min(memory)} to {max(memory)} MB of memory")
+
+        logits = np.memmap(home / "logits.bin", np.float32, "r", shape=(COUNT, 10))
+        images = np.memmap(home / "images.bin", np.float32, "r", shape=(COUNT, *SHAPE))
+        whole = np.asarray(test[1])[np.arange(COUNT) % len(test[1])]
+        for begun in (0, killed, (COUNT - 1) // CHUNK * CHUNK):
+            again = nn.predict(network(), *members[0], images[begun : begun + CHUNK], batch_size=BATCH)
+            assert np.array_equal(again, logits[begun : begun + CHUNK]), "the resumed job has other bits"
+        p = np.concatenate([jax.nn.softmax(logits[i : i + CHUNK] / t[0]).max(1) for i in range(0, COUNT, CHUNK)])
+        least = np.argpartition(p, 24)[:24]
+        least = least[p[least].argsort()]
+        print(f"accuracy over the file {np.mean(logits.argmax(1) == whole):.2%}, mean confidence {p.mean():.2%}")
+        ratio = throughput(*members[0], np.array(images[:SAMPLE]))
+        told = least, p[least], fashion.classes
+        picture(out / "at_scale.png", np.array(logits), whole, float(t[0]), images[least], told)
+    print(f"{took()}; the picture is {out / 'at_scale.png'}")
+
+    assert memory[-1] - memory[min(2, len(memory) - 1)] < MOST_MEMORY, f"memory has grown: {memory} MB"
+    if not SHORT:
+        assert after.mean() < MOST_ERROR * before.mean(), "below the figure that this example stands for"
+        assert ratio is None or ratio > LEAST_RATE, "too slow beside onnxruntime"
+
+
+if __name__ == "__main__":
+    main()
