@@ -1,4 +1,6 @@
-"""Canvases with garments at random places and sizes, and their boxes."""
+"""Canvases with garments of Fashion-MNIST at random places and sizes, and their boxes."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,11 @@ import numpy as np
 
 KINDS = ("top", "trousers", "dress", "shoe", "bag")
 KIND = np.array([0, 1, 0, 2, 0, 3, 0, 3, 4, 3])  # of each class of Fashion-MNIST: coats and pullovers are both tops
+SIDE = 64  # pixels of a canvas
 DARK = 0.1  # a garment is where its image [28, 28, 1] is brighter
+SIZES = 20.0, 44.0  # side of the garment on a cluttered canvas, in pixels
+PIECES, PIECE = 8, 9  # pieces of other garments on it, and their side in pixels of the garment's image
+NOISE = 0.1  # deviation of its noise, where white is 1
 
 
 def paste(
@@ -29,10 +35,29 @@ def paste(
     canvas = jax.image.scale_and_translate(
         image, (side, side, 1), (0, 1), jnp.full((2,), scale), corner[::-1], "linear"
     )
-    ends = [(jnp.argmax(line), line.size - jnp.argmax(line[::-1])) for line in map(_bright(image).any, (0, 1))]
-    box = jnp.array([ends[0][0], ends[1][0], ends[0][1], ends[1][1]])
+    bright = image[..., 0] > DARK
+    columns, rows = ((jnp.argmax(a), a.size - jnp.argmax(a[::-1])) for a in (bright.any(0), bright.any(1)))
+    box = jnp.array([columns[0], rows[0], columns[1], rows[1]])
     return canvas, scale * box + jnp.tile(corner, 2)
 
 
-def _bright(image: jax.Array) -> jax.Array:
-    return image[..., 0] > DARK
+def piece(key: jax.Array, image: jax.Array) -> jax.Array:
+    """The image, black outside of a random square."""
+    first = jax.random.randint(key, (2, 1), 4, 24 - PIECE)
+    rows, columns = (jnp.arange(28) >= first) & (jnp.arange(28) < first + PIECE)
+    return image * (rows[:, None] & columns[None])[..., None]
+
+
+def cluttered(key: jax.Array, batch: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Noisy canvases [n, SIDE, SIDE, 1] with a garment and pieces of others, and class and box of the garments."""
+    garments, labels = batch
+    n = len(garments)
+    for_object, for_piece, for_place, for_noise = jax.random.split(key, 4)
+    place = partial(paste, side=SIDE, sizes=SIZES)
+    x, boxes = jax.vmap(place)(jax.random.split(for_object, n), garments)
+    others = jnp.stack([jnp.roll(garments, i + 1, 0) for i in range(PIECES)])
+    pieces = jax.vmap(jax.vmap(piece))(jax.random.split(for_piece, (PIECES, n)), others)
+    places = jax.random.split(for_place, (PIECES, n))
+    clutter = jax.vmap(jax.vmap(partial(place, wide=True)))(places, pieces)[0].max(0)
+    x = jnp.maximum(x, clutter)
+    return x + NOISE * jax.random.normal(for_noise, x.shape), {"class": labels, "box": boxes}

@@ -35,10 +35,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _canvases import KIND, KINDS, paste
+from _canvases import KIND, KINDS, SIDE, cluttered
+from _otsu import largest
 from _pictures import SHORT, band, clock, folder, spread, subplots
-from scipy.ndimage import find_objects, label
-from skimage.filters import gaussian, threshold_otsu
 from skimage.transform import resize
 from sklearn.svm import SVC
 
@@ -46,46 +45,16 @@ import jaxnn as nn
 
 nn.reuse_memory()
 SEEDS = 1 if SHORT else 3
-SIDE = 64  # pixels of a canvas
-SIZES = 20.0, 44.0  # side of the garment in pixels
-PIECES, PIECE = 8, 9  # pieces of other garments on a canvas, and their side in pixels of the garment's image
-NOISE = 0.1  # deviation, where white is 1
-BATCH = 32
-STEPS = 40 if SHORT else 1000  # each of new canvases
+STEPS, BATCH = (40, 32) if SHORT else (1000, 32)  # each step has new canvases
 RATE = 2e-3  # of Adam, falling to 0 along a cosine
 WEIGHT = 2.0  # of the loss of the box next to that of the class
-TEST = 300 if SHORT else 1000
-FITTED = 300 if SHORT else 3000  # canvases from which the baseline learns the classes
+TEST, FITTED = (300, 300) if SHORT else (1000, 3000)  # canvases for the test, and for the classes of the baseline
 GIOU, HUBER, OTSU = "GIoU loss", "Huber loss", "Otsu and SVC"
 LOSSES = (GIOU,) if SHORT else (GIOU, HUBER)
 HALF, STRICT = 0.5, 0.75  # least IoU of a box that counts as right
 LEAST_BOTH = 0.2  # of the baseline: it is no strawman
 LEAST_GAIN = 0.10  # lead over the baseline in canvases with both right
 ANCHOR = jnp.array([SIDE / 4, SIDE / 4, 3 * SIDE / 4, 3 * SIDE / 4])  # box of outputs 0
-
-Found = dict[str, np.ndarray]
-
-
-def piece(key: jax.Array, image: jax.Array) -> jax.Array:
-    """The image, black outside of a random square."""
-    first = jax.random.randint(key, (2, 1), 4, 24 - PIECE)
-    rows, columns = (jnp.arange(28) >= first) & (jnp.arange(28) < first + PIECE)
-    return image * (rows[:, None] & columns[None])[..., None]
-
-
-def canvases(key: jax.Array, batch: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Noisy canvases [n, SIDE, SIDE, 1] with a garment and pieces of others, and class and box of the garments."""
-    garments, labels = batch
-    n = len(garments)
-    for_object, for_piece, for_place, for_noise = jax.random.split(key, 4)
-    place = partial(paste, side=SIDE, sizes=SIZES)
-    x, boxes = jax.vmap(place)(jax.random.split(for_object, n), garments)
-    others = jnp.stack([jnp.roll(garments, i + 1, 0) for i in range(PIECES)])
-    pieces = jax.vmap(jax.vmap(piece))(jax.random.split(for_piece, (PIECES, n)), others)
-    places = jax.random.split(for_place, (PIECES, n))
-    clutter = jax.vmap(jax.vmap(partial(place, wide=True)))(places, pieces)[0].max(0)
-    x = jnp.maximum(x, clutter)
-    return x + NOISE * jax.random.normal(for_noise, x.shape), {"class": labels, "box": boxes}
 
 
 def network() -> nn.Layer:
@@ -121,40 +90,33 @@ def learn(kind: str, key: jax.Array, garments: tuple, test: jax.Array) -> Any:
     model = network()
     trainer = nn.trainer(model, partial(loss, kind), nn.adam(optax.cosine_decay_schedule(RATE, STEPS)))
     train = jax.tree.map(lambda a: a[: STEPS * BATCH], garments)  # `fit` shuffles them
-    ts = nn.fit(trainer, key, train, epochs=1, batch_size=BATCH, augment=canvases).ts
+    ts = nn.fit(trainer, key, train, epochs=1, batch_size=BATCH, augment=cluttered).ts
     y = jax.lax.map(lambda x: jax.tree.map(lambda a: a[0], model.apply(ts.params, ts.state, x[None])[0]), test,
                     batch_size=100)  # fmt: skip
     return {"class": y["class"].argmax(-1), "box": decoded(y["box"])}
 
 
-def largest(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Box of the largest component above Otsu's threshold in each smoothed canvas, and its content [28, 28]."""
-    boxes, contents = [], []
-    for canvas in x[..., 0]:
-        smooth = gaussian(canvas, 1)
-        parts, _ = label(smooth > threshold_otsu(smooth))
-        rows, columns = find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
-        boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-        contents.append(resize(canvas[rows, columns], (28, 28)))
-    return np.array(boxes, np.float32), np.array(contents)
+def seen(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Box of the largest region above Otsu's threshold in each canvas, and its content as a vector."""
+    boxes = np.concatenate([largest(canvas, 1)[0] for canvas in x[..., 0]])
+    parts = [canvas[y1:y2, x1:x2] for canvas, (x1, y1, x2, y2) in zip(x[..., 0], boxes.astype(int), strict=True)]
+    return boxes, np.stack([resize(part, (28, 28)).ravel() for part in parts])
 
 
-def baseline(train: tuple, test: np.ndarray) -> Found:
+def baseline(train: tuple, test: np.ndarray) -> dict:
     """Boxes by Otsu's threshold, and the class of their content by a support vector machine."""
-    x, true = train
-    boxes, contents = largest(x)
-    svc = SVC(C=10).fit(contents.reshape(len(x), -1), true["class"])
-    boxes, contents = largest(test)
-    return {"class": svc.predict(contents.reshape(len(test), -1))[None], "box": boxes[None]}
+    svc = SVC(C=10).fit(seen(train[0])[1], train[1]["class"])
+    boxes, contents = seen(test)
+    return {"class": svc.predict(contents)[None], "box": boxes[None]}
 
 
-def overlaps(found: Found, true: Found) -> np.ndarray:
+def overlaps(found: dict, true: dict) -> np.ndarray:
     """IoU of each box with the true one, by seed [seeds, n]."""
     pairs = jax.vmap(lambda box: jnp.diagonal(nn.ops.box_iou(box, jnp.asarray(true["box"]))))
     return np.asarray(pairs(jnp.asarray(found["box"])))
 
 
-def report(name: str, found: Found, true: Found) -> np.ndarray:
+def report(name: str, found: dict, true: dict) -> np.ndarray:
     """Prints mean IoU and the fractions of right boxes, of right classes and of both; returns the last, by seed."""
     iou, right = overlaps(found, true), found["class"] == true["class"]
     both = (right & (iou >= HALF)).mean(1)
@@ -163,7 +125,7 @@ def report(name: str, found: Found, true: Found) -> np.ndarray:
     return both
 
 
-def picture(path: Path, x: np.ndarray, true: Found, found: dict[str, Found], names: tuple) -> None:
+def picture(path: Path, x: np.ndarray, true: dict, found: dict[str, dict], names: tuple) -> None:
     """Test canvases with the boxes of the network and of the baseline, and boxes right by the IoU asked for."""
     from matplotlib.patches import Rectangle
 
@@ -198,7 +160,7 @@ def main() -> None:
     nn.cache_programs()  # the next start compiles nothing again
     out, took = folder(), clock()
     train, tested = ((images, KIND[labels]) for images, labels in nn.data.load("fashion_mnist")[:2])
-    made = jax.jit(canvases)
+    made = jax.jit(cluttered)
     x, true = jax.tree.map(np.asarray, made(jax.random.key(1), jax.tree.map(lambda a: a[:TEST], tested)))
     fitted = made(jax.random.key(2), jax.tree.map(lambda a: a[-FITTED:], train))
     keys, found, both = jax.random.split(jax.random.key(0), SEEDS), {}, {}
