@@ -70,14 +70,10 @@ def decoded(deltas: jax.Array) -> jax.Array:
     return nn.ops.box_decode(deltas, jnp.broadcast_to(ANCHOR, deltas.shape))
 
 
-def giou(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Generalized IoU of each box with its own partner, [n, 4], [n, 4] -> [n]."""
-    return jax.vmap(lambda a, b: nn.ops.box_giou(a[None], b[None])[0, 0])(a, b)
-
-
 def loss(kind: str, y: Any, true: Any) -> jax.Array:
     """Losses of class and box, [n]."""
     if kind == GIOU:
+        giou = jax.vmap(lambda a, b: nn.ops.box_giou(a[None], b[None])[0, 0])  # of each box with its own partner
         off = 1 - giou(decoded(y["box"]), true["box"])
     else:
         anchors = jnp.broadcast_to(ANCHOR, true["box"].shape)
@@ -91,8 +87,7 @@ def learn(kind: str, key: jax.Array, garments: tuple, test: jax.Array) -> Any:
     trainer = nn.trainer(model, partial(loss, kind), nn.adam(optax.cosine_decay_schedule(RATE, STEPS)))
     train = jax.tree.map(lambda a: a[: STEPS * BATCH], garments)  # `fit` shuffles them
     ts = nn.fit(trainer, key, train, epochs=1, batch_size=BATCH, augment=cluttered).ts
-    y = jax.lax.map(lambda x: jax.tree.map(lambda a: a[0], model.apply(ts.params, ts.state, x[None])[0]), test,
-                    batch_size=100)  # fmt: skip
+    y, _ = model.apply(ts.params, ts.state, test)
     return {"class": y["class"].argmax(-1), "box": decoded(y["box"])}
 
 
