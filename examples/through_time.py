@@ -151,6 +151,7 @@ def picture(path: Path, curves: dict, found: dict) -> None:
 def main() -> None:
     """Trains all networks, prints accuracies and gradients, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     x, y = nn.data.load("digits").train
     (x, y), (x_test, y_test) = nn.data.split(0, (x, y), 0.2, stratify=y)
