@@ -129,6 +129,7 @@ def picture(path: Path, found: dict, curves: np.ndarray, logits: np.ndarray, tes
 def main() -> None:
     """Compares depths on a part of the data, trains on all of it, prints the tables and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     train, test = jax.tree.map(jnp.asarray, (fashion.train, fashion.test))

@@ -138,7 +138,6 @@ def picture(path: Path, drawn: list[tuple]) -> None:
 def main() -> None:
     """Forecasts each series from all origins, prints the errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     print(f"{'mean absolute scaled error':28}" + "".join(f"{name:>16}" for name in METHODS))
     means, drawn = {}, []

@@ -135,6 +135,7 @@ def picture(path: Path, curves: dict, found: dict) -> None:
 def main() -> None:
     """Trains all networks, prints accuracies and gradients, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     x, y = nn.data.load("digits").train
     x = np.pad(x[..., 0], ((0, 0), (0, DELAY), (0, 0)))  # the rows, and zeros after them

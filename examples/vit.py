@@ -125,6 +125,7 @@ def picture(path: Path, history: dict, x: np.ndarray, maps: np.ndarray, names: l
 def main() -> None:
     """Measures the cost of a step, trains both networks, prints their accuracies and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
+    nn.reuse_memory()  # before the first computation: keeps the memory of intermediate values
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     train, test = jax.tree.map(jnp.asarray, (fashion.train, fashion.test))
