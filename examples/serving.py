@@ -174,8 +174,9 @@ def main() -> None:
     exported = nn.export(model, {together.name: params}, {}, test[0][:1])
     file.write_bytes(exported.serialize())
     score = np.mean(np.asarray(logs[1]).argmax(1) == test[1])
-    size = file.stat().st_size / 1e6
-    print(f"{SEEDS} networks together {100 * score:.1f} %, temperature {t:.2f}; the file has {size:.1f} MB", flush=True)
+    gaps = [100 * nn.metrics.expected_calibration_error(logs[1] / v, jnp.asarray(test[1])) for v in (1.0, t)]
+    print(f"{SEEDS} networks together {100 * score:.1f} %, calibration error {gaps[0]:.1f} %", end="")
+    print(f", at the temperature {t:.2f} {gaps[1]:.1f} %; a file of {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
     run = jax.jit(exported.call)
     for size in (1, CLIENTS):
