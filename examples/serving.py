@@ -20,7 +20,16 @@ the temperature.
 Eight clients then send requests without a pause. One server computes one image at a time; the other collects images for
 2 ms, or until there are eight:
 
-LOAD
+                  requests a second   half within   99 % within
+    one by one                 1143        6.4 ms       30.5 ms
+    in batches                 1106        6.7 ms       21.9 ms
+
+Without HTTP the networks take 3406 images a second one at a time and 6450 in eights. But they need a third of the time
+of a request, the rest is HTTP and JSON in Python. So batches, 5.2 images on average, do not raise the throughput here;
+the aim was a factor of 1.2. They shorten the longest waits. They pay for networks that are larger, or faster servers.
+
+One network is calibrated as trained. The mean of three is not: it is right more often than its confidence says, and a
+temperature below 1 corrects that. The run takes 153 s, of which 49 s of processor time are in this process.
 
 Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599.
 """
