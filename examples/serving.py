@@ -128,7 +128,9 @@ def picture(path: Path, seconds: dict[str, np.ndarray], logits: np.ndarray, t: f
     figure, (left, middle, right) = subplots(1, 3, (16, 5), width_ratios=(1, 1, 1.5))
     for (name, of), colour in zip(seconds.items(), ("tab:red", "tab:blue"), strict=True):
         left.plot(1000 * np.sort(of), np.arange(1, len(of) + 1) / len(of), color=colour, label=name)
-    left.set(xlabel="response time, ms", ylabel="fraction of requests answered", xlim=(0, None))
+    left.set(xlabel="response time, ms", ylabel="fraction of requests answered", xscale="log")
+    left.set_xticks(ticks := (2, 5, 10, 20, 50, 100), labels=map(str, ticks))
+    left.minorticks_off()
     left.set_title(f"{CLIENTS} clients")
     for scale, label, colour in ((1.0, "as trained", "tab:red"), (t, f"temperature {t:.2f}", "tab:blue")):
         p = np.asarray(jax.nn.softmax(logits / scale))
@@ -136,10 +138,8 @@ def picture(path: Path, seconds: dict[str, np.ndarray], logits: np.ndarray, t: f
         right_of = p.argmax(1) == test[1]
         x, y = ([100 * of[rows].mean() for rows in order] for of in (p.max(1), right_of))
         middle.plot(x, y, "o-", ms=4, color=colour, label=label)
-    middle.plot([0, 100], [0, 100], color="0.6", ls=":")
-    middle.set(
-        xlabel="mean confidence of a tenth of the digits, %", ylabel="accuracy, %", xlim=(40, 101), ylim=(40, 101)
-    )
+    middle.axline((100, 100), slope=1, color="0.6", ls=":")
+    middle.set(xlabel="mean confidence of a tenth of the digits, %", ylabel="accuracy, %")
     middle.set_title("calibration on test digits")
     for axes in (left, middle):
         axes.grid(alpha=0.3)
