@@ -12,11 +12,13 @@ A thread collects the images of all clients: a batch ends at --batch images, or 
 import argparse
 import json
 import queue
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,6 @@ import numpy as np
 
 SIDE = 28
 LARGEST = 1 << 16  # bytes of a body: 784 numbers of 18 digits are 16 kB
-READ = 1 << 24  # bytes of a body that is too large which are read and dropped, so that the client gets the answer
 PATIENCE = 10  # seconds for a client to send, and for a batch to be computed
 ROUTES = {"/": "GET", "/classify": "POST", "/statistics": "GET"}
 
@@ -135,8 +136,6 @@ class Handler(BaseHTTPRequestHandler):
             raise Fault(400, "Content-Length is not a number.")
         if int(length) > LARGEST:
             self.close_connection = True
-            for start in range(0, min(int(length), READ), LARGEST):
-                self.rfile.read(min(LARGEST, int(length) - start))
             raise Fault(413, f"The body has more than {LARGEST} bytes.")
         try:
             return self.rfile.read(int(length))
@@ -156,6 +155,15 @@ class Handler(BaseHTTPRequestHandler):
             b"\r\n" + (b"" if self.command == "HEAD" else body)
         )  # header and body in one packet
         self.flush_headers()
+
+    def finish(self) -> None:
+        """Closes the connection after what the client still sends: it reads no answer to a request that was cut off."""
+        end = time.monotonic() + PATIENCE
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while time.monotonic() < end and self.connection.recv(LARGEST):
+                pass
+        super().finish()
 
     def log_message(self, *_: Any) -> None:
         """Prints nothing for each request."""

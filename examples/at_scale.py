@@ -3,11 +3,21 @@
     python examples/at_scale.py [folder for the picture, by default out] [--short]
 
 Networks are trained on 30 000 images of Fashion-MNIST as they are, three seeds. The file holds 3.2 million copies of
-the 10 000 test images, each moved at random (rotation, shift, zoom, shear), as float32 pixels, and is deleted in the end. A
-process maps one chunk of it into memory, predicts it, writes the logits to a mapped file and records how far it is. It is killed in the middle, and a second process continues from the record. Chunks from
-before, at and after the kill have the bits of a prediction without one.
+the 10 000 test images, each moved at random (rotation, shift, zoom, shear), as float32 pixels, and is deleted in the
+end. A process maps one chunk of it into memory, predicts it, writes the logits to a mapped file and records how far it
+is. It is killed in the middle, and a second process continues from the record. Chunks from the beginning, after the
+kill and from the end have the bits of a prediction without a kill.
 
-TABLE
+    accuracy on 20 000 moved images          70.2 ± 1.4 %, three seeds; 69.3 % over the whole file, one seed
+    calibration error (15 bins)              5.1 ± 1.5 % as trained
+    at temperatures of 1.13 to 1.23          1.8 ± 0.6 %
+    3 188 775 images, killed after half      251 s, 182 to 195 MB of memory in the second process
+    images a second, 20 000 in memory        18 756, onnxruntime 19 582: 0.96 of its rate
+
+Confidences of a network that was trained on centred images are too high for moved ones. One number, fitted on moved
+images of the training set that were not used, removes two thirds of the error, and no prediction changes. onnxruntime
+runs the network that `interop.to_onnx` writes, with the norms in the weights of the convolutions, and wins by a little.
+The run took 470 s on two cores that others used as well, with 77 s of processor time in the first process.
 
 Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599. Xiao, Rasul, Vollgraf,
 Fashion-MNIST, 2017, arXiv:1708.07747.
