@@ -19,15 +19,12 @@ x = 0 is as wide as the rest. Each step draws new points, and takes the best of 
 
 The margin, a mean below 0.8 of the paper's error, was set before a first run with 8000 steps of L-BFGS in float32 in x
 itself, and was missed there: errors of 1.3e-3 to 1.7e-2, 166 s of processor time for a seed. The steps here take 15 s.
-The paper's network does not know the symmetry or the place of the front.
-
-Finite differences still win by far: 2048 cells have a third of the error after less than a tenth of a second. The
-solution of the network needs no grid, and can be differentiated anywhere.
+The paper's network does not know the symmetry or the place of the front. Finite differences still win by far: 2048
+cells have a third of the error after less than a tenth of a second. The solution of the network needs no grid.
 
 Raissi, Perdikaris, Karniadakis, Physics Informed Deep Learning (Part I), 2017, arXiv:1711.10561: equation and errors.
 Marquardt, An Algorithm for Least-Squares Estimation of Nonlinear Parameters, 1963: the steps.
-Lagaris, Likas, Fotiadis, Artificial Neural Networks for Solving Ordinary and Partial Differential Equations, 1998:
-conditions by construction.
+Lagaris, Likas, Fotiadis, 1998, arXiv:physics/9705023: conditions by construction.
 """
 
 import os
@@ -166,8 +163,8 @@ def main() -> None:
     for n, (error, seconds) in zip(CELLS, cells, strict=True):
         print(f"central differences, {n:5} cells {error:9.1e}{seconds:8.2f} s of a processor", flush=True)
     began, keys = time.process_time(), jax.random.split(jax.random.key(0), SEEDS)
-    found = nn.sweep(learn, keys, TRUE, strategy="shard", chunk=1, progress=True).results
-    params, errors = jax.tree.map(np.asarray, found)
+    found = nn.sweep(learn, keys, TRUE, strategy="shard", chunk=1, progress=True)
+    params, errors = jax.tree.map(np.asarray, found.results)
     seconds = (time.process_time() - began) / SEEDS
     for step, row in zip(range(0, STEPS + 1, STEPS // PARTS), errors.T.tolist(), strict=True):
         print(f"{step:5} steps: errors of the seeds " + "  ".join(f"{e:.1e}" for e in row))
