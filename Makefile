@@ -36,6 +36,8 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/policies.py $(SHORT)
 	$(BIN)/python examples/physics.py $(SHORT)
 	$(BIN)/python examples/video.py $(SHORT)
+	$(BIN)/python examples/one_shot.py $(SHORT)
+	$(BIN)/python examples/search.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
