@@ -6,7 +6,8 @@ The ten nearest by Euclidean distance, for 1 and for 100 queries, from the same 
 squared lengths computed before, `argpartition` and a sort; scikit-learn is `NearestNeighbors(algorithm="brute")`;
 "lax.top_k" is that of the same product in one program. All rows alternate in one process. The ratio is that of the
 medians; in brackets the interval around the median of the ratios by round. Other programs disturb processor seconds
-less than wall time. "Same" is the fraction of results that are those of float64 in order. Compile time is apart.
+less than wall time. "Same" is the fraction of the results of ten queries that are those of float64, in order. Compile
+time is apart.
 """
 
 import os
@@ -26,6 +27,7 @@ from sklearn.neighbors import NearestNeighbors
 from jaxnn import retrieval
 
 VECTORS, FEATURES, K = 1_000_000, 128, 10
+CHECKED = 10  # queries that are searched in float64
 OURS = "jaxnn"
 
 
@@ -62,8 +64,8 @@ def compare(x: np.ndarray, queries: np.ndarray, rounds: int) -> None:
         "scikit-learn": lambda: peer.kneighbors(queries, return_distance=False),
         "NumPy": lambda: numpys(x, halves, queries),
     }
-    want = exact(x, queries)
-    same = {name: (run() == want).mean() for name, run in rows.items()}
+    want = exact(x, queries[:CHECKED])
+    same = {name: (run()[:CHECKED] == want).mean() for name, run in rows.items()}
     wall: dict[str, list[float]] = {name: [] for name in rows}
     used: dict[str, list[float]] = {name: [] for name in rows}
     for i in range(rounds):

@@ -158,7 +158,7 @@ def picture(path: Path, found: dict, vectors: dict, images: np.ndarray, y: np.nd
 
     rows, many = np.concatenate([np.flatnonzero(y == k)[:2] for k in np.unique(y)]), 6
     cells, blank = [], np.ones((28, 28, 3))
-    by = [nearest(vectors[name][0], rows, many) for name in (PIXELS, shown)]
+    by = [nearest(vectors[name][-1], rows, many) for name in (PIXELS, shown)]
     for q, *others in zip(rows, *by, strict=True):
         for i in [q, None, *others[0], None, *others[1]]:
             image = blank if i is None else np.repeat(1 - images[i], 3, -1)
@@ -170,7 +170,7 @@ def picture(path: Path, found: dict, vectors: dict, images: np.ndarray, y: np.nd
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)
     for axis, name in ((plain, PIXELS), (learned, shown)):
-        flat = PCA(2).fit_transform(vectors[name][0])
+        flat = PCA(2).fit_transform(vectors[name][-1])
         for k, label in zip(np.unique(y), names, strict=True):
             axis.scatter(*flat[y == k].T, s=5, alpha=0.5, label=label)
         axis.set(title=f"unseen classes by {name}, first two principal components", xticks=[], yticks=[])
@@ -208,8 +208,8 @@ def main() -> None:
         found[name] = judged(vectors[name], labels)
         each = " ".join(f"{a:.1%}" for a in found[name][:, 0])
         print(f"{name:16}{spread(found[name][:, 0]):>14}{spread(found[name][:, 1]):>14}   by split {each}", flush=True)
-    names = [fashion.classes[k] for k in UNSEEN[0]]
-    picture(out / "one_shot.png", found, vectors, x_test[np.asarray(points.tested[0])], labels[0], names)
+    names = [fashion.classes[k] for k in UNSEEN[-1]]
+    picture(out / "one_shot.png", found, vectors, x_test[splits[-1].tested], labels[-1], names)
     print(f"\n{took()}; the picture is {out / 'one_shot.png'}")
     one = {name: a[:, 0].mean() for name, a in found.items()}
     best = max(one[name] for name in baselines)
