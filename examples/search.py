@@ -6,8 +6,8 @@ MiniLM, a transformer trained on pairs of sentences with its published weights, 
 into a vector, the mean over its tokens. `nn.retrieval.index` holds the vectors and is saved and loaded as a file;
 `nn.retrieval.nearest` finds the lines of largest cosine. Each of 35 known lines was rephrased, mostly in words that it
 does not have, before any search. The other questions are three words or so of the same lines. Nothing is trained, so
-there are no seeds. scikit-learn's TF-IDF is the baseline, of words and of three to five letters. Questions whose line is among
-the first k, and the mean of 1 / rank:
+there are no seeds. scikit-learn's TF-IDF is the baseline, of words and of three to five letters. Questions whose line
+is among the first k, and the mean of 1 / rank:
 
                                     k = 1         5        50      1 / rank
     by meaning
