@@ -43,6 +43,8 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/faces.py $(SHORT)
 	$(BIN)/python examples/serving.py $(SHORT)
 	$(BIN)/python examples/at_scale.py $(SHORT)
+	$(BIN)/python examples/one_shot.py $(SHORT)
+	$(BIN)/python examples/search.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)

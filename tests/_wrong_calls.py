@@ -311,4 +311,6 @@ CALLS = {
     "serial, layers": lambda: nn.serial(layers=[MODEL]),
     "trainer, optimiser": lambda: nn.trainer(MODEL, LOSS, optimiser=nn.adam(0.1)),
     "trainer, loss_fn": lambda: nn.trainer(MODEL, loss_fn=LOSS, optimizer=nn.adam(0.1)),
+    "nearest, vectors for the index": lambda: nn.retrieval.nearest(X, X, 1),
+    "nearest, one query": lambda: nn.retrieval.nearest(nn.retrieval.InnerProduct(X), X[0], 1),
 }
