@@ -20,6 +20,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/selection.py $(SHORT)
+	$(BIN)/python examples/imbalance.py $(SHORT)
 	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/normalization.py $(SHORT)
 	$(BIN)/python examples/depth.py $(SHORT)
