@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _tiers import only
 
 from jaxnn.init import _orthonormal, orthogonal
 
 SHAPES = [(1, 1), (3, 2), (32, 32), (70, 40), (33, 33)]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", only({(3, 2), (70, 40)}, SHAPES), ids=str)
 @pytest.mark.usefixtures("x64")
 def test_by_reflections_is_lapacks(shape):
     a = np.random.default_rng(0).normal(size=shape)
