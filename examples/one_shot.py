@@ -1,6 +1,34 @@
 """One-shot learning: classes of garments that training never saw, from one example of each, by four learned metrics.
 
-python examples/one_shot.py [folder for the picture, by default out] [--short]
+    python examples/one_shot.py [folder for the picture, by default out] [--short]
+
+Three of the ten classes of Fashion-MNIST are unseen, and a small convolutional network is trained on the other seven. A
+task then has one or five images of each unseen class, and 15 queries that take the class with the nearest mean. Each of
+three runs has other unseen classes; the figures are means ± deviations over them, of 1000 tasks each, the same for all
+methods. Turned images are further classes for the three losses that know labels; NT-Xent sees two views of each image
+and no labels. The baselines are nearest neighbours on pixels, and on scikit-learn's PCA and LDA of the training images.
+"untrained" is the same network with random weights.
+
+    accuracy, %             1 shot       5 shots   1 shot by run
+    pixels              72.7 ± 4.0    85.1 ± 2.5   70.8 77.3 70.0
+    PCA, 50             72.7 ± 4.8    84.3 ± 2.9   69.7 78.3 70.1
+    LDA                 72.3 ± 6.1    83.2 ± 5.6   70.1 79.3 67.6
+    untrained           77.6 ± 2.0    90.4 ± 0.6   78.1 75.4 79.3
+    contrastive         80.8 ± 3.3    88.8 ± 1.3   78.0 84.4 80.1
+    triplet             80.5 ± 2.2    90.6 ± 0.4   79.6 83.1 79.0
+    NT-Xent             72.6 ± 3.1    85.8 ± 0.8   73.5 75.2 69.2
+    prototypes          81.4 ± 1.5    91.0 ± 0.5   81.3 83.0 80.0
+
+With labels, the three losses gain about 8 points over pixels from one shot; the aim was 15. More than half of that is
+due to the network itself: means of random convolutions over parts of the image do not mind small shifts, and with five
+shots training adds at most 0.6 points. Seven classes are few to learn from. NT-Xent gains nothing in 150 steps. On
+other splits, by which the settings were chosen, triplets were 5 points worse than random weights for trousers, dresses
+and bags, and 13 better for pullovers, sandals and boots. A run takes 247 s of processors.
+
+Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mapping, 2006 (contrastive).
+Schroff, Kalenichenko, Philbin, FaceNet, 2015, arXiv:1503.03832 (triplet, semi-hard).
+Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020, arXiv:2002.05709 (NT-Xent).
+Snell, Swersky, Zemel, Prototypical Networks for Few-shot Learning, 2017, arXiv:1703.05175.
 """
 
 from functools import partial

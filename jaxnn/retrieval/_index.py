@@ -92,6 +92,7 @@ def index(
     Differences: scikit-learn's `NearestNeighbors.fit`, with an argument metric, is Euclidean by default. FAISS's
       IndexFlatIP and IndexFlatL2 know no cosines, and have squared distances.
 
+    >>> from jaxnn.retrieval import nearest
     >>> vectors = jnp.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
     >>> jax.tree.map(lambda a: a.tolist(), nearest(index(vectors), jnp.array([[0.0, 1.0]]), 2))
     Neighbours(values=[[1.0, 0.8...]], indices=[[2, 1]])

@@ -28,6 +28,7 @@ class Neighbours(NamedTuple):
       values: cosines, distances or inner products, [q, k].
       indices: integer numbers of the vectors, [q, k].
 
+    >>> from jaxnn.retrieval import index
     >>> nearest(index(jnp.eye(3)), jnp.eye(3), 1).indices.tolist()
     [[0], [1], [2]]
     """
@@ -69,6 +70,7 @@ def nearest(
     Differences: scikit-learn's `kneighbors` returns (distances, indices) for distances alone, FAISS's `search` squared
       distances. Both leave the order of equal values open; here the lower index is first.
 
+    >>> from jaxnn.retrieval import index
     >>> found = nearest(index(jnp.arange(5.0)[:, None], metric="euclidean"), jnp.array([[1.5], [9.0]]), 2)
     >>> found.indices.tolist(), found.values.tolist()
     ([[1, 2], [4, 3]], [[0.5, 0.5], [5.0, 6.0]])
