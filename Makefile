@@ -30,6 +30,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/characters.py $(SHORT)
 	$(BIN)/python examples/restore.py $(SHORT)
 	$(BIN)/python examples/forecast.py $(SHORT)
+	$(BIN)/python examples/segment.py $(SHORT)
 	$(BIN)/python examples/augmentations.py
 	$(BIN)/python examples/imagenet.py
 	$(BIN)/python examples/transfer.py $(SHORT)
