@@ -15,38 +15,38 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/from_scratch.py
 	$(BIN)/python examples/perceptron.py $(SHORT)
 	$(BIN)/python examples/approximation.py $(SHORT)
+	$(BIN)/python examples/linear.py $(SHORT)
 	$(BIN)/python examples/activations.py
 	$(BIN)/python examples/optimizers.py $(SHORT)
-	$(BIN)/python examples/robust_loss.py
+	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/overfitting.py
 	$(BIN)/python examples/selection.py $(SHORT)
 	$(BIN)/python examples/imbalance.py $(SHORT)
-	$(BIN)/python examples/dimensions.py
 	$(BIN)/python examples/normalization.py $(SHORT)
 	$(BIN)/python examples/depth.py $(SHORT)
 	$(BIN)/python examples/vit.py $(SHORT)
+	$(BIN)/python examples/robust_loss.py
 	$(BIN)/python examples/vowels.py
 	$(BIN)/python examples/through_time.py $(SHORT)
 	$(BIN)/python examples/characters.py $(SHORT)
 	$(BIN)/python examples/restore.py $(SHORT)
 	$(BIN)/python examples/forecast.py $(SHORT)
-	$(BIN)/python examples/segment.py $(SHORT)
+	$(BIN)/python examples/video.py $(SHORT)
+	$(BIN)/python examples/clips.py $(SHORT)
 	$(BIN)/python examples/augmentations.py
 	$(BIN)/python examples/imagenet.py
 	$(BIN)/python examples/transfer.py $(SHORT)
-	$(BIN)/python examples/linear.py $(SHORT)
-	$(BIN)/python examples/policies.py $(SHORT)
-	$(BIN)/python examples/physics.py $(SHORT)
-	$(BIN)/python examples/video.py $(SHORT)
-	$(BIN)/python examples/clips.py $(SHORT)
+	$(BIN)/python examples/one_shot.py $(SHORT)
+	$(BIN)/python examples/search.py $(SHORT)
 	$(BIN)/python examples/localize.py $(SHORT)
 	$(BIN)/python examples/detect.py $(SHORT)
 	$(BIN)/python examples/nuclei.py $(SHORT)
+	$(BIN)/python examples/segment.py $(SHORT)
 	$(BIN)/python examples/faces.py $(SHORT)
 	$(BIN)/python examples/serving.py $(SHORT)
 	$(BIN)/python examples/at_scale.py $(SHORT)
-	$(BIN)/python examples/one_shot.py $(SHORT)
-	$(BIN)/python examples/search.py $(SHORT)
+	$(BIN)/python examples/policies.py $(SHORT)
+	$(BIN)/python examples/physics.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes
 	$(BIN)/python examples/mnist1d.py $(SHORT)
