@@ -34,6 +34,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/video.py $(SHORT)
 	$(BIN)/python examples/clips.py $(SHORT)
 	$(BIN)/python examples/augmentations.py
+	$(BIN)/python examples/augmentation_gain.py $(SHORT)
 	$(BIN)/python examples/imagenet.py
 	$(BIN)/python examples/transfer.py $(SHORT)
 	$(BIN)/python examples/one_shot.py $(SHORT)

@@ -6,11 +6,42 @@ A small CNN is trained on 500 images of Fashion-MNIST, 50 of each class, for 40 
 `nn.augment` that changes grey images: alone, all in one chain, as the usual recipe, by the two policies, and as the
 chain of the kind of each family that is best on 2000 validation images. The gain is that in accuracy on 4000 test
 images over the same seeds without augmentation, with its 95 % interval over five seeds, which have other training
-images. The baseline is scikit-learn's support vector machine with an RBF kernel on the same images.
+images. The baseline is scikit-learn's support vector machine with an RBF kernel on the same images. Accuracy in
+percent, mean ± deviation of the seeds, and the gain with its interval:
+
+    support vector machine      78.5 ± 0.7
+    none                        78.8 ± 0.2
+    rand_augment                80.4 ± 0.9       1.6 ± 0.7
+    best of each family         80.2 ± 1.0       1.5 ± 0.9     elastic, solarize, sharpness
+    elastic                     79.8 ± 1.1       1.0 ± 1.0
+    solarize                    79.3 ± 0.2       0.5 ± 0.2
+    all, 15 % each              79.2 ± 1.4       0.5 ± 1.2
+    flip                        79.2 ± 0.8       0.4 ± 0.7
+    mixup                       78.9 ± 0.2       0.2 ± 0.2
+    cutout                      78.5 ± 0.6      -0.3 ± 0.5
+    cutmix                      78.4 ± 0.7      -0.4 ± 0.5
+    crop                        78.1 ± 1.2      -0.6 ± 1.0
+    affine                      76.8 ± 1.5      -2.0 ± 1.3
+    flip, crop, cutout          76.0 ± 0.7      -2.8 ± 0.5     the usual recipe for photos
+    perspective                 73.4 ± 1.0      -5.4 ± 0.9
+
+Garments are centred, upright and of one size, so that most moves make images that the test does not have; changes of
+tones gain and cost little. Of 31 kinds some intervals exclude 0 by chance: `rand_augment` is the one that the
+validation images choose, too.
 
 Then a linear and a convolutional network are trained by plain gradient descent on raw, standardized and whitened
 images of 14×14 pixels, each at the rate that reaches a training loss of 0.5 in the fewest epochs. Whitening is ZCA,
-fitted to the 500 images; ε is added to the variances of the components.
+fitted to the 500 images; ε is added to the variances of the components. Epochs to that loss, and test accuracy after 20
+epochs, of three seeds:
+
+                           linear                  convolutional
+    raw                19.7 ± 2.3  73.2 ± 1.5     15.3 ± 1.5  73.5 ± 0.8
+    standardized       11.3 ± 3.1  74.7 ± 1.6      9.0 ± 1.0  76.1 ± 1.3
+    ZCA, ε = 0.01       2.0 ± 0.0  70.3 ± 1.4      5.0 ± 0.0  76.3 ± 0.1
+    ZCA, ε = 1e-5       2.0 ± 0.0  60.8 ± 1.2      5.0 ± 0.0  70.9 ± 0.6
+
+Whitening makes descent up to ten times faster, and with a small ε it lets noise into the linear network. The run takes
+601 s of processors.
 
 DeVries, Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017, arXiv:1708.04552. Wadia et
 al., Whitening and Second Order Optimization Both Make Information in the Dataset Unusable During Training, and Can
@@ -238,9 +269,8 @@ def main() -> None:
         for i, form in enumerate(INPUTS):
             fastest = np.lexsort((loss[i, ..., -1].mean(1), epochs[i].mean(1)))[0]
             curves[name][form] = RATES[fastest], loss[i, fastest], right[i, fastest]
-            needed = (
-                f"{epochs[i, fastest].mean():.1f} ± {epochs[i, fastest].std(ddof=1) if WHITENED_SEEDS > 1 else 0:.1f}"
-            )
+            steps = epochs[i, fastest]
+            needed = f"{steps.mean():.1f} ± {steps.std(ddof=min(1, WHITENED_SEEDS - 1)):.1f}"
             print(f"{name:16}{form:20}{RATES[fastest]:8}{needed:>16}{spread(right[i, fastest]):>16}", flush=True)
     picture(out / "augmentation_gain.png", accuracy, machine, curves)
     print(f"{took()}; the picture is {out / 'augmentation_gain.png'}")
