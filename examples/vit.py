@@ -8,7 +8,8 @@ CNN (57 and 60 ms), so equal steps are equal training time. Both take 3 epochs o
 one-cycle schedule.
 
 After equal steps the CNN has 90.8 ± 0.1 % of the 10 000 test images, the ViT 84.7 ± 0.6 % (three seeds). One seed of
-both takes 191 s of processors with the costs of a step. The rates were chosen by one epoch as a whole schedule on 50 000 of the training images, judged on the other 10 000, where the CNN leads by six points, too:
+both takes 191 s of processors with the costs of a step. The rates were chosen by one epoch as a whole schedule on
+50 000 of the training images, judged on the other 10 000, where the CNN leads by six points, too:
 
     peak rate of the ViT     1.5e-3   80.9     3e-3   81.8     6e-3   82.1
     peak rate of the CNN       5e-3   87.6     1e-2   87.8     2e-2   88.1
