@@ -67,7 +67,7 @@ def to_onnx(model: Layer, params: Params, state: State, x: Arrays, *, sizes: Any
     >>> data = nn.interop.to_onnx(model, *model.init(jax.random.key(0), x), x)
     >>> import onnx
     >>> [node.op_type for node in onnx.load_from_string(data).graph.node]
-    ['Conv', 'Max', 'ReduceSum', 'Div', 'Gemm']
+    ['Transpose', 'Conv', 'Relu', 'ReduceSum', 'Div', 'Gemm', 'Identity']
     """
     check.model(WHERE, "model", model)
     like = structs(WHERE, x)

@@ -39,7 +39,7 @@ def after(seconds, times=1):
         time.sleep(seconds)
         for _ in range(times):
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.02)
+            time.sleep(0.2)  # Python sees two signals as one if it has not run in between
 
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
