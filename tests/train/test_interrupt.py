@@ -32,14 +32,16 @@ def identical(a, b):
     return jax.tree.all(jax.tree.map(partial(np.array_equal, equal_nan=True), a, b))
 
 
-def after(seconds, times=1):
-    """Ctrl-C so much later, as often."""
+def after(seconds, again=None):
+    """Ctrl-C so much later, and perhaps again so much after it."""
 
     def press():
         time.sleep(seconds)
-        for left in reversed(range(times)):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)
+        if again:
+            time.sleep(again)
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2 if left else 0.02)  # Python sees two signals as one if it has not run in between
 
     thread = threading.Thread(target=press, daemon=True)
     thread.start()
@@ -75,16 +77,17 @@ def test_an_interrupt_at_any_moment_gives_the_run_of_the_epochs_done(width, coun
     assert 4 * broken >= count, f"seed {SEED}: {broken} of {4 * count} came in time"
 
 
+@pytest.mark.slow
 def test_a_second_one_ends_at_once():
     t = trainer(512)
     x = np.repeat(X, 400, 0)
     go = partial(nn.drive, t, KEY, (x, x[:, :1]), batch_size=16, progress=False)
     go(epochs=1, on_epoch=lambda look: True)  # compiled
-    thread = after(0.3, times=2)
+    thread = after(0.3, again=3.0)  # two signals during the compilation would be one
     begun = time.perf_counter()
     with pytest.raises(KeyboardInterrupt):
         go(epochs=100, every=100)  # 20 s, which the thread of the program goes on to use
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 8
     thread.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
