@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _pictures import band, spread
 
 import jaxnn as nn
 
@@ -121,6 +122,22 @@ def precision(found: Boxes, true: Boxes, classes: int) -> np.ndarray:
     masks = {"where": found.scores > 0, "true_where": true.scores > 0}
     args = found.boxes, found.scores, found.classes, true.boxes, true.classes
     return np.nanmean(_precisions(*args, classes, **masks), 1)
+
+
+def report(curves: dict[str, np.ndarray]) -> None:
+    """Prints average precisions by seed and threshold [seeds, 10]: at IoU 0.5, and the mean over the thresholds."""
+    print(f"{'average precision, %':24}{'IoU 0.5':>14}{'0.5 to 0.95':>14}")
+    for name, values in curves.items():
+        print(f"{name:24}{spread(values[:, 0]):>14}{spread(values.mean(1)):>14}", flush=True)
+
+
+def by_threshold(place: Any, curves: dict[str, np.ndarray], colours: tuple[str, ...]) -> None:
+    """Draws average precisions [seeds, 10] by the IoU asked for."""
+    for (name, of), colour in zip(curves.items(), colours, strict=True):
+        band(place, THRESHOLDS, 100 * of, name, colour, marker=".")
+    place.set(xlabel="least IoU with the true box", ylabel="average precision, %", ylim=(0, 100))
+    place.grid(alpha=0.3)
+    place.legend()
 
 
 def outlined(place: Any, image: Any, found: Boxes, true: Boxes, names: Any = None, least: float = 0.0) -> None:

@@ -34,9 +34,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _canvases import DARK, KIND, KINDS, paste
-from _detector import OVERLAP, THRESHOLDS, Boxes, detect, loss, network, outlined, precision
+from _detector import OVERLAP, Boxes, by_threshold, detect, loss, network, outlined, precision, report
 from _otsu import largest
-from _pictures import SHORT, band, clock, figure, folder, spread
+from _pictures import SHORT, clock, figure, folder
 
 import jaxnn as nn
 
@@ -96,11 +96,6 @@ def overlap(found: Boxes) -> float:
     return float((jax.vmap(nn.ops.box_iou)(boxes, boxes) * (1 - jnp.eye(KEPT))).max())
 
 
-def report(name: str, values: np.ndarray) -> None:
-    """Prints average precisions by seed and threshold [seeds, 10]: at IoU 0.5, and the mean over the thresholds."""
-    print(f"{name:24}{spread(values[:, 0]):>14}{spread(values.mean(1)):>14}", flush=True)
-
-
 def picture(path: Path, x: Any, found: Boxes, true: Boxes, curves: dict[str, np.ndarray], names: tuple) -> None:
     """Test canvases with the boxes found, and the average precision by the IoU asked for."""
     whole = figure((17, 8.6))
@@ -108,12 +103,7 @@ def picture(path: Path, x: Any, found: Boxes, true: Boxes, curves: dict[str, np.
     for i in range(12):
         place, one = whole.add_subplot(grid[i // 4, i % 4]), partial(jax.tree.map, lambda a, i=i: a[i])
         outlined(place, x[i, ..., 0], one(found), one(true), names, SHOWN)
-    place = whole.add_subplot(grid[:, 4:])
-    for (name, of), colour in zip(curves.items(), ("tab:green", "tab:olive", "tab:orange"), strict=True):
-        band(place, THRESHOLDS, 100 * of, name, colour, marker=".")
-    place.set(xlabel="least IoU with the true box", ylabel="average precision, %", ylim=(0, 100))
-    place.grid(alpha=0.3)
-    place.legend()
+    by_threshold(whole.add_subplot(grid[:, 4:]), curves, ("tab:green", "tab:olive", "tab:orange"))
     whole.savefig(path, dpi=75)
 
 
@@ -132,9 +122,7 @@ def main() -> None:
         ANY: np.stack([precision(f._replace(classes=0 * f.classes), same, 1) for f in found]),
         OTSU: precision(components(x, true), true, len(KINDS))[None],
     }
-    print(f"{'average precision, %':24}{'IoU 0.5':>14}{'0.5 to 0.95':>14}")
-    for name, values in curves.items():
-        report(name, values)
+    report(curves)
     picture(out / "detect.png", x, found[0], true, curves, KINDS)
     print(f"{took()}; the picture is {out / 'detect.png'}")
     assert max(map(overlap, found)) <= OVERLAP + 1e-5, "non-maximum suppression has kept two boxes of one object"

@@ -33,8 +33,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _detector import THRESHOLDS, Boxes, area, detect, loss, network, outlined, precision
-from _pictures import SHORT, band, clock, figure, folder, spread
+from _detector import Boxes, area, by_threshold, detect, loss, network, outlined, precision, report
+from _pictures import SHORT, clock, figure, folder
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
@@ -105,13 +105,6 @@ def by_watershed(images: tuple, true: Boxes) -> Boxes:
     return regions(image[:, SPLIT:], *best)
 
 
-def report(name: str, found: list[Boxes], true: Boxes) -> np.ndarray:
-    """Average precision by seed and threshold [seeds, 10]; prints that at IoU 0.5, and the mean over the thresholds."""
-    values = np.stack([precision(f, true, 1) for f in found])
-    print(f"{name:24}{spread(values[:, 0]):>14}{spread(values.mean(1)):>14}", flush=True)
-    return values
-
-
 def picture(path: Path, image: np.ndarray, found: dict[str, Boxes], true: Boxes, curves: dict[str, np.ndarray]) -> None:
     """Nuclei found on the right of the image, and the average precision by the IoU asked for."""
     whole = figure((15, 9))
@@ -121,12 +114,7 @@ def picture(path: Path, image: np.ndarray, found: dict[str, Boxes], true: Boxes,
         one, truth = (jax.tree.map(lambda a: a[0], b) for b in (boxes, true))
         outlined(place, image, one, truth, ("",) if scored else None, SHOWN if scored else 0.0)
         place.set_title(name, fontsize=11)
-    place = whole.add_subplot(grid[2])
-    for (name, of), colour in zip(curves.items(), ("tab:green", "tab:orange"), strict=True):
-        band(place, THRESHOLDS, 100 * of, name, colour, marker=".")
-    place.set(xlabel="least IoU with the true box", ylabel="average precision, %", ylim=(0, 100))
-    place.grid(alpha=0.3)
-    place.legend()
+    by_threshold(whole.add_subplot(grid[2]), curves, ("tab:green", "tab:orange"))
     whole.savefig(path, dpi=80)
 
 
@@ -143,8 +131,9 @@ def main() -> None:
     results = nn.sweep(learn, jax.random.split(jax.random.key(0), SEEDS), *data, strategy="map").results
     found = [Boxes(*of_seed) for of_seed in zip(*map(np.asarray, results), strict=True)]
     classical = by_watershed((x[..., 0], image), left)
-    print(f"{'average precision, %':24}{'IoU 0.5':>14}{'0.5 to 0.95':>14}")
-    curves = {DETECTOR: report(DETECTOR, found, right), WATERSHED: report(WATERSHED, [classical], right)}
+    boxes = {DETECTOR: found, WATERSHED: [classical]}
+    curves = {name: np.stack([precision(one, right, 1) for one in of]) for name, of in boxes.items()}
+    report(curves)
     both = {DETECTOR: found[0], WATERSHED: classical}
     picture(out / "nuclei.png", image[:, SPLIT:], both, right, curves)
     print(f"{took()}; the picture is {out / 'nuclei.png'}")
