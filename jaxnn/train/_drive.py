@@ -68,8 +68,9 @@ def drive(
     seen. A second call with the same trainer and `augment` objects compiles nothing.
 
     An interrupt (Ctrl-C) ends the run and returns it as far as it got: epochs that are being computed are finished. A
-    second interrupt ends it at once. With `checkpoint`, SIGTERM writes the run, prints a message and exits with status
-    143; a second SIGTERM is ignored. Both hold for the main thread; in other threads KeyboardInterrupt is raised.
+    second interrupt raises KeyboardInterrupt at once; JAX cannot stop a program that runs, and a process that exits
+    waits for it. With `checkpoint`, SIGTERM writes the run, prints a message and exits with status 143; a second
+    SIGTERM is ignored. Both hold for the main thread; in other threads KeyboardInterrupt is raised.
 
     A failed run, as defined in `fit`, has in `ts` the state just before the failing step, and `failed` is that step. A
     RuntimeWarning names the step, the metrics, and the first path with a non-finite gradient. A failed run that is
