@@ -65,8 +65,8 @@ class Signals:
         """Waits until an array is computed; an interrupt is raised at once, not only after the computation."""
         if not self._before:
             return
-        # Sleep is what a signal can interrupt. A thread that blocks on the array instead would still be in it when
-        # the interpreter ends, which aborts the process. The sleeps add at most 1 % to what is waited for.
+        # A signal interrupts a sleep. A thread that blocks on the array instead would still do so when the
+        # interpreter ends, which aborts the process. Each sleep lasts at most 1 % of the wait.
         begun = time.perf_counter()
         while not array.is_ready():
             time.sleep(min(max(0.01 * (time.perf_counter() - begun), 2e-5), 0.05))
