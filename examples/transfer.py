@@ -28,7 +28,6 @@ Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.
 """
 
 import time
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _pictures import SHORT, folder, subplots
-from PIL import Image
-from skimage import data as photos
+from _surfaces import SIDE, SURFACES, crops
 
 import jaxnn as nn
 
@@ -48,26 +46,18 @@ SEEDS = 1 if SHORT else 5  # each draws other training crops; the test crops are
 SIZES = (4,) if SHORT else (1, 4, 16)  # training crops of each surface; fewer are repeated to as many as the most
 LOSS = nn.losses.softmax_cross_entropy
 TEST_SEED, TESTED = 1000, 32  # test crops of each surface
-HALVES = {"train": (0.0, 0.45), "test": (0.55, 1.0)}  # of the width of a photo: no crop is of both
-SIDE = 64  # on other crops 96 adds 4 to 12 points for the logistic classifier, and 2.25 times the pixels
-ZOOM = 48, 112  # pixels of the photo along the side of a crop
-TILT = np.pi / 6
 BATCH = 16
 SCRATCH_EPOCHS, SCRATCH_RATE = 10, 3e-3  # 120 steps; on other crops 1e-3 and 1e-2 are at most 2 points better
 EPOCHS = 3  # of fine-tuning, 36 steps
 HEAD_RATE, RATE, LORA_RATE = 1e-3, 5e-4, 3e-3  # of the head, of pretrained weights (nearly right) and of LoRA
 PENALTY = nn.regularizers.l2(1e-3)  # of the logistic classifier; from 1e-4 to 1e-1 accuracies differ by 1 point
-RANK, ADAPTED = 4, "stage7.*" if SHORT else "stage[67].*"  # of LoRA, and where it is: the last five blocks
+RANK = 4  # of LoRA
+ADAPTED = [f"stage{7 if SHORT else '[67]'}/*/{name}/conv/w" for name in ("expand", "project")]  # the last five blocks
 FROZEN = {"last block": ["body/stem/*", "body/stage[1-6]/*"]}  # what is fine-tuned -> what is not
 if not SHORT:
     FROZEN |= {"last five blocks": ["body/stem/*", "body/stage[1-5]/*"], "all blocks": []}
 SCRATCH, LOGISTIC, LORA = "from scratch", "logistic on features", "LoRA"
 LEAST_GAIN = 0.05  # of the logistic classifier over training from scratch, 4 crops of each; on other crops about 0.1
-SURFACES = {  # photos of scikit-image whose two halves show the same -> what they show
-    **{"brick": "brick", "cell": "cell", "chelsea": "cat", "coins": "coins", "grass": "grass", "gravel": "gravel"},
-    **{"hubble_deep_field": "galaxies", "immunohistochemistry": "tissue", "moon": "moon", "page": "print"},
-    **{"rocket": "launch pad", "text": "handwriting"},
-}
 
 
 class Point(NamedTuple):
@@ -85,53 +75,6 @@ class Result(NamedTuple):
     head: Any
     trained: Any
     at_rest: Any
-
-
-def crop(random: np.random.Generator, photo: Image.Image, start: float, end: float) -> np.ndarray:
-    """A tilted square of random size between two columns, fractions of the width, as pixels [side, side, 1]."""
-    width, height = photo.size
-    reach = abs(np.cos(TILT)) + np.sin(TILT)  # of the largest tilt, over the side of the square
-    side = min(random.uniform(*ZOOM), height / reach, (end - start) * width / reach)
-    angle, margin = random.uniform(-TILT, TILT), side * reach / 2
-    x, y = random.uniform(start * width + margin, end * width - margin), random.uniform(margin, height - margin)
-    c, s = np.cos(angle) * side / SIDE, np.sin(angle) * side / SIDE
-    matrix = (c, -s, x - (c - s) * SIDE / 2, s, c, y - (s + c) * SIDE / 2)
-    square = photo.transform((SIDE, SIDE), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    pixels = np.asarray(square, np.float32)[..., None]
-    return (pixels - pixels.mean()) / (2 * pixels.std() + 16)  # brightness and contrast tell nothing
-
-
-def crops(seed: int, half: str, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """That many crops of each surface, one of each in turn, and their labels."""
-    random = np.random.default_rng(seed)
-    grey = [Image.fromarray(getattr(photos, name)()).convert("L") for name in SURFACES]
-    labels = np.tile(np.arange(len(SURFACES)), each)
-    return np.stack([crop(random, grey[label], *HALVES[half]) for label in labels]), labels
-
-
-def lora(child: nn.Layer, rank: int, where: str) -> nn.Layer:
-    """LoRA: weights w of pointwise convolutions in a layer become w + a b, with a [in, rank], b [rank, out] first 0."""
-
-    def dotted(path: Any) -> str:
-        return jax.tree_util.keystr(path, simple=True, separator=".")
-
-    def init(key: jax.Array, x: Any) -> tuple[dict, dict]:
-        (params, state), low = child.init(key, x), {}
-        for path, w in jax.tree_util.tree_leaves_with_path(params):
-            if fnmatchcase(dotted(path), where) and w.shape[:2] == (1, 1):
-                key, own = jax.random.split(key)
-                a = jax.random.normal(own, (w.shape[2], rank)) * w.shape[2] ** -0.5
-                low[dotted(path)] = {"a": a, "b": jnp.zeros((rank, w.shape[3]))}
-        return {"base": params, "low": low}, state
-
-    def apply(params: dict, state: dict, x: Any, **how: Any) -> tuple[Any, dict]:
-        def changed(path: Any, w: jax.Array) -> jax.Array:
-            low = params["low"].get(dotted(path))
-            return w if low is None else w + low["a"] @ low["b"]
-
-        return child.apply(jax.tree_util.tree_map_with_path(changed, params["base"]), state, x, **how)
-
-    return nn.layer(init, apply, "lora", name=child.name)
 
 
 def rgb(x: jax.Array) -> jax.Array:
@@ -246,7 +189,7 @@ def main() -> None:
     points = points._replace(head=found[LOGISTIC].head)
     for name, frozen in FROZEN.items():
         found[name] = sweep(name, partial(tuned, body, frozen, RATE), points, (params, state), data)
-    run = partial(tuned, lora(body, RANK, ADAPTED), ["body/base/*"], LORA_RATE)
+    run = partial(tuned, nn.lora(body, rank=RANK, where=ADAPTED), "body/base/*", LORA_RATE)
     found[LORA] = sweep(LORA, run, points, ({"base": params}, state), data)
 
     picture(out / "transfer.png", found, *data)

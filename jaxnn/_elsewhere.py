@@ -64,6 +64,8 @@ TABLE = {
         Row("local_response_norm", "LocalResponseNorm"),
         Row("weight_norm", "WeightNorm WeightNormalization"),
         Row("spectral_norm", "SpectralNorm SpectralNormalization"),
+        Row("lora", "LoRA LoraConfig get_peft_model"),
+        Row("merge_lora", "merge_and_unload merge_adapter"),
         Row("dropout", "Dropout"),
         Row("spatial_dropout", "Dropout1d Dropout2d Dropout3d SpatialDropout1D SpatialDropout2D"),
         Row("alpha_dropout", "AlphaDropout"),

@@ -83,6 +83,7 @@ CASES = {
     "lstm projected": (lambda: nn.lstm(4, projection=2, peephole=True, layers=2), (2, 5, 4), ()),
     "patches": (lambda: nn.patches(5, (2, 3)), IMAGE, ()),
     "rnn": (lambda: nn.rnn(3, bias=False), (2, 5, 4), ()),
+    "lora": (lambda: nn.lora(nn.serial(nn.dense(5), nn.tanh, nn.dense(3)), rank=2), ROW, ()),
     "separable_conv": (lambda: nn.separable_conv(3, 3), IMAGE, ()),
     "sinusoidal_positions": (lambda: nn.sinusoidal_positions(), (2, 5, 4), ()),
     "space_to_depth": (lambda: nn.space_to_depth(2, order="crr"), IMAGE, ()),
@@ -127,7 +128,7 @@ NOISES = ("dropout", "noise", "stochastic")
 KEY = partial(jax.random.key, 3)
 # The fast tier takes one case of each layer; variants ("conv groups") and what is built of other layers run with the
 # slow ones.
-BUILT = {"separable_conv", "conv_lstm", "encoder_block", "decoder_block", "spectral_norm", "repeat"}
+BUILT = {"separable_conv", "conv_lstm", "encoder_block", "decoder_block", "spectral_norm", "repeat", "lora"}
 FEW = [pytest.param(case, marks=pytest.mark.slow) if " " in case or case in BUILT else case for case in CASES]
 TRAIN = [pytest.param(False, marks=pytest.mark.slow), True]
 

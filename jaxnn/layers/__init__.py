@@ -4,6 +4,7 @@ from jaxnn.layers._activation import maxout, perceptron, prelu
 from jaxnn.layers._attention import attention
 from jaxnn.layers._conv import conv, conv_transpose, depthwise_conv, separable_conv
 from jaxnn.layers._linear import dense, embed, flatten, identity, unembed
+from jaxnn.layers._lora import lora, merge_lora
 from jaxnn.layers._noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 from jaxnn.layers._norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from jaxnn.layers._pool import (
@@ -50,10 +51,12 @@ __all__ = [
     "layer_norm",
     "learned_positions",
     "local_response_norm",
+    "lora",
     "lp_pool",
     "lstm",
     "max_pool",
     "maxout",
+    "merge_lora",
     "pad",
     "patches",
     "perceptron",

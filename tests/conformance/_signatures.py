@@ -116,7 +116,7 @@ AUGMENTATIONS = {
     "blur": {"kernel_size": 3},
     "whitening": {"data": ROW},
 }
-WITH_CHILD = {"repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
+WITH_CHILD = {"lora": {}, "repeat": {"n": 2}, "residual": {}, "spectral_norm": {}, "weight_norm": {}}
 RATES = (
     *("adafactor", "adagrad", "adam", "adamax", "adamw", "amsgrad", "lamb", "lars", "lbfgs", "lion", "muon", "nadam"),
     *("radam", "rmsprop", "rprop", "sgd"),

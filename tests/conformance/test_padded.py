@@ -88,6 +88,7 @@ ROWS = {
     "residual": (lambda: nn.residual(nn.gru(3), skip=nn.dense(3)), SERIES, "kept"),
     "rms_norm": (lambda: nn.rms_norm(), SERIES, "kept"),
     "rnn": (lambda: nn.rnn(3), SERIES, "kept"),
+    "lora": (lambda: nn.lora(nn.dense(3), rank=2), SERIES, "kept"),
     "separable_conv": (lambda: nn.separable_conv(3, 3), SERIES, "kept"),
     "serial": (lambda: nn.serial(nn.dense(3), nn.tanh, nn.lstm(4), nn.glu), SERIES, "kept"),
     "sinusoidal_positions": (lambda: nn.sinusoidal_positions(), SERIES, "kept"),

@@ -376,6 +376,11 @@ ERRORS = {
         lambda: nn.alpha_dropout(-0.1),
         "alpha_dropout: expected rate in [0, 1), got -0.1. It is the probability of dropping.",
     ),
+    "lora": (
+        lambda: nn.lora(nn.batch_norm()).init(KEY(), ONES((2, 3))),
+        "lora: expected a child with params of two axes or more, got bias, scale. Pass a layer with weights, and where="
+        " as a pattern of their paths.",
+    ),
     "weight_norm": (
         lambda: nn.weight_norm(nn.relu).init(KEY(), ONES((2, 3))),
         "weight_norm: expected a child with params named 'w', got []. Name them by param=.",

@@ -81,6 +81,7 @@ models = {
     "learned_positions": nn.learned_positions(16),
     "patches": nn.serial(nn.lift(lambda x: x.reshape(8, 16, 8, 4)), nn.patches(6, 4)),
     "pixels": nn.serial(nn.lift(lambda x: x.reshape(8, 16, 8, 4)), nn.depth_to_space(2), nn.upsample(2), nn.prelu()),
+    "lora": nn.lora(nn.dense(16)),
     "spectral_norm": nn.spectral_norm(nn.dense(16)),
     "weight_norm": nn.weight_norm(nn.dense(16)),
 }
