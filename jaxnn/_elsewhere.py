@@ -232,6 +232,11 @@ TABLE = {
         ),
         Row("metrics.r2", "R2Score r2_score"),
         Row("metrics.confusion_matrix", "ConfusionMatrix"),
+        Row(
+            "metrics.frechet_distance",
+            "FrechetInceptionDistance FID",
+            "It takes features in place of images and a network.",
+        ),
         Row("metrics.calibration_temperature", "CalibratedClassifierCV temperature_scaling"),
     ),
     "Optimizers": (

@@ -13,6 +13,8 @@ over batches of any size and mask, and those of `retrieval_average_precision`, a
 added up the same way, but each batch is searched separately. All other metrics need the predictions of the whole data
 set: the mean of their values over batches is a different number. Of these, only the `confusion_matrix` of batches can
 be added up.
+
+`frechet_distance` compares two sets of features, of any sizes >= 2, and takes neither a mask nor weights.
 """
 
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ from jaxnn.metrics._calibration import calibration_temperature
 from jaxnn.metrics._classification import accuracy, binary_accuracy, expected_calibration_error, top_k_accuracy
 from jaxnn.metrics._counts import confusion_matrix, f1, iou, precision, recall
 from jaxnn.metrics._detection import mean_average_precision
+from jaxnn.metrics._frechet import frechet_distance
 from jaxnn.metrics._ranking import pr_auc, recall_at_k, retrieval_average_precision, roc_auc
 from jaxnn.metrics._regression import r2
 
@@ -32,6 +35,7 @@ __all__ = [
     "confusion_matrix",
     "expected_calibration_error",
     "f1",
+    "frechet_distance",
     "iou",
     "mean_average_precision",
     "pr_auc",

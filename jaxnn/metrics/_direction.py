@@ -9,6 +9,7 @@ _DIRECTIONS: dict[str, str | None] = {
     "confusion_matrix": None,
     "expected_calibration_error": "min",
     "f1": "max",
+    "frechet_distance": "min",
     "iou": "max",
     "mean_average_precision": "max",
     "pr_auc": "max",

@@ -220,6 +220,7 @@ CALLS = {
     "calibration_temperature": _call(metrics.calibration_temperature, ROW, LABELS),
     "expected_calibration_error": _call(metrics.expected_calibration_error, ROW, LABELS),
     "f1": _call(metrics.f1, LABELS, LABELS),
+    "frechet_distance": _call(metrics.frechet_distance, jnp.ones((3, 2)), jnp.ones((4, 2))),
     "iou": _call(metrics.iou, LABELS, LABELS),
     "mean_average_precision": _call(
         metrics.mean_average_precision, BOX, BOX[..., 0], CLASSES, BOX, CLASSES, num_classes=1

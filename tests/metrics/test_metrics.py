@@ -21,6 +21,7 @@ from jaxnn.metrics import (
     confusion_matrix,
     expected_calibration_error,
     f1,
+    frechet_distance,
     iou,
     mean_average_precision,
     pr_auc,
@@ -166,7 +167,7 @@ CASES = {
         lambda x, y, w: sk.top_k_accuracy_score(y, x, k=2, labels=range(K), sample_weight=w),
     ),
 }
-ELSEWHERE = {"mean_average_precision": mean_average_precision}  # other arguments: test_metrics_detection.py
+ELSEWHERE = {"frechet_distance": frechet_distance, "mean_average_precision": mean_average_precision}  # other arguments
 
 every = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
