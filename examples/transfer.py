@@ -20,8 +20,8 @@ test crops, mean ± deviation of five seeds, by training crops of each surface:
     LoRA in the last five blocks             65 484   83.7 ± 4.2   88.5 ± 1.9   91.6 ± 1.5
 
 The classifier on features is better than training from scratch on four times as many crops. On so few crops
-fine-tuning at this rate adds nothing to it that exceeds the spread of the seeds. LoRA (`nn.lora`) adds 4, 2 and 0 points. The
-rates are not swept, so the table does not compare fine-tuning and LoRA at their best.
+fine-tuning at this rate adds nothing to it that exceeds the spread of the seeds. LoRA (`nn.lora`) adds 4, 2 and 0
+points. The rates are not swept, so the table does not compare fine-tuning and LoRA at their best.
 
 Yosinski, Clune, Bengio, Lipson, How transferable are features in deep neural networks?, 2014, arXiv:1411.1792.
 Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021, arXiv:2106.09685.
