@@ -19,8 +19,7 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> Array:
     On the features of a trained classifier it measures how far generated samples are from data. It is symmetric, and 0
     if the means and covariances are equal, although the sets may differ in other ways. Its unit is that of the
     features, squared: values on different features do not compare. Few examples bias it upwards, so values compare at
-    equal n and m only; the distance of two disjoint sets of real examples of these sizes is the least to expect of
-    samples.
+    equal n and m only; the distance of two disjoint sets of real examples is the least to expect of samples.
 
     Σ = R'R by a QR decomposition of the centred features, and tr (Σ_a Σ_b)^½ is the sum of the singular values of
     R_a R_b'. This needs no product of covariances and no root of rounded eigenvalues, so float32 suffices where Σ is
