@@ -2,14 +2,22 @@
 
     python examples/autoencoder.py [folder for the picture, by default out] [--short]
 
-DOC
+Codes of 8, 16 and 32 numbers: an autoencoder with one hidden layer on each side, three seeds, against scikit-learn's
+PCA, by the squared error on the 10 000 test images. A linear autoencoder is the check: its minimum is the error of
+PCA, and its decoder spans the same subspace as the first components, so the angles between both must vanish.
+
+Noise: a convolutional network is trained on images with Gaussian noise of deviation 0.4, drawn anew at each step. It
+is compared with a projection on principal components, and with the total variation and the non-local means of scikit-
+image, by the peak signal-to-noise ratio. Their settings are chosen on 300 training images. The margins are constants
+below. No figures of a full run are recorded here yet.
+
+Baldi & Hornik, Neural Networks and Principal Component Analysis, 1989: the linear case. Vincent et al., Extracting
+and Composing Robust Features with Denoising Autoencoders, 2008. Chambolle, An Algorithm for Total Variation
+Minimization and Applications, 2004. Buades, Coll, Morel, A Non-Local Algorithm for Image Denoising, 2005.
 """
 
-import os
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +37,7 @@ CHOSEN = 50 if SHORT else 300  # training images on which the settings of the cl
 SEEDS = (0,) if SHORT else (0, 1, 2)
 SIZES = (8,) if SHORT else (8, 16, 32)  # numbers in a code
 HIDDEN = (256,)  # units of the encoder, and of the decoder
-EPOCHS, BATCH, RATE = 1 if SHORT else 4, 128, 2e-3
+EPOCHS, BATCH, RATE = 1 if SHORT else 2, 64, 2e-3
 LINEAR = 8  # size of the linear code: component 9 has much less variance than component 8
 LINEAR_EPOCHS, LINEAR_BATCH, LINEAR_RATE = 2 if SHORT else 30, 500, 1e-2
 NOISE = 0.4  # standard deviation, for pixels in [0, 1]
@@ -43,12 +51,13 @@ CUTS = (0.4, 0.6, 0.8, 1.0)  # h of non-local means, in deviations of the noise
 CODE_RATIO = 0.9  # most squared error of an autoencoder relative to PCA, at each size
 LINEAR_RATIO, ANGLE = 1.01, 5.0  # most error relative to PCA, and angle in degrees, of the linear autoencoder
 LEAST_GAIN = 1.0  # dB over the best classical method
+LEAST_CHANGE = 2.0  # dB over the noisy images, also in the short setting
 
 
 def restorer() -> nn.Layer:
-    """Network that adds a correction to a noisy image: convolutions at half of the resolution."""
-    convs = [part for _ in range(CONVS) for part in (nn.conv(CHANNELS, 3), nn.relu)]
-    return nn.residual(nn.serial(nn.space_to_depth(2), *convs, nn.conv(4, 3), nn.layers.depth_to_space(2)))
+    """Network from a noisy image to a restored one: convolutions at half of the resolution."""
+    convs = [part for _ in range(CONVS) for part in (nn.conv(CHANNELS, 3), nn.gelu)]
+    return nn.serial(nn.space_to_depth(2), *convs, nn.conv(4, 3), nn.layers.depth_to_space(2))
 
 
 def learned(model: nn.Layer, images: jax.Array, epochs: int, batch: int, rate: float, **more: Any) -> list[nn.Run]:
@@ -110,7 +119,9 @@ def picture(path: Path, test: np.ndarray, codes: dict, errors: dict, restored: d
         values = np.array([of[size] for size in SIZES])
         deviation = values.std(1) if name != "PCA" else None
         middle.errorbar(SIZES, values.mean(1), deviation, color=colour, marker="o", capsize=3, label=name)
-    middle.set(xscale="log", xlabel="numbers in the code", ylabel="mean squared error of the test images", ylim=(0, None))
+    middle.set(
+        xscale="log", xlabel="numbers in the code", ylabel="mean squared error of the test images", ylim=(0, None)
+    )
     middle.set_xticks(SIZES, labels=[str(size) for size in SIZES])
     middle.minorticks_off()
     middle.grid(alpha=0.3)
@@ -119,7 +130,7 @@ def picture(path: Path, test: np.ndarray, codes: dict, errors: dict, restored: d
 
 
 def main() -> None:
-    """Compares codes and restored images with those of the classical methods, prints the tables and draws the picture."""
+    """Compares codes and restored images with those of classical methods and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
@@ -127,28 +138,37 @@ def main() -> None:
     train, test = train[:IMAGES], test[:TESTED]
     images = jnp.asarray(train)
     pca = PCA(max(COMPONENTS), svd_solver="covariance_eigh").fit(train.reshape(len(train), -1))
+    mean = pca.mean_.reshape(test.shape[1:])
 
     errors: dict[str, dict] = {"PCA": {}, "autoencoder": {}}
     codes = {}
     for size in SIZES:
-        model = nn.models.autoencoder(size, hidden=HIDDEN)
-        runs = learned(model, images, EPOCHS, BATCH, RATE)
-        ours = [np.asarray(nn.predict(model, run.ts, jnp.asarray(test))) for run in runs]
+        model = nn.models.autoencoder(size, hidden=HIDDEN, activation=nn.gelu)
+        runs = learned(model, images - mean, EPOCHS, BATCH, RATE)
+        ours = [mean + nn.predict(model, run.ts, jnp.asarray(test - mean)) for run in runs]
         theirs = projected(pca, test, size)
         codes |= {f"PCA, {size}": theirs, f"autoencoder, {size}": ours[0]}
         errors["PCA"][size], errors["autoencoder"][size] = [error(theirs, test)], [error(x, test) for x in ours]
         found = 1000 * np.array(errors["autoencoder"][size])
-        print(f"code of {size:3}: error / 1000 {found.mean():.2f} ± {found.std():.2f}, PCA "
-              f"{1000 * errors['PCA'][size][0]:.2f}  ({took()})", flush=True)
+        print(
+            f"code of {size:3}: 1000 × error {found.mean():.2f} ± {found.std():.2f}, PCA "
+            f"{1000 * errors['PCA'][size][0]:.2f}  ({took()})",
+            flush=True,
+        )
 
-    model, mean = nn.models.autoencoder(LINEAR, hidden=()), pca.mean_.reshape(test.shape[1:])
+    model = nn.models.autoencoder(LINEAR, hidden=())
     runs = learned(model, images - mean, LINEAR_EPOCHS, LINEAR_BATCH, LINEAR_RATE)
     decoders = [np.asarray(run.ts.params["decoder"]["output"]["w"]) for run in runs]
     angles = [np.degrees(subspace_angles(w.T, pca.components_[:LINEAR].T)).max() for w in decoders]
     least = error(projected(pca, test, LINEAR), test)
-    ratios = [error(np.asarray(nn.predict(model, run.ts, jnp.asarray(test - mean))), test - mean) / least for run in runs]
-    print(f"linear code of {LINEAR}: error / PCA's at most {max(ratios):.4f}, largest angle {max(angles):.2f}°"
-          f"  ({took()})", flush=True)
+    ratios = [
+        error(np.asarray(nn.predict(model, run.ts, jnp.asarray(test - mean))), test - mean) / least for run in runs
+    ]
+    print(
+        f"linear code of {LINEAR}: error / PCA's at most {max(ratios):.4f}, largest angle {max(angles):.2f}°"
+        f"  ({took()})",
+        flush=True,
+    )
 
     draw = np.random.default_rng(0)
     spoilt, part = (x + NOISE * draw.standard_normal(x.shape, np.float32) for x in (test, train[:CHOSEN]))
@@ -169,6 +189,7 @@ def main() -> None:
     print(f"{took()}; the picture is {out / 'autoencoder.png'}")
 
     worst = max(np.mean(errors["autoencoder"][size]) / errors["PCA"][size][0] for size in SIZES)
+    assert gains.mean() > quality["noisy"] + LEAST_CHANGE, "the network restores nothing"
     assert SHORT or worst <= CODE_RATIO, f"an autoencoder has {worst:.2f} of PCA's error"
     assert SHORT or max(ratios) <= LINEAR_RATIO, f"the linear autoencoder has {max(ratios):.4f} of PCA's error"
     assert SHORT or max(angles) <= ANGLE, f"the linear autoencoder is {max(angles):.1f} degrees off"
