@@ -6,10 +6,24 @@ Codes of 8, 16 and 32 numbers: an autoencoder with one hidden layer on each side
 PCA, by the squared error on the 10 000 test images. A linear autoencoder is the check: its minimum is the error of
 PCA, and its decoder spans the same subspace as the first components, so the angles between both must vanish.
 
+    1000 × squared error      8 numbers       16 numbers       32 numbers
+    PCA                           26.61            20.45            15.14
+    autoencoder            19.23 ± 0.06     14.73 ± 0.02     12.13 ± 0.02
+
+The linear autoencoder of 8 numbers has 1.0000 of PCA's error, and the largest angle between the subspaces is 0.20°.
+
 Noise: a convolutional network is trained on images with Gaussian noise of deviation 0.4, drawn anew at each step. It
-is compared with a projection on principal components, and with the total variation and the non-local means of scikit-
-image, by the peak signal-to-noise ratio. Their settings are chosen on 300 training images. The margins are constants
-below. No figures of a full run are recorded here yet.
+is compared with a projection on principal components, and with total variation and non-local means of scikit-image,
+by the peak signal-to-noise ratio. Their settings are chosen on 300 training images. The margins are constants
+below.
+
+    noisy    non-local means    total variation    PCA, 48 components    network
+    10.72              16.78              17.16                 17.48    18.88 ± 0.02 dB
+
+The nonlinear code saves 28 % of the error with 8 and 16 numbers, 20 % with 32. PCA takes
+three seconds, has no settings to choose and, for linear codes, is the exact minimum, which gradient descent only
+approaches. In noise, PCA knows what garments look like and beats methods that know only smoothness. The full run
+takes 192 s, 234 s of processors.
 
 Baldi & Hornik, Neural Networks and Principal Component Analysis, 1989: the linear case. Vincent et al., Extracting
 and Composing Robust Features with Denoising Autoencoders, 2008. Chambolle, An Algorithm for Total Variation
@@ -45,7 +59,7 @@ CHANNELS, CONVS = 24, 3  # of the restoring network, at 14×14 pixels
 NOISE_BATCH, NOISE_RATE = 64, 3e-3  # one epoch
 COMPONENTS = (8, 16, 24, 32, 48, 64, 96, 128)  # settings of the classical methods
 WEIGHTS = (0.2, 0.3, 0.4, 0.5, 0.6)
-CUTS = (0.4, 0.6, 0.8, 1.0)  # h of non-local means, in deviations of the noise
+CUTS = (0.2, 0.3, 0.4, 0.6, 0.8)  # h of non-local means, in deviations of the noise
 
 # Fixed before the full run.
 CODE_RATIO = 0.9  # most squared error of an autoencoder relative to PCA, at each size
