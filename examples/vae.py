@@ -181,8 +181,8 @@ def main() -> None:
     line = jax.scipy.stats.norm.ppf(jnp.linspace(0.02, 0.98, SIDE))
     walk = jnp.stack(jnp.meshgrid(line, -line), -1).reshape(-1, PLANE)
     grid = np.asarray(sample(jax.random.key(5), decode(plane, walk))) / 255
-    again = np.asarray(of_part(keys[0], encode(params, few[:32])[0])) / 255
-    pairs = np.stack([test[:32] / 255, again], 1).reshape(-1, 28, 28)
+    again = np.asarray(of_part(keys[0], encode(params, few[:16])[0])) / 255
+    pairs = np.stack([test[:16] / 255, again], 1).reshape(-1, 28, 28)
     means = np.asarray(encode(plane, jnp.asarray(test))[0])
     picture(out / "vae.png", found, pairs, samples[:64, ..., 0], grid.reshape(-1, 28, 28), (means, kinds))
     print(f"{took()}; the picture is {out / 'vae.png'}")
