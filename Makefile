@@ -49,6 +49,7 @@ examples: $(VENV)/.examples  ## the other examples, each asserts its own figure
 	$(BIN)/python examples/policies.py $(SHORT)
 	$(BIN)/python examples/physics.py $(SHORT)
 	$(BIN)/python examples/autoencoder.py $(SHORT)
+	$(BIN)/python examples/vae.py $(SHORT)
 	$(BIN)/python examples/gan.py $(SHORT)
 
 mnist1d: $(VENV)/.examples  ## the paper's table and more, in some minutes

@@ -49,7 +49,7 @@ def sample(key: jax.Array, outputs: jax.Array) -> jax.Array:
 
 
 def compressed(images: np.ndarray) -> dict[str, float]:
-    """Bits a pixel of lossless files of all images [n, 28, 28]: one sheet as PNG and WebP, one stream by gzip and xz."""
+    """Bits a pixel of lossless files of all images [n, 28, 28]: a sheet as PNG and WebP, a stream by gzip and xz."""
     side = int(len(images) ** 0.5)
     tiled = images[: side * side].reshape(side, side, 28, 28).swapaxes(1, 2).reshape(28 * side, 28 * side)
 

@@ -2,6 +2,26 @@
 
     python examples/vae.py [folder for the picture, by default out] [--short]
 
+The pixels keep their 256 grey levels: the decoder gives each a mixture of two discretised logistic distributions, so
+the bound on the likelihood compares with the size of lossless files. Gaussian densities are of pixels with uniform
+noise, which makes theirs a bound, too. All 60 000 images once, bits a pixel of the 10 000 test images:
+
+    bound, codes of 32 numbers, three seeds     3.733 ± 0.019
+    bound, codes of 2 numbers                           3.918
+    xz, all images in one file                          3.872
+    lossless WebP, one sheet                            4.043
+    PNG, one sheet                                      4.157
+    gzip, all images in one file                        4.473
+    factor analysis, 32 factors                         6.962
+    probabilistic PCA, 32 components                    7.158
+
+The bound is 0.14 bits below the best file. With 128 codes in place of one it falls by 0.05, from 3.764 to 3.715 on 500
+images. Files need no training, and Gaussian densities are far off, as half of the pixels are exactly black. Samples are
+worse than their likelihood: Fréchet distance 11.5 on a classifier's features, against 0.03 between halves of the test
+images, because pixels are drawn independently given the code; and after one epoch the codes of images do not fill the
+prior, so that half of the plane of two numbers decodes to noise. The full run took 342 s of processors, 287 s on two
+busy cores.
+
 Sources: Kingma and Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
 Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, arXiv:1509.00519.
 """
