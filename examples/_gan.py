@@ -64,12 +64,10 @@ def trainers() -> tuple[nn.Trainer, nn.Trainer]:
         return loss, (state, {"accuracy": right})
 
     adam = nn.adam(RATE, b1=B1, b2=B2)
-    begin = (
-        (lambda key, batch: making.init(key, codes(key, batch[0]))),
-        (lambda key, batch: judging.init(key, batch[0])),
+    maker = nn.objective_trainer(
+        lambda key, batch: making.init(key, codes(key, batch[0])), deceive, adam, average=AVERAGE
     )
-    first = nn.objective_trainer(begin[0], deceive, adam, average=AVERAGE)
-    return first, nn.objective_trainer(begin[1], tell, adam)
+    return maker, nn.objective_trainer(lambda key, batch: judging.init(key, batch[0]), tell, adam)
 
 
 def learn(seed: int, data: Any, epochs: int, turns: int) -> tuple[Any, dict[str, np.ndarray]]:

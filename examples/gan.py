@@ -65,7 +65,10 @@ COLUMNS = {"distance": "Fréchet distance", "class": "asked class", "precision":
 
 def covered(x: np.ndarray, by: np.ndarray) -> float:
     """Fraction of features x [n, d] in a ball around one of `by` [m, d] that reaches to its third nearest neighbour."""
-    apart = lambda a, b: (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T  # noqa: E731
+
+    def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+
     radius = np.partition(apart(by, by), NEIGHBOURS, axis=1)[:, NEIGHBOURS]  # its own distance is the least
     return float((apart(x, by) <= radius).any(1).mean())
 
@@ -113,7 +116,10 @@ def picture(path: Path, shown: dict[str, np.ndarray], names: list[str], runs: li
 def curves(axis: Any, runs: list[dict[str, np.ndarray]]) -> None:
     """Losses and accuracy of the discriminator by step, averaged over stretches of steps."""
     width = max(1, len(runs[0]["loss"]) // 60)
-    smooth = lambda name: np.stack([r[name][: len(r[name]) // width * width].reshape(-1, width).mean(1) for r in runs])  # noqa: E731
+
+    def smooth(name: str) -> np.ndarray:
+        return np.stack([r[name][: len(r[name]) // width * width].reshape(-1, width).mean(1) for r in runs])
+
     x = width * (1 + np.arange(len(smooth("loss")[0])))
     named = {"loss": "discriminator's loss", "generator": "generator's loss", "accuracy": "discriminator's accuracy"}
     for (name, label), colour in zip(named.items(), ("tab:blue", "tab:orange", "tab:green"), strict=True):

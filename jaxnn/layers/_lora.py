@@ -115,6 +115,5 @@ def _changed(base: Params, factors: Params) -> dict[str, Any]:
             changed[name] = _changed(base[name], node)
         else:
             w, a, b = map(jnp.asarray, (base[name], node["a"], node["b"]))
-            change = a @ b  # of a stack of `repeat`, one for each layer
-            changed[name] = w + (change if change.shape == w.shape else change.reshape(w.shape)).astype(w.dtype)
+            changed[name] = w + (a @ b).reshape(w.shape).astype(w.dtype)  # of a stack of `repeat`, each layer's own
     return changed
