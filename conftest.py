@@ -1,5 +1,7 @@
 """The rules under which everything here is tested: strict dtypes, no broadcasting of ranks."""
 
+import atexit
+import gc
 import importlib.util
 import itertools
 import os
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxnn as nn
-from tests._tiers import is_nightly
+from tests._tiers import is_alternate, is_nightly
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -22,14 +24,33 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 QUICK = not os.environ.get("JAXNN_TESTS_OPTIMIZED")
 if QUICK:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    if jax.__version_info__ < (0, 11):  # a process of JAX 0.12 ends at these flags
+        flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 jax.config.update("jax_disable_most_optimizations", QUICK)
 
 # Many tests compile the same program anew: a process keeps what it compiled, for as long as it runs.
 _PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxnn-tests-")
+atexit.register(_PROGRAMS.cleanup)
 jax.config.update("jax_compilation_cache_dir", _PROGRAMS.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+# Programs with several devices in processes of their own need more threads than cores: see `nn.cores_as_devices`. The
+# devices of this process exist already, so that its own number of threads stays.
+jax.devices()
+os.environ.setdefault("NPROC", "16")
+
+# Tens of thousands of tests are objects that stay: collections need not walk through them.
+gc.disable()
+
+
+def pytest_collection_finish():
+    """From here on garbage is collected, among what tests make."""
+    gc.freeze()
+    gc.set_threshold(2000, 20, 20)  # jaxprs and programs are kept: walks through them are seldom worth it
+    gc.enable()
 
 
 _TESTS = itertools.count(1)
@@ -40,6 +61,16 @@ def pytest_runtest_teardown():
     """Programs that are kept take memory and mappings of memory, of which Linux allows a process 65530."""
     if next(_TESTS) % 50 == 0 and _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > 15_000:
         jax.clear_caches()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """By `-n 2` alone too, each worker has tests that are neighbours: they share programs."""
+    if config.option.dist == "load":
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+    return None
 
 
 MISSING = [name for name in ("equinox", "flax") if importlib.util.find_spec(name) is None]
@@ -59,15 +90,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if is_nightly(item):
             item.add_marker(pytest.mark.nightly)
+        elif is_alternate(item):
+            item.add_marker(pytest.mark.slow)
     _by_case(items)
 
 
+PACKAGE = Path(nn.__file__).parent
 TABLES = ("tests.conformance.test_layers_columns", "tests.conformance.test_layers_conformance")
 
 
 def pytest_ignore_collect(collection_path, config):
-    """All cases of ONNX are slow, and making them takes ten seconds."""
-    return True if collection_path.name == "test_onnx.py" and config.option.markexpr == "not slow" else None
+    """All cases of ONNX and all docstrings are slow, and collecting them takes ten seconds."""
+    if config.option.markexpr != "not slow":
+        return None
+    return True if collection_path.name == "test_onnx.py" or PACKAGE in collection_path.parents else None
 
 
 def _by_case(items):

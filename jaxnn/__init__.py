@@ -1,9 +1,9 @@
 """Functional neural networks and complete training runs on JAX.
 
 The top level has the names that a first program needs; each is also in its room. Rooms: `nn.layers`, `nn.activations`,
-`nn.optimizers`, `nn.train`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`, `nn.losses`,
-`nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.augment`, `nn.points`,
-`nn.interop`, `nn.linear`, `nn.retrieval`, `nn.types`.
+`nn.optimizers`, `nn.train`, `nn.sharding`, `nn.runs`, `nn.io`; and, with names of their own, `nn.models`, `nn.ops`,
+`nn.losses`, `nn.metrics`, `nn.distributions`, `nn.regularizers`, `nn.constraints`, `nn.init`, `nn.data`, `nn.augment`,
+`nn.points`, `nn.interop`, `nn.linear`, `nn.retrieval`, `nn.diagnosis`, `nn.explain`, `nn.testing`, `nn.types`.
 """
 
 import importlib
@@ -23,6 +23,7 @@ from jaxnn import (
     optimizers,
     regularizers,
     runs,
+    sharding,
     train,
     types,
 )
@@ -62,7 +63,7 @@ from jaxnn.activations import (
     unit_step,
 )
 from jaxnn.combinators import cast, inference, parallel, remat, repeat, residual, serial, time_distributed
-from jaxnn.compiler import cache_programs, compiler_options, reuse_memory
+from jaxnn.compiler import cache_programs, compiler_options, cores_as_devices, reuse_memory
 from jaxnn.io import load, save
 from jaxnn.layers import (
     adaptive_avg_pool,
@@ -99,6 +100,7 @@ from jaxnn.layers import (
     max_pool,
     maxout,
     merge_lora,
+    mixture_of_experts,
     pad,
     patches,
     perceptron,
@@ -140,7 +142,9 @@ from jaxnn.optimizers import (
     stochastic_rounding,
 )
 from jaxnn.runs import Sweep, cross_validate, ensemble, halving, points, sweep
+from jaxnn.sharding import mesh, shard
 from jaxnn.train import (
+    LossScale,
     Run,
     Trainer,
     TrainState,
@@ -157,6 +161,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Layer",
+    "LossScale",
     "Mean",
     "Padded",
     "Run",
@@ -192,12 +197,15 @@ __all__ = [
     "conv",
     "conv_lstm",
     "conv_transpose",
+    "cores_as_devices",
     "cross_validate",
     "data",
     "decoder_block",
     "dense",
     "depth_to_space",
     "depthwise_conv",
+    "diagnose",
+    "diagnosis",
     "distributions",
     "drive",
     "dropout",
@@ -205,6 +213,7 @@ __all__ = [
     "embed",
     "encoder_block",
     "ensemble",
+    "explain",
     "export",
     "fit",
     "flat",
@@ -251,8 +260,10 @@ __all__ = [
     "max_pool",
     "maxout",
     "merge_lora",
+    "mesh",
     "metrics",
     "mish",
+    "mixture_of_experts",
     "models",
     "muon",
     "nadam",
@@ -287,6 +298,8 @@ __all__ = [
     "separable_conv",
     "serial",
     "sgd",
+    "shard",
+    "sharding",
     "sigmoid",
     "silu",
     "sinusoidal_positions",
@@ -305,6 +318,7 @@ __all__ = [
     "sweep",
     "swish",
     "tanh",
+    "testing",
     "thresholded_relu",
     "time_distributed",
     "train",
@@ -319,12 +333,16 @@ __all__ = [
 
 # Rooms that are imported at their first use: a program without them starts a tenth of a second earlier.
 if TYPE_CHECKING:
-    from jaxnn import augment, distributions, interop, linear, models, retrieval
+    from jaxnn import augment, diagnosis, distributions, explain, interop, linear, models, retrieval, testing
+    from jaxnn.diagnosis import diagnose
 else:  # hidden from type checkers, which would accept any name
+    LATER = {"augment", "diagnosis", "distributions", "explain", "interop", "linear", "models", "retrieval", "testing"}
 
     def __getattr__(name):
-        if name in ("augment", "distributions", "interop", "linear", "models", "retrieval"):
+        if name in LATER:
             return importlib.import_module(f"jaxnn.{name}")
+        if name == "diagnose":
+            return importlib.import_module("jaxnn.diagnosis").diagnose
         raise _elsewhere.missing(__name__, name)
 
     def __dir__():

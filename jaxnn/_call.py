@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnn import _checks as check
+from jaxnn._dtypes import passed
 from jaxnn._errors import describe, invalid
+from jaxnn._gather import reading, uses_below
 from jaxnn._keys import fold_name
 from jaxnn._layer import Layer, as_layer
 from jaxnn._padded import on_values, values_of
@@ -92,7 +94,7 @@ def call(
 
     The child gets `params[name]`, `state[name]` and `fold_in(key, crc32(name))`: adding a layer does not change the
     random numbers of the others. Its operations carry `name` in profiles, and an exception inside it names the whole
-    path. A `Tap` at the path is applied.
+    path. A `Tap` at the path is applied. Inside a `cast`, floating inputs and outputs are cast to its dtype.
 
     Args:
       child: a layer, or a function of one input.
@@ -121,8 +123,9 @@ def call(
     if watch is not None:
         watch = watch.enter(child, name, x)
         inner[OBSERVED] = Observed(watch=watch)
-    with inside(name), jax.named_scope(name):
-        y, new = child.apply(params.get(name, {}), inner, x, key=fold_name(key, name), train=train)
+    with inside(name), jax.named_scope(name), uses_below(name):
+        y, new = reading(child.apply)(params.get(name, {}), inner, passed(x), key=fold_name(key, name), train=train)
+        y = passed(y)
         if tap is not None:
             y, tap = _served(name, tap, y)
     if watch is not None:

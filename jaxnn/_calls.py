@@ -95,6 +95,13 @@ def call_of(made: Any) -> Call | None:
         return None
 
 
+def called_as(made: R, like: Any) -> R:
+    """`made`, for which `call_of` returns the call of `like`: it computes the same."""
+    if (call := call_of(like)) is not None:
+        _CALLS[made[1]] = call  # type: ignore[index]
+    return made
+
+
 def alike(made: Any) -> Any:
     """A key that is equal for objects made by equal calls; the object itself if its call or an argument is unknown.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -21,7 +22,8 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
 
     Args:
       model: layer or model.
-      paths: path or paths of layers, such as `stem/conv`, or a mapping from path to `Tap`.
+      paths: path or paths of layers, such as `stem/conv`, or a mapping from path to `Tap`. Paths may be glob patterns:
+        `*` is every layer, in the order of the calls.
 
     Returns:
       Layer with the params and state of `model`. Its apply raises ValueError, with a list of the paths, if a path is
@@ -38,6 +40,8 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
     >>> (y, inner), _ = capture(model, "relu").apply(params, state, jnp.ones((1, 4)))
     >>> inner["relu"].shape
     (1, 3)
+    >>> list(capture(model, "*").apply(params, state, jnp.ones((1, 4)))[0][1])
+    ['dense', 'relu', 'dense_1']
     >>> def score(delta):
     ...     (y, _), _ = capture(model, {"relu": Tap(add=delta)}).apply(params, state, jnp.ones((1, 4)))
     ...     return y[0, 1]
@@ -56,29 +60,49 @@ def capture(model: Layer, paths: str | Sequence[str] | Mapping[str, Tap]) -> Lay
             raise wrong_type("capture", expected, {path: tap} if isinstance(paths, Mapping) else path)
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        tapped = state
-        for path, tap in taps.items():
+        tapped, found = state, taps
+        if any(map(_is_pattern, taps)):
+            found = _matching(taps, list(layer_paths(model, params, state, x)))
+        for path, tap in found.items():
             tapped = _with(tapped, path.split("/"), tap)
         y, new = model.apply(params, tapped, x, key=key, train=train)
         inner = {}
-        for path in taps:
+        for path in found:
             outputs = _at(new, path.split("/"))
             if not outputs:
                 known = ", ".join(layer_paths(model, params, state, x))
                 raise invalid("capture", f"one of the paths {known}" if known else "a model of layers", path)
             inner[path] = outputs[0] if len(outputs) == 1 else outputs
-        for path in taps:
+        for path in found:
             new = _without(new, path.split("/"))
         return (y, inner), new
 
     return wrap(model, model.init, apply)
 
 
+def _is_pattern(path: str) -> bool:
+    return any(c in path for c in "*?[")
+
+
+def _matching(taps: Mapping[str, Tap], known: Sequence[str]) -> dict[str, Tap]:
+    """Taps with each pattern replaced by the paths that match it; a pattern without a match stays, and is unknown."""
+    found: dict[str, Tap] = {}
+    for path, tap in taps.items():
+        names = [name for name in known if fnmatchcase(name, path)] if _is_pattern(path) else [path]
+        found |= dict.fromkeys(names or [path], tap)
+    return found
+
+
 def layer_paths(model: Layer, params: Params, state: State, x: Arrays) -> dict[str, Any]:
-    """Path -> shapes of the output for every layer, in the order of the calls. Only shapes are computed."""
+    """Path -> shapes of the output for every layer, in the order of the calls."""
+    return watched(model, params, state, x).seen
+
+
+def watched(model: Layer, params: Params, state: State, x: Arrays) -> Watch:
+    """Record of every call inside a model. Only shapes are computed."""
     watch = Watch()
     jax.eval_shape(lambda p, s, x: model.apply(p, {**s, OBSERVED: Observed(watch=watch)}, x)[0], params, state, x)
-    return watch.seen
+    return watch
 
 
 def _with(state: State, path: list[str], tap: Tap) -> dict[str, Any]:

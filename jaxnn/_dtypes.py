@@ -1,4 +1,4 @@
-"""Dtypes: of which kind a value is, and in which dtype sums are taken and params are made."""
+"""Dtypes: kinds of values, and the dtypes of sums, of params, and of the arrays that layers pass to each other."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "floating or integer": (jnp.floating, jnp.integer),
     "real": (jnp.floating, jnp.integer, jnp.bool),
 }
+
+# The dtype of floating arrays between the layers inside a `cast`; None outside. It is a key of JAX's caches of traces.
+PASSED = jax.make_user_context(None)
 
 
 def dtype_of(x: Arrays) -> Any:
@@ -61,3 +64,21 @@ def widened(x: Array) -> Array:
 def param_dtype(x: Arrays) -> Any:
     """The dtype in which a layer's params are made for an input: that of `x`, but at least float32."""
     return jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype
+
+
+def floating_to(dtype: DTypeLike, tree: Arrays) -> Arrays:
+    """The tree with its floating arrays in a dtype; other leaves are unchanged.
+
+    >>> floating_to(jnp.bfloat16, (jnp.ones(2), 3))[0].dtype
+    dtype(bfloat16)
+    """
+
+    def to(v: Any) -> Any:
+        return v.astype(dtype) if hasattr(v, "astype") and is_kind(v, "floating") else v
+
+    return jax.tree.map(to, tree)
+
+
+def passed(tree: Arrays) -> Arrays:
+    """Input or output of a layer, in the dtype that an enclosing `cast` sets; unchanged outside of a `cast`."""
+    return tree if PASSED.value is None else floating_to(PASSED.value, tree)

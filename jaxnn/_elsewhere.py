@@ -24,6 +24,9 @@ ROOMS = (
     "interop",
     "linear",
     "retrieval",
+    "sharding",
+    "diagnosis",
+    "explain",
 )
 
 
@@ -78,6 +81,11 @@ TABLE = {
         Row("attention", "MultiheadAttention MultiHeadAttention MultiHeadDotProductAttention SelfAttention"),
         Row("encoder_block", "TransformerEncoderLayer TransformerEncoder"),
         Row("decoder_block", "TransformerDecoderLayer TransformerDecoder"),
+        Row(
+            "mixture_of_experts",
+            "MoE MoeLayer MoeMlp RoutedMoE MixtralSparseMoeBlock SwitchTransformersSparseMLP",
+            "The losses of balance are in its state: trainer(auxiliary=).",
+        ),
         Row("learned_positions", "PositionEmbedding"),
         Row("sinusoidal_positions", "PositionalEncoding SinePositionEncoding"),
         Row("patches", "PatchEmbed PatchEmbedding"),
@@ -212,6 +220,40 @@ TABLE = {
         Row("retrieval.index", "IndexFlatIP IndexFlatL2 IndexFlat", "metric= is cosine by default."),
         Row("retrieval.nearest", "NearestNeighbors kneighbors BruteForce FactorizedTopK", "It is exact."),
     ),
+    "Diagnosis": (
+        Row("diagnosis.range_test", "LRFinder lr_find lr_finder", "It takes multiples of the rate."),
+        Row("diagnosis.label_noise", "find_label_issues CleanLearning", "It takes held-out probabilities."),
+        Row("diagnosis.failures", "classification_report"),
+        Row("diagnosis.learning_curve", "LearningCurveDisplay"),
+    ),
+    "Explanations": (
+        Row("explain.saliency", "Saliency VanillaGradients", "It keeps the sign."),
+        Row("explain.smooth_grad", "NoiseTunnel SmoothGrad"),
+        Row("explain.integrated_gradients", "IntegratedGradients"),
+        Row("explain.guided_backprop", "GuidedBackprop"),
+        Row("explain.deconvnet", "Deconvolution DeconvNet"),
+        Row("explain.grad_cam", "LayerGradCam GradCAM Gradcam"),
+        Row("explain.grad_cam_plus_plus", "GradCAMPP GradcamPlusPlus GradCAMPlusPlus"),
+        Row("explain.score_cam", "ScoreCAM Scorecam"),
+        Row("explain.occlusion", "Occlusion OcclusionSensitivity FeatureAblation"),
+        Row("explain.shapley_values", "ShapleyValueSampling ShapleyValues PermutationExplainer KernelShap"),
+        Row("explain.attention_rollout", "AttentionRollout"),
+        Row("explain.from_layer", "LayerGradientXActivation LayerIntegratedGradients"),
+        Row("explain.to_layer", "create_feature_extractor IntermediateLayerGetter get_intermediate_layers"),
+        Row("explain.activations", "get_layer_outputs LayerActivation"),
+        Row("explain.pca", "PCA IncrementalPCA pca_lowrank", "nn.augment.whitening keeps all components."),
+        Row("explain.tsne", "TSNE openTSNE", "It calls scikit-learn."),
+        Row("explain.linear_probe", "LinearProbe RidgeClassifier"),
+        Row("explain.cka", "CKA CentredKernelAlignment linear_CKA kernel_CKA"),
+        Row("explain.activation_maximization", "ActivationMaximization FeatureVisualization render_vis"),
+        Row("explain.deep_dream", "DeepDream"),
+        Row("explain.filters", "plot_filters visualize_filters"),
+        Row("explain.landscape", "random_plane loss_landscapes"),
+        Row("explain.plot.grid", "make_grid"),
+        Row("explain.plot.maps", "visualize_image_attr"),
+        Row("explain.plot.matrix", "heatmap"),
+        Row("explain.input_x_gradient", "InputXGradient GradientsInputs GradientInput"),
+    ),
     "Distributions": (
         Row("distributions.categorical_log_prob", "Categorical OneHotCategorical", "It takes logits."),
         Row("distributions.normal_log_prob", "MultivariateNormalDiag DiagGaussian NormalDiag", "It takes log_std."),
@@ -281,6 +323,16 @@ TABLE = {
     ),
     "Training": (
         Row("trainer", "compile train_step value_and_grad zero_grad backward", "It makes init, step and evaluate."),
+        Row(
+            "trainer",
+            "autocast amp set_global_policy set_dtype_policy DTypePolicy mixed_precision get_policy",
+            'trainer(..., precision="bfloat16") or "float16" switches a run, nn.cast(layer, dtype) a layer.',
+        ),
+        Row(
+            "LossScale",
+            "GradScaler LossScaleOptimizer DynamicLossScale StaticLossScale NoOpLossScale DynamicScale",
+            'trainer(..., precision="float16") has one; trainer(loss_scale=) sets its first value and its period.',
+        ),
         Row("fit", "EarlyStopping train", "nn.fit(trainer, key, train, valid, epochs=, patience=)."),
         Row("drive", "ModelCheckpoint", "nn.drive(..., checkpoint=folder)."),
         Row("TrainState", "train_state create_train_state"),
@@ -291,6 +343,22 @@ TABLE = {
         Row("summary", "tabulate torchinfo plot_model"),
         Row("export", "export_saved_model"),
         Row("recalibrate", "update_bn"),
+        Row("mesh", "DeviceMesh init_device_mesh make_mesh create_device_mesh"),
+        Row(
+            "shard",
+            "DataParallel ModelParallel parallelize_module",
+            "nn.shard(trainer, nn.mesh('data=8'), rules).",
+        ),
+        Row(
+            "sharding.global_batch",
+            "make_array_from_process_local_data host_local_array_to_global_array DistributedSampler",
+        ),
+        Row("sharding.data_parallel", "pmap DistributedDataParallel"),
+        Row("cores_as_devices", "set_num_threads xla_force_host_platform_device_count"),
+        Row("sharding.fsdp", "FullyShardedDataParallel FSDP fully_shard ZeRO"),
+        Row("sharding.tensor_parallel", "ColwiseParallel RowwiseParallel"),
+        Row("sharding.expert_parallel", "ExpertParallel expert_model_parallel_size"),
+        Row("sharding.pipeline", "PipelineStage ScheduleGPipe pipe_split GPipe", "With shard(microbatches=)."),
         Row("ensemble", "VotingClassifier"),
         Row("cross_validate", "cross_val_score KFold StratifiedKFold"),
         Row("sweep", "GridSearchCV RandomizedSearchCV Tuner"),
@@ -404,6 +472,9 @@ ARGUMENTS = {
     "kv_heads": "num_kv_heads num_key_value_heads",
     "causal": "is_causal",
     "hidden": "dim_feedforward mlp_dim",
+    "experts": "num_experts num_local_experts n_experts",
+    "k": "num_experts_per_tok top_k num_selected_experts",
+    "microbatches": "n_microbatches num_microbatches chunks",
     "layers": "num_layers",
     "rate": "p prob drop_rate dropout_rate",
     "stddev": "std",
@@ -429,6 +500,7 @@ ARGUMENTS = {
     "optimizer": "tx",
     "loss": "loss_fn criterion",
     "members": "num_models",
+    "auxiliary": "aux_loss add_loss router_aux_loss_coef",
 }
 
 DRAWN = "init finds it from the input."
@@ -446,6 +518,7 @@ NOT_HERE = {
     "device": "jax.device_put moves the params.",
     "flat": "nn.flat(optimizer) is a wrapper: one vector in place of many small params.",
     "dtype": "Params have the dtype of init's x, at least float32; nn.cast computes in another.",
+    "compute_dtype": "nn.cast(layer, dtype) computes in another; trainer(precision=) is the switch of a run.",
     "param_dtype": "Params have the dtype of init's x, at least float32.",
 }
 

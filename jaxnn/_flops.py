@@ -47,6 +47,7 @@ _FREE = frozenset(
         "bitcast_convert_type",
         "copy",
         "copy_p",
+        "name",
         "iota",
         "rev",
         "select_n",

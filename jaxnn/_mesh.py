@@ -114,6 +114,17 @@ def fitting(b: Array, a: Array) -> Array:
     )
 
 
+def plus(y: Array, b: Array) -> Array:
+    """y + b in y's dtype, with b's axes the last of y's: a bias. The gradient of b is summed in the wider dtype.
+
+    Summed in bfloat16 on a CPU, the bias of a convolution got a tenth of the gradient of 10 000 positions.
+    """
+    b = fitting(b.reshape((1,) * (y.ndim - b.ndim) + b.shape), y)
+    if jnp.finfo(b.dtype).bits > jnp.finfo(y.dtype).bits:
+        b = placed_as(jnp.broadcast_to(b, y.shape), y)
+    return y + b.astype(y.dtype)
+
+
 def merged(x: Array, start: int, stop: int) -> Array:
     """x with axes `start` to `stop` - 1 merged; on an Explicit mesh the result is sharded as the first of them."""
     for axis in range(start + 1, stop):

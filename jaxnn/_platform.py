@@ -1,13 +1,14 @@
 """Choices by platform. The measurement behind each choice is stated where it is used."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Literal
 
 import jax
 from jax import lax
+from jax.sharding import Mesh
 
 from jaxnn.types import Arrays
 
@@ -24,6 +25,12 @@ def forms(kind: Literal["portable", "plain"]) -> Iterator[None]:
         yield
     finally:
         _FORMS.reset(token)
+
+
+def forms_on(mesh: Mesh) -> AbstractContextManager[None]:
+    """Traces programs for a mesh without the forms of one CPU, which the process that compiles may be."""
+    elsewhere = mesh.size > 1 or mesh.devices.flat[0].platform != "cpu"
+    return forms("portable") if elsewhere and _FORMS.get() == "fast" else nullcontext()
 
 
 def plain() -> bool:

@@ -7,7 +7,7 @@ params, its path and its key. All combinators pass on sequences of different len
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal
 
 import jax
@@ -17,11 +17,14 @@ from jax.typing import DTypeLike
 from jaxnn import _checks as check
 from jaxnn._call import call, output_of
 from jaxnn._calls import recorded
+from jaxnn._dtypes import PASSED, floating_to, is_kind
 from jaxnn._errors import InvalidType, InvalidValue, describe, invalid, is_function, wrong_type
+from jaxnn._gather import repeats
 from jaxnn._layer import Layer, as_layer, children, layer, wrap
 from jaxnn._mesh import scan
 from jaxnn._padded import Given, Padded, on_values, values_of
-from jaxnn._sketch import init_child
+from jaxnn._pipeline import pipelined, use_of_stages
+from jaxnn._sketch import init_child, paths
 from jaxnn.types import Arrays, Key, Params, State
 
 
@@ -233,9 +236,11 @@ def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False, n
         return jax.vmap(lambda i: block.init(jax.random.fold_in(key, i), x))(jnp.arange(n))
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        def copy(x: Arrays, own: tuple[jax.Array, dict[str, Any], dict[str, Any]]) -> tuple[Arrays, State]:
+        def copy(
+            x: Arrays, own: tuple[jax.Array, dict[str, Any], dict[str, Any]], *part: jax.Array
+        ) -> tuple[Arrays, State]:
             i, params, state = own
-            inner = None if key is None else jax.random.fold_in(key, i)
+            inner = None if key is None else reduce(jax.random.fold_in, (i, *part), key)
             y, state = block.apply(params, state, x, key=inner, train=train)
             if isinstance(x, Given) and isinstance(y, tuple):
                 y = Given(*y)  # the carry of a scan must keep its class
@@ -247,7 +252,13 @@ def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False, n
             if jnp.shape(leaf)[:1] != (n,):
                 at = jax.tree_util.keystr(path[1:], simple=True, separator="/")
                 raise invalid("repeat", f"{at} stacked for {n} copies, [{n}, ...]", leaf, "Initialise with the same n.")
-        y, state = scan(copy, x, (jnp.arange(n), params, state), unroll=n if unroll else 1)
+        copies = jnp.arange(n), params, state
+        if (use := use_of_stages(params)) is not None:
+            if jax.tree.leaves(state):
+                raise invalid("repeat", "a pipeline of blocks without state", told=f"{', '.join(paths(state))}")
+            y = pipelined(lambda x, own, part: copy(x, own, part)[0], x, copies, use)
+        else:
+            y, state = scan(copy, x, copies, unroll=n if unroll else 1)
         return (Padded(*y) if isinstance(y, Given) else y), state
 
     return wrap(block, init, apply, name)
@@ -256,6 +267,20 @@ def repeat(block: Layer | Callable[..., Any], n: int, *, unroll: bool = False, n
 @recorded
 def remat(child: Layer | Callable[..., Any], *, policy: Callable[..., Any] | None = None) -> Layer:
     """Rematerialisation: recomputes a layer's inner values in the backward pass: less memory, more time.
+
+    The input of the layer is kept. Policies of `jax.checkpoint_policies` keep further values:
+
+        None, nothing_saveable                     none
+        dots_with_no_batch_dims_saveable           products with weights
+        dots_saveable                              all products, such as those of queries and keys
+        save_only_these_names("attention", "up")   values with these names, by `jax.ad_checkpoint.checkpoint_name`
+        save_and_offload_only_these_names(...)     values with names, some of them in the memory of the host
+        offload_dot_with_no_batch_dims(...)        products with weights, in the memory of the host
+        everything_saveable                        all, as without `remat`
+
+    Names of values are in the docstrings of `attention` and `encoder_block`. For a stack of layers wrap the block,
+    `repeat(remat(block), n)`: around the `repeat` all n layers would be computed again at once. `nn.summary(model, x,
+    train=True)` shows the bytes of the values that are kept.
 
     Args:
       child: a layer, or a function of one input.
@@ -268,7 +293,8 @@ def remat(child: Layer | Callable[..., Any], *, policy: Callable[..., Any] | Non
     child = as_layer(child, "remat")
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        return jax.checkpoint(partial(child.apply, train=train), policy=policy)(params, state, x, key=key)
+        with repeats(policy):
+            return jax.checkpoint(partial(child.apply, train=train), policy=policy)(params, state, x, key=key)
 
     return wrap(child, child.init, apply)
 
@@ -358,18 +384,22 @@ def _steps_as_examples(x: Arrays) -> Arrays:
 
 
 @recorded
-def cast(child: Layer | Callable[..., Any], dtype: DTypeLike) -> Layer:
-    """A layer computed in another dtype: x is cast to `dtype` before it, y to x's dtype after it.
+def cast(child: Layer | Callable[..., Any], dtype: DTypeLike, *, output: DTypeLike | None = None) -> Layer:
+    """A layer computed in another dtype: its floating input, and those of all layers inside, are cast to `dtype`.
 
-    Params and state keep their own dtype (float32 master weights under `cast(block, jnp.bfloat16)`). Because the output
-    has the dtype of the input, `cast` works inside `residual` and `repeat`. Losses stay outside, in float32.
+    Params and state keep their own dtype, and each layer casts its params where it uses them (float32 master weights
+    under `cast(block, jnp.bfloat16)`). Outputs of layers inside are cast too, such as that of an embedding; integers
+    are not. Statistics and softmax stay in at least float32. Because the output has the dtype of the input, `cast`
+    works inside `residual`, `repeat` and another `cast`: `cast(head, jnp.float32)` keeps a sensitive layer in float32.
+    Losses stay outside, in float32. `trainer(precision=)` casts the model of a run.
 
     Args:
       child: a layer, or a function of one input.
       dtype: a floating dtype.
+      output: the dtype of floating y. None: that of x, or `dtype` if x has no floating array.
 
     Raises:
-      TypeError: if the dtype is not floating.
+      TypeError: if a dtype is not floating.
 
     >>> import jaxnn as nn
     >>> model = cast(nn.dense(3), jnp.bfloat16)
@@ -379,14 +409,12 @@ def cast(child: Layer | Callable[..., Any], dtype: DTypeLike) -> Layer:
     """
     child = as_layer(child, "cast")
     given = check.dtype("cast", "dtype", dtype)
+    back = None if output is None else check.dtype("cast", "output", output)
 
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        outer = [leaf.dtype for leaf in jax.tree.leaves(x) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        y, state = child.apply(params, state, _floating_to(given, x), key=key, train=train)
-        return _floating_to(outer[0] if outer else given, y), state
+        outer = [leaf.dtype for leaf in jax.tree.leaves(x) if is_kind(leaf, "floating")]
+        with PASSED(given):
+            y, state = child.apply(params, state, floating_to(given, x), key=key, train=train)
+        return floating_to(back or (outer[0] if outer else given), y), state
 
     return wrap(child, child.init, apply)
-
-
-def _floating_to(dtype: DTypeLike, tree: Arrays) -> Arrays:
-    return jax.tree.map(lambda v: v.astype(dtype) if jnp.issubdtype(v.dtype, jnp.floating) else v, tree)

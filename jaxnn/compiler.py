@@ -18,6 +18,7 @@ from jaxnn._platform import forms
 KNOWN = (0, 10, 1), (0, 12)
 # Parameters of glibc's `mallopt`, by their numbers in malloc.h, with the values of `reuse_memory`.
 NO_MAPPING, NO_TRIMMING = (-4, 0), (-1, -1)
+THREADS = 2  # of XLA for each device of `cores_as_devices`: with one, the first small steps hang
 
 
 def compiler_options(*, quick: bool = False) -> dict[str, str | int]:
@@ -113,17 +114,55 @@ def reuse_memory() -> bool:
     return _reuse()  # once: a second call finds a JAX that has started
 
 
-@cache
-def _reuse() -> bool:
+def cores_as_devices(devices: int | None = None) -> int:
+    """Divides a CPU into several devices of JAX, for `nn.mesh`, and returns their number.
+
+    Call it once at the start of a program, after the imports and before the first computation. A program on one device
+    uses all cores in its large products alone; two devices use two cores in all parts of their programs. With
+    `nn.sharding.data_parallel`, a train step of a GRU or LSTM takes 0.7 to 0.8 of the time on two cores; one of a small
+    network takes longer (`benchmarks/cores.py`). Programs for one device still use all cores.
+
+    The devices of a process share the threads of XLA. A device that waits for the others keeps its thread, so with one
+    thread for each core, as by default, all of them can wait for ever. The function therefore sets the environment
+    variable NPROC, from which XLA takes the number of threads, to two for each device; a larger value is kept.
+
+    Args:
+      devices: number of devices >= 1; None is the number of cores that the process may use.
+
+    Raises:
+      TypeError, ValueError: if the number is not an integer, or below 1.
+      RuntimeError: if a computation has taken place, since JAX then keeps its devices.
+
+    >>> import sys, subprocess
+    >>> program = "import jax, jaxnn as nn; print(nn.cores_as_devices(2), jax.device_count('cpu'))"
+    >>> subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip()
+    '2 2'
+    """
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n = n if devices is None else check.count("cores_as_devices", "devices", devices)
+    _check_not_started("cores_as_devices")
+    jax.config.update("jax_num_cpu_devices", n)
+    threads = os.environ.get("NPROC", "")
+    os.environ["NPROC"] = str(max(THREADS * n, int(threads) if threads.isdecimal() else 0))
+    return n
+
+
+def _check_not_started(where: str) -> None:
+    """Raises RuntimeError after the first computation."""
     devices = getattr(jax.config, "jax_num_cpu_devices")  # noqa: B009
     try:  # JAX refuses to change this number after the first computation
         jax.config.update("jax_num_cpu_devices", 1 if devices != 1 else 2)
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:
         raise RuntimeError(
-            "reuse_memory: expected to be called before the first computation, got a JAX that has started its threads. "
+            f"{where}: expected to be called before the first computation, got a JAX that has started its threads. "
             "Call it right after the imports."
         ) from None
+
+
+@cache
+def _reuse() -> bool:
+    _check_not_started("reuse_memory")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # no such function, or no such library

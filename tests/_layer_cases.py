@@ -109,6 +109,8 @@ CASES = {
     "rms_norm": (lambda: nn.rms_norm(), ROW, ()),
     "max_pool": (lambda: nn.max_pool(2), IMAGE, ()),
     "max_pool same": (lambda: nn.max_pool(3, stride=1, padding="same"), (4, 7, 3), ()),
+    "mixture_of_experts": (lambda: nn.mixture_of_experts(3, hidden=5), (2, 5, 4), ()),
+    "mixture_of_experts few": (lambda: nn.mixture_of_experts(4, k=1, capacity_factor=0.8), (2, 5, 4), ()),
     "maxout": (lambda: nn.maxout(3), ROW, ()),
     "maxout of five": (lambda: nn.maxout(2, pieces=5, bias=False, preset="torch"), (2, 5, 4), ()),
     "pad": (lambda: nn.pad([(1, 2), (0, 1)], mode="replicate"), IMAGE, ()),
@@ -128,7 +130,16 @@ NOISES = ("dropout", "noise", "stochastic")
 KEY = partial(jax.random.key, 3)
 # The fast tier takes one case of each layer; variants ("conv groups") and what is built of other layers run with the
 # slow ones.
-BUILT = {"separable_conv", "conv_lstm", "encoder_block", "decoder_block", "spectral_norm", "repeat", "lora"}
+BUILT = {
+    "separable_conv",
+    "conv_lstm",
+    "encoder_block",
+    "decoder_block",
+    "spectral_norm",
+    "repeat",
+    "lora",
+    "mixture_of_experts",
+}
 FEW = [pytest.param(case, marks=pytest.mark.slow) if " " in case or case in BUILT else case for case in CASES]
 TRAIN = [pytest.param(False, marks=pytest.mark.slow), True]
 
@@ -230,6 +241,7 @@ FREE = {
     "embed padding": "n, t",
     "layer_norm of all": "n, _, _, _",  # scale has the shape of what it normalises
     "max_pool same": "n, t, _",
+    "mixture_of_experts few": "n, _, _",  # its capacity is computed from the size
     "patches": "n, 2*h, 3*w, _",
     "space_to_depth": "n, 2*h, 2*w, _",
     "upsample cubic": "n, 2*h, 2*w, _",

@@ -51,6 +51,26 @@ def test_outputs_are_those_by_hand():
     same_tree(new, state)
 
 
+PATTERNS = {
+    "*": ["dense", "block", "block/dense", "block/batch_norm", "block/tanh", "head"],
+    "block/*": ["block/dense", "block/batch_norm", "block/tanh"],
+    "*dense": ["dense", "block/dense"],
+    "[bh]*": ["block", "block/dense", "block/batch_norm", "block/tanh", "head"],
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_are_the_paths_that_match(pattern):
+    params, state = PLAIN.init(KEY, X)
+    (_, inner), new = nn.capture(PLAIN, pattern).apply(params, state, X)
+    (_, known), _ = nn.capture(PLAIN, PATTERNS[pattern]).apply(params, state, X)
+    assert list(inner) == PATTERNS[pattern]
+    jax.tree.map(assert_close, inner, known)
+    same_tree(new, state)
+    with pytest.raises(ValueError, match=r"capture: expected one of the paths dense, block, .*, got 'x/\*'"):
+        nn.capture(PLAIN, ["dense", "x/*"]).apply(params, state, X)
+
+
 def test_one_path_as_a_string_and_a_name_of_its_own():
     model = nn.capture(PLAIN, "block/tanh")
     assert model.name == "serial"

@@ -307,9 +307,36 @@ def test_cast_rounds_as_its_dtype_does():
 
 
 def test_cast_leaves_whole_numbers_alone():
-    model = nn.cast(nn.embed(5, 3), jnp.bfloat16)
+    for output, dtype in ((None, jnp.bfloat16), ("float32", jnp.float32)):
+        model = nn.cast(nn.embed(5, 3), jnp.bfloat16, output=output)
+        params, state = model.init(KEY, jnp.array([0]))
+        assert model.apply(params, state, jnp.array([1, 2]))[0].dtype == dtype
+
+
+def test_cast_reaches_all_layers_inside_and_an_inner_cast_its_own():
+    seen = []
+
+    def note(x):
+        seen.append(x.dtype.name)
+        return x.astype(jnp.float32)  # the next layer gets another dtype all the same
+
+    head = nn.cast(nn.serial(note, nn.dense(3), name="head"), jnp.float32)
+    model = nn.serial(nn.embed(5, 3), note, nn.residual(nn.serial(nn.dense(3), note)), head, note)
     params, state = model.init(KEY, jnp.array([0]))
-    assert model.apply(params, state, jnp.array([1, 2]))[0].dtype == jnp.bfloat16
+    seen.clear()
+    y, _ = nn.cast(model, "bfloat16", output="float32").apply(params, state, jnp.array([1, 2]))
+    assert (seen, y.dtype) == (["bfloat16", "bfloat16", "float32", "bfloat16"], jnp.float32)
+    model.apply(params, state, jnp.array([1, 2]))
+    assert seen[4:] == ["float32"] * 4
+
+
+def test_a_function_jitted_inside_is_traced_for_each_dtype():
+    table = nn.embed(5, 3)
+    looked_up = jax.jit(lambda params, x: nn.call(table, "embed", params, {}, x)[0])
+    model = nn.layer(None, lambda params, state, x, *, key, train: (looked_up(params, x), state), "jitted")
+    params, x = {"embed": table.init(KEY, jnp.array([0]))[0]}, jnp.array([1, 2])
+    dtypes = [m.apply(params, {}, x)[0].dtype.name for m in (model, nn.cast(model, "bfloat16"), model)]
+    assert dtypes == ["float32", "bfloat16", "float32"]
 
 
 def apply_of(model, x=X, like=X):
@@ -414,6 +441,11 @@ SKIP = nn.serial(nn.dense(4, name="skip"))
         (lambda: nn.cast(nn.relu, jnp.int32), TypeError, "cast: expected dtype to be a floating dtype, got int32."),
         (lambda: nn.cast(nn.relu, None), TypeError, "cast: expected dtype to be a floating dtype, got None."),
         (lambda: nn.cast(nn.relu, "half32"), TypeError, "cast: expected dtype to be a floating dtype, got 'half32'."),
+        (
+            lambda: nn.cast(nn.relu, "float32", output=int),
+            TypeError,
+            "cast: expected output to be a floating dtype, got int64.",
+        ),
         (lambda: nn.cast(nn.relu, complex), TypeError, "cast: expected dtype to be a floating dtype, got complex128."),
     ],
 )

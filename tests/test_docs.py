@@ -1,7 +1,9 @@
 """The recipes of docs/ are run as they stand."""
 
+import contextlib
 import csv
 import doctest
+import io
 import json
 import operator
 import re
@@ -20,6 +22,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 BLOCKS = CODE.findall((DOCS / "hooks.md").read_text())
 INTEROP = (DOCS / "interop.md").read_text()
+PAIRS = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)  # code, and its output
+TOUR = {f"{p.parent.name}/{p.stem}": p.read_text() for room in ("start", "guides") for p in (DOCS / room).glob("*.md")}
+LOOPS = {path.stem: path.read_text() for path in (DOCS / "coming").glob("*.md") if "```py" in path.read_text()}
+PACKAGES = {"linen": "flax", "nnx": "flax", "_ours": "jax"}
 SETUP, *RECIPES = CODE.findall(INTEROP)
 NOTES = (DOCS / "notes.md").read_text()
 SECTIONS = {s.split("\n")[0]: s for s in re.split(r"^##+ ", NOTES, flags=re.MULTILINE) if CODE.search(s)}
@@ -106,3 +112,35 @@ def test_the_names_and_links_of_the_notes_exist():
         else:
             page = (DOCS / target).read_text()
             assert not text.startswith("test_") or text.endswith(".py") or f"def {text}(" in page, text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("page", [name for name, text in TOUR.items() if "```python" in text])
+def test_the_code_of_the_tour_prints_its_outputs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checker, names = doctest.OutputChecker(), {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for code, output in PAIRS.findall(TOUR[page]):
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(code, names)
+            said = printed.getvalue()
+            assert not output or checker.check_output(output, said, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE), (
+                said
+            )
+        assert len(re.findall(r"\n(?!\n)", "".join(CODE.findall(TOUR[page])))) <= 45
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("page", LOOPS)
+def test_the_loops_of_other_libraries_and_ours_learn(page):
+    package = PACKAGES.get(page, page)
+    pytest.importorskip(package, reason=f"{package} is not installed: its loop is not run")
+    x, y = nn.data.load("digits").train
+    names = {"x": x[:500].reshape(500, 64), "y": y[:500]}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for _, code in re.findall(r"```py(thon)?\n(.*?)```", LOOPS[page], re.DOTALL):
+            exec(code, names)
+    if "value" in names:
+        assert names["value"] < np.log(10)

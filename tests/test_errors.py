@@ -180,11 +180,16 @@ ROOMS = (
     ".augment",
     ".activations",
     ".train",
+    ".sharding",
     ".runs",
     ".points",
     ".io",
     ".linear",
     ".retrieval",
+    ".diagnosis",
+    ".explain",
+    ".explain.plot",
+    ".testing",
 )
 PUBLIC = {
     f"{room}.{name}": getattr(module, name)

@@ -1,6 +1,7 @@
 """Layers, and how one calls another: names, keys, paths of errors, initialisation from shapes alone."""
 
 import functools
+import re
 import zlib
 
 import jax
@@ -348,3 +349,29 @@ def test_operations_carry_the_path_of_their_layer():
     params, state = model.init(jax.random.key(0), X)
     text = jax.jit(lambda p, x: model.apply(p, state, x)[0]).lower(params, X).as_text(debug_info=True)
     assert "block/dense/dot_general" in text
+
+
+@pytest.mark.slow
+def test_operations_of_a_profile_have_the_paths_of_their_layers(tmp_path):
+    block = nn.remat(nn.serial(nn.dense(8, name="inner"), nn.tanh, name="block"))
+    model = nn.serial(nn.dense(8, name="hidden"), nn.repeat(block, 3), nn.dense(8, name="head"))
+    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.adam(1e-3))
+    batch = np.ones((4, 4), np.float32), np.zeros(4, np.int32)
+    ts = trainer.init(jax.random.key(0), batch)
+    step = jax.jit(trainer.step).lower(ts, batch).compile()
+    with jax.profiler.trace(tmp_path):
+        jax.block_until_ready(step(ts, batch))
+    (file,) = tmp_path.rglob("*.xplane.pb")
+    lines = [line for plane in jax.profiler.ProfileData.from_file(str(file)).planes for line in plane.lines]
+    traced = {dict(event.stats).get("hlo_op") for line in lines for event in line.events}
+    paths = dict(re.findall(r'([\w.-]+) = [^\n]*op_name="([^"]*)"', step.as_text()))
+    ran = {paths[name] for name in traced & paths.keys() if "dot_general" in paths[name]}
+    body = "while/body/closed_call"
+    assert ran >= {
+        "jit(step)/jvp(hidden)/dot_general",
+        f"jit(step)/jvp(block)/{body}/inner/dot_general",
+        f"jit(step)/transpose(jvp(block))/{body}/checkpoint/rematted_computation/inner/dot_general",
+        f"jit(step)/transpose(jvp(block))/{body}/checkpoint/inner/dot_general",
+        "jit(step)/transpose(jvp(head))/dot_general",
+    }
+    assert all(path.encode() in file.read_bytes() for path in ran)  # so viewers find them in the file alone

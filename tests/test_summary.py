@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import jaxnn as nn
 
@@ -186,6 +187,36 @@ def test_nothing_runs():
 
     model = nn.serial(explode, nn.dense(3))
     assert nn.summary(model, shape(2, 4)).total.output == "float32[2, 3]"
+
+
+def test_parts_on_a_mesh_of_devices_that_do_not_exist():
+    block = nn.serial(nn.dense(8, name="up"), nn.batch_norm(), nn.dense(6, name="down"), name="block")
+    rules = [nn.sharding.tensor_parallel(), nn.sharding.fsdp()]
+    table = nn.summary(nn.repeat(block, 5), shape(4, 6), mesh="data=3, model=2", rules=rules)
+    sized = {row.path: part.bytes for row, part in zip((*table.rows, table.total), table.parts, strict=True)}
+    up = 4 * 5 * (6 * 8 // 6 + 8 // 2)
+    norm = 4 * 5 * 4 * 8  # 3 does not divide 8 features
+    down = 4 * 5 * (6 * 8 // 6 + 6 // 3)
+    assert sized == {"up": up, "batch_norm": norm, "down": down, "total": up + norm + down}
+    assert table.parts[0].specs == {"b": P(None, "model"), "w": P(None, "data", "model")}
+    first, *_, last = (line.split("  ") for line in str(table).splitlines())
+    assert [cell.strip() for cell in first[-2:]] == ["bytes/device", "sharding"]
+    assert last[-1].replace(" ", "") == str(up + norm + down)
+    assert "w [-, data, model]" in str(table)
+    assert "w [-, data, model]" in table._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("mesh", "error", "text"),
+    [
+        (3, TypeError, "summary: expected mesh to be a mesh, or its axes such as 'data=4, model=2', got 3."),
+        ("data=-1", ValueError, "summary: expected sizes >= 1 of axes without devices, got 'data=-1'."),
+    ],
+)
+def test_wrong_meshes(mesh, error, text):
+    with pytest.raises(error) as caught:
+        nn.summary(nn.dense(3), shape(2, 4), mesh=mesh)
+    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ assert int(nn.load("run.safetensors").epoch) == 20
 print(f"trained from the wheel: loss {first:.3f} to {last:.3f}")
 """
 
-with tempfile.TemporaryDirectory() as folder:
-    venv.create(folder, with_pip=True)
-    python = Path(folder, "bin", "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", str(Path(sys.argv[1]).resolve())], check=True)
-    subprocess.run([python, "-c", PROGRAM], check=True, cwd=folder)
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = Path(folder, "bin", "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", str(Path(sys.argv[1]).resolve())], check=True)
+        subprocess.run([python, "-c", PROGRAM], check=True, cwd=folder)

@@ -178,7 +178,8 @@ def _layout(tree: Tree, sizes: dict[str, int]) -> Layout | None:
 def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> Any:
     """The NamedTuple of an already imported class, found and constructed without running any code of the class.
 
-    If the module does not hold the class, as it was moved since, the packages around it may.
+    If the module does not hold the class, as it was moved since, the packages around it may. Last fields that the file
+    lacks are None, if that is their default.
     """
     found: Any = None
     packages = module.split(".", DEPTH)
@@ -193,12 +194,17 @@ def instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> 
     fix = "Import the module that defines it, or pass `like`, a tree of the same paths."
     if not (issubclass(type(found), type) and issubclass(found, tuple)):
         raise invalid(where, expected, told="no such class", fix=fix)
-    present = next((p for p in (_static(c, "_fields") for c in _class_mro(found)) if p is not None), None)
+    present, defaults = (
+        next((p for p in (_static(c, name) for c in _class_mro(found)) if p is not None), None)
+        for name in ("_fields", "_field_defaults")
+    )
     if type(present) is not tuple or any(type(field) is not str for field in present):
         raise invalid(where, expected, told="a tuple that is none", fix=fix)
-    if list(present) != list(fields):
+    known, added = present[: len(fields)], present[len(fields) :]
+    optional = type(defaults) is dict and all(defaults.get(field, field) is None for field in added)
+    if list(known) != list(fields) or not (optional or not added):
         raise invalid(where, expected, told=f"one with ({_listed(present)})", fix=fix)
-    return tuple.__new__(found, fields.values())
+    return tuple.__new__(found, (*fields.values(), *(None for _ in added)))
 
 
 def no_instance(module: str, qualname: str, fields: dict[str, Any], where: str) -> None:

@@ -3,6 +3,7 @@
 from jaxnn.layers._activation import maxout, perceptron, prelu
 from jaxnn.layers._attention import attention
 from jaxnn.layers._conv import conv, conv_transpose, depthwise_conv, separable_conv
+from jaxnn.layers._experts import mixture_of_experts
 from jaxnn.layers._linear import dense, embed, flatten, identity, unembed
 from jaxnn.layers._lora import lora, merge_lora
 from jaxnn.layers._noise import alpha_dropout, dropout, gaussian_noise, spatial_dropout, stochastic_depth
@@ -57,6 +58,7 @@ __all__ = [
     "max_pool",
     "maxout",
     "merge_lora",
+    "mixture_of_experts",
     "pad",
     "patches",
     "perceptron",

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
@@ -57,6 +58,9 @@ def attention(
     itself by default); boolean "mask", "bias" and "lengths" [n], which refer to the keys, as in `ops.attention`;
     "positions" [t] or [n, t], for `rotary`. x and context may each be a `Padded`: padded keys are ignored, and the
     result has the lengths of x. The result is an array or a `Padded` without the other entries of the dict.
+
+    A policy of `remat` by names finds, in training, q, k and v, [n, steps, heads, size], and mixed, the weighted sums
+    of values before w_o, [n, t, heads · size].
 
     Params w_q [d, heads · size], w_k and w_v [e, kv_heads · size], w_o [heads · size, features], b_q, b_k, b_v, b_o.
     State, with a cache: k and v [n, cache, kv_heads, size], and position, the number of steps so far: one for all
@@ -133,6 +137,8 @@ def attention(
         first = 0 if memory is None else state["position"]
         if rotary is not False:
             q, k = _rotated(where, q, k, given, first, 10_000.0 if rotary is True else rotary)
+        if train:
+            q, k, v = (checkpoint_name(a, part) for a, part in zip((q, k, v), "qkv", strict=True))
         of_keys = {name: given[name] for name in ("mask", "bias", "lengths") if name in given}
         if memory is not None:
             memory.check(state, x, given)
@@ -145,7 +151,8 @@ def attention(
         if observed:
             y, probabilities = y
             probabilities, state = call(WEIGHTS, "weights", {}, state, probabilities)
-        y = projected("o", y.reshape(*x.shape[:2], params["w_o"].shape[0]))
+        y = y.reshape(*x.shape[:2], params["w_o"].shape[0])
+        y = projected("o", checkpoint_name(y, "mixed") if train else y)
         y = y if memory is None else memory.within(y, first)
         y = y if lengths is None else Padded(y, lengths)
         return ((y, probabilities) if return_weights else y), state

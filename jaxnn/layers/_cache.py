@@ -37,8 +37,9 @@ class Cache(NamedTuple):
 
     def empty(self, x: Arrays, heads: int, size: int) -> dict[str, Any]:
         """The state before the first piece."""
-        zeros = jnp.zeros((x.shape[0], self.length, heads, size), x.dtype)
-        return {"k": zeros, "v": zeros, "position": jnp.zeros((), jnp.int32)}
+        shape = (x.shape[0], self.length, heads, size)
+        k, v = (jnp.zeros(shape, x.dtype) for _ in range(2))  # two arrays, which can be donated
+        return {"k": k, "v": v, "position": jnp.zeros((), jnp.int32)}
 
     def check(self, state: State, x: Array, given: dict[str, Array]) -> None:
         """Raises unless x is a valid next piece."""

@@ -17,6 +17,7 @@ from jaxnn._calls import recorded
 from jaxnn._errors import invalid
 from jaxnn._keys import split
 from jaxnn._layer import Layer, layer
+from jaxnn._mesh import plus
 from jaxnn._padded import Padded, padded_pair, values_of
 from jaxnn.layers._lengths import lengths_after
 from jaxnn.layers._weights import Weights, check_fits
@@ -325,7 +326,7 @@ def _convolution(
             x, lengths = given.zeroed, sizes.lengths(given)
         y = product(x, w.astype(x.dtype))
         if weights.bias:
-            y = y + params["b"].astype(x.dtype).reshape(*(1,) * (y.ndim - 1), -1)
+            y = plus(y, jnp.asarray(params["b"]))
         return (y if lengths is None else Padded(y, lengths)), state
 
     return layer(initial, apply, kind, name=name, padded="lengths" if sizes.lengths else "examples")

@@ -14,7 +14,7 @@ from jaxnn._calls import recorded
 from jaxnn._errors import invalid, wrong_type
 from jaxnn._keys import split
 from jaxnn._layer import Layer, layer, of_function
-from jaxnn._mesh import einsum, fitting, merged, rows
+from jaxnn._mesh import einsum, merged, plus, rows
 from jaxnn._platform import local_cpu
 from jaxnn.layers._weights import Weights, check_fits
 from jaxnn.types import Arrays, Initializer, Key, Params, State
@@ -49,7 +49,7 @@ def dense(
       TypeError: if x is not floating.
 
     Differences: PyTorch's Linear stores w transposed, [features, d], and draws both params uniformly within ±1/√d.
-    Keras initialises w by Glorot. The default here is LeCun's normal, as in flax and haiku.
+    Keras initialises w by Glorot. The default here is LeCun's normal, as in flax; haiku's deviation is 0.88 of it.
 
     >>> params, state = dense(3).init(jax.random.key(0), jnp.ones((2, 4)))
     >>> dense(3).apply(params, state, jnp.ones((2, 4)))[0].shape
@@ -77,7 +77,7 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, precision: Precision
     """x w + b over the last axis, [..., d], [d, features] -> [..., features], in x's dtype."""
     w = jnp.asarray(w).astype(x.dtype)
     y = _product(x, w, precision)
-    return y if b is None else y + fitting(jnp.asarray(b).astype(x.dtype).reshape(*(1,) * (x.ndim - 1), -1), y)
+    return y if b is None else plus(y, jnp.asarray(b))
 
 
 def _product(x: jax.Array, w: jax.Array, precision: PrecisionLike) -> jax.Array:

@@ -16,7 +16,7 @@ from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn._keys import quick
 from jaxnn._layer import Layer, layer
-from jaxnn._mesh import fitting, gathered, placed_as
+from jaxnn._mesh import gathered, placed_as, plus
 from jaxnn._mesh import rows as rows_of
 from jaxnn._padded import Padded, on_values, padded_pair, values_of
 from jaxnn.layers._cache import steps_from
@@ -124,7 +124,7 @@ def class_token(*, w_init: Initializer | None = None, name: str | None = None) -
         x = check.array(where, "x", values_of(given), rank=3, shape=f"[n, t, {w.shape[0]}]")
         check_fits(where, x, "w", w.shape[0], "[n, t, {}]")
         x = gathered(x, axis=1)
-        first = placed_as(jnp.broadcast_to(w.astype(x.dtype)[None, None], (x.shape[0], 1, w.shape[0])), x)
+        first = placed_as(jnp.broadcast_to(w[None, None], (x.shape[0], 1, w.shape[0])), x).astype(x.dtype)
         y = jnp.concatenate([first, x], axis=1)
         return (Padded(y, jnp.asarray(given.lengths) + 1) if isinstance(given, Padded) else y), state
 
@@ -143,7 +143,7 @@ def _positions(
     def apply(params: Params, state: State, x: Arrays, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
         given, first = padded_pair(x), state["position"] if cached else 0
         x = check.array(where, "x", given.zeroed if isinstance(given, Padded) else given, rank=3, shape="[n, t, d]")
-        y = on_values(lambda _: x + fitting(rows(params, first, x).astype(x.dtype), x), given)
+        y = on_values(lambda _: plus(x, rows(params, first, x)), given)
         steps = jnp.asarray(given.lengths if isinstance(given, Padded) else x.shape[1], jnp.int32)
         return y, ({"position": first + steps} if cached else state)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.lax import PrecisionLike
 
 from jaxnn import _checks as check
@@ -57,6 +58,9 @@ def encoder_block(
     With causal=True it is the block of a decoder-only model such as GPT. The input is x [n, t, d], a `Padded`, or a
     dict as for `attention`, without context. The output has the same form, so that blocks can be stacked. Children
     attention_norm, attention, mlp_norm, up, down.
+
+    A policy of `remat` by names finds, in training, those of `attention`, and attention, up and mlp: the output of the
+    first branch, the hidden units before the activation, the output of the second branch.
 
     Args:
       heads: number of heads of the attention.
@@ -118,7 +122,8 @@ def decoder_block(
 
     "lengths" [n], "mask" and "bias" of the dict refer to the context. x and context may each be a `Padded`. The result
     is the dict with x replaced, so that blocks can be stacked. Children attention_norm, attention, context_norm,
-    context_attention, mlp_norm, up, down.
+    context_attention, mlp_norm, up, down. Names for `remat` are those of `encoder_block`, and context for the output of
+    the second branch.
 
     Args:
       heads: number of heads of both attentions.
@@ -174,17 +179,23 @@ class _Branches(NamedTuple):
         affine = partial(dense, preset=self.preset, precision=self.precision)
 
         def inner(h: Arrays) -> Arrays:
-            h = on_values(self.activation, run(affine(self.hidden or 4 * d), h, "up"))
+            h = _known_as("up", run, run(affine(self.hidden or 4 * d), h, "up"))
+            h = on_values(self.activation, h)
             return run(affine(d), h, "down")
 
         return self._around(run, x, "mlp", inner)
 
     def _around(self, run: Run, x: Arrays, part: str, branch: Callable[[Arrays], Arrays]) -> Arrays:
         """The skip connection, dropout and norm of a branch."""
-        h = branch(x if self.post_norm else run(self.norm, x, f"{part}_norm"))
+        h = _known_as(part, run, branch(x if self.post_norm else run(self.norm, x, f"{part}_norm")))
         h = h if self.dropout is None else run(self.dropout, h, f"{part}_dropout")
         y = on_values(jnp.add, x, h)
         return run(self.norm, y, f"{part}_norm") if self.post_norm else y
+
+
+def _known_as(name: str, run: Run, x: Arrays) -> Arrays:
+    """x, in training with a name for policies of `remat`."""
+    return on_values(partial(checkpoint_name, name=name), x) if run.train else x
 
 
 def _branches(

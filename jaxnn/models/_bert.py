@@ -13,6 +13,7 @@ from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._errors import invalid
 from jaxnn._layer import Layer, layer
+from jaxnn._mesh import plus
 from jaxnn._padded import on_values, values_of
 from jaxnn.activations import gelu, tanh
 from jaxnn.combinators import serial
@@ -118,7 +119,7 @@ def _bias() -> Layer:
         return {"b": jnp.zeros(x.shape[-1:], param_dtype(x))}, {}
 
     def apply(params: Params, state: State, x: jax.Array, *, key: Key | None, train: bool) -> tuple[Arrays, State]:
-        return x + params["b"].astype(x.dtype).reshape(*(1,) * (x.ndim - 1), -1), state
+        return plus(x, jnp.asarray(params["b"])), state
 
     return layer(init, apply, "bias", name="head", padded=1)
 

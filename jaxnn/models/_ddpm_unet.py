@@ -78,7 +78,7 @@ def ddpm_unet(
     norm, conv3 = partial(group_norm, groups, eps=1e-6), partial(conv, kernel_size=3, preset=preset)
     make = DenoisingBlocks(norm, heads, rate, preset)
     embedded = [dense(4 * features, preset=preset, name=f"dense{k}") for k in (1, 2)]
-    clock = serial(partial(sinusoids, features=features), embedded[0], silu, embedded[1], name="time")
+    clock = serial(embedded[0], silu, embedded[1], name="time")
 
     def level(name: str, width: int, resize: Layer | None) -> Layer:
         """(h, t, skip connections) -> h after each block, and resized."""
@@ -101,7 +101,9 @@ def ddpm_unet(
 
     def forward(run: Run, x: Arrays) -> jax.Array:
         image, time = _checked(where, x, 2 ** (len(widths) - 1))
-        t = run(clock, jnp.asarray(time).astype(wide_dtype(image.dtype))).astype(image.dtype)
+        # Outside of a layer, because a cast to bfloat16 rounds step 999 to 1000.
+        waves = sinusoids(jnp.asarray(time).astype(wide_dtype(image.dtype)), features=features)
+        t = run(clock, waves).astype(image.dtype)
         hs = [run(conv3(features, name="stem"), image)]
         for i, width in enumerate(widths, start=1):
             half = None if i == len(widths) else conv3(width, stride=2, name="halve")

@@ -14,6 +14,7 @@ from jaxnn._call import Run
 from jaxnn._calls import recorded
 from jaxnn._dtypes import param_dtype
 from jaxnn._layer import Layer, layer
+from jaxnn._mesh import plus
 from jaxnn.init import normal
 from jaxnn.layers import class_token, dropout, encoder_block, layer_norm, patches
 from jaxnn.models._parts import composed, head, named
@@ -111,6 +112,6 @@ def _positions(rows: int, columns: int) -> Layer:
         w = w if w.shape[:2] == (rows, columns) else ops.resize(w[None], (rows, columns), method="cubic")[0]
         w = w.reshape(rows * columns, w.shape[2])
         w = jnp.concatenate([params["token"][None], w]) if "token" in params else w
-        return x + w.astype(x.dtype)[None], state
+        return plus(x, w), state
 
     return layer(init, apply, "positions", name="positions")

@@ -137,6 +137,7 @@ def sweep(
     | "auto" | one of these, chosen from backend and shapes alone | |
     | "measure" | all of these, sequentially; the fastest is kept | a sweep that is run often |
 
+    With "shard" the results stay on the devices that computed them, as arrays sharded over axis 0; nothing is sent.
     "auto" is "shard" if there are several devices. On each device members run together, fewer at a time if memory
     requires it; on a CPU they run sequentially if the mean matrix product or convolution of one member keeps it busy.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType
 
 from jaxnn import _checks as check
@@ -16,6 +19,8 @@ from jaxnn._mesh import is_spread
 from jaxnn._paths import first_difference
 from jaxnn.metrics._direction import direction
 from jaxnn.types import Arrays, Data
+
+PRECISIONS = "float32", "bfloat16", "float16"
 
 
 def check_parts(model: Any, loss: Any, regularizer: Any) -> None:
@@ -43,6 +48,24 @@ def check_optimizer(optimizer: Any) -> None:
         raise InvalidType("trainer", f"optimizer is {describe(optimizer)}, not an optimizer. {fix}")
 
 
+def checked_precision(precision: Any) -> np.dtype | None:
+    """The dtype of a run, one of `PRECISIONS`, or None; raises TypeError for another."""
+    if precision is None:
+        return None
+    try:
+        dtype = jnp.dtype(precision)
+        name = dtype.name
+    except TypeError:
+        name = describe(precision)
+    if name in PRECISIONS:
+        return dtype
+    near = next((known for known in PRECISIONS[1:] if re.search(f"{known[0]}.*16", name)), None)
+    fix = f"Did you mean {near!r}?" if near else ""
+    if re.search("high|default|tensor|tf32", name):
+        fix = "That of products in float32 is jax.default_matmul_precision, or an argument of a layer."
+    raise wrong_type("trainer", f"precision to be {', '.join(PRECISIONS)} or None", told=name, fix=fix)
+
+
 def named_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
     """The metrics as a dict name -> function, checked."""
     known = rooms.__all__
@@ -59,6 +82,17 @@ def named_metrics(metrics: Any) -> dict[str, Callable[..., Any]]:
             fix = f"Pass the function: nn.metrics.{metric}." if isinstance(metric, str) and metric in known else ""
             raise wrong_type("trainer", expected, {name: metric}, fix)
     return dict(metrics or {})
+
+
+def weights_by_pattern(auxiliary: Any) -> dict[str, Any]:
+    """The weights of losses in the state by glob pattern, checked."""
+    if auxiliary is not None and not isinstance(auxiliary, Mapping):
+        fix = "Such as {'*balance': 0.01}."
+        raise wrong_type("trainer", "auxiliary to be a dict of patterns of state paths and weights", auxiliary, fix)
+    for pattern, weight in (auxiliary or {}).items():
+        check.text("trainer", "auxiliary", pattern, "a pattern")
+        check.scalar("trainer", f"auxiliary[{pattern!r}]", weight)
+    return dict(auxiliary or {})
 
 
 def results(out: Any) -> tuple[Any, tuple[Any, dict[str, Any]]]:

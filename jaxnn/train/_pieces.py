@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from jaxnn._errors import invalid
 from jaxnn._means import Mean
+from jaxnn._mesh import is_spread
 from jaxnn.compiler import compiler_options
 from jaxnn.train._epoch import Ordered, order_of, steps_in, take_steps
 from jaxnn.train._feed import Piece, batches_of, is_feed, prefetched
@@ -204,7 +205,7 @@ def _joined(parts: list[Mean], dtype: DTypeLike) -> jax.Array:
 
 def _on_device(batches: Iterator[Any]) -> Generator[Any, None, None]:
     for batch in batches:
-        yield jax.tree.map(jax.device_put, batch)
+        yield jax.tree.map(lambda a: a if is_spread(a) else jax.device_put(a), batch)
 
 
 # Compiled functions, for one run or, with `many`, for a batch of runs.

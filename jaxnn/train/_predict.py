@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from jaxnn import _checks as check
 from jaxnn._calls import alike
@@ -40,7 +39,8 @@ def predict(
     cached; models made by equal calls, such as `nn.dense(3)` and `nn.dense(3)`, share a program.
 
     Args:
-      model: a Layer.
+      model: a Layer; of a trainer with `precision`, `trainer.model` computes in it, and the model it was made from in
+        the dtype of x.
       params, state: params and state of the model; or one run in place of both.
       x: an array, or a pytree of arrays with examples on axis 0. NumPy arrays are read one batch at a time. Arrays
         sharded over devices are processed in one piece, with outputs sharded like x along axis 0. Other arrays on a
@@ -62,16 +62,14 @@ def predict(
     >>> predict(model, params, state, jnp.ones((1000, 4))).shape
     (1000, 3)
     """
-    # One example at a time goes through here, and tenths of a microsecond count next to a small model: no closures.
-    single = type(getattr(x, "sharding", None)) is SingleDeviceSharding
-    if (single or (type(x) is np.ndarray and x.dtype.kind in "fiub")) and type(model) is Layer:
+    # Calls with one example are common, and each check costs a hundredth of a small model. Cases that the program
+    # refuses go to `_in_batches`: several arrays, several devices, a trace, a wrong call.
+    try:
         program = _of_one_batch(model, x.shape, batch_size) if type(batch_size) is int else None
         if program is not None:
-            try:
-                return program(params, state, x)
-            except ValueError:  # within a trace JAX takes no compiler options; asking first takes half a microsecond
-                if not under_trace():
-                    raise
+            return program(params, state, x)
+    except (AttributeError, TypeError, ValueError):
+        pass
     return _in_batches(model, params, state, x, batch_size)
 
 
@@ -80,7 +78,7 @@ def _of_one_batch(model: Layer, shape: tuple[int, ...], batch_size: int) -> Call
     """The program for an array of this shape if that is a batch of a compiled size, otherwise None."""
     n = shape[0] if shape else 0
     compiled = n == batch_size > 0 or (0 < n < batch_size and n & (n - 1) == 0)
-    return _program(model) if compiled else None
+    return _program(model) if compiled and type(model) is Layer else None
 
 
 def _in_batches(model: Layer, params: Params, state: State, x: Arrays, batch_size: int) -> Any:

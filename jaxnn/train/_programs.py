@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Callable
 from types import FunctionType
@@ -14,8 +15,9 @@ class Programs:
     """Cache of `make(key)` for keys of models, trainers, functions and settings; keeps the `size` most recently used.
 
     Functions in a key are held by weak references: when a trainer is no longer in use, it is freed together with its
-    programs. A made value must therefore hold its key only through the function passed to `make`, and call it while it
-    traces. In contrast, `functools.lru_cache` and the `static_argnums` of `jax.jit` keep their arguments alive.
+    programs. Objects that cannot be hashed, such as a loss that is a dataclass, are compared by identity. A made value
+    must therefore hold its key only through the function passed to `make`, and call it while it traces. In contrast,
+    `functools.lru_cache` and the `static_argnums` of `jax.jit` keep their arguments alive.
 
     >>> import jax
     >>> programs = Programs(lambda key: jax.jit(lambda x: x ** key()[0]), size=2)
@@ -26,6 +28,7 @@ class Programs:
     def __init__(self, make: Callable[[Callable[[], tuple[Any, ...]]], Any], size: int):
         self._make, self._size = make, size
         self._kept: dict[Any, Any] = {}
+        atexit.register(self._kept.clear)  # while the functions that `_forget` calls still exist
 
     def of(self, *key: Any) -> Any:
         """The cached value for a key, or a new one."""
@@ -44,15 +47,36 @@ class Programs:
                 self._kept.pop(key, None)
 
 
+class _Same:
+    """An object as a key that is equal to itself alone."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
 def _weak(key: Any, forget: Callable[..., Any]) -> Any:
     if isinstance(key, FunctionType):
         return weakref.ref(key, forget)
-    return _rebuilt(key, [_weak(part, forget) for part in key]) if isinstance(key, tuple) else key
+    if isinstance(key, tuple):
+        return _rebuilt(key, [_weak(part, forget) for part in key])
+    try:
+        hash(key)
+    except TypeError:
+        return _Same(key)
+    return key
 
 
 def _strong(key: Any) -> Any:
     if isinstance(key, weakref.ref):
         return key()
+    if isinstance(key, _Same):
+        return key.value
     return _rebuilt(key, map(_strong, key)) if isinstance(key, tuple) else key
 
 

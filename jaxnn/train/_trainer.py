@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxnn import _checks as check
 from jaxnn._calls import recorded
 from jaxnn._dtypes import wide_dtype
 from jaxnn._errors import InvalidType, InvalidValue, invalid, is_function, wrong_type
 from jaxnn._filled import copied, full
+from jaxnn._gather import reading
 from jaxnn._inputs import BATCHES_FIX, is_batches
 from jaxnn._keys import split
 from jaxnn._layer import Layer
@@ -23,8 +24,17 @@ from jaxnn._mesh import summed
 from jaxnn._moments import Average, Time
 from jaxnn._numbers import rounded
 from jaxnn._paths import globs, matching, part_of
+from jaxnn.combinators import cast
 from jaxnn.train._accumulate import counting
-from jaxnn.train._checks import check_optimizer, check_parts, named_metrics, results
+from jaxnn.train._checks import (
+    check_optimizer,
+    check_parts,
+    checked_precision,
+    named_metrics,
+    results,
+    weights_by_pattern,
+)
+from jaxnn.train._loss_scale import LossScale, after, begun, check_loss_scale, scaled, unscaled
 from jaxnn.train._params import begun_with, merged, split_off
 from jaxnn.train._weigh import (
     Predicted,
@@ -50,6 +60,7 @@ class TrainState(NamedTuple):
       opt_state: state of the optimizer, for the trained params.
       key: raw key data; step i draws from `fold_in(key, i)`.
       average: moving average of the trained params, in at least float32; None without averaging.
+      loss_scale: the current `LossScale`; None without one.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -64,10 +75,11 @@ class TrainState(NamedTuple):
     opt_state: OptState
     key: Key
     average: Any = None
+    loss_scale: LossScale | None = None
 
 
 class Trainer(NamedTuple):
-    """Pure functions that train a model: `init`, `step` and `evaluate`, and two by which `drive` explains a failure.
+    """Pure functions that train a model: `init`, `step` and `evaluate`, and optional parts that explain it.
 
     Attributes:
       init: `init(key, batch) -> TrainState`. `init(key, batch, params=..., state=...)` starts from existing arrays,
@@ -82,6 +94,8 @@ class Trainer(NamedTuple):
         your own needs its own, or None.
       outcome: `outcome(ts, batch) -> (prediction, target, losses)` of the next step, the loss per residual or its mean.
         None if unknown.
+      model, loss: the layer and the loss per residual that `nn.trainer` was given; `nn.diagnose` observes them. With
+        `precision`, the layer computes in it: `predict(t.model, run, x)`. None if unknown.
 
     >>> import jaxnn as nn
     >>> batch = jnp.ones((4, 3)), jnp.zeros((4, 1))
@@ -96,6 +110,8 @@ class Trainer(NamedTuple):
     evaluate: Callable[..., Metrics]
     gradients: Callable[..., dict[str, Any]] | None = None
     outcome: Callable[..., tuple[Any, ...]] | None = None
+    model: Layer | None = None
+    loss: Callable[..., Any] | None = None
 
 
 @recorded
@@ -106,13 +122,16 @@ def trainer(
     *,
     metrics: Mapping[str, Callable[..., Any]] | None = None,
     regularizer: Callable[..., Any] | None = None,
+    auxiliary: Mapping[str, ArrayLike] | None = None,
     frozen: str | Sequence[str] = (),
     average: ArrayLike | None = None,
     axis_name: Hashable | None = None,
+    precision: DTypeLike | None = None,
+    loss_scale: LossScale | None = None,
 ) -> Trainer:
     """Trainer for supervised learning on batches `(x, y)` or `(x, y, weights)`: weighted mean of the losses l_i:
 
-        L = Σ_i w_i l_i / Σ_i w_i + regularizer(params)
+        L = Σ_i w_i l_i / Σ_i w_i + regularizer(params) + Σ_j a_j state_j
 
     The weight of a residual is 1, its weight in the batch, or 0 where `ignore_label` or `where` of a loss excludes it.
     Combined batches add totals and counts: evaluation in parts, batches of any sizes fed to `drive`, gradients
@@ -135,6 +154,9 @@ def trainer(
         (F1 and AUC need the predictions of the whole set). A metric that returns a number is called with `weights=` if
         the batch has weights or the prediction is padded.
       regularizer: `params -> number`, added to the loss; its params include the frozen ones.
+      auxiliary: losses that layers compute from the batch and return in their state, such as the balance of
+        `mixture_of_experts`: weights a_j by glob patterns of paths of the state, `{"*balance": 0.01}`. The sum over all
+        elements at these paths in the state after the call is added to the loss, in `evaluate` too.
       frozen: glob patterns of params paths ("backbone/*") that get no gradient and no optimizer state. Weight decay
         masks of `nn`'s optimizers may cover all params. State is not frozen: running statistics of a batch norm with
         frozen scale and bias still change; use `nn.inference(backbone)` to keep them.
@@ -144,19 +166,26 @@ def trainer(
       axis_name: mesh axis or axes over which a batch is sharded in `jax.shard_map`, or name of a `vmap` axis: loss,
         metrics and gradients are those of the whole batch, on every shard. Without it they are those of the shard (with
         `check_vma` JAX sums the gradients). Not needed under `jit` with sharded arrays.
+      precision: "bfloat16" or "float16" for mixed precision, or "float32". Training and evaluation run
+        `cast(model, precision, output="float32")`, the `model` of the trainer, which is also that for `predict`.
+        Params, their gradients, the optimizer, statistics, softmax and losses stay in float32. None: the dtype of x.
+      loss_scale: dynamic scale of the loss, against underflow of gradients in float16. None: a `LossScale()` if
+        precision is "float16", otherwise no scale.
 
     Returns:
       A `Trainer`.
 
     Raises:
-      TypeError: for an invalid model, loss or optimizer, and a loss or metric that does not determine how much of the
-        batch counts.
+      TypeError: for an invalid model, loss or optimizer, another precision, and a loss or metric that does not
+        determine how much of the batch counts.
       ValueError: for a pattern that matches no path, weights of another shape, and a loss that broadcasts a prediction
         [n, 1] with a target [n].
 
     Differences: Keras multiplies by `sample_weight` and divides by n; this mean divides by the sum of the weights, as
     PyTorch's cross-entropy does with class weights and `ignore_index`. PyTorch's `AveragedModel` starts at the first
-    params and does not debias.
+    params and does not debias. For mixed precision PyTorch's autocast has lists of operations by dtype, Keras a global
+    policy, flax a `dtype` of each module, and jmp casts params and inputs before the model. Here the layers of a model
+    pass each other arrays of `precision`, cast params where they use them, and compute statistics in float32.
 
     >>> import jaxnn as nn
     >>> t = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
@@ -170,6 +199,10 @@ def trainer(
     """
     check_parts(model, loss, regularizer)
     measures = named_metrics(metrics)
+    if (dtype := checked_precision(precision)) is not None:
+        model = cast(model, dtype.name, output="float32")
+        loss_scale = LossScale() if loss_scale is None and dtype.name == "float16" else loss_scale
+    weights_of_state = weights_by_pattern(auxiliary)
 
     def init(key: Key, batch: Batch) -> tuple[Params, State]:
         try:
@@ -182,24 +215,27 @@ def trainer(
 
     def objective(params: Params, state: State, batch: Batch, *, key: Key | None, train: bool) -> tuple[Any, ...]:
         x, y, weights = divided(batch)
-        prediction, state = model.apply(params, state, x, key=key, train=train)
+        prediction, state = reading(model.apply)(params, state, x, key=key, train=train)
         seen = Predicted.of(prediction, y, weights, examples_in(x))
         check_broadcast(loss, seen.prediction, seen.target)
         value, shape = measured("loss", loss, seen)
         if regularizer is not None:
             value = value._replace(value=value.value + regularizer(params))
+        if weights_of_state:
+            value = value._replace(value=value.value + _auxiliary(weights_of_state, state, value.value.dtype))
         return value, (state, {name: measured(name, metric, seen, shape)[0] for name, metric in measures.items()})
 
     def outcome(ts: TrainState, batch: Batch) -> tuple[Any, ...]:
         """The predictions and targets of a step, and the loss per residual, or its mean."""
         x, y, weights = divided(batch)
         key = jax.random.fold_in(typed(ts.key), ts.step)
-        prediction, _ = model.apply(ts.params, ts.state, x, key=key, train=True)
+        prediction, _ = reading(model.apply)(ts.params, ts.state, x, key=key, train=True)
         seen = Predicted.of(prediction, y, weights, examples_in(x))
         return seen.prediction, seen.target, unjitted(loss)(seen.prediction, seen.target)
 
-    made = objective_trainer(init, objective, optimizer, frozen=frozen, average=average, axis_name=axis_name)
-    return made._replace(outcome=outcome)
+    how: dict[str, Any] = {"frozen": frozen, "average": average, "axis_name": axis_name, "loss_scale": loss_scale}
+    made = objective_trainer(init, objective, optimizer, **how)
+    return made._replace(outcome=outcome, model=model, loss=loss)
 
 
 @recorded
@@ -211,6 +247,7 @@ def objective_trainer(
     frozen: str | Sequence[str] = (),
     average: ArrayLike | None = None,
     axis_name: Hashable | None = None,
+    loss_scale: LossScale | None = None,
 ) -> Trainer:
     """Trainer for an arbitrary objective, the function that is minimised.
 
@@ -219,7 +256,8 @@ def objective_trainer(
       objective: `objective(params, state, batch, *, key, train) -> (loss, (state, metrics))`. The loss and each metric
         is a number, a mean over the examples of the batch, or an `nn.Mean(total, count)` with another count; no metric
         may have the name "loss".
-      optimizer, frozen, average, axis_name: as in `trainer`.
+      optimizer, frozen, average, axis_name, loss_scale: as in `trainer`. For mixed precision the objective runs
+        `cast(model, dtype, output="float32")`, with `loss_scale=LossScale()` if the dtype is float16.
 
     Returns:
       A `Trainer`.
@@ -238,6 +276,7 @@ def objective_trainer(
     check.function("trainer", "init", init)
     check.function("trainer", "objective", objective)
     check_optimizer(optimizer)
+    check_loss_scale(loss_scale)
     by_count = counting(optimizer)
     patterns = globs("trainer", "frozen", frozen)
     if average is not None:
@@ -259,7 +298,8 @@ def objective_trainer(
         with jax.numpy_dtype_promotion("standard"), part_of(params if patterns else None):
             opt_state = _initialised(by_count.init, trained, params)
         mean = None if average is None else jax.tree.map(lambda p: p.astype(wide_dtype(p.dtype)), trained)
-        ts = TrainState(full((), 0, jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean)
+        scale = None if loss_scale is None else begun(loss_scale)
+        ts = TrainState(full((), 0, jnp.int32), params, state, opt_state, jax.random.key_data(run_key), mean, scale)
         return copied(ts)  # some optimizers keep the params arrays; a buffer is donated only once
 
     def differentiate(ts: TrainState, batch: Batch) -> tuple[Any, ...]:
@@ -274,11 +314,12 @@ def objective_trainer(
             measures, (part, count) = over_shards(here, axis_name), here["loss"]
             if axis_name is not None:  # gradients of the shards sum to that of the batch
                 part = part * share(measures["loss"].count, count, part.dtype)
-            return part, (state, measures)
+            return scaled(ts.loss_scale, part), (state, measures)
 
         (_, (state, measures)), grads = jax.value_and_grad(value, has_aux=True)(trained)
         if axis_name is not None:
             grads = jax.tree.map(partial(summed, axis_name), grads)
+        grads = unscaled(ts.loss_scale, grads)
         return trained, kept, lambda p: value(p)[1][1]["loss"].value, state, measures, grads
 
     def step(ts: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -290,9 +331,13 @@ def objective_trainer(
             update = by_count.update(grads, ts.opt_state, trained, count, **extra)
             trained = optax.apply_updates(trained, update.updates)
         mean = None if average is None else _moved(ts.average, trained, average, ts.step + 1)
-        new = TrainState(ts.step + 1, merged(trained, kept), state, update.opt_state, ts.key, mean)
+        new = TrainState(ts.step + 1, merged(trained, kept), state, update.opt_state, ts.key, mean, ts.loss_scale)
         old = ts._replace(step=ts.step + 1, opt_state=update.unchanged)
-        return _chosen(update.counts, new, old), metrics
+        new = _chosen(update.counts, new, old)
+        if ts.loss_scale is not None:
+            scale, taken = after(ts.loss_scale, grads)
+            new = _chosen(taken, new, ts._replace(step=ts.step + 1))._replace(loss_scale=scale)
+        return new, metrics
 
     def gradients(ts: TrainState, batch: Batch) -> dict[str, Any]:
         return differentiate(ts, batch)[-1]
@@ -306,6 +351,20 @@ def objective_trainer(
     for name, f in (("init", start), ("step", step), ("evaluate", evaluate)):
         f.__qualname__ = f"trainer.{name}"  # for the errors of Python
     return Trainer(start, step, evaluate, gradients)
+
+
+def _auxiliary(weights: Mapping[str, ArrayLike], state: State, dtype: Any) -> jax.Array:
+    """Σ_j a_j state_j over the paths of the state that match a pattern."""
+    if not state:
+        first = repr(next(iter(weights)))
+        raise invalid("trainer", "auxiliary to match some of the state", told=first, fix="The model has no state.")
+    total = jnp.zeros((), dtype)
+    for pattern, weight in weights.items():
+        chosen = matching("trainer", state, pattern, argument="auxiliary")
+        for leaf, is_chosen in zip(jax.tree.leaves(state), jax.tree.leaves(chosen), strict=True):
+            if is_chosen:
+                total += jnp.asarray(weight, dtype) * jnp.sum(leaf).astype(dtype)
+    return total
 
 
 def _check_state(where: str, ts: Any) -> None:

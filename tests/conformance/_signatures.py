@@ -12,6 +12,8 @@ from jaxnn import (
     augment,
     constraints,
     data,
+    diagnosis,
+    explain,
     init,
     linear,
     losses,
@@ -20,20 +22,25 @@ from jaxnn import (
     optimizers,
     regularizers,
     retrieval,
+    testing,
 )
 from jaxnn.runs import points
 
 KEY = jax.random.key(0)
 ROW, STEPS, IMAGE = jnp.ones((2, 4)), jnp.ones((2, 3, 4)), jnp.ones((2, 6, 6, 4))
 W = {"w": jnp.ones((4, 3))}
+LINEAR = W | {"b": jnp.ones(3)}
+CONVOLUTION = nn.serial(nn.conv(2, 3), nn.flatten(), nn.dense(2))
 LABELS, SAME = jnp.zeros(2, jnp.int32), jnp.zeros(2, bool)
 BOX, BOXES, CLASSES = jnp.ones((1, 2, 4)), jnp.ones((2, 4)), jnp.zeros((1, 2), jnp.int32)
 GATES = jnp.ones((4, 12)), jnp.ones((3, 12))
 TRAINER = nn.trainer(nn.dense(1), losses.squared_error, nn.sgd(0.1))
 NEXT = nn.lift(lambda x: jax.nn.one_hot(x, 5), name="next")
 DATA = np.ones((8, 4), np.float32), np.ones((8, 1), np.float32)
+STATE = TRAINER.init(KEY, DATA)
 
 LABELLED = DATA[0], np.arange(8) % 2
+MODEL = nn.serial(nn.dense(3)), {"dense": W | {"b": jnp.ones(3)}}, {}
 
 
 def _layer(name, x, **base):
@@ -96,6 +103,7 @@ LAYERS = {
     "lp_pool": (IMAGE, {"kernel_size": 2}),
     "lstm": (STEPS, {"features": 3}),
     "max_pool": (IMAGE, {"kernel_size": 2}),
+    "mixture_of_experts": (STEPS, {"experts": 3, "hidden": 2, "capacity_factor": 1.0}),
     "maxout": (ROW, {"features": 3}),
     "pad": (IMAGE, {"padding": 1}),
     "patches": (IMAGE, {"features": 3, "size": 2}),
@@ -210,9 +218,62 @@ CALLS = {
     "linear.logistic_regression": _call(linear.logistic_regression, ROW, LABELS),
     "linear.solve": _call(linear.solve, linear.stream(4)),
     "linear.stream": _call(linear.stream, features=4),
+    # diagnosis
+    "diagnose": _call(nn.diagnose, TRAINER, KEY, DATA),
+    "diagnosis.baseline_scores": _call(diagnosis.baseline_scores, *DATA, DATA, classes=2),
+    "diagnosis.failures": _call(diagnosis.failures, ROW, LABELS, worst=2),
+    "diagnosis.fitted": _call(diagnosis.fitted, None),
+    "diagnosis.learning_curve": _call(diagnosis.learning_curve, TRAINER, KEY, DATA, DATA, sizes=[4], epochs=1),
+    "diagnosis.noise_scale": _call(diagnosis.noise_scale, TRAINER, STATE, DATA, batch_size=2),
+    "diagnosis.outputs": _call(diagnosis.outputs, nn.relu, {}, {}, ROW),
+    "diagnosis.overfit_sample": _call(diagnosis.overfit_sample, TRAINER, STATE, DATA),
+    "diagnosis.probe": _call(diagnosis.probe, TRAINER, STATE, DATA, jnp.ones(2), KEY, steps=2, batch_size=2),
+    "diagnosis.range_test": _call(diagnosis.range_test, TRAINER, STATE, DATA, KEY, steps=2),
+    "diagnosis.sharpness": _call(diagnosis.sharpness, TRAINER, STATE, DATA, KEY),
+    "diagnosis.watch": _call(diagnosis.watch, TRAINER, DATA),
     # retrieval
     "retrieval.index": _call(retrieval.index, ROW),
     "retrieval.nearest": _call(retrieval.nearest, retrieval.InnerProduct(ROW), ROW, k=1),
+    # explain
+    **{
+        f"explain.{name}": _call(getattr(explain, name), nn.dense(3), LINEAR, {}, ROW, **given)
+        for name, given in {
+            "integrated_gradients": {},
+            "occlusion": {"window": 2},
+            "shapley_values": {"key": KEY},
+            "smooth_grad": {"key": KEY},
+        }.items()
+    },
+    **{
+        f"explain.{name}": _call(
+            getattr(explain, name), CONVOLUTION, CONVOLUTION.init(KEY, IMAGE)[0], {}, IMAGE, path="conv"
+        )
+        for name in ("grad_cam", "grad_cam_plus_plus", "score_cam")
+    },
+    "explain.pointing_game": _call(explain.pointing_game, ROW, ROW > 0),
+    "explain.randomized": _call(explain.randomized, nn.dense(3), LINEAR, KEY, ROW, where="w"),
+    "explain.from_layer": _call(explain.from_layer, nn.serial(nn.dense(3)), {"dense": LINEAR}, {}, ROW, path="dense"),
+    "explain.activation_maximization": _call(explain.activation_maximization, *MODEL, ROW, key=KEY, path="dense"),
+    "explain.activations": _call(explain.activations, *MODEL, ROW, path="dense"),
+    "explain.cka": _call(explain.cka, jnp.ones((4, 2)), jnp.ones((4, 2))),
+    "explain.cka_matrix": _call(explain.cka_matrix, [jnp.ones((4, 2))], [jnp.ones((4, 2))]),
+    "explain.deep_dream": _call(explain.deep_dream, *MODEL, IMAGE, path="dense", key=KEY),
+    "explain.landscape": _call(explain.landscape, lambda params: jnp.sum(params["w"]), W, [W]),
+    "explain.linear_probe": _call(explain.linear_probe, LABELLED, LABELLED, classes=2),
+    "explain.linear_probes": _call(explain.linear_probes, *MODEL, LABELLED, LABELLED, ["dense"], classes=2),
+    "explain.maximal_patches": _call(explain.maximal_patches, *MODEL, ROW, path="dense", k=1),
+    "explain.neighbours": _call(explain.neighbours, *MODEL, ROW, ROW, path="dense", k=1),
+    "explain.pca": _call(explain.pca, ROW),
+    "explain.receptive_field": _call(explain.receptive_field, *MODEL, ROW, path="dense"),
+    "explain.to_layer": _call(explain.to_layer, nn.dense(3)),
+    "explain.trajectory_directions": _call(explain.trajectory_directions, {"w": jnp.ones((3, 2))}),
+    "explain.tsne": _call(explain.tsne, ROW, perplexity=1.0),
+    "explain.plot.grid": _call(explain.plot.grid, IMAGE[..., :1]),
+    "explain.plot.landscape": _call(explain.plot.landscape, jnp.ones(2), [jnp.ones(2)]),
+    # testing
+    "testing.check_layer": _call(testing.check_layer, nn.dense(3), ROW),
+    "testing.check_loss": _call(testing.check_loss, losses.squared_error, ROW, jnp.zeros((2, 4))),
+    "testing.check_optimizer": _call(testing.check_optimizer, nn.sgd),
     # metrics
     "accuracy": _call(metrics.accuracy, ROW, LABELS),
     "binary_accuracy": _call(metrics.binary_accuracy, ROW, ROW),
@@ -282,8 +343,21 @@ CALLS = {
         nn.cross_validate, lambda key, train, x: x, KEY, (DATA[0], np.arange(8) % 2), metrics.accuracy, folds=2
     ),
     "ensemble": _call(nn.ensemble, nn.dense(1), members=2),
+    "summary": _call(nn.summary, nn.dense(3), ROW),
     "export": _call(nn.export, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
     "predict": _call(nn.predict, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
+    "mesh": _call(nn.mesh, axes="data=1"),
+    "shard": _call(nn.shard, TRAINER, nn.mesh("data=1")),
+    "cores_as_devices": _call(nn.cores_as_devices, 2),
+    "sharding.data_parallel": _call(
+        nn.sharding.data_parallel,
+        nn.trainer(nn.dense(1), losses.squared_error, nn.sgd(0.1), axis_name="data"),
+        nn.mesh("data=1"),
+    ),
+    "sharding.global_batch": _call(nn.sharding.global_batch, jnp.ones((4, 3)), nn.mesh("data=1"), 4),
+    "sharding.expert_parallel": _call(nn.sharding.expert_parallel),
+    "sharding.fsdp": _call(nn.sharding.fsdp),
+    "sharding.tensor_parallel": _call(nn.sharding.tensor_parallel),
     "recalibrate": _call(nn.recalibrate, nn.dense(3), W | {"b": jnp.ones(3)}, {}, ROW),
     "trainer": _call(nn.trainer, nn.dense(3), losses.squared_error, nn.sgd(0.1)),
     "objective_trainer": _call(nn.objective_trainer, lambda *a: ({}, {}), lambda *a, **k: 0.0, nn.sgd(0.1)),

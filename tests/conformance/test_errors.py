@@ -24,6 +24,7 @@ SHARE, INSIDE, BELOW_1 = (0, 1, "[]"), (0, 1, "()"), (0, 1, "[)")
 
 # The intervals of numbers: by the argument, or by the function and the argument where they differ.
 INTERVALS = {
+    "explain.pointing_game tolerance": AT_LEAST_0,
     **dict.fromkeys(("rate", "dropout", "b1", "b2", "rho", "decay", "momentum", "average"), BELOW_1),
     **dict.fromkeys(("muon beta", "adam_b1", "adam_b2"), BELOW_1),
     **dict.fromkeys(("adam_eps_root", "adam_weight_decay", "adam_learning_rate", "consistent_rms"), AT_LEAST_0),
@@ -44,6 +45,11 @@ INTERVALS = {
     "focal_on_probabilities eps": INSIDE,
     "focal_on_probabilities alpha": SHARE,
     "circle margin": SHARE,
+    "diagnosis.fitted constant": ANY,
+    "diagnosis.overfit_sample fraction": POSITIVE,
+    "diagnosis.overfit_sample scale": AT_LEAST_0,
+    **dict.fromkeys(("diagnosis.range_test low", "diagnosis.range_test high"), POSITIVE),
+    "smoothing": BELOW_1,
     "rcond": BELOW_1,
     "ridge": AT_LEAST_0,
     "linear.classify threshold": SHARE,
@@ -92,15 +98,32 @@ INTERVALS = {
     "augment.elastic sigma": POSITIVE,
     "augment.hue strength": (0, 0.5, "[]"),
     "augment.rand_augment magnitude": (0, 30, "[]"),
+    "explain.activation_maximization decay": AT_LEAST_0,
+    "explain.deep_dream decay": AT_LEAST_0,
+    "explain.activation_maximization learning_rate": POSITIVE,
+    "explain.deep_dream learning_rate": POSITIVE,
+    "capacity_factor": POSITIVE,
+    "smoothness": AT_LEAST_0,
+    "octave_scale": (1, INF, "()"),
+    "bandwidth": POSITIVE,
+    "perplexity": (0, 2, "()"),  # 2 examples
+    "testing.check_optimizer learning_rate": POSITIVE,
+    "testing.check_loss minimum": FINITE,
+    "slack": POSITIVE,
     "eta_minus": BELOW_1,
     "eta_plus": (1, INF, "[)"),
 }
-MAY_BE_NAN = {"zero_division", "unknown", "value"}
+MAY_BE_NAN = {"zero_division", "unknown", "value", "constant"}
 STATIC = {
+    "mixture_of_experts capacity_factor",
+    "diagnosis.fitted constant",
     *("lp_pool p", "ops.lp_pool p", "ops.lp_normalize p", "sinusoidal_positions base", "ops.sinusoidal base"),
     *("ops.rotary_tables base", "ops.box_decode largest", "data.split fraction", "ops.resize a", "upsample a"),
     *("points.uniform low", "points.uniform high", "points.log_uniform low", "halving keep", "upsample scale"),
+    *("explain.activation_maximization octave_scale", "explain.deep_dream octave_scale", "explain.tsne perplexity"),
     *("points.log_uniform high", "ops.resize by scale scale", "augment.elastic sigma"),
+    *("testing.check_layer slack", "testing.check_loss minimum", "testing.check_loss slack"),
+    *("testing.check_optimizer learning_rate", "testing.check_optimizer slack"),
 }
 
 # The kinds that an annotation does not tell: by the argument, or by the function and the argument.
@@ -111,6 +134,7 @@ KINDS = {
     **dict.fromkeys(("init.preset name", "kind", "data.load name", "monitor", "strategy", "join"), "choice"),
     **dict.fromkeys(("trainer average", "objective_trainer average"), BELOW_1),
     **dict.fromkeys(("patience", "blank", "embed padding", "fan_in", "data.batches key"), "index"),
+    **dict.fromkeys(("jitter", "seed", "sharding.fsdp least"), "index"),
     **dict.fromkeys(("points.integers low", "points.integers high", "ignore_label"), "integer"),
     **dict.fromkeys(("attention window", "ops.attention window"), "pair"),
     **dict.fromkeys(("path", "cache", "checkpoint"), "path"),
@@ -121,12 +145,13 @@ KINDS = {
     **dict.fromkeys(("direction", "fill", "method", "metric", "target"), "choice"),
     **dict.fromkeys(("augment.crop padding", "augment.cutout size"), "paddings"),
     "augment.blur kernel_size": "count",
+    "testing.check_loss axes": "index",
     "output_padding": "paddings",
     "padding": "padding",
     "layer kind": "name",
     "name": "name",
     "param": "text",
-    "call name": "text",
+    **dict.fromkeys(("call name", "mesh axes"), "text"),
     **dict.fromkeys(
         ("max_norm axis", "unit_norm axis", "dice axis", "tversky axis", "ops.moments axis", "ops.lp_normalize axis"),
         "any axes",
@@ -146,11 +171,17 @@ ELSEWHERE = {
         "ops.resize scale",
         "capture paths",
         "stop",
+        "record",
+        "limits",
     ),
     *("ns_coeffs", "dtype_momentum", "lars weight_decay_mask", "trust_ratio_mask"),
     *("area", "ratio", "augment.posterize bits"),
     "linear.logistic_regression class_weights",  # a name or an array: tests/linear
+    "summary mesh",  # a mesh, too: tests/test_summary.py
     "ops.attention offset",  # one for each example, too
+    "explain.integrated_gradients baseline",  # arrays, too: tests/explain
+    "explain.shapley_values baseline",
+    "explain.occlusion fill",
 }
 
 OPTIONAL = {  # None is 0
@@ -163,7 +194,7 @@ SEQUENCES = {
     *("augment.affine shear", "augment.affine strength", "augment.blur sigma", "augment.noise stddev"),
     *("augment.rotate degrees", "augment.shear degrees", "augment.translate fraction"),
     *(f"augment.{name} strength" for name in ("brightness", "channel_shift", "contrast", "gamma", "hue", "saturation")),
-    *("augment.sharpness strength", "augment.zoom strength"),
+    *("augment.sharpness strength", "augment.zoom strength", "explain.activations path"),
 }
 EAGER = {"drive", "halving", "sweep", "cross_validate"}  # these refuse to be traced at all
 
@@ -273,6 +304,7 @@ WHERE = {
     "separable_conv": ("depthwise_conv", "depthwise", "conv"),
     "encoder_block": ("attention", "dropout", "dense"),
     "decoder_block": ("attention", "dropout", "dense"),
+    "mixture_of_experts": ("router",),
     "perceptron": ("dense",),
     "ops.sinusoidal": ("rotary_tables",),
     "sinusoidal_positions": ("rotary_tables",),
@@ -280,6 +312,15 @@ WHERE = {
     "call": ("layer", "relu"),
     "adamw": ("adam",),
     "cross_validate": ("sweep",),
+    "diagnosis.learning_curve": ("fit",),
+    "explain.activations": ("predict",),
+    "explain.linear_probe": ("logistic_regression",),
+    "explain.linear_probes": ("activations", "linear_probe", "logistic_regression", "predict"),
+    "explain.maximal_patches": ("predict", "to_layer"),
+    "explain.neighbours": ("activations", "index", "nearest", "predict"),
+    **dict.fromkeys(
+        ("explain.activation_maximization", "explain.deep_dream", "explain.receptive_field"), ("to_layer",)
+    ),
 }
 
 
@@ -352,10 +393,15 @@ ROOMS = (
     ".augment",
     ".activations",
     ".train",
+    ".sharding",
     ".runs",
     ".runs.points",
     ".linear",
     ".retrieval",
+    ".diagnosis",
+    ".explain",
+    ".explain.plot",
+    ".testing",
     ".io",  # but not .interop, whose functions need other packages: tests/interop
 )
 PUBLIC = {

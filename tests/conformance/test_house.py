@@ -16,7 +16,7 @@ import pytest
 import jaxnn as nn
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "jaxnn"
+PACKAGE = Path(nn.__file__).parent  # in an unpacked sdist, that of the installed wheel
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Importing.
@@ -48,7 +48,8 @@ def test_an_import_touches_no_backend_no_config_and_nothing_heavy():
 
 # The direction of imports: for each room, the only rooms that it may know.
 
-BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_filled", "_inputs", "_keys", "_mesh", "_paths"}
+BASE = {"_calls", "_checks", "_dtypes", "_elsewhere", "_errors", "_filled", "_gather", "_inputs", "_keys"}
+BASE |= {"_mesh", "_paths"}
 LAYER = {"_call", "_layer", "_padded", "_sketch"}
 ALLOWED = {
     "types": set(),  # which every room may import
@@ -59,6 +60,7 @@ ALLOWED = {
     "_filled": {"_inputs", "_platform"},
     "_checks": {"_dtypes", "_errors", "_inputs"},
     "_dtypes": set(),
+    "_gather": set(),
     "_inputs": {"_dtypes", "_keys", "_mesh"},
     "_keys": {"_platform"},
     "_mesh": set(),
@@ -66,6 +68,7 @@ ALLOWED = {
     "_elementwise": {"_calls", "_errors", "_flat"},
     "_flat": set(),
     "_flops": set(),
+    "_kept": {"_flops", "_layer"},
     "_means": set(),
     "_moments": {"_dtypes", "_inputs", "_numbers"},
     "_numbers": {"_inputs"},
@@ -84,24 +87,26 @@ ALLOWED = {
     "_sketch": BASE,
     "_layer": BASE | {"_padded", "_sketch"},
     "_call": BASE | {"_layer", "_padded", "_sketch"},
-    "combinators": BASE | LAYER,
+    "_pipeline": BASE,
+    "combinators": BASE | LAYER | {"_pipeline"},
     "_capture": BASE | LAYER,
     "_export": BASE | LAYER | {"_platform"},
-    "_summary": BASE | LAYER | {"_flops"},
+    "_summary": BASE | LAYER | {"_flops", "_kept", "sharding"},
     "layers": BASE | LAYER | {"_platform", "combinators", "ops", "init", "activations"},
     "models": BASE | LAYER | {"combinators", "layers", "ops", "init", "activations"},
     "compiler": {"_cache", "_checks", "_errors", "_platform"},
     "data": BASE | {"_cache"},
     "io": BASE | {"_flat"},
-    "train": BASE | LAYER | {"_means", "_moments", "_numbers", "compiler", "metrics", "io"},
+    "train": BASE | LAYER | {"_means", "_moments", "_numbers", "combinators", "compiler", "metrics", "io"},
+    "sharding": BASE | {"_platform", "train"},
     "runs": BASE | LAYER | {"_flops", "compiler", "metrics", "train"},
     "augment": BASE | {"ops"},
     "linear": BASE | {"losses"},
     "retrieval": BASE | {"losses"},
     "interop": BASE | LAYER | {"_platform", "layers", "models", "ops", "io", "data"},
-    # To come; no room imports these two.
-    "explain": BASE | LAYER | {"_capture", "ops", "train"},
-    "diagnose": BASE | LAYER | {"_capture", "train"},
+    "diagnosis": BASE | LAYER | {"_capture", "compiler", "linear", "metrics", "retrieval", "train"},
+    "explain": BASE | LAYER | {"_capture", "compiler", "linear", "ops", "retrieval", "train"},
+    "testing": {"_checks", "_elsewhere", "_errors", "_layer", "_paths", "compiler"},
 }
 
 
@@ -167,7 +172,21 @@ TESTED_IN = {
     "conformance/test_padded.py": ["/_padded", "/layers/_lengths"],
     "data/test_batching.py": ["_checks"],
     "data/test_datasets.py": ["_readers", "_sources"],
+    "diagnosis/test_diagnose.py": [
+        "_facts",
+        "_look",
+        "_losses",
+        "_measure",
+        "_measure_data",
+        "_rules",
+        "_rules_data",
+        "_rules_model",
+    ],
+    "diagnosis/test_finished.py": ["_rules_run"],
     "distributions/test_categorical.py": ["_checks"],
+    "explain/test_plot.py": ["_extras", "_figures"],
+    "explain/test_relus.py": ["_swap"],
+    "explain/test_synthesis.py": ["_ascent", "_filters"],
     "interop/test_checkpoints.py": ["_namings"],
     "interop/test_flax.py": ["_checks"],
     "interop/test_loading.py": [
@@ -244,6 +263,7 @@ TESTED_IN = {
     ],
     "runs/test_points.py": ["_checks"],
     "runs/test_sweep.py": ["/_flops", "_leaderboard", "_memory"],
+    "sharding/test_shard.py": ["_axes", "_checks", "_rules", "/_gather", "/_pipeline"],
     "train/test_drive.py": ["_pieces", "_programs", "_progress"],
     "train/test_failure.py": ["_faults"],
     "train/test_fit.py": ["_while", "_epoch"],
@@ -336,12 +356,17 @@ ROOMS = {
             "layers",
             "models",
             "train",
+            "sharding",
             "runs",
             "runs.points",
             "io",
             "interop",
             "linear",
             "retrieval",
+            "diagnosis",
+            "explain",
+            "explain.plot",
+            "testing",
         )
     },
 }
@@ -377,7 +402,9 @@ def test_the_top_hands_on_what_its_rooms_hold():
 
 # records that others make
 SHOWN_BY = {"Tap": nn.capture, "Dataset": nn.data.load, "Unavailable": nn.data.load, "Plan": nn.interop.plan}
-SHOWN_BY |= {"Checkpoint": nn.interop.fetch}
+SHOWN_BY |= {"Checkpoint": nn.interop.fetch, "Failures": nn.diagnosis.failures, "LabelNoise": nn.diagnosis.label_noise}
+SHOWN_BY |= {"LearningCurve": nn.diagnosis.learning_curve, "Overfit": nn.diagnosis.overfit_sample}
+SHOWN_BY |= {"RangeTest": nn.diagnosis.range_test, "Scores": nn.diagnosis.baseline_scores}
 
 
 @pytest.mark.parametrize("name", THINGS)
@@ -424,9 +451,9 @@ def test_every_name_stands_in_a_test(name, tested):
 
 
 @pytest.mark.slow
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
-    readme = ROOT / "README.md"
-    assert readme.exists()
+@pytest.mark.parametrize("page", ["README.md", "docs/overview.md"])
+def test_the_code_of_the_readme_runs(page, tmp_path, monkeypatch):
+    readme = ROOT / page
     monkeypatch.chdir(tmp_path)
     text = readme.read_text()
     blocks = list(re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "jaxnn"
+import jaxnn as nn
+
+PACKAGE = Path(nn.__file__).parent
 
 BLOCKS = ("Args", "Attributes", "Returns", "Raises", "Differences", "Reference", ">>>")  # in this order
 QUESTION = re.compile(r"(What|Which|Whether|Where|How)\b")

@@ -43,6 +43,11 @@ class Named(Point):
         raise AssertionError("load ran a constructor")
 
 
+class Older(NamedTuple):
+    a: Any
+    b: Any = 1
+
+
 def round_trip(path: Any, tree: Any) -> Any:
     save(path, tree)
     return load(path)
@@ -51,6 +56,25 @@ def round_trip(path: Any, tree: Any) -> Any:
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "run.safetensors"
+
+
+def test_last_fields_that_an_older_class_lacked_are_their_default_of_none(file, monkeypatch):
+    class Newer(NamedTuple):
+        a: Any
+        b: Any = 1
+        c: Any = None
+
+    class Another(NamedTuple):
+        a: Any
+        b: Any = 1
+        c: Any = 2
+
+    save(file, Older(np.ones(2), 3))
+    monkeypatch.setitem(globals(), "Older", Newer)
+    assert_same(load(file), Newer(np.ones(2), 3, None))
+    monkeypatch.setitem(globals(), "Older", Another)
+    with pytest.raises(ValueError, match=r"with the fields \(a, b\) in an imported module, got one with \(a, b, c\)"):
+        load(file)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)], ids=str)

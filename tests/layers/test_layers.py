@@ -326,6 +326,31 @@ ERRORS = {
         lambda: used(nn.attention(2), ONES((2, 5, 4)), ONES((2, 5, 6))),
         f"attention: expected x of shape [n, steps, 4], got float32[2, 5, 6]. w_q was made for 4 features: {FITS}",
     ),
+    "mixture_of_experts k": (
+        lambda: nn.mixture_of_experts(4, k=5),
+        "mixture_of_experts: expected k to be an integer >= 1 and <= 4, got 5.",
+    ),
+    "mixture_of_experts capacity": (
+        lambda: nn.mixture_of_experts(4, capacity_factor=0.0),
+        "mixture_of_experts: expected capacity_factor in (0, inf), got 0.0.",
+    ),
+    "mixture_of_experts hidden": (
+        lambda: nn.mixture_of_experts(4, hidden=8, expert=nn.dense(4), name="mixture"),
+        "mixture: expected hidden without expert, whose size it does not set, got hidden=8.",
+    ),
+    "mixture_of_experts state": (
+        lambda: nn.mixture_of_experts(4, expert=nn.batch_norm()).init(KEY(), ONES((2, 3, 4))),
+        "mixture_of_experts: expected an expert without state, got one with state. Put such layers before it.",
+    ),
+    "mixture_of_experts expert": (
+        lambda: used(nn.mixture_of_experts(4, expert=lambda x: x[0]), ONES((2, 3, 4)), ONES((2, 3, 4))),
+        "mixture_of_experts: expected an expert that returns float32[2, 3, ...], got float32[3, 4].",
+    ),
+    "mixture_of_experts Padded": (
+        lambda: nn.mixture_of_experts(4).init(KEY(), nn.Padded(ONES((2, 3)), np.array([3, 1]))),
+        "mixture_of_experts: expected a Padded with x of shape [n, t, ..., d], "
+        "got Padded(x=float32[2, 3], lengths=int32[2]).",
+    ),
     "learned_positions": (
         lambda: used(nn.learned_positions(5), ONES((2, 5, 4)), ONES((2, 6, 4))),
         "learned_positions: expected x of shape [n, t <= 5, 4], got float32[2, 6, 4].",

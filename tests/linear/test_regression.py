@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
+from _tiers import only
 from jax.test_util import check_grads
 from sklearn.linear_model import LinearRegression, Ridge
 
@@ -58,7 +59,7 @@ RANKS = {
 }
 
 
-@pytest.mark.parametrize("case", RANKS)
+@pytest.mark.parametrize("case", only({"equal columns"}, RANKS))
 def test_the_solution_of_minimum_norm(case):
     x = RANKS[case]
     y = Y[: len(x), 0]

@@ -15,6 +15,7 @@ DRAWN = np.array([RNG.choice(5, p=p) for p in np.exp(X) / np.exp(X).sum(-1, keep
 
 
 @pytest.mark.parametrize("scale", only({4.0}, [1.0, 4.0]))
+@pytest.mark.slow
 def test_it_finds_the_scale_of_logits_and_lowers_the_calibration_error(scale):
     x, y = jnp.asarray(scale * X, jnp.float32), jnp.asarray(DRAWN)
     t, once = jax.jit(calibration_temperature)(x, y), calibration_temperature(jnp.asarray(X, jnp.float32), y)

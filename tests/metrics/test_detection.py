@@ -225,6 +225,7 @@ def test_nothing_found_nothing_there():
     assert score_of(points, true=points) == 0
 
 
+@pytest.mark.slow
 def test_what_is_not_a_number_makes_no_number():
     for bad in (NAN, INF, -INF):
         for i in range(4):

@@ -610,6 +610,7 @@ def test_wrong_arguments(text):
 
 
 @pytest.mark.usefixtures("few")
+@pytest.mark.slow
 def test_without_a_head_the_result_are_features():
     x = shape((2, 32, 32, 3))
     sizes = {
@@ -630,6 +631,7 @@ def made(model, x):
     return drawn(jax.eval_shape(lambda key: model.init(key, x), KEY))[0], jax.jit(model.apply)
 
 
+@pytest.mark.slow
 def test_a_char_rnn_in_pieces_equals_the_whole():
     model, x = models.char_rnn(7, features=5, cached=True), jnp.array([[1, 2, 3, 4, 5], [6, 0, 1, 6, 2]])
     params, run = made(model, x)
@@ -671,6 +673,7 @@ def test_bert_ignores_padding_and_adds_types():
     assert np.abs(other["pooled"] - whole["pooled"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_positions_of_a_vit_are_interpolated():
     model = models.vit(2, classes=None, features=4, layers=1, heads=1)
     params, _ = made(model, shape((1, 12, 12, 1)))
@@ -730,6 +733,7 @@ def test_twins_share_an_encoder():
     assert_close(run(params, {}, (b, a))[0], y)
 
 
+@pytest.mark.slow
 def test_a_vae_samples_around_its_mean_in_training():
     x = jnp.zeros((20_000, 2))
     model = models.vae(1, hidden=(), encoder=nn.relu, decoder=nn.lift(lambda z: jnp.repeat(z, 2, axis=1)))

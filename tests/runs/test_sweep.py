@@ -207,6 +207,34 @@ def test_over_eight_devices_with_the_numbers_and_masks_of_each_run_alone():
     assert (ran.returncode, ran.stdout) == (0, "spread 8\n"), ran.stderr
 
 
+STAYS = """
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_platforms", "cpu")
+import jaxnn as nn, numpy as np
+
+x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+
+def run(point, x):
+    model = nn.serial(nn.dense(8), nn.tanh, nn.dense(1))
+    trainer = nn.trainer(model, nn.losses.squared_error, nn.adam(point["rate"]))
+    return nn.fit(trainer, point["key"], (x, x[:, :1]), epochs=3, batch_size=8).ts.params
+
+points = nn.points.grid(rate=np.geomspace(1e-3, 0.1, 8), key=jax.random.split(jax.random.key(0), 8))
+many, one = (nn.sweep(run, points, x, strategy=strategy) for strategy in ("shard", "vmap"))
+for a, b in zip(jax.tree.leaves(many.results), jax.tree.leaves(one.results), strict=True):
+    assert [(s.device.id, s.index[0]) for s in a.addressable_shards] == [(i, slice(8 * i, 8 * i + 8)) for i in range(8)]
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+print(len(many.done), many.chunk)
+"""
+
+
+@pytest.mark.slow
+def test_results_of_64_runs_stay_on_the_8_devices_that_computed_them():
+    ran = subprocess.run([sys.executable, "-c", STAYS], capture_output=True, text=True, timeout=300)
+    assert (ran.returncode, ran.stdout) == (0, "64 8\n"), ran.stderr
+
+
 # Memory.
 
 

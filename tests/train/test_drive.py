@@ -4,6 +4,7 @@ import builtins
 import gc
 import re
 import weakref
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -144,12 +145,36 @@ def test_no_second_compilation(compilations):
 @pytest.mark.slow
 def test_programs_live_no_longer_than_their_trainer():
     trainer = nn.trainer(nn.dense(1), nn.losses.squared_error, nn.sgd(0.1))
-    there = [weakref.ref(f) for f in trainer]
+    there = [weakref.ref(part) for part in (*trainer[:5], *trainer.model[:2])]
     for data in ((TRAIN,), (lambda epoch: [TRAIN], lambda epoch: [VALID])):
         nn.drive(trainer, KEY, *data, epochs=2, progress=False)
     del trainer
     gc.collect()
     assert [ref() for ref in there] == [None] * len(there)
+
+
+class _Unhashable:
+    __hash__ = None
+
+    def __call__(self, prediction, target):
+        return nn.losses.squared_error(prediction, target)
+
+
+@dataclass(frozen=True)
+class _OfAnArray:
+    scale: jax.Array
+
+    def __call__(self, prediction, target):
+        return self.scale * nn.losses.squared_error(prediction, target)
+
+
+@pytest.mark.parametrize("loss", [_Unhashable(), _OfAnArray(jnp.ones(()))], ids=type)
+@pytest.mark.slow
+def test_a_loss_that_cannot_be_hashed(loss):
+    made = [nn.trainer(nn.dense(1), f, nn.sgd(0.1)) for f in (loss, nn.losses.squared_error)]
+    runs = [nn.drive(trainer, KEY, TRAIN, epochs=2, progress=False) for trainer in made]
+    assert identical(runs[0].ts, runs[1].ts)
+    assert nn.diagnose(made[0], KEY, TRAIN)
 
 
 def test_the_programs_of_the_latest_are_kept():

@@ -36,8 +36,8 @@ print("ready", flush=True)
 """
 # What is trained, how many epochs, how often it is killed, and how often at least while it writes.
 RUNS = {
-    "arrays": ("nn.drive(model(512), key, train, valid, batch_size=8, **how)", 120, 12, 2),
     "fed": ("nn.drive(model(512), key, fed, valid, **how)", 60, 5, 1),
+    "arrays": ("nn.drive(model(512), key, train, valid, batch_size=8, **how)", 120, 12, 2),
     "a row": ("nn.drive(model(256), jax.random.split(key, 4), train, valid, batch_size=8, **how)", 60, 5, 1),
 }
 

@@ -187,9 +187,10 @@ def test_names_that_cover():
     with pytest.raises(ValueError) as excinfo:
         Kept(after, "learning_rate", TRAIN).check_changed()
     assert str(excinfo.value) == (
-        "drive: expected changed to name settings, such as augment, average, axis_name, batch_size, examples, "
-        "first_examples, first_valid_examples, frozen, loss, metrics, mode, model, monitor, optimizer, patience, "
-        "regularizer, valid_examples, got 'learning_rate'. Is it optimizer/learning_rate?"
+        "drive: expected changed to name settings, such as augment, auxiliary, average, axis_name, batch_size, "
+        "examples, first_examples, first_valid_examples, frozen, loss, loss_scale, metrics, mode, model, monitor, "
+        "optimizer, patience, precision, regularizer, valid_examples, got 'learning_rate'. "
+        "Is it optimizer/learning_rate?"
     )
     with pytest.raises(TypeError) as excinfo:
         Kept(after, 3, TRAIN)

@@ -283,6 +283,22 @@ ERRORS = {
         TypeError,
         "trainer: expected regularizer to be a function of params, got 0.1.",
     ),
+    "auxiliary": (
+        lambda: make(auxiliary=0.1),
+        TypeError,
+        "trainer: expected auxiliary to be a dict of patterns of state paths and weights, got 0.1. "
+        "Such as {'*balance': 0.01}.",
+    ),
+    "auxiliary, a weight": (
+        lambda: make(auxiliary={"*balance": "much"}),
+        TypeError,
+        "trainer: expected auxiliary['*balance'] to be a real number, got 'much'. Pass a float.",
+    ),
+    "auxiliary, no state": (
+        lambda: make(auxiliary={"*balance": 0.1}).evaluate(make().init(jax.random.key(0), BATCH), BATCH),
+        ValueError,
+        "trainer: expected auxiliary to match some of the state, got '*balance'. The model has no state.",
+    ),
     "metric": (
         lambda: make(metrics={"accuracy": 1}),
         TypeError,
@@ -294,6 +310,48 @@ ERRORS = {
         TypeError,
         "trainer: expected metrics to be a dict of names and functions (prediction, target) -> value, "
         "got {'loss': the function named_loss}. 'loss' is the name of the loss.",
+    ),
+    "precision, another library's name": (
+        lambda: make(precision="fp16"),
+        TypeError,
+        "trainer: expected precision to be float32, bfloat16, float16 or None, got 'fp16'. Did you mean 'float16'?",
+    ),
+    "precision of Keras": (
+        lambda: make(precision="mixed_bfloat16"),
+        TypeError,
+        "trainer: expected precision to be float32, bfloat16, float16 or None, got 'mixed_bfloat16'. "
+        "Did you mean 'bfloat16'?",
+    ),
+    "precision of products": (
+        lambda: make(precision="highest"),
+        TypeError,
+        "trainer: expected precision to be float32, bfloat16, float16 or None, got 'highest'. "
+        "That of products in float32 is jax.default_matmul_precision, or an argument of a layer.",
+    ),
+    "precision, an integer dtype": (
+        lambda: make(precision=jnp.int8),
+        TypeError,
+        "trainer: expected precision to be float32, bfloat16, float16 or None, got int8.",
+    ),
+    "precision of 8 bits": (
+        lambda: make(precision=jnp.float8_e4m3fn),
+        TypeError,
+        "trainer: expected precision to be float32, bfloat16, float16 or None, got float8_e4m3fn.",
+    ),
+    "loss scale, a number": (
+        lambda: make(loss_scale=1024.0),
+        TypeError,
+        "trainer: expected loss_scale to be a LossScale or None, got 1024.0. Write nn.LossScale(2.0**15).",
+    ),
+    "loss scale of 0": (
+        lambda: make(loss_scale=nn.LossScale(0.0)),
+        ValueError,
+        "trainer: expected value of loss_scale in [5.96046e-08, 1.67772e+07], got 0.0.",
+    ),
+    "loss scale, its period": (
+        lambda: make(loss_scale=nn.LossScale(period=0)),
+        ValueError,
+        "trainer: expected period of loss_scale to be an integer >= 1, got 0.",
     ),
     "pattern": (
         lambda: make(frozen=["w", "body/*"]).init(jax.random.key(0), BATCH),
