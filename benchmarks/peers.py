@@ -16,9 +16,10 @@ are compiled with XLA's defaults; jaxnn passes `compiler_options=nn.compiler_opt
 `nn.reuse_memory()` is called in every process of a library on JAX: it serves all that share the process.
 
 --quick leaves torch.compile out. --long adds rows that take minutes. --save appends history.jsonl, one line for each
-row and library, and writes peers.txt and peers.png from the newest lines. Nothing else should run meanwhile: PyTorch
-suffers most from other processes. On a busy machine --processor compares the processor seconds of the peers on JAX:
-the work, without the idle time of a core. It is not for PyTorch, whose threads spin, and is not saved.
+row and library, and writes peers.txt and peers.png from the newest lines, and commits.png from all. Nothing else should
+run meanwhile: PyTorch suffers most from other processes. On a busy machine --processor compares the processor seconds
+of the peers on JAX: the work, without the idle time of a core. It is not for PyTorch, whose threads spin, and is not
+saved.
 
 --growth measures one size at a time in place of the rows, for some libraries: batch, depth, width, length, members.
 With --save it draws growth.png, with the limits of the machine.
@@ -47,7 +48,8 @@ from _peers.rows import ALL, GROWING, GROWN, LONG, ROWS, Row
 from _ratios import interval
 
 HERE = Path(__file__).parent
-HISTORY, TEXT, PICTURE, GROWTH = (HERE / name for name in ("history.jsonl", "peers.txt", "peers.png", "growth.png"))
+HISTORY, TEXT = HERE / "history.jsonl", HERE / "peers.txt"
+PICTURE, COMMITS, GROWTH = (HERE / name for name in ("peers.png", "commits.png", "growth.png"))
 ON_JAX = ("by hand", "optax", "linen", "nnx", "equinox", "haiku", "keras")
 APART = ("torch", "onnxruntime")
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "onnxruntime", "numpy")
@@ -353,6 +355,40 @@ def draw(found: dict[str, list[dict]]) -> None:
     figure.savefig(PICTURE, dpi=110)
 
 
+def draw_commits() -> None:
+    """The ratios of every row by commit, from the history, for rows that were measured at two commits or more."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines = [json.loads(line) for line in HISTORY.read_text().splitlines()]
+    commits = list(dict.fromkeys(line["commit"] for line in lines))
+    rows = [name for name in ROWS | LONG if len({line["commit"] for line in lines if line["row"] == name}) > 1]
+    if not rows:
+        return
+    columns = 3
+    shape = -(-len(rows) // columns), columns
+    figure, grid = plt.subplots(
+        *shape, figsize=(11, 2.2 * shape[0]), sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
+    for name, axes in zip(rows, grid.flat, strict=False):
+        for k, library in enumerate([*ON_JAX, *APART]):
+            found = {x["commit"]: x for x in lines if x["row"] == name and x["library"] == library}  # the newest
+            at = [commits.index(commit) for commit in found]
+            axes.plot(at, [x["ratio"] for x in found.values()], "o-", ms=3, lw=1, color=f"C{k}", label=library)
+            for i, x in zip(at, found.values(), strict=True):
+                axes.plot([i, i], [x["low"], x["high"]], color=f"C{k}", lw=1, alpha=0.4)
+        axes.axhline(1, color="black", lw=1)
+        axes.set_title(ALL[name].title, fontsize=7)
+    grid.flat[0].set(yscale="log", xticks=range(len(commits)), xticklabels=commits)
+    for axes in list(grid.flat)[len(rows) :]:
+        axes.remove()
+    figure.supylabel("time of jaxnn / time of the peer")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.savefig(COMMITS, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", nargs="*", help=", ".join(ROWS | LONG))
@@ -390,6 +426,7 @@ def main() -> None:
             saved = newest(ROWS | LONG)
             write_text(saved)
             draw(saved)
+            draw_commits()
             if given.growth:
                 growth.draw(newest(GROWN), GROWTH)
     if wrong:

@@ -61,3 +61,20 @@ def cluttered(key: jax.Array, batch: tuple) -> tuple[jax.Array, dict[str, jax.Ar
     clutter = jax.vmap(jax.vmap(partial(place, wide=True)))(places, pieces)[0].max(0)
     x = jnp.maximum(x, clutter)
     return x + NOISE * jax.random.normal(for_noise, x.shape), {"class": labels, "box": boxes}
+
+
+def mosaic(key: jax.Array, batch: tuple) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Noisy canvases [n, SIDE, SIDE, 1] with a garment in each quadrant, their classes [n, 4] and masks [n, 4, ...]."""
+    images, labels = batch
+    for_place, for_noise = jax.random.split(key)
+    half = SIDE // 2
+    free = half - images.shape[1]
+    four = jnp.stack([jnp.roll(images[..., 0], i, 0) for i in range(4)], 1)
+    tiles = jnp.pad(four, ((0, 0), (0, 0), (0, free), (0, free)))
+    shifts = jax.random.randint(for_place, (len(images), 4, 2), 0, free + 1)
+    tiles = jax.vmap(jax.vmap(lambda tile, by: jnp.roll(tile, (by[0], by[1]), (0, 1))))(tiles, shifts)
+    alone = tiles[:, :, None, :, None] * jnp.eye(4).reshape(1, 4, 2, 1, 2, 1)  # each on its own canvas
+    alone = alone.reshape(-1, 4, SIDE, SIDE)
+    x = alone.sum(1)[..., None]
+    classes = jnp.stack([jnp.roll(labels, i) for i in range(4)], 1)
+    return x + NOISE * jax.random.normal(for_noise, x.shape), {"classes": classes, "masks": alone > DARK}

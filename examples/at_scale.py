@@ -3,10 +3,10 @@
     python examples/at_scale.py [folder for the picture, by default out] [--short]
 
 Networks are trained on 30 000 images of Fashion-MNIST as they are, three seeds. The file holds 3.2 million copies of
-the 10 000 test images, each moved at random (rotation, shift, zoom, shear), as float32 pixels, and is deleted in the
-end. A process maps one chunk of it into memory, predicts it, writes the logits to a mapped file and records how far it
-is. It is killed in the middle, and a second process continues from the record. Chunks from the beginning, after the
-kill and from the end have the bits of a prediction without a kill.
+the 10 000 test images, each moved at random (rotation, shift, zoom, shear), as float32 pixels, and is deleted at the
+end. A process, `_job.py`, maps one chunk of it into memory, predicts it, writes the logits to a mapped file and records
+its progress. It is killed in the middle, and a second process continues from the record. Chunks from the beginning,
+after the kill and from the end equal a prediction without a kill bit for bit.
 
     accuracy on 20 000 moved images          70.2 ± 1.4 %, three seeds; 69.3 % over the whole file, one seed
     calibration error (15 bins)              5.1 ± 1.5 % as trained
@@ -15,19 +15,14 @@ kill and from the end have the bits of a prediction without a kill.
     images a second, 20 000 in memory        18 756, onnxruntime 19 582: 0.96 of its rate
 
 Confidences of a network that was trained on centred images are too high for moved ones. One number, fitted on moved
-images of the training set that were not used, removes two thirds of the error, and no prediction changes. onnxruntime
-runs the network that `interop.to_onnx` writes, with the norms in the weights of the convolutions, and wins by a little.
-The run took 470 s on two cores that others used as well, with 77 s of processor time in the first process.
+copies of training images that were held out, removes two thirds of the error, and no prediction changes. onnxruntime
+runs the network that `interop.to_onnx` writes, with batch norms folded into the convolutions, and is slightly faster.
+The run took 470 s on two cores that other processes used as well, with 77 s of processor time in the first process.
 
 Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, 2017, arXiv:1706.04599. Xiao, Rasul, Vollgraf,
 Fashion-MNIST, 2017, arXiv:1708.07747.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,20 +31,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _pictures import SHORT, clock, folder, sheet, spread, subplots
+from _calibration import calibrated
+from _job import BATCH, CHUNK, COUNT, SHAPE, network, run
+from _pictures import SHORT, clock, folder, sheet, subplots
 
 import jaxnn as nn
 
 nn.reuse_memory()
 
-GIGABYTES = 0.1 if SHORT else 10  # float32 pixels, as a network takes them: 3.2 million images
-SHAPE = (28, 28, 1)
-COUNT = int(GIGABYTES * 1e9 / (4 * np.prod(SHAPE)))
-CHUNK = 1 << (12 if SHORT else 15)  # images between two records of progress, 103 MB of pixels
-BATCH = 512
-MOVED = nn.augment.batched(
-    nn.augment.affine(degrees=15, fraction=0.07, strength=0.15, shear=10)
-)  # not seen in training
+MOVED = nn.augment.affine(degrees=15, fraction=0.07, strength=0.15, shear=10)  # not seen in training
 SEEDS = 2 if SHORT else 3
 IMAGES, EPOCHS, TRAINED, RATE = (4000, 1, 64, 2e-3) if SHORT else (30_000, 3, 64, 2e-3)
 SAMPLE = 2000 if SHORT else 20_000  # copies for the calibration errors, and for the comparison of throughput
@@ -57,12 +47,6 @@ ROUNDS = 1 if SHORT else 7
 MOST_ERROR = 0.5  # calibration error at the temperature, over that as trained; fixed before the full run
 MOST_MEMORY = 100  # MB by which the memory of a process may grow between its third chunk and its last
 LEAST_RATE = 0.5  # images a second over onnxruntime's, fixed before the full run
-
-
-def network() -> nn.Layer:
-    """Logits of images [n, 28, 28, 1]."""
-    blocks = [(nn.conv(f, 3, bias=False), nn.batch_norm(), nn.relu, nn.max_pool(2)) for f in (16, 32)]
-    return nn.serial(nn.space_to_depth(2), *(part for block in blocks for part in block), nn.flatten(), nn.dense(10))
 
 
 def trained(key: jax.Array, train: tuple) -> tuple:
@@ -75,7 +59,7 @@ def trained(key: jax.Array, train: tuple) -> tuple:
 @jax.jit
 def copies(key: jax.Array, images: jax.Array, rows: jax.Array) -> jax.Array:
     """Moved copies of the images in some rows, as pixels [n, 28, 28, 1]."""
-    return MOVED(key, images[rows])
+    return nn.augment.batched(MOVED)(key, images[rows])
 
 
 def write(path: Path, images: np.ndarray) -> None:
@@ -88,46 +72,6 @@ def write(path: Path, images: np.ndarray) -> None:
             file.write(np.asarray(part)[: COUNT - start].tobytes())
 
 
-def anonymous() -> int:
-    """Memory of this process in MB without the pages of files, which the system takes back when it needs them."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
-
-
-def work(home: Path) -> None:
-    """Writes the logits of all images to a file, chunk by chunk, from where the last process ended."""
-    params, state = nn.load(home / "net.safetensors")
-    record = home / "progress.json"
-    done = json.loads(record.read_text())["done"] if record.exists() else 0
-    logits = np.memmap(home / "logits.bin", np.float32, "r+", shape=(COUNT, 10))
-    memory = []
-    while done < COUNT:
-        end = min(done + CHUNK, COUNT)
-        start = time.perf_counter()
-        x = np.memmap(home / "images.bin", np.float32, "r", 4 * done * int(np.prod(SHAPE)), (end - done, *SHAPE))
-        logits[done:end] = nn.predict(network(), params, state, x, batch_size=BATCH)
-        logits.flush()  # the record follows the numbers, so a killed process loses a chunk at most
-        memory.append(anonymous())
-        record.with_suffix(".new").write_text(json.dumps({"done": end, "memory": memory}))
-        os.replace(record.with_suffix(".new"), record)
-        print(f"{end:9,} of {COUNT:,}, {(end - done) / (time.perf_counter() - start):,.0f} images/s", flush=True)
-        done = end
-
-
-def run(home: Path, until: float = np.inf) -> dict[str, Any]:
-    """The record after a process has worked on the file, or was killed by SIGKILL after that many images."""
-    command = [sys.executable, __file__, "--work", str(home), *["--short"] * SHORT]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            print(f"\r{line.rstrip()}", end="", flush=True)
-            if int(line.split()[0].replace(",", "")) >= until:
-                process.kill()
-                break
-    print()
-    assert process.returncode == (0 if until == np.inf else -signal.SIGKILL)
-    return json.loads((home / "progress.json").read_text())
-
-
 def throughput(params: Any, state: Any, x: np.ndarray) -> float | None:
     """Images a second of `nn.predict`, over those of onnxruntime on the network that `to_onnx` writes, alternating."""
     try:
@@ -137,7 +81,6 @@ def throughput(params: Any, state: Any, x: np.ndarray) -> float | None:
         return None
     data = nn.interop.to_onnx(network(), params, state, x[:1])
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-
     runs = (
         lambda: np.asarray(nn.predict(network(), params, state, x, batch_size=BATCH)),
         lambda: np.concatenate([session.run(None, {"x": x[i : i + BATCH]})[0] for i in range(0, len(x), BATCH)]),
@@ -180,28 +123,20 @@ def picture(path: Path, logits: np.ndarray, labels: np.ndarray, t: float, images
 
 def main() -> None:
     """Trains, calibrates, makes the file, runs the job, compares with onnxruntime, and draws the picture."""
-    nn.cache_programs()  # the next process compiles nothing again
-    if "--work" in sys.argv:
-        return work(Path(sys.argv[sys.argv.index("--work") + 1]))
+    nn.cache_programs()  # the next start compiles nothing again
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     train, test = jax.tree.map(np.asarray, (fashion.train, fashion.test))
-    part, valid = ((jax.tree.map(lambda a, r=r: a[r], train)) for r in (slice(IMAGES), slice(-10_000, None)))
+    part, valid = (jax.tree.map(lambda a, r=r: a[r], train) for r in (slice(IMAGES), slice(-10_000, None)))
     runs = nn.sweep(trained, jax.random.split(jax.random.key(0), SEEDS), jax.tree.map(jnp.asarray, part)).results
     print(f"{SEEDS} networks trained, {took()}", flush=True)
 
     keys = jax.random.split(jax.random.key(2))
     rows = jnp.arange(SAMPLE) % 10_000
     known, held = (copies(key, jnp.asarray(x), rows) for key, x in zip(keys, (valid[0], test[0]), strict=True))
-    labels = [jnp.asarray(y)[rows] for y in (valid[1], test[1])]
+    print("moved test images: ", end="")
     members = [jax.tree.map(lambda a, k=k: a[k], runs) for k in range(SEEDS)]
-    of = [jnp.stack([nn.predict(network(), *member, x) for member in members]) for x in (known, held)]
-    t = jax.vmap(nn.metrics.calibration_temperature, (0, None))(of[0], labels[0])
-    error = jax.vmap(nn.metrics.expected_calibration_error, (0, None))
-    before, after = (error(of[1] / scale, labels[1]) for scale in (1.0, t[:, None, None]))
-    accuracy = jax.vmap(nn.metrics.accuracy, (0, None))(of[1], labels[1])
-    print(f"accuracy on moved test images {spread(accuracy)} %; temperatures {', '.join(f'{v:.2f}' for v in t)}")
-    print(f"calibration error {spread(before)} % as trained, {spread(after)} % at these temperatures", flush=True)
+    t, _, before, after = calibrated(network(), members, (known, valid[1][rows]), (held, test[1][rows]))
 
     with tempfile.TemporaryDirectory(prefix="jaxnn-at-scale-") as folder_of_job:
         home = Path(folder_of_job)

@@ -25,9 +25,9 @@ percent, mean ± deviation of the seeds, and the gain with its interval:
     flip, crop, cutout          76.0 ± 0.7      -2.8 ± 0.5     the usual recipe for photos
     perspective                 73.4 ± 1.0      -5.4 ± 0.9
 
-Garments are centred, upright and of one size, so that most moves make images that the test does not have; changes of
-tones gain and cost little. Of 31 kinds some intervals exclude 0 by chance: `rand_augment` is the one that the
-validation images choose, too.
+Garments are centred, upright and of equal size, so most moves make images that do not occur in the test set; changes
+of tones gain and cost little. Among 31 kinds some intervals exclude 0 by chance; `rand_augment` is also the best on the
+validation images.
 
 Then a linear and a convolutional network are trained by plain gradient descent on raw, standardized and whitened
 images of 14×14 pixels, each at the rate that reaches a training loss of 0.5 in the fewest epochs. Whitening is ZCA,
@@ -40,7 +40,7 @@ epochs, of three seeds:
     ZCA, ε = 0.01       2.0 ± 0.0  70.3 ± 1.4      5.0 ± 0.0  76.3 ± 0.1
     ZCA, ε = 1e-5       2.0 ± 0.0  60.8 ± 1.2      5.0 ± 0.0  70.9 ± 0.6
 
-Whitening makes descent up to ten times faster, and with a small ε it lets noise into the linear network. The run takes
+Whitening makes descent up to ten times faster. With a small ε it amplifies noise and costs accuracy. The run takes
 601 s of processors.
 
 DeVries, Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017, arXiv:1708.04552. Wadia et
@@ -50,13 +50,14 @@ Reduce or Prevent Generalization, 2021, arXiv:2008.07545.
 
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from _pictures import SHORT, band, clock, folder, spread, subplots
+from _whitening import LEVEL, fastest
 from sklearn.svm import SVC
 
 import jaxnn as nn
@@ -80,10 +81,8 @@ FAMILIES: dict[str, dict[str, Augmentation]] = {  # at moderate strengths, which
     "tones": {
         **{"brightness": augment.brightness(0.3), "contrast": augment.contrast(0.3), "gamma": augment.gamma(0.3)},
         **{"channel shift": augment.channel_shift(0.1), "invert": augment.sometimes(augment.invert(), 0.1)},
-        **{
-            "solarize": augment.sometimes(augment.solarize(), 0.1),
-            "posterize": augment.sometimes(augment.posterize(2)),
-        },
+        **{"solarize": augment.sometimes(augment.solarize(), 0.1)},
+        **{"posterize": augment.sometimes(augment.posterize(2))},
         **{"autocontrast": augment.sometimes(augment.autocontrast())},
         **{"equalize": augment.sometimes(augment.equalize())},
     },
@@ -119,29 +118,7 @@ COLOURS = {
     "mixing": "tab:purple",
 }
 T = 2.776  # 97.5 % quantile of Student's distribution with 4 degrees of freedom: 95 % intervals of 5 seeds
-
-INPUTS = ("raw", "standardized", "ZCA, ε = 0.01", "ZCA, ε = 1e-5")
-RATES = (0.04, 0.64) if SHORT else (0.04, 0.16, 0.64, 2.56)  # of gradient descent, constant
-WHITENED_SEEDS, PASSES = (1, 2) if SHORT else (3, 20)
-LEVEL = 0.5  # training loss whose first epoch is reported
 LEAST_GAIN = 0.01  # in accuracy over the support vector machine of the kind that is best on validation images
-
-
-class Point(NamedTuple):
-    """One run of the first part: its key, and the numbers of its augmentation and of its training images."""
-
-    key: Any
-    kind: Any
-    seed: Any
-
-
-class Descent(NamedTuple):
-    """One run of the second part: its key, the numbers of its inputs and training images, and its rate."""
-
-    key: Any
-    inputs: Any
-    seed: Any
-    rate: Any
 
 
 def network(*first: Any, rate: float) -> nn.Layer:
@@ -150,44 +127,29 @@ def network(*first: Any, rate: float) -> nn.Layer:
     return nn.serial(*first, *convs, nn.flatten(), nn.dropout(rate), nn.dense(64), nn.relu, nn.dense(10))
 
 
-def gain(kinds: tuple[Augmentation, ...], point: Point, train: Any, *held: Any) -> list[jax.Array]:
-    """Accuracy on held-out sets after training with one augmentation; the program has all of them as branches."""
-    x, y = (a[point.seed] for a in train)
+def gain(kinds: tuple[Augmentation, ...], point: tuple, train: Any, *held: Any) -> list[jax.Array]:
+    """Accuracy on held-out sets after training; a point is key, number of the augmentation and of the images."""
+    key, kind, seed = point
+    x, y = (a[seed] for a in train)
     model = network(nn.space_to_depth(2), rate=0.3)
     optimizer = nn.adam(optax.cosine_decay_schedule(RATE, EPOCHS * (len(x) // BATCH)))
     trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, optimizer)
 
     def changed(key: jax.Array, batch: Any) -> Any:
-        return jax.lax.switch(point.kind, kinds, key, batch)
+        return jax.lax.switch(kind, kinds, key, batch)  # one program has all augmentations as branches
 
     data = x, jax.nn.one_hot(y, 10)
-    ts = nn.fit(trainer, point.key, data, epochs=EPOCHS, batch_size=BATCH, augment=changed).ts
+    ts = nn.fit(trainer, key, data, epochs=EPOCHS, batch_size=BATCH, augment=changed).ts
     return [nn.metrics.accuracy(model.apply(ts.params, ts.state, x)[0], y).mean() for x, y in held]
 
 
 def gains(kinds: dict[str, Augmentation], *data: Any) -> dict[str, np.ndarray]:
     """Accuracies [held-out sets, seeds] of each kind."""
     n, keys = len(kinds), jax.random.split(jax.random.key(0), SEEDS)
-    points = Point(jnp.tile(keys, n), jnp.repeat(jnp.arange(n), SEEDS), jnp.tile(jnp.arange(SEEDS), n))
+    points = jnp.tile(keys, n), jnp.repeat(jnp.arange(n), SEEDS), jnp.tile(jnp.arange(SEEDS), n)
     run = partial(gain, tuple(kinds.values()))
     found = nn.sweep(run, points, *data, strategy="shard", chunk=1).results
     return dict(zip(kinds, np.stack(found).reshape(-1, n, SEEDS).swapaxes(0, 1), strict=True))
-
-
-def descend(model: nn.Layer, point: Descent, train: Any, test: Any) -> tuple[jax.Array, jax.Array]:
-    """Training loss of each epoch of gradient descent, and test accuracy."""
-    (x, y), (x_test, y_test) = train, test
-    trainer = nn.trainer(model, nn.losses.softmax_cross_entropy, nn.sgd(point.rate))
-    run = nn.fit(trainer, point.key, (x[point.inputs, point.seed], y[point.seed]), epochs=PASSES, batch_size=BATCH)
-    logits = model.apply(run.ts.params, run.ts.state, x_test[point.inputs, point.seed])[0]
-    return run.history["train"]["loss"].mean(-1), nn.metrics.accuracy(logits, y_test).mean()
-
-
-def versions(x: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test images of 14×14 pixels in the forms of INPUTS, which are fitted to the training images."""
-    small, test = (jnp.asarray(a.reshape(-1, 14, 2, 14, 2, 1).mean((2, 4))) for a in (x, x_test))
-    fitted = augment.normalization(small), *(augment.whitening(small, "zca", eps) for eps in (1e-2, 1e-5))
-    return np.stack([small, *(f.apply(small) for f in fitted)]), np.stack([test, *(f.apply(test) for f in fitted)])
 
 
 def picture(path: Path, accuracy: dict, machine: list, curves: dict) -> None:
@@ -215,9 +177,8 @@ def picture(path: Path, accuracy: dict, machine: list, curves: dict) -> None:
     left.legend(fontsize=9, loc="upper left")
     left.grid(alpha=0.3, axis="x")
     for (model, of), place in zip(curves.items(), axes[:, 1], strict=True):
-        for (form, (rate, loss, right)), colour in zip(
-            of.items(), ("k", "tab:blue", "tab:green", "tab:red"), strict=True
-        ):
+        colours = ("k", "tab:blue", "tab:green", "tab:red")
+        for (form, (rate, loss, _, right)), colour in zip(of.items(), colours, strict=True):
             label = f"{form}, rate {rate:g}: test {spread(right)} %"
             band(place, 1 + np.arange(loss.shape[1]), loss, label, colour)
         place.axhline(LEVEL, color="0.5", lw=1, ls=":")
@@ -251,27 +212,14 @@ def main() -> None:
         print(f"{name:24}{spread(of_seeds):>14}   gain{spread(of_seeds - accuracy[NONE][1]):>14}")
     print(f"best of each family: {', '.join(best)}\n{took()}", flush=True)
 
-    seeds = range(WHITENED_SEEDS)
-    forms, forms_test = (np.stack(a, 1) for a in zip(*(versions(train[0][s], test[0]) for s in seeds), strict=True))
-    shape = len(INPUTS), len(RATES), WHITENED_SEEDS
-    inputs, rates, numbers = (a.ravel() for a in np.indices(shape))
-    keys = jax.random.split(jax.random.key(1), WHITENED_SEEDS)
-    points = Descent(keys[numbers], inputs, numbers, np.float32(RATES)[rates])
     models = {"linear": nn.serial(nn.flatten(), nn.dense(10)), "convolutional": network(rate=0.0)}
-    curves: dict[str, dict[str, tuple]] = {name: {} for name in models}
+    curves = {}
     print(f"{'':16}{'inputs':20}{'rate':>8}{'epochs':>16}{'test accuracy':>16}")
     for name, model in models.items():
-        run, data = partial(descend, model), ((forms, train[1]), (forms_test, test[1]))
-        swept = nn.sweep(run, points, *data, strategy="shard", chunk=1).results
-        loss, right = (np.asarray(a).reshape(*shape, *a.shape[1:]) for a in swept)
-        loss = np.nan_to_num(loss, nan=np.inf)  # of runs that have diverged
-        epochs = np.where((loss < LEVEL).any(-1), 1 + (loss < LEVEL).argmax(-1), PASSES + 1)
-        for i, form in enumerate(INPUTS):
-            fastest = np.lexsort((loss[i, ..., -1].mean(1), epochs[i].mean(1)))[0]
-            curves[name][form] = RATES[fastest], loss[i, fastest], right[i, fastest]
-            steps = epochs[i, fastest]
-            needed = f"{steps.mean():.1f} ± {steps.std(ddof=min(1, WHITENED_SEEDS - 1)):.1f}"
-            print(f"{name:16}{form:20}{RATES[fastest]:8}{needed:>16}{spread(right[i, fastest]):>16}", flush=True)
+        curves[name] = fastest(model, train, test)
+        for form, (rate, _, epochs, right) in curves[name].items():
+            needed = f"{epochs.mean():.1f} ± {epochs.std(ddof=min(1, len(epochs) - 1)):.1f}"
+            print(f"{name:16}{form:20}{rate:8}{needed:>16}{spread(right):>16}", flush=True)
     picture(out / "augmentation_gain.png", accuracy, machine, curves)
     print(f"{took()}; the picture is {out / 'augmentation_gain.png'}")
 

@@ -22,8 +22,9 @@ for 8 epochs on all 60 000 images with AdamW and a one-cycle schedule. Its accur
 ± 0.1 % (91.82, 91.87 and 91.74 for three seeds); a run takes 257 s of processors. The baseline on the same test images
 is scikit-learn's support vector machine with an RBF kernel, 89.7 % in the paper of the data set. `--long`
 trains a network of 40 and 80 channels for 20 epochs on mirrored and shifted images, and averages its params and the
-predictions for an image and its mirror image. An epoch takes 63 s of processors. The run is stored in the folder after
-each epoch, and a second call resumes it.
+predictions for an image and its mirror image. It reached 93.0 % with one seed, in 1229 s of processors; 94.5 % was the
+aim. Its accuracy on the augmented training images was 93.8 % in the last epoch: it underfits, so more epochs or
+channels may help. The run is stored in the folder after each epoch, and a second call resumes it.
 
 He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015, arXiv:1512.03385, and Identity Mappings in Deep
 Residual Networks, 2016, arXiv:1603.05027. Yang et al., A Mean Field Theory of Batch Normalization, 2019,

@@ -2,12 +2,12 @@
 
     python examples/imbalance.py [folder for the picture, by default out] [--short]
 
-4000 T-shirts of Fashion-MNIST and a twentieth or a hundredth as many shirts, the class that is confused most with them.
-A network with 256 hidden units is trained with plain cross-entropy, with shirts weighted by the ratio, with shirts
-repeated until they are one half, and with the focal loss. 2000 other T-shirts and the same fraction of shirts choose
-the threshold with the best F1 ("moved"). The test set has 1000 images of each class, weighted to the ratio. ECE is the
-expected calibration error, "mean p" the mean predicted probability of a shirt, which should be 0.048 and 0.010. Mean
-± deviation of five seeds, which draw other images:
+The data are 4000 T-shirts of Fashion-MNIST and a twentieth or a hundredth as many shirts, the class that is confused
+most with them. A network with 256 hidden units is trained with plain cross-entropy, with shirts weighted by the ratio,
+with shirts repeated until they are one half, and with the focal loss. The threshold with the best F1 ("moved") is
+chosen on 2000 other T-shirts and the same fraction of shirts. The test set has 1000 images of each class, weighted to
+the ratio. ECE is the expected calibration error, "mean p" the mean predicted probability of a shirt, which should be
+0.048 and 0.010. Mean ± deviation of five seeds, which draw other images:
 
     1:20                          PR-AUC      F1 at 1/2       F1 moved            ECE         mean p
     plain                  0.634 ± 0.008  0.624 ± 0.006  0.624 ± 0.012  0.015 ± 0.003  0.052 ± 0.001
@@ -28,12 +28,12 @@ expected calibration error, "mean p" the mean predicted probability of a shirt, 
     logistic, balanced     0.347 ± 0.036  0.135 ± 0.017  0.331 ± 0.073  0.044 ± 0.013  0.169 ± 0.027
     forest, balanced       0.451 ± 0.026  0.499 ± 0.018  0.476 ± 0.035  0.011 ± 0.001  0.020 ± 0.001
 
-Nothing is gained by weights here: the order of the images is worse, and probabilities are five times too high at 1:20,
-sixteen times at 1:100. Resampling ranks about as well as the plain network, with the same error of probabilities, which
-the logarithm of the ratio, subtracted from the logits, removes. The focal loss ranks slightly better, and its
-probabilities are too high as well. At 1:20 the plain network needs no other threshold. At 1:100 moving it raises the F1
-by 0.17; only 20 shirts choose it, so it varies. After few steps, as in `--short`, it is the plain network that ranks
-worst: weights and resampling speed up the start.
+Weights gain nothing here: the ranking of the images is worse, and probabilities are five times too high at 1:20,
+sixteen times at 1:100. Resampling ranks about as well as the plain network. Its probabilities are too high as well;
+subtracting the logarithm of the ratio from the logits ("shifted") corrects them. The focal loss ranks slightly better,
+and its probabilities are too high, too. At 1:20 the plain network needs no other threshold. At 1:100 a moved threshold
+raises its F1 by 0.17; the threshold is chosen on only 20 shirts, so it varies. After few steps, as in `--short`, the
+plain network ranks worst: weights and resampling speed up the start.
 
 scikit-learn's logistic regression and random forest have balanced class weights. The forest equals the best networks
 at 1:20, and has the best F1 at a threshold of 1/2 at 1:100. The run takes 39 s of processors.
@@ -45,7 +45,7 @@ Object Detection, 2017, arXiv:1708.02002. Byrd, Lipton, What is the Effect of Im
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-learn's small products
 
@@ -54,6 +54,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from _pictures import SHORT, clock, folder, subplots
+from scipy.special import expit, logit
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -69,24 +70,19 @@ HIDDEN = 256  # units, half of them dropped in training
 EPOCHS = 5 if SHORT else 20
 BATCH, RATE = 100, 1e-3  # of Adam, falling to 0 along a cosine
 GAMMA = 2.0  # of the focal loss, as in its paper
-METHODS = {  # name -> repeated shirts, weights of shirts, γ of the loss
-    **{"plain": (False, False, 0.0), "weights": (False, True, 0.0)},
-    **{"resampling": (True, False, 0.0), "focal": (False, False, GAMMA)},
+METHODS = {  # name -> whether shirts are repeated, whether they are weighted, γ of the loss
+    "plain": (False, False, 0.0),
+    "weights": (False, True, 0.0),
+    "resampling": (True, False, 0.0),
+    "focal": (False, False, GAMMA),
 }
+BASELINES = {"logistic, balanced": LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)}
+if not SHORT:
+    BASELINES["forest, balanced"] = RandomForestClassifier(class_weight="balanced", random_state=0)
 COLOURS = dict(zip(METHODS, ("k", "tab:blue", "tab:green", "tab:red"), strict=True))
 COLUMNS = ("PR-AUC", "F1 at 1/2", "F1 moved", "ECE", "mean p")
 LEAST_GAIN = 0.02  # in PR-AUC at 1:20 over balanced logistic regression; in trials 0.04
 TIE = 0.03  # F1 that no method gains over the plain network if both have moved thresholds, at 1:20
-
-
-class Point(NamedTuple):
-    """One run: its key, rows of its training and validation images, the weight of shirts, and γ of the loss."""
-
-    key: Any
-    train: Any
-    valid: Any
-    weight: Any
-    gamma: Any
 
 
 def two(part: tuple) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +92,7 @@ def two(part: tuple) -> tuple[np.ndarray, np.ndarray]:
     return x[kept].reshape(-1, 14, 2, 14, 2, 1).mean((2, 4)), (y[kept] == RARE).astype(np.int32)
 
 
-def draw(seed: int, y: np.ndarray, ratio: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sampled(seed: int, y: np.ndarray, ratio: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows for training, as many with shirts repeated until they are one half, and rows for validation."""
     random = np.random.default_rng(seed)
     common, rare = (random.permutation(np.flatnonzero(y == k)) for k in (0, 1))
@@ -107,19 +103,19 @@ def draw(seed: int, y: np.ndarray, ratio: int) -> tuple[np.ndarray, np.ndarray, 
     return np.concatenate([common[:TRAIN], rare[:few]]), repeated, valid
 
 
-def learn(point: Point, known: Any, tested: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits of the validation images and of the test images."""
+def learn(point: tuple, known: Any, tested: jax.Array) -> tuple[jax.Array, ...]:
+    """Logits of validation and test images; a point is key, training rows, validation rows, weight of shirts, and γ."""
+    key, rows, held, weight, gamma = point
     model = nn.serial(nn.flatten(), nn.dense(HIDDEN), nn.relu, nn.dropout(0.5), nn.dense(1), lambda x: x[:, 0])
 
     def loss(logits: jax.Array, y: jax.Array) -> jax.Array:
-        return nn.losses.focal(logits, y, gamma=point.gamma)  # γ = 0 is the cross-entropy
+        return nn.losses.focal(logits, y, gamma=gamma)  # γ = 0 is the cross-entropy
 
-    x, y = (a[point.train] for a in known)
+    x, y = (a[rows] for a in known)
     optimizer = nn.adam(optax.cosine_decay_schedule(RATE, EPOCHS * (len(y) // BATCH)))
-    train = x, y, jnp.where(y == 1, point.weight, 1.0)
-    ts = nn.fit(nn.trainer(model, loss, optimizer), point.key, train, epochs=EPOCHS, batch_size=BATCH).ts
-    held, test = (model.apply(ts.params, ts.state, a)[0] for a in (known[0][point.valid], tested))
-    return held, test
+    train = x, y, jnp.where(y == 1, weight, 1.0)
+    ts = nn.fit(nn.trainer(model, loss, optimizer), key, train, epochs=EPOCHS, batch_size=BATCH).ts
+    return tuple(model.apply(ts.params, ts.state, a)[0] for a in (known[0][held], tested))
 
 
 def threshold(logits: np.ndarray, y: np.ndarray) -> float:
@@ -134,19 +130,15 @@ def score(held: np.ndarray, test: np.ndarray, y_held: np.ndarray, y: np.ndarray,
     """PR-AUC, F1 at 1/2 and at a threshold from the validation images, calibration error, and mean probability."""
     f1 = [nn.metrics.f1(test > t, y == 1, weights=w) for t in (0.0, threshold(held, y_held))]
     error = nn.metrics.expected_calibration_error(np.stack([np.zeros_like(test), test], 1), y, weights=w)
-    return [float(a) for a in (nn.metrics.pr_auc(test, y, weights=w), *f1, error, (w * sigmoid(test)).sum() / w.sum())]
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Probabilities of logits."""
-    return 1 / (1 + np.exp(-x))
+    area, mean = nn.metrics.pr_auc(test, y, weights=w), np.average(expit(test), weights=w)
+    return [float(a) for a in (area, *f1, error, mean)]
 
 
 def baseline(model: Any, x: np.ndarray, y: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Logits of other images by a model of scikit-learn; probabilities of a forest may be 0 or 1."""
     model.fit(x.reshape(len(x), -1), y)
-    probabilities = (model.predict_proba(a.reshape(len(a), -1))[:, 1].clip(1e-3, 1 - 1e-3) for a in others)
-    return [np.log(p / (1 - p)) for p in probabilities]
+    probabilities = (model.predict_proba(a.reshape(len(a), -1))[:, 1] for a in others)
+    return [logit(p.clip(1e-3, 1 - 1e-3)) for p in probabilities]
 
 
 def picture(path: Path, found: dict, y: np.ndarray) -> None:
@@ -160,7 +152,7 @@ def picture(path: Path, found: dict, y: np.ndarray) -> None:
                 hits, all_of = np.cumsum((w * y)[order]), np.cumsum(w[order])
                 label = f"{name}: {scores[name][:, 0].mean():.2f}" if k == 0 else None
                 curves.plot(hits / hits[-1], hits / all_of, color=colour, lw=0.9, alpha=0.7, label=label)
-            p = sigmoid(np.stack(logits[name]))
+            p = expit(np.stack(logits[name]))
             total, positive, sums = (
                 np.histogram(p, np.linspace(0, 1, 11), weights=np.broadcast_to(weight, p.shape))[0]
                 for weight in (w, w * y, w * p)
@@ -199,43 +191,34 @@ def main() -> None:
     x, y = known
     found: dict[int, tuple[dict, dict]] = {}
     for ratio in RATIOS:
-        plain, repeated, valid = (np.stack(a) for a in zip(*(draw(s, y, ratio) for s in range(SEEDS)), strict=True))
-        n, keys = len(METHODS), jax.random.split(jax.random.key(0), SEEDS)
+        plain, repeated, valid = (np.stack(a) for a in zip(*(sampled(s, y, ratio) for s in range(SEEDS)), strict=True))
+        n, keys = len(METHODS), jnp.tile(jax.random.split(jax.random.key(0), SEEDS), len(METHODS))
         train = np.concatenate([repeated if more else plain for more, _, _ in METHODS.values()])
         of = np.array([(ratio if weighted else 1.0, gamma) for _, weighted, gamma in METHODS.values()], np.float32)
-        points = Point(jnp.tile(keys, n), train, np.tile(valid, (n, 1)), *np.repeat(of, SEEDS, 0).T)
+        points = keys, train, np.tile(valid, (n, 1)), *np.repeat(of, SEEDS, 0).T
         swept = nn.sweep(learn, points, known, x_test).results
         held, test = (dict(zip(METHODS, np.asarray(a).reshape(n, SEEDS, -1), strict=True)) for a in swept)
         for name in ("weights", "resampling"):  # both multiply the odds, which a shift of the logits undoes
             held[f"{name}, shifted"], test[f"{name}, shifted"] = held[name] - np.log(ratio), test[name] - np.log(ratio)
-        for name, make in (
-            ("logistic, balanced", lambda: LogisticRegression(C=0.1, class_weight="balanced", max_iter=300)),
-            ("forest, balanced", lambda: RandomForestClassifier(class_weight="balanced", random_state=0)),
-        )[: 1 if SHORT else 2]:
-            logits = [baseline(make(), x[t], y[t], x[v], x_test) for t, v in zip(plain, valid, strict=True)]
+        for name, peer in BASELINES.items():
+            logits = [baseline(peer, x[t], y[t], x[v], x_test) for t, v in zip(plain, valid, strict=True)]
             held[name], test[name] = zip(*logits, strict=True)
 
         w = np.where(y_test == 1, 1 / ratio, 1).astype(np.float32)  # all test images, with the ratio of training
-        scores = {
-            name: np.array([score(*of, y_test, w) for of in zip(held[name], test[name], y[valid], strict=True)])
-            for name in test
-        }
         print(f"\n{f'1:{ratio}':24}" + "".join(f"{column:>16}" for column in COLUMNS))
-        for name, rows in scores.items():
-            print(
-                f"{name:24}"
-                + "".join(f"{a:8.3f} ± {b:.3f}" for a, b in zip(rows.mean(0), rows.std(0, ddof=1), strict=True))
-            )
+        found[ratio] = test, {}
+        for name, logits in test.items():
+            of_seeds = zip(held[name], logits, y[valid], strict=True)
+            rows = found[ratio][1][name] = np.array([score(*seed, y_test, w) for seed in of_seeds])
+            cells = zip(rows.mean(0), rows.std(0, ddof=1), strict=True)
+            print(f"{name:24}" + "".join(f"{a:8.3f} ± {b:.3f}" for a, b in cells))
         print(took(), flush=True)
-        found[ratio] = test, scores
     picture(out / "imbalance.png", found, y_test)
     print(f"{took()}; the picture is {out / 'imbalance.png'}")
 
     means = {name: rows.mean(0) for name, rows in found[RATIOS[0]][1].items()}
     area, _, moved, error, _ = means["plain"]
-    assert error < min(means[name][3] for name in ("weights", "resampling", "focal")), (
-        "the plain network is less calibrated"
-    )
+    assert error <= min(means[name][3] for name in METHODS), "the plain network is less calibrated"
     if not SHORT:
         assert area > means["logistic, balanced"][0] + LEAST_GAIN, "below the figure that this example stands for"
         assert moved > max(means[name][2] for name in METHODS) - TIE, "a method is better than a moved threshold"

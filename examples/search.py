@@ -5,9 +5,9 @@
 MiniLM, a transformer trained on pairs of sentences with its published weights, turns each of 11 789 lines of six plays
 into a vector, the mean over its tokens. `nn.retrieval.index` holds the vectors and is saved and loaded as a file;
 `nn.retrieval.nearest` finds the lines of largest cosine. Each of 35 known lines was rephrased, mostly in words that it
-does not have, before any search. The other questions are three words or so of the same lines. Nothing is trained, so
-there are no seeds. scikit-learn's TF-IDF is the baseline, of words and of three to five letters. Questions whose line
-is among the first k, and the mean of 1 / rank:
+does not have, before any search. The other questions quote about three words of the same lines. Nothing is trained, so
+there are no seeds. The baseline is scikit-learn's TF-IDF, of words and of pieces of three to five letters. Fraction of
+the questions whose line is among the first k, and mean of 1 / rank:
 
                                     k = 1         5        50      1 / rank
     by meaning
@@ -19,10 +19,10 @@ is among the first k, and the mean of 1 / rank:
     TF-IDF, words                   85.7%     97.1%    100.0%         0.899
     TF-IDF, pieces of words         80.0%     91.4%    100.0%         0.857
 
-Words that do not occur cannot match, so TF-IDF finds next to nothing by meaning. Asked by a quotation it is better and
-costs nothing: search engines combine both. MiniLM answers "Is it better to live or to die?" by "life, living, all is
-death's", and has "To be, or not to be" at rank 49. Its furthest misses are old words, "wherefore art thou Romeo?" and
-"it was Greek to me". The vectors of the lines take nearly all of about 90 s of processors.
+Words that do not occur cannot match, so TF-IDF finds almost nothing by meaning. For quotations it is better and costs
+nothing: search engines combine both. MiniLM answers "Is it better to live or to die?" with "life, living, all is
+death's", and ranks "To be, or not to be" 49th. It ranks lines with old words lowest, such as "wherefore art thou
+Romeo?" and "it was Greek to me". The vectors of the lines take most of about 90 s of processors.
 
 Wang et al., MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers, 2020,
 arXiv:2002.10957.
@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _pictures import SHORT, clock, folder, subplots
+from _questions import QUESTIONS
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 import jaxnn as nn
@@ -51,53 +52,16 @@ SHOWN, FURTHEST = 5, 50  # lines that are printed, and ranks in the picture
 TFIDF: dict[str, dict] = {"words": {}, "pieces of words": {"analyzer": "char_wb", "ngram_range": (3, 5)}}
 LEAST_GAIN = 0.0 if SHORT else 0.15  # of recall@5 over the better TF-IDF
 ASKED = "Is it better to live or to die?", "Is that a weapon I see floating in front of me?", "Be honest with yourself."
-QUESTIONS = {  # part of a line -> what it says, written before any search
-    "To be, or not to be": "Is it better to live or to die?",
-    "Something is rotten": "Things are badly wrong in our country.",
-    "Neither a borrower": "Do not lend money to others and do not ask them for it.",
-    "own self be true": "Be honest with yourself.",
-    "I must be cruel": "I have to hurt people for their own good.",
-    "The lady protests": "She denies it too strongly to be believed.",
-    "I knew him, Horatio": "I was a friend of this dead man.",
-    "soul of wit": "Saying things briefly shows intelligence.",
-    "method in't": "He seems insane, but he follows a plan.",
-    "Is this a dagger": "Is that a weapon I see floating in front of me?",
-    "Told by an idiot": "Life is a meaningless story full of noise.",
-    "Neptune's ocean": "Can the whole sea clean my fingers?",
-    "three meet again": "When will we see each other next?",
-    "Fair is foul": "Good is bad and bad is good.",
-    "mind's construction": "You cannot read someone's thoughts from his looks.",
-    "wicked this way": "An evil man is approaching.",
-    "wherefore art thou": "Why are you called by that name, my love?",
-    "which we call a rose": "A flower called something else would smell just as good.",
-    "such sweet sorrow": "Saying goodbye is painful and pleasant.",
-    "both your houses": "May your two families be cursed.",
-    "the torches to burn": "She shines more than the lamps.",
-    "glisters": "Not everything that shines is precious.",
-    "If you prick us": "We are hurt by injuries like everybody else.",
-    "can cite Scripture": "Evil people quote holy books for their ends.",
-    "quality of mercy": "Forgiveness cannot be forced.",
-    "lovers cannot see": "People who adore each other do not notice their faults.",
-    "Beware the Ides": "Be careful in the middle of this month.",
-    "lend me your ears": "Listen to me, fellow citizens.",
-    "Cowards die": "Fearful people suffer the end of their lives again and again.",
-    "not in our stars": "We ourselves are to blame, and not fate.",
-    "Greek to me": "I could not understand a word of it.",
-    "the world's a stage": "Life is like a theatre and we are its actors.",
-    "uses of adversity": "Hardship has its good sides.",
-    "fool doth think": "Stupid people believe that they are clever.",
-    "not at first sight": "Everyone in love fell for the other when they met.",
-}
 
 
 def lines() -> list[str]:
-    """What the persons of the works say, without their names and directions for the stage."""
+    """Lines of the works, without names of speakers and stage directions."""
     shakespeare = nn.data.load("shakespeare")
     text = "".join(nn.data.decode(shakespeare.train[0], shakespeare.classes).tolist())
     parts = re.split(r"\n([^\n]+)\n+by William Shakespeare\n", text)[1:]
     works = [body for title, body in zip(parts[::2], parts[1::2], strict=True) if title.startswith(WORKS)]
     spoken = re.sub(r"\[[^\]]*\]", " ", "\n".join(works))
-    spoken = re.sub(r"(?<=\n\n)[A-Z][\w ,.']{0,30}\.\s*\n", "", spoken)  # names of those who speak
+    spoken = re.sub(r"(?<=\n\n)[A-Z][\w ,.']{0,30}\.\s*\n", "", spoken)  # names of speakers
     found = [" ".join(line.replace("--", " ").split()).strip(" '\"") for line in re.split(r"(?<=[.?!;:])", spoken)]
     return list(dict.fromkeys(line for line in found if WORDS[0] <= len(line.split()) <= WORDS[1]))
 
@@ -215,7 +179,7 @@ def main() -> None:
     picture(out / "search.png", rank, asked)
     print(f"\n{took()}; the picture is {out / 'search.png'}")
     ours, *theirs = recall.values()
-    assert ours >= max(theirs) + LEAST_GAIN, "the lead over TF-IDF that this example stands for"
+    assert ours >= max(theirs) + LEAST_GAIN, "below the lead over TF-IDF that this example stands for"
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
     python examples/segment.py [folder for the picture, by default out] [--short]
 
-A U-Net of three levels is trained on overlapping tiles of 64×64 pixels from the left five eighths of the image, which
-are mirrored, turned, zoomed, and changed in brightness. The rest, 512×192 pixels with 41 nuclei, is the test part. As
-in the paper, targets have a gap between nuclei that touch. Regions are the connected ones of a mask; watershed divides
-them where they narrow. A region is right if its IoU with a true nucleus is above 1/2. The baselines are Otsu's
-threshold of the smoothed image, and a random forest on filters, scikit-image's trainable segmentation. Means ±
-deviations of three seeds, of pixels and of the regions after watershed:
+A U-Net of three levels is trained on overlapping tiles of 64×64 pixels from the left five eighths of the image, with
+random flips, rotations, zooms, brightness and noise. The rest, 512×192 pixels with 41 nuclei, is the test part. As in
+the paper of the U-Net, targets have a gap between nuclei that touch. Regions are the connected components of a mask;
+watershed divides them where they narrow. A region is correct if its IoU with a true nucleus is above 1/2. The baselines
+are Otsu's threshold of the smoothed image, and a random forest on filters, scikit-image's trainable segmentation. Means
+± deviations of three seeds, of pixels and of the regions after watershed:
 
                                             IoU           Dice      watershed             F1
     Otsu's threshold                      0.781          0.877             38          0.861
@@ -19,14 +19,14 @@ deviations of three seeds, of pixels and of the regions after watershed:
     U-Net, transposed convolution
       cross-entropy               0.864 ± 0.032  0.927 ± 0.019     39.0 ± 1.0  0.900 ± 0.014
 
-The forest wins against networks that are trained for some seconds. Cross-entropy is the best of the losses here, with
-a fifth of the image foreground. Without watershed F1 is between 0.53 and 0.77 for the networks, 0.63 for Otsu's
-threshold and 0.88 for the forest: it separates nuclei that a mask has joined, whatever the method.
+The forest wins against networks that are trained for some seconds. Cross-entropy is the best of the losses here; a
+fifth of the image is foreground. Without watershed F1 is between 0.53 and 0.77 for the networks, 0.63 for Otsu's
+threshold and 0.88 for the forest: watershed separates nuclei that a mask has joined, whatever the method.
 
-A checkerboard is a peak in the spectrum of the logits at a period of two pixels. Over the power at frequencies near it
-it is 0.9 with interpolation and 21.4 with transposed convolutions before training, 1.1 and 6.8 after it. Kernels of
-size and stride 2 do not overlap, but each of their four weights still writes every second pixel. Training weakens the
-artifact, and does not remove it. The run takes 164 s of processors.
+A checkerboard is a peak in the spectrum of the logits at a period of two pixels. Its power relative to that of nearby
+frequencies is 0.9 with interpolation and 21.4 with transposed convolutions before training, 1.1 and 6.8 after training.
+Kernels of size and stride 2 do not overlap, but each of their four weights still writes every second pixel. Training
+weakens the artifact, but does not remove it. The run takes 164 s of processors.
 
 Ronneberger, Fischer, Brox, U-Net, 2015, arXiv:1505.04597. Otsu, A Threshold Selection Method from Gray-Level
 Histograms, 1979. Odena, Dumoulin, Olah, Deconvolution and Checkerboard Artifacts, 2016. Salehi, Erdogmus, Gholipour,
@@ -36,17 +36,18 @@ Imaging Experiments, 2019: the image.
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from _pictures import SHORT, clock, figure, folder, sheet
+from _regions import divided, overlaps, score
 from scipy import ndimage
-from skimage.feature import multiscale_basic_features, peak_local_max
+from skimage.feature import multiscale_basic_features
 from skimage.filters import threshold_otsu
-from skimage.segmentation import find_boundaries, watershed
+from skimage.segmentation import find_boundaries
 from sklearn.ensemble import RandomForestClassifier
 
 import jaxnn as nn
@@ -63,23 +64,13 @@ EPOCHS, BATCH = 1 if SHORT else 4, 9
 RATE = 1e-2  # of Adam, falling to 0 along a cosine
 MISSED = 0.7  # weight of missed pixels in Tversky's loss, and 0.3 of false ones, as in its paper
 LOSSES = {"cross-entropy": (1.0, 0.0, 0.0), "Dice": (0.0, 1.0, 0.0), "Tversky": (0.0, 0.0, 1.0)}
-Upsampling = Literal["conv_transpose", "linear"]
 TRANSPOSED, LINEAR = "transposed convolution", "interpolation"
-UPSAMPLINGS: dict[str, Upsampling] = {LINEAR: "linear", TRANSPOSED: "conv_transpose"}
+UPSAMPLINGS: dict[str, Any] = {LINEAR: "linear", TRANSPOSED: "conv_transpose"}
 SMOOTH = 1.0  # deviation in pixels of the filter before Otsu's threshold: the best of 0, 1 and 2 on training pixels
 TREES, COARSEST = (10, 2) if SHORT else (50, 8)  # of the random forest; deviation of its widest filters, pixels
-SMALLEST = 25  # pixels of the smallest nucleus: smaller regions are dropped
-APART = 6  # pixels between markers of the watershed; with it, true masks of training pixels have an F1 of 0.96
 LEAST_GAIN = 0.05  # in IoU over Otsu's threshold, fixed after trials of 4 epochs with 0.09
 RATIO = 2.0  # least ratio of the checkerboard of transposed convolutions to that of interpolation after training
 COLUMNS = ("IoU", "Dice", "regions", "F1", "watershed", "F1")
-
-
-class Point(NamedTuple):
-    """One run: its key, and the weights of the three losses."""
-
-    key: Any
-    weights: Any
 
 
 def tiles(image: np.ndarray) -> np.ndarray:
@@ -94,9 +85,9 @@ def foreground(numbers: np.ndarray) -> np.ndarray:
     return ((numbers > 0) & (least == ndimage.maximum_filter(numbers, 3))).astype(np.float32)
 
 
-def learn(upsampling: Upsampling, point: Point, data: Any) -> tuple[jax.Array, jax.Array]:
-    """Logits [h, w] of the test part, before and after training."""
-    train, test, normal = data
+def learn(upsampling: Any, point: tuple, data: tuple) -> tuple[jax.Array, ...]:
+    """Logits [h, w] of the test part, before and after training; a point is a key and the weights of the losses."""
+    (key, weights), (train, test, normal) = point, data
     unet = nn.models.unet(1, features=FEATURES, levels=LEVELS, upsampling=upsampling, norm=nn.batch_norm)
     model = nn.serial(normal.apply, unet)
 
@@ -104,18 +95,17 @@ def learn(upsampling: Upsampling, point: Point, data: Any) -> tuple[jax.Array, j
         p = nn.sigmoid(logits)
         pixels = nn.losses.binary_cross_entropy(logits, y).mean((1, 2, 3))
         overlap = nn.losses.dice(p, y), nn.losses.tversky(p, y, alpha=1 - MISSED, beta=MISSED)
-        return jnp.stack([pixels, *overlap], 1) @ point.weights
+        return jnp.stack([pixels, *overlap], 1) @ weights
 
     flips = augment.flip("horizontal"), augment.flip("vertical")
     moved = augment.affine(45.0, 0.0, 0.2, 0.0, fill="reflect")  # angle, shift, zoom, shear
     drawn = augment.chain(*flips, moved, augment.brightness(0.2), augment.noise((0.0, 0.03)))
     steps = EPOCHS * (len(train[0]) // BATCH)
     trainer = nn.trainer(model, loss, nn.adam(optax.cosine_decay_schedule(RATE, steps)))
-    start = trainer.init(point.key, jax.tree.map(lambda a: a[:BATCH], train))
+    start = trainer.init(key, jax.tree.map(lambda a: a[:BATCH], train))
     how = {"epochs": EPOCHS, "batch_size": BATCH, "augment": augment.batched(drawn, target="mask")}
-    end = nn.fit(trainer, point.key, train, **how).ts
-    before, after = (model.apply(ts.params, ts.state, test[None])[0][0, ..., 0] for ts in (start, end))
-    return before, after
+    end = nn.fit(trainer, key, train, **how).ts
+    return tuple(model.apply(ts.params, ts.state, test[None])[0][0, ..., 0] for ts in (start, end))
 
 
 def forest(x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -124,38 +114,6 @@ def forest(x: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     model = RandomForestClassifier(TREES, min_samples_leaf=10, max_samples=0.2, random_state=0)
     model.fit(features[:, TRAIN].reshape(-1, features.shape[-1]), numbers[:, TRAIN].ravel() > 0)
     return model.predict(features[:, TEST].reshape(-1, features.shape[-1])).reshape(len(x), -1)
-
-
-def regions(mask: np.ndarray) -> np.ndarray:
-    """Numbers of the connected regions of a mask, without the smallest."""
-    numbers, _ = ndimage.label(mask)
-    large = np.bincount(numbers.ravel()) >= SMALLEST
-    return np.unique(np.where(large[numbers], numbers, 0), return_inverse=True)[1].reshape(mask.shape)
-
-
-def divided(mask: np.ndarray) -> np.ndarray:
-    """Regions divided by watershed where they narrow: its markers are maxima of the distance to the background."""
-    whole = regions(mask)
-    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(whole > 0), 2)
-    peaks = peak_local_max(distance, min_distance=APART, labels=whole, exclude_border=False)
-    markers = np.zeros(mask.shape, int)
-    markers[tuple(peaks.T)] = 1 + np.arange(len(peaks))
-    return watershed(-distance, markers, mask=whole > 0)
-
-
-def overlaps(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """IoU of each found region with each true one."""
-    both = np.histogram2d(found.ravel(), true.ravel(), (np.arange(found.max() + 2), np.arange(true.max() + 2)))[0]
-    return (both / (both.sum(1, keepdims=True) + both.sum(0) - both))[1:, 1:]
-
-
-def score(mask: np.ndarray, true: np.ndarray) -> list[float]:
-    """IoU and Dice of pixels; number of regions and F1 of those with an IoU above 1/2, without and with watershed."""
-    row = [float(f(mask.ravel(), true.ravel() > 0)) for f in (nn.metrics.iou, nn.metrics.f1)]  # F1 of pixels is Dice
-    for found in (regions(mask), divided(mask)):
-        iou = overlaps(found, true)
-        row += [len(iou), 2 * (iou > 0.5).sum() / sum(iou.shape)]
-    return row
 
 
 def spectrum(logits: np.ndarray) -> np.ndarray:
@@ -241,8 +199,8 @@ def main() -> None:
     means = {name: report(name, [mask]) for name, mask in masks.items()}
     keys, logits = jax.random.split(jax.random.key(0), SEEDS), {}
     for name, upsampling in UPSAMPLINGS.items():
-        losses = LOSSES if name == LINEAR else dict([next(iter(LOSSES.items()))])
-        points = Point(jnp.tile(keys, len(losses)), jnp.repeat(jnp.array(list(losses.values())), SEEDS, 0))
+        losses = list(LOSSES)[: len(LOSSES) if name == LINEAR else 1]
+        points = jnp.tile(keys, len(losses)), jnp.repeat(jnp.array([LOSSES[loss] for loss in losses]), SEEDS, 0)
         swept = nn.sweep(partial(learn, upsampling), points, data, strategy="shard", chunk=1).results
         before, after = (np.asarray(a).reshape(len(losses), SEEDS, *true.shape) for a in swept)
         for loss, of_seeds in zip(losses, after, strict=True):

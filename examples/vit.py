@@ -86,17 +86,18 @@ def costs(train: tuple) -> dict[str, float]:
 
 
 def attention(model: nn.Layer, run: nn.Run, x: jax.Array) -> np.ndarray:
-    """Attention of the class token to the patches in the last block, [n, heads, rows, columns]."""
-    path = f"block{LAYERS}/attention/weights"
-    (_, inner), _ = nn.capture(model, path).apply(run.ts.params, run.ts.state, x)
-    rows = x.shape[1] // PATCH
-    return np.asarray(inner[path][:, :, 0, 1:]).reshape(len(x), HEADS, rows, -1)
+    """Attention of the class token to the patches: rollout, then each head of the last block, [n, 1 + heads, r, c]."""
+    path, of = f"block{LAYERS}/attention/weights", (run.ts.params, run.ts.state, x)
+    (_, inner), _ = nn.capture(model, path).apply(*of)
+    found = jnp.concatenate([nn.explain.attention_rollout(model, *of)[:, None], inner[path]], axis=1)
+    return np.asarray(found[:, :, 0, 1:]).reshape(len(x), 1 + HEADS, x.shape[1] // PATCH, -1)
 
 
 def picture(path: Path, history: dict, x: np.ndarray, maps: np.ndarray, names: list[str]) -> None:
-    """Test accuracy by epoch, and images, two a row, under the attention of each head."""
-    wide, rows = 1 + HEADS, len(x) // 2
-    figure, axes = subplots(rows, 2 * wide + 1, (17, 2.25 * rows), width_ratios=[2.4, *[1] * 2 * wide])
+    """Test accuracy by epoch, and images, two a row, under the rollout of attention and the attention of each head."""
+    titles = ["image", "rollout", *(f"attention, head {k + 1}" for k in range(HEADS))]
+    wide, rows = len(titles), len(x) // 2
+    figure, axes = subplots(rows, 2 * wide + 1, (20, 2.25 * rows), width_ratios=[2.4, *[1] * 2 * wide])
     for place in axes[:, 0]:
         place.remove()
     left = figure.add_subplot(axes[0, 0].get_gridspec()[:, 0])
@@ -117,7 +118,7 @@ def picture(path: Path, history: dict, x: np.ndarray, maps: np.ndarray, names: l
                 strength = np.kron(heads[k - 1] / heads[k - 1].max(), np.ones((PATCH, PATCH)))
                 place.imshow(np.full_like(image, 0.8), cmap="Reds", vmin=0, vmax=1, alpha=0.75 * strength)
             if i < 2:
-                place.set_title(f"attention, head {k}" if k else "image", fontsize=10)
+                place.set_title(titles[k], fontsize=10)
         places[0].set_ylabel(names[i], fontsize=10)
     figure.savefig(path, dpi=90)
 

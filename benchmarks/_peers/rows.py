@@ -114,6 +114,7 @@ ROWS = {
     "cnn-run": row("cnn", "run", steps=20),
     "mlps": row("tiny", "members", 32, members=32, calls=20),
     "cnns": row("small_cnn", "members", 32, members=8),
+    "tiny-outputs-1": row("tiny", "outputs", 1, calls=200),
     "cnn-outputs-1": row("cnn", "outputs", 1, calls=50),
     "cnn-outputs-32": row("cnn", "outputs", 32, calls=5),
     "cnn-outputs-128": row("cnn", "outputs", 128, calls=2),
