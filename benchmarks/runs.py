@@ -350,7 +350,7 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, name, "--rounds", str(given.rounds)], check=True)
         return
     if names == ["folds"]:
-        jax.config.update("jax_num_cpu_devices", os.cpu_count())
+        nn.cores_as_devices()
     print(f"jax {jax.__version__}, {jax.devices()[0].platform}, {os.cpu_count()} cores; {given.rounds} rounds")
     parts[names[0]](given.rounds)
 

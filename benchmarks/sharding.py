@@ -34,7 +34,7 @@ KINDS = "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-
 
 def devices(tpu):
     if not tpu:
-        jax.config.update("jax_num_cpu_devices", 8)
+        nn.cores_as_devices(8)
         return jax.devices()
     from jax.experimental import topologies
 

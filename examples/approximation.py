@@ -114,7 +114,7 @@ def picture(path: Path, known: np.ndarray, shown: dict, curves: dict) -> None:
 def main() -> None:
     """Fits splines and networks, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
     known, places, heights = disparity()
     sizes = [rows * columns for rows, columns in GRIDS]

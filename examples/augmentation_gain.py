@@ -192,7 +192,7 @@ def picture(path: Path, accuracy: dict, machine: list, curves: dict) -> None:
 def main() -> None:
     """Trains with each augmentation and on each form of the inputs, prints the tables and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
     fashion = nn.data.load("fashion_mnist")
     x, y = fashion.train

@@ -135,7 +135,7 @@ def picture(path: Path, log: np.ndarray, found: np.ndarray) -> None:
 def main() -> None:
     """Measures rates, accuracy and the long run, prints them and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     jax.config.update("jax_enable_x64", True)
 
     r2, log_loss = published()

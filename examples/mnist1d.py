@@ -137,7 +137,7 @@ def picture(path: Path, cells: dict[str, dict], rows: dict[str, tuple]) -> None:
 def main() -> None:
     """Runs the table and what is added to it, prints both and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out = folder()
     data = nn.data.load("mnist1d")
     train, test = jax.tree.map(jnp.asarray, (data.train, data.test))

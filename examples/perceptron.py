@@ -169,7 +169,7 @@ def picture(path: Path, iris: tuple, counted: tuple, xor: tuple) -> None:
 def main() -> None:
     """Runs the four parts, prints their figures and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
 
     images, labels = nn.data.load("digits").train

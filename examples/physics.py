@@ -156,7 +156,7 @@ def picture(path: Path, params: Any, errors: np.ndarray, cells: list[tuple[float
 def main() -> None:
     """Trains all seeds, solves the equation by finite differences, prints both errors and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     jax.config.update("jax_enable_x64", True)  # the normal equations square the condition number
     out, took = folder(), clock()
     cells = [differences(n) for n in CELLS]

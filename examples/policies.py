@@ -148,7 +148,7 @@ def picture(path: Path, found: dict[Task, Found]) -> None:
 def main() -> None:
     """Trains and judges all seeds of both tasks, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
     found = {task: learned(task) for task in (CART_POLE, ACROBOT)}
     picture(out / "policies.png", found)

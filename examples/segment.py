@@ -176,7 +176,7 @@ def picture(path: Path, x: np.ndarray, true: np.ndarray, masks: dict, logits: di
 def main() -> None:
     """Trains all U-Nets, prints their scores beside the baselines, and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
     nuclei = nn.data.load("nuclei")
     x, numbers = np.sqrt(nuclei.train[0][0]), nuclei.train[1][0]  # the root gives counted photons constant noise

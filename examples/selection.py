@@ -39,7 +39,6 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads slow down scikit-learn's small products
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from _pictures import SHORT, band, clock, folder, spread, subplots
@@ -113,7 +112,7 @@ def picture(path: Path, capacity: np.ndarray, table: np.ndarray, curves: dict, b
 def main() -> None:
     """Takes the steps in order, prints their figures and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out, took = folder(), clock()
     x, y = nn.data.load("mnist").train
     x = np.asarray(nn.ops.avg_pool(jnp.asarray(x), 2)).reshape(len(x), -1)  # 14 x 14 pixels

@@ -166,7 +166,7 @@ def picture(path: Path, found: dict[str, Result], train: Any, test: Any) -> None
 def main() -> None:
     """Runs all methods over sizes and seeds, prints the table and draws the picture."""
     nn.cache_programs()  # the next start compiles nothing again
-    jax.config.update("jax_num_cpu_devices", CORES)
+    nn.cores_as_devices(CORES)
     out = folder()
     start, most = time.perf_counter(), max(SIZES)
     train = jax.tree.map(lambda *a: np.concatenate(a), *(crops(seed, "train", most) for seed in range(SEEDS)))

@@ -472,6 +472,12 @@ def requirements():
     return found
 
 
+def test_examples_and_benchmarks_with_several_cpu_devices_give_them_enough_threads():
+    programs = [*ROOT.glob("examples/*.py"), *ROOT.glob("benchmarks/**/*.py")]
+    hanging = [p.name for p in programs if "jax_num_cpu_devices" in p.read_text()]
+    assert hanging == [], "they can wait for ever: use nn.cores_as_devices"
+
+
 def test_what_is_imported_is_required_and_new_enough():
     needed = requirements()
     for name, bound in needed.items():
