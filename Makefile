@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # make examples mnist1d SHORT=--short: in some minutes, which proves that they run, and not every figure
 SHORT ?=
 
+# The tests start many processes: each finds the modules compiled.
+export PYTHONDONTWRITEBYTECODE =
+
 # percent of the package's lines that the tests run
 FLOOR := 97
 

@@ -1,6 +1,7 @@
 """The rules under which everything here is tested: strict dtypes, no broadcasting of ranks."""
 
 import atexit
+import functools
 import gc
 import importlib.util
 import itertools
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.interpreters import mlir
 
 import jaxnn as nn
 from tests._tiers import is_alternate, is_nightly
@@ -36,6 +38,9 @@ jax.config.update("jax_compilation_cache_dir", _PROGRAMS.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
+# JAX makes a context of MLIR for each program, which takes 8 ms and some memory. Here all programs share one.
+if hasattr(mlir, "make_ir_context"):
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # Programs with several devices in processes of their own need more threads than cores: see `nn.cores_as_devices`. The
 # devices of this process exist already, so that its own number of threads stays.
