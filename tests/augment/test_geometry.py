@@ -109,6 +109,7 @@ def discs(points, size):
     return mask
 
 
+@pytest.mark.slow
 def test_keypoints_stay_in_the_middle_of_their_discs():
     points = np.float32([[20, 24], [40.5, 30], [30, 44.5]])
     example = {"image": jnp.zeros((64, 64, 1)), "mask": discs(points, (64, 64)), "keypoints": points}
@@ -135,6 +136,7 @@ def around(mask):
     return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
+@pytest.mark.slow
 def test_boxes_move_with_the_masks():
     """Flips, crops and quarter turns: the box around the moved mask is the moved box."""
     box = np.float32([[3, 5, 9, 8]])

@@ -256,6 +256,7 @@ def test_photo_reads_height_width_colour():
 
 
 @download
+@pytest.mark.slow
 def test_video_clips_have_the_frames_and_scenes_of_their_files():
     """Frames as ffmpeg counts them; the cuts of "bikes"; the distorted clip moves as the other one."""
     found = load("video_clips")
@@ -322,6 +323,7 @@ def test_mnist1d_equals_its_authors_code(monkeypatch):
 
 
 @download
+@pytest.mark.slow
 def test_mnist1d_gives_the_papers_logistic_regression():
     from sklearn.linear_model import LogisticRegression
 
@@ -330,6 +332,7 @@ def test_mnist1d_gives_the_papers_logistic_regression():
     assert accuracy == pytest.approx(0.32, abs=0.02)  # "32 %" in the paper
 
 
+@pytest.mark.slow
 def test_mnist1d_leaves_the_global_generator_alone():
     digits = "\n".join(f"d{k} = np.asarray({[5, *range(k, k + 10), 5]})" for k in range(10))
     before = np.random.get_state()[1].copy()

@@ -18,6 +18,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", only({"regression"}, CASES))
+@pytest.mark.slow
 def test_sharpness_is_the_largest_eigenvalue(case):
     trainer, batch = CASES[case]
     ts = begun(trainer, batch)

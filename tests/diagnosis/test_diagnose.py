@@ -133,6 +133,7 @@ RATES = {
 
 
 @pytest.mark.parametrize("case", RATES)
+@pytest.mark.slow
 def test_the_rule_of_rates(case, facts):
     name, known = RATES[case]
     found = [finding.name for rule in TRAINING for finding in rule(facts._replace(losses=known, constant=np.nan))]

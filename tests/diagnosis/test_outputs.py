@@ -62,6 +62,7 @@ def test_paths_are_in_the_order_of_calls(case):
     assert with_params(model, params, state, x) == inner
 
 
+@pytest.mark.slow
 def test_a_repeated_block_is_described():
     model = nn.serial(nn.dense(6), nn.repeat(BLOCK, 3), nn.dense(2))
     params, state = model.init(KEY, X)

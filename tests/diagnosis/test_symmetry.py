@@ -56,6 +56,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", only({"hidden layer 0", "last layer 0", "conv 0", "gru, all 0.1"}, CASES))
+@pytest.mark.slow
 def test_units_that_stay_equal(case):
     model, x, known = CASES[case]
     trainer = nn.trainer(model, CE, nn.adam(1e-3))

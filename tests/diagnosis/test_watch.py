@@ -18,6 +18,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_the_hook_warns_of_a_fault(case):
     activation, optimizer, text = CASES[case]
     trainer = nn.trainer(mlp(activation=activation), CE, optimizer)

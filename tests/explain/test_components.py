@@ -44,6 +44,7 @@ def test_data_without_variance():
     assert np.isfinite(fitted.components).all()
 
 
+@pytest.mark.slow
 def test_tsne_is_that_of_scikit_learn():
     x = RNG.normal(size=(20, 3, 2)).astype(np.float32)
     ours = explain.tsne(jnp.asarray(x), perplexity=5.0, seed=3)

@@ -92,6 +92,7 @@ def test_what_has_no_gradient_has_no_field():
 
 
 @pytest.mark.parametrize("batch_size", [4, 256])
+@pytest.mark.slow
 def test_patches_are_the_windows_of_the_largest_activations(batch_size):
     x = RNG.normal(size=(10, 9, 8, 2)).astype(np.float32)
     model = nn.serial(nn.conv(3, 3, padding=1), nn.relu)

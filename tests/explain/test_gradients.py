@@ -32,6 +32,7 @@ BASELINES = {
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.slow
 def test_integrated_gradients_add_up_to_the_difference_of_scores(baseline):
     given, whole = BASELINES[baseline]
     ends = IMAGES, jnp.asarray(whole(np.asarray(IMAGES)))

@@ -15,6 +15,7 @@ X, Y = X[Y < 3], Y[Y < 3]
 TRAIN, TEST = (X[:200], Y[:200]), (X[200:500], Y[200:500])
 
 
+@pytest.mark.slow
 def test_accuracy_as_scikit_learn():
     rows, tested = (a.reshape(len(a), -1).astype(np.float64) for a in (TRAIN[0], TEST[0]))
     components = PCA(3, svd_solver="full").fit(rows)

@@ -51,6 +51,7 @@ def test_equal_to_products(model):
     assert_close(rollout, by_hand(weights_of(model, params, state, inside)))
 
 
+@pytest.mark.slow
 def test_inside_repeat():
     model = nn.serial(nn.repeat(BLOCK, 3))
     params, state = model.init(KEY, X)

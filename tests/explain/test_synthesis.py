@@ -117,6 +117,7 @@ def test_octaves_hand_the_change_to_the_next_size():
     assert_close(dream(IMAGES, 2, octaves=2, octave_scale=2.0, jitter=0), want)
 
 
+@pytest.mark.slow
 def test_jitter_is_a_shift_with_periodic_borders():
     """A score that no shift changes has the same ascent with jitter; other scores have not."""
     periodic = lambda y: (jnp.roll(y, 1, 1) * y + y**2).sum((1, 2, 3))  # noqa: E731

@@ -73,6 +73,7 @@ def test_a_function_draws_params_from_the_key():
     assert (fixed.init(jax.random.key(1), X)[0]["first"]["weight"] == one).all()
 
 
+@pytest.mark.slow
 def test_state_changes_in_training_alone():
     model = equinox_module(lambda key: eqx.nn.make_with_state(Normed)(key))
     params, state = model.init(KEY, X)

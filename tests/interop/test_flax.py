@@ -145,6 +145,7 @@ class Around(linen.Module):
         return linen.Dense(2)(as_flax(nn.lstm(4, last=True), name="inner")(x))
 
 
+@pytest.mark.slow
 def test_layers_inside_modules_and_back():
     x = jnp.ones((2, 5, 3))
     variables = Around().init(KEY, x)

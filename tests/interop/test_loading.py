@@ -544,6 +544,7 @@ def same_bits(a, b):
     np.testing.assert_array_equal(np.asarray(a).view(np.uint32), np.asarray(b).view(np.uint32))
 
 
+@pytest.mark.slow
 def test_modules_of_flax():
     linen = pytest.importorskip("flax.linen", reason="flax is not installed: its layout is not tested")
     cases = {
@@ -677,6 +678,7 @@ def test_what_is_drawn_and_kept():
     jax.tree.map(same_bits, params, plain)
 
 
+@pytest.mark.slow
 def test_flattened_sequences():
     """Channels-first behind a convolution in PyTorch, steps-first behind a recurrent layer."""
     x, w = draw(2, 5, 4), draw(3, 15)

@@ -189,6 +189,7 @@ def test_layers_as_modules():
     close(nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))["state"], state)
 
 
+@pytest.mark.slow
 def test_layers_inside_modules_and_back():
     class Around(nnx.Module):
         def __init__(self, rngs):

@@ -32,6 +32,7 @@ def hidden(folder):
     return [name for name in os.listdir(folder) if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_a_temporary_file_goes_when_its_writer_is_gone(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "a")]
     child = subprocess.Popen(

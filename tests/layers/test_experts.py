@@ -102,6 +102,7 @@ def test_a_later_token_changes_no_earlier_one():
     assert not np.array_equal(y[:, 7:], changed[:, 7:])
 
 
+@pytest.mark.slow
 def test_experts_of_ones_own_have_their_own_keys_and_features():
     expert = nn.serial(nn.dense(3, bias=False, w_init=jax.nn.initializers.ones), nn.dropout(0.5))
     model = nn.mixture_of_experts(2, k=1, expert=expert, normalize=True)
@@ -125,6 +126,7 @@ def test_inner_outputs_are_captured():
     np.testing.assert_allclose(y, jnp.einsum("nte,entd->ntd", jax.nn.softmax(logits), outputs), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_inside_a_cast_the_router_stays_in_float32():
     model = nn.mixture_of_experts(4, hidden=8, capacity_factor=1.25)
     x = jnp.asarray(RNG.standard_normal((8, 3, 6)), jnp.float32)

@@ -61,6 +61,7 @@ def test_it_starts_as_the_child_and_adds_products(child, x, paths):
     np.testing.assert_array_equal(model.apply(params, state, x)[0], child.apply(merged, state, x)[0])
 
 
+@pytest.mark.slow
 def test_only_the_factors_are_trained():
     model = nn.serial(nn.lora(nn.serial(nn.dense(8), nn.tanh, name="body")), nn.dense(1, name="head"))
     y = jnp.sin(X[:, :1])

@@ -35,6 +35,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", only({"three classes"}, CASES))
+@pytest.mark.slow
 def test_against_scikit_learn(case, x64):
     y, options, others = CASES[case]
     v = options.get("weights")
@@ -53,6 +54,7 @@ def test_against_scikit_learn(case, x64):
     np.testing.assert_array_equal(linear.classify(model, jnp.asarray(X)), peer.predict(X))
 
 
+@pytest.mark.slow
 def test_breast_cancer():
     x, y = nn.data.load("breast_cancer").train
     x, y = jnp.asarray((x - x.mean(0)) / x.std(0), jnp.float32), jnp.asarray(y, jnp.int32)

@@ -37,6 +37,7 @@ OPTIONS = {
 @pytest.mark.parametrize("weights", [None, V], ids=["equal", "weighted"])
 @pytest.mark.parametrize("options", only({"ridge"}, OPTIONS))
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_stream_is_the_regression_on_all_examples(method, options, weights, x64):
     state = linear.stream(5, 2, method=method, dtype="float64")
     for chunk in CHUNKS:

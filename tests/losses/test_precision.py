@@ -487,6 +487,7 @@ def test_float32_is_float64_to_2e6_or_a_rounding_of_its_inputs(name, i):
 
 @pytest.mark.parametrize("offset", only([1e8], OFFSETS))
 @pytest.mark.parametrize("soft", only([False], [False, True]))
+@pytest.mark.slow
 def test_softmax_losses_are_the_same_at_every_offset(offset, soft):
     """To the bit, where the offset leaves the logits' differences as they were."""
     x = jnp.asarray([[0.0, 0.0, 0.0], [64.0, 0.0, 0.0], [0.0, 8.0, 16.0], [-64.0, 0.0, 64.0]])

@@ -45,6 +45,7 @@ def test_it_is_the_distance_of_the_definition_in_float32_and_symmetric(case):
     assert_close(other, value)
 
 
+@pytest.mark.slow
 def test_equal_sets_are_at_no_distance_whatever_their_rank_and_order():
     for a, _ in (CASES["as many"], CASES["singular"]):
         x = jnp.asarray(a, jnp.float32)

@@ -218,6 +218,7 @@ def test_the_forms_of_a_cpu_and_of_accelerators_are_equal(case, n):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 def test_an_activation_may_hold_a_traced_array():
     x, w = jnp.asarray(drawn(N, T, D)), jax.tree.map(jnp.asarray, weights(1))
     f = lambda k: jnp.sum(ops.rnn(x, None, **w, activation=lambda v: jnp.tanh(k * v))[0])  # noqa: E731

@@ -224,6 +224,7 @@ def test_equal_leaves_are_not_rounded_alike():
     assert np.abs(np.asarray(trace["a"], int) - np.asarray(trace["b"], int)).max() == 1
 
 
+@pytest.mark.slow
 def test_codes_find_their_scales():
     """Leaves of several sizes, one stored as it is."""
     rng = np.random.default_rng(0)

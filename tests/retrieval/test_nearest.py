@@ -87,6 +87,7 @@ def test_nan_is_last_and_shows():
         assert np.isfinite(found.values[1:, :-1]).all()
 
 
+@pytest.mark.slow
 def test_zero_vectors_have_cosine_0_of_either_sign():
     x = np.array([[-1, 0], [0, 0], [0, 1], [1, 0]], np.float32)
     found = search("cosine", x, np.array([[-1e-30, 0.0], [0.0, 0.0]], np.float32), 4)
@@ -116,6 +117,7 @@ def test_float64(x64):
     check("cosine", x, q, 5, block=64)
 
 
+@pytest.mark.slow
 def test_under_transformations(compilations):
     index = retrieval.index(X, metric="euclidean")
     retrieval.nearest(index, Q, 3)

@@ -162,6 +162,7 @@ def test_interrupted_saved_loaded_and_continued_gives_the_same_bits(whole, at, w
     assert identical(whole, drive(KEY, feed, VALID, run=nn.load(tmp_path / "run")))
 
 
+@pytest.mark.slow
 def test_a_run_in_an_epoch_needs_its_batches(monkeypatch):
     monkeypatch.setattr(module, "BATCHES", 1)
     part = interrupted(monkeypatch, 5)

@@ -98,6 +98,7 @@ def test_the_last_and_the_best_are_kept(finished, whole):
 @pytest.mark.parametrize(
     ("every", "keep", "kept"), [(1, 1, [7]), (1, 9, [1, 2, 3, 4, 5, 6, 7]), (3, 2, [6, 7]), (100, 3, [7])]
 )
+@pytest.mark.slow
 def test_how_many_are_kept(tmp_path, whole, every, keep, kept):
     folder = tmp_path / "made" / "by drive"
     assert identical(whole, drive(KEY, TRAIN, VALID, checkpoint=str(folder), every=every, keep=keep))

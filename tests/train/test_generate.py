@@ -125,6 +125,7 @@ def test_draws_have_the_distribution(how, want):
     np.testing.assert_allclose(got, want, atol=4 * 0.5 / np.sqrt(tokens.size))  # four standard deviations
 
 
+@pytest.mark.slow
 def test_an_example_depends_on_its_number_in_the_batch_alone():
     model = table(np.tile(LOGITS, (4, 1)))
     two, five = (nn.generate(model, {}, {}, jnp.zeros((n, 1), jnp.int32), KEY(), 20).x for n in (2, 5))

@@ -138,6 +138,7 @@ def test_signals_that_others_took_are_left_to_them():
     assert len(seen) == 3
 
 
+@pytest.mark.slow
 def test_in_another_thread_nothing_is_taken():
     runs = []
     thread = threading.Thread(target=lambda: runs.append(nn.drive(trainer(4), KEY, DATA, epochs=2, progress=False)))

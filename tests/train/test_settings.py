@@ -276,6 +276,7 @@ def test_a_change_is_kept(tmp_path):
         drive(checkpoint=tmp_path)
 
 
+@pytest.mark.slow
 def test_files_without_settings_go_on(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "old")
     for path in folder.glob("epoch-*"):

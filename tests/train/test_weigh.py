@@ -476,6 +476,7 @@ PYTREES = {  # model, loss, target, and the residuals of params that are all 1
 
 @pytest.mark.parametrize("weighted", only([True], [False, True]))
 @pytest.mark.parametrize("case", only(["named"], PYTREES))
+@pytest.mark.slow
 def test_predictions_and_targets_are_any_pytree(case, weighted):
     model, loss, target, error = PYTREES[case]
     t = nn.trainer(model, loss, nn.sgd(0.1), metrics={"error": loss})
