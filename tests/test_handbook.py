@@ -27,6 +27,7 @@ def test_the_examples_of_the_generator(module):
     assert found.failed == 0 < found.attempted
 
 
+@pytest.mark.slow
 def test_every_public_name_is_on_one_page(pages):
     described = [
         f"{module}.{name}"
@@ -54,11 +55,13 @@ def test_every_argument_has_a_row():
             assert all(f"| {api.names(names)} |" in text for names, _ in rows), entry.shown
 
 
+@pytest.mark.slow
 def test_every_name_has_a_page_of_its_tests(pages):
     missing = [e.shown for e in ENTRIES if f"{api.page_of_test(api.test_of(e) or '')}.md" not in pages]
     assert missing == []
 
 
+@pytest.mark.slow
 def test_names_of_other_libraries_are_in_the_index_and_on_the_page(pages):
     whole = "\n".join(pages.values())
     named = {name for rows in TABLE.values() for row in rows for name in row.names.split()}

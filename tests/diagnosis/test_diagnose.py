@@ -140,6 +140,7 @@ def test_the_rule_of_rates(case, facts):
     assert found == ([] if name is None else [name])
 
 
+@pytest.mark.slow
 def test_vanishing_and_symmetric_rules(facts):
     vanished = facts
     for look in ("first", "last"):
@@ -154,6 +155,7 @@ def test_vanishing_and_symmetric_rules(facts):
     ]
 
 
+@pytest.mark.slow
 def test_a_layer_of_zeros_is_the_reason_for_dead_units_and_missing_gradients(facts):
     """Without a gradient equal units stay equal; what follows from it is not a finding of its own."""
     still = {path: np.float32(0) for path in facts.first.gradients}
@@ -167,6 +169,7 @@ def test_a_layer_of_zeros_is_the_reason_for_dead_units_and_missing_gradients(fac
     assert [finding.name for finding in dead(dying)] == ["dead units"]
 
 
+@pytest.mark.slow
 def test_a_bias_without_gradient_is_a_hint(facts):
     assert [hint for rule in HINTS for hint in rule(facts)] == []
     idle = facts
@@ -175,6 +178,7 @@ def test_a_bias_without_gradient_is_a_hint(facts):
     assert [(hint.name, hint.path) for rule in HINTS for hint in rule(idle)] == [("bias without effect", "dense/b")]
 
 
+@pytest.mark.slow
 def test_unrelated_targets(facts):
     chance = facts._replace(baselines=Scores(0.4, 0.38, 0.42, 0.03), held=1.1, held_constant=1.09)
     assert [finding.name for rule in DATA for finding in rule(chance)] == ["unrelated targets"]
