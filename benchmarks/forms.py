@@ -82,6 +82,9 @@ def network(shape: tuple) -> tuple[Callable, tuple]:
 ROWS: dict[str, tuple[Callable, tuple]] = {
     "conv 3x3, [64, 32, 32, 16]": conv((64, 32, 32, 16), 3, 16),
     "conv 3x3, [64, 16, 16, 32]": conv((64, 16, 16, 32), 3, 32),
+    "conv 3x3, [128, 28, 28, 1] to 32": conv((128, 28, 28, 1), 3, 32),
+    "conv 3x3, [64, 32, 32, 3] to 16": conv((64, 32, 32, 3), 3, 16),
+    "conv 3x3, [64, 32, 32, 32] to 3": conv((64, 32, 32, 32), 3, 3),
     "conv 1x1, [16, 28, 28, 256] to 64": conv((16, 28, 28, 256), 1, 64),
     "conv 1x1, stride 2, [64, 32, 32, 16] to 32": conv((64, 32, 32, 16), 1, 32, stride=2),
     "patches 16x16, [8, 224, 224, 3] to 192": conv((8, 224, 224, 3), 16, 192, stride=16, padding="valid"),
@@ -93,6 +96,7 @@ ROWS: dict[str, tuple[Callable, tuple]] = {
         (drawn(16, 56, 56, 64),),
     ),
     "convolutional network, 28x28, batch 128": network((128, 28, 28, 1)),
+    "convolutional network, 28x28, batch 32": network((32, 28, 28, 1)),
     "convolutional network, 28x28, batch 1": network((1, 28, 28, 1)),
     "batch norm, [64, 32, 32, 16]": (batch_norm, (drawn(64, 32, 32, 16), drawn(16), drawn(16))),
     "batch norm, [16, 56, 56, 64]": (batch_norm, (drawn(16, 56, 56, 64), drawn(64), drawn(64))),

@@ -36,7 +36,9 @@ LONG = {
     "test_all_ways_to_a_gradient_agree",
     "test_as_jax_image_for_all_small_sizes",
     "test_on_an_explicit_mesh_gradients_are_those_of_one_device_and_lie_as_their_params",
+    "test_memory_stays_flat_on_a_set_that_is_larger",
     "test_over_eight_devices_with_the_numbers_and_masks_of_each_run_alone",
+    "test_whole_runs_equal_those_on_one_device",
 }
 # Tests that take a minute for each case: the slow tier has the first.
 FIRST = {

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _close import assert_close
+from _tiers import only
 from jax import lax
 from jax.test_util import check_grads
 
@@ -471,3 +472,50 @@ def test_groups_in_value_and_gradients_under_scan_and_vmap(groups):
         slopes = jax.grad(lambda x, w: jnp.sin(g(x, w)).sum(), (0, 1))
         got = jax.vmap(jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1)), axes)(*members)
         jax.tree.map(assert_close, got, jax.tree.map(lambda *v: jnp.stack(v), *(slopes(*pair) for pair in pairs)))
+
+
+# Convolutions of few channels, and to few features, of results or inputs that a CPU computes in forms of their own
+FEW = {
+    "1 channel": ((2, 64, 64, 1), (3, 3, 1, 16), {}),
+    "3 channels, stride": ((4, 64, 50, 3), (3, 2, 3, 12), {"stride": (2, 1)}),
+    "4 channels, dilation, valid": ((4, 40, 40, 4), (3, 3, 4, 16), {"dilation": (2, 3), "padding": "valid"}),
+    "1 channel over time": ((8, 1024, 1), (5, 1, 9), {"padding": [(4, 0)]}),
+    "1 channel in space": ((2, 16, 16, 16, 1), (3, 3, 3, 1, 8), {}),
+    "1 feature": ((2, 64, 64, 16), (3, 3, 16, 1), {}),
+    "3 features, dilation": ((2, 40, 60, 17), (3, 3, 17, 3), {"dilation": (1, 4), "padding": [(0, 2), 3]}),
+    "2 features over time": ((5, 1024, 16), (7, 16, 2), {"padding": "valid"}),
+    "4 features in space": ((1, 16, 16, 16, 16), (2, 2, 2, 16, 4), {}),
+}
+
+
+@pytest.mark.parametrize("case", only(("3 channels, stride", "3 features, dilation"), FEW))
+def test_few_channels_or_features_are_sums(case):
+    x_shape, w_shape, how = FEW[case]
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (x_shape, w_shape))
+    assert "stablehlo.convolution" not in jax.jit(partial(ops.conv, **how)).lower(x, w).as_text()
+
+    def results(conv, x, w):
+        y, pull = jax.vjp(partial(conv, **how), x, w)
+        members = jax.vmap(partial(conv, **how), (None, 0))(x, jnp.stack([w, -2 * w]))
+        return y, pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape))), members
+
+    got = jax.jit(partial(results, ops.conv))(x, w)
+    with jax.enable_x64(True):
+        want = jax.jit(partial(results, by_lax))(x.astype(jnp.float64), w.astype(jnp.float64))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.slow
+def test_few_channels_or_features_in_other_dtypes():
+    with jax.enable_x64(True):
+        for x_shape, w_shape in (((2, 64, 64, 1), (3, 3, 1, 16)), ((2, 64, 64, 16), (3, 3, 16, 2))):
+            x, w = jnp.ones(x_shape), jnp.full(w_shape, 1 / 3)
+            assert ops.conv(x, w).dtype == jnp.float64
+            np.testing.assert_allclose(ops.conv(x, w), by_lax(x, w), rtol=1e-14)
+            narrow = ops.conv(x.astype(jnp.float32), w.astype(jnp.float32), preferred_element_type=jnp.float64)
+            assert narrow.dtype == jnp.float64
+            half = ops.conv(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+            assert half.dtype == jnp.bfloat16

@@ -81,11 +81,17 @@ def test_the_form_of_max_pool_is_chosen_when_it_is_lowered():
 
 
 @pytest.mark.parametrize(
-    ("kernel_size", "channels", "dtype", "fused"),
-    [(2, 16, "float32", True), (2, 8, "float32", False), (3, 16, "float32", False), (2, 16, "bfloat16", False)],
+    ("kernel_size", "shape", "dtype", "fused"),
+    [
+        (2, (2, 6, 6, 16), "float32", True),
+        (2, (2, 6, 6, 8), "float32", False),
+        (3, (2, 6, 6, 16), "float32", False),
+        (2, (2, 6, 6, 16), "bfloat16", False),
+        (2, (32, 16, 16, 16), "float32", False),
+    ],
 )
-def test_a_value_without_derivative_is_one_operation_where_xla_fuses_it(kernel_size, channels, dtype, fused):
-    x = jnp.ones((2, 6, 6, channels), dtype)
+def test_a_value_without_derivative_is_one_operation_where_xla_fuses_it(kernel_size, shape, dtype, fused):
+    x = jnp.ones(shape, dtype)
     pool = partial(ops.max_pool, kernel_size=kernel_size)
     differentiated = jax.vmap(jax.value_and_grad(lambda x: pool(x[None]).astype(jnp.float32).sum()))
     assert ("reduce_window" in jax.jit(pool).lower(x).as_text()) == fused

@@ -23,6 +23,14 @@ KEY = jax.random.key(0)
 SEED = 0
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell that starts pytest in the background has it, and its processes, ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def trainer(width):
     model = nn.serial(nn.dense(width), nn.tanh, nn.dense(1))
     return nn.trainer(model, nn.losses.squared_error, nn.adam(1e-3))
