@@ -4,19 +4,24 @@ import pytest
 
 # Columns of tables that take most time for a row: the slow tier has them for the rows of the fast one alone.
 COLUMNS = {
-    "test_without_jit",
-    "test_x64_changes_nothing_for_an_input_of_32_bits",
-    "test_exported_with_free_sizes_it_gives_equal_values",
-    "test_its_gradient_is_exported_with_free_sizes",
-    "test_float32_is_float64_to_2e6_or_a_rounding_of_its_inputs",
-    "test_gradients_are_finite_and_of_sane_size",
+    "test_a_sequence_is_what_it_is_alone",
     "test_a_sweep_of_hyper_parameters_is_one_program",
     "test_derivatives_through_two_updates",
+    "test_exported_with_free_sizes_it_gives_equal_values",
+    "test_float32_is_float64_to_2e6_or_a_rounding_of_its_inputs",
+    "test_gradients_are_finite_and_of_sane_size",
     "test_inject_hyperparams",
-    "test_the_output_has_the_dtype_of_x_and_params_at_least_float32",
+    "test_its_gradient_is_exported_with_free_sizes",
+    "test_no_examples",
+    "test_no_key_is_used_twice",
+    "test_one_element",
+    "test_padding_changes_nothing",
     "test_params_state_and_x_of_numpy",
+    "test_the_output_has_the_dtype_of_x_and_params_at_least_float32",
     "test_transformed_is_the_same",
     "test_vmap_over_params_state_and_keys_is_one_by_one",
+    "test_without_jit",
+    "test_x64_changes_nothing_for_an_input_of_32_bits",
 }
 # Tables with several rows for a layer, an optimizer or a model: the slow tier has the first of each, whose name has no
 # space, in all columns.
@@ -32,17 +37,24 @@ TABLES = {
 # Tests that take a quarter of a minute or more and have shorter neighbours for what they show: only nightly.
 LONG = {
     "test_a_folder_of_orbax_is_killed_at_random_moments",
+    "test_a_killed_process_ends_the_other",
     "test_a_small_transformer_learns_to_reverse",
     "test_all_ways_to_a_gradient_agree",
     "test_as_jax_image_for_all_small_sizes",
-    "test_on_an_explicit_mesh_gradients_are_those_of_one_device_and_lie_as_their_params",
+    "test_its_cells_run_on_eight_devices",
     "test_memory_stays_flat_on_a_set_that_is_larger",
+    "test_on_an_explicit_mesh_gradients_are_those_of_one_device_and_lie_as_their_params",
     "test_over_eight_devices_with_the_numbers_and_masks_of_each_run_alone",
+    "test_runs_on_digits",
+    "test_thousands_of_mutations",
+    "test_under_an_explicit_mesh_batches_stay_sharded_forward_and_backward",
     "test_whole_runs_equal_those_on_one_device",
 }
 # Tests that take a minute for each case: the slow tier has the first.
 FIRST = {
+    "test_a_lie_is_cheap_to_find",
     "test_every_layer_is_equal_to_the_same_without_a_mesh",
+    "test_faults_of_models",
     "test_gathered_from_devices",
     "test_killed_at_random_moments",
     "test_on_eight_devices_as_on_one",
@@ -50,8 +62,10 @@ FIRST = {
 
 # Modules whose slow tests take long for each case: the slow tier has every second case.
 HALVED = TABLES | {
+    "augment.test_table",
     "conformance.test_onnx",
     "diagnosis.test_diagnose",
+    "diagnosis.test_finished",
     "diagnosis.test_symmetry",
     "distributions.test_categorical",
     "explain.test_sanity",
@@ -98,15 +112,18 @@ HALVED = TABLES | {
     "runs.test_ensemble",
     "runs.test_halving",
     "runs.test_sweep",
+    "sharding.test_shard",
     "test_keys",
     "testing.test_layers",
     "testing.test_properties",
     "train.test_accumulate",
     "train.test_drive",
     "train.test_failure",
+    "train.test_feed",
     "train.test_generate",
     "train.test_hypergradients",
     "train.test_interrupt",
+    "train.test_precision",
     "train.test_weigh",
 }
 

@@ -112,8 +112,10 @@ def _is_fused(x: Array, kernel_size: Sizes, stride: Sizes, sides: Sizes) -> bool
 
 
 def _value_on_cpu(x: Array, differentiated: bool, **how: Any) -> Array:
+    if not _few(x, how["kernel_size"], SLICED_TAPS):
+        return windowed(x, **how)
     fused = not differentiated and _is_fused(x, how["kernel_size"], how["stride"], how["sides"])
-    return (chain if _few(x, how["kernel_size"], SLICED_TAPS) and not fused else windowed)(x, **how)
+    return (windowed if fused else chain)(x, **how)
 
 
 def _value(x: Array, differentiated: bool, **how: Any) -> Array:
