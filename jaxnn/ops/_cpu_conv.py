@@ -20,6 +20,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.export import is_symbolic_dim
 
+from jaxnn.ops._window import taps
+
 # Largest number of groups, and of members of a vmap over both operands, that a CPU unrolls; more compile too long.
 UNROLLED = 16
 UNROLLED_TAPS = 125  # largest number of elements of a depthwise kernel that a CPU unrolls
@@ -126,37 +128,36 @@ def _of_few(x: Array, w: Array, backward: bool, how: dict[str, Any]) -> Array | 
     if max(how["lhs_dilation"]) > 1 or prod(kernel_size) == 1:
         return None
     if not backward and prod(kernel_size) * channels <= PRODUCTS and places * features >= ELEMENTS:
-        return _by_tap_and_channel(x, w, sizes, how)
+        return _by_tap_and_channel(x, w, how)
     few = features <= FEATURES and prod(kernel_size) * features <= PRODUCTS
     if few and channels >= CHANNELS and max(how["window_strides"]) == 1 and places * channels >= ELEMENTS:
-        return _by_moved_products(x, w, sizes, how)
+        return _by_moved_products(x, w, how)
     return None
 
 
-def _by_tap_and_channel(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+def _by_tap_and_channel(x: Array, w: Array, how: dict[str, Any]) -> Array:
     """[n, *space, c], [*k, c, o] -> [n, *sizes, o]: Σ_a Σ_c x[i · stride + a, c] w[a, c] at position i."""
     stride, padding, spread, reach = _per_axis(how)
     dtype = how["preferred_element_type"] or x.dtype
     x, each = _padded(x.astype(dtype), padding, spread), w.astype(dtype).reshape(-1, *(1,) * (x.ndim - 1), w.shape[-1])
-    slices = []
-    for tap in product(*map(range, w.shape[:-2])):
-        of_tap = _sliced(x, [t * r for t, r in zip(tap, reach, strict=True)], sizes, stride)
-        slices += [lax.slice_in_dim(of_tap, c, c + 1, axis=-1) for c in range(x.shape[-1])]
+    slices = [
+        lax.slice_in_dim(part, c, c + 1, axis=-1)
+        for part in taps(x, w.shape[:-2], stride, reach)
+        for c in range(x.shape[-1])
+    ]
     parts = [part * v for part, v in zip(slices, each, strict=True)]
     return sum(parts[1:], parts[0])
 
 
-def _by_moved_products(x: Array, w: Array, sizes: list[int], how: dict[str, Any]) -> Array:
+def _by_moved_products(x: Array, w: Array, how: dict[str, Any]) -> Array:
     """[n, *space, c], [*k, c, o] -> [n, *sizes, o]: the products x w[a] of all positions, moved by a and summed."""
     *kernel_size, _, features = w.shape
     rank = len(kernel_size)
     _, padding, spread, reach = _per_axis(how)
     y = _product(x, w, [x.ndim - 1], [rank], how)  # [n, *space, *k, o]
     y = _padded(y.reshape(*x.shape[:-1], -1), padding, spread)
-    parts = []
-    for i, tap in enumerate(product(*map(range, kernel_size))):
-        of_tap = lax.slice_in_dim(y, i * features, (i + 1) * features, axis=rank + 1)
-        parts.append(_sliced(of_tap, [t * r for t, r in zip(tap, reach, strict=True)], sizes, (1,) * rank))
+    moved = enumerate(taps(y, kernel_size, (1,) * rank, reach))
+    parts = [lax.slice_in_dim(part, i * features, (i + 1) * features, axis=-1) for i, part in moved]
     return sum(parts[1:], parts[0])
 
 
@@ -257,8 +258,7 @@ def _by_tap(x: Array, w: Array, **how: Any) -> Array:
             parts.append(_padded(part, [(b, s - b - n) for b, s, n in zip(before, sizes, width, strict=True)], spread))
     else:
         x = _padded(x, padding, spread)
-        starts = ([t * r for t, r in zip(tap, reach, strict=True)] for tap in product(*map(range, kernel_size)))
-        parts = [_sliced(x, start, sizes, stride) * v for start, v in zip(starts, w, strict=True)]
+        parts = [part * v for part, v in zip(taps(x, kernel_size, stride, reach), w, strict=True)]
     y = sum(parts, jnp.zeros((), dtype))
     return y if i == 1 else y.reshape(*y.shape[:-1], -1, i).sum(-1)
 
