@@ -7,7 +7,8 @@
 A row is measured in fresh processes: one holds jaxnn and all peers on JAX, another one PyTorch and ONNX Runtime. They
 take turns, round by round, and start each round with another library. A ratio is our time over that of a peer within
 a round; below 1, jaxnn is faster. The table has the median of the ratios and an interval that holds the true median
-with at least 95 % (order statistics; the range below 6 rounds). First calls are apart from the rounds.
+with at least 95 % (order statistics; the range below 6 rounds). First calls are apart from the rounds. Before each
+measurement all processes rest, and short calls are warmed up, so that no library suffers from the one before it.
 
 Where a library documents several forms, such as `nnx.jit` and the functional loop of nnx, or eager, channels_last and
 `torch.compile` in PyTorch, all are tried, and the fastest stands for the library. All train by Adam with equal
@@ -54,6 +55,7 @@ ON_JAX = ("by hand", "optax", "linen", "nnx", "equinox", "haiku", "keras")
 APART = ("torch", "onnxruntime")
 PACKAGES = ("jax", "jaxlib", "optax", "flax", "equinox", "dm-haiku", "keras", "torch", "onnxruntime", "numpy")
 BOUND = 1.03  # of a ratio to a peer on JAX
+REST = 0.05  # seconds before a measurement: threads of PyTorch and ONNX Runtime spin for a while after a call
 LONGEST = 20.0  # seconds of a call; slower forms are measured in the first round alone
 
 # (net, library) -> parameters that a library's own layer has beyond ours: biases that are added to another bias
@@ -156,6 +158,7 @@ def alternating(name: str, groups: list[list[str]], rounds: int, flags: list[str
         for worker, library, form in jobs[i % len(jobs) :] + jobs[: i % len(jobs)]:
             seconds = times[library].setdefault(form, [])
             if not seconds or seconds[0] < LONGEST:
+                time.sleep(REST)
                 seconds.append(answer(worker, library, form, "time"))
     losses = {}
     for worker, library, form in jobs:

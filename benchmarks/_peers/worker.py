@@ -29,6 +29,7 @@ MODULES = {
     "onnxruntime": "onnx_peer",
 }
 SLOW = 1.5  # a form slower than the library's best by this factor is not measured further
+WARM = 0.02  # seconds of calls before short calls are timed
 PATIENCE = 30  # calls until a loss has to be below its first value
 
 
@@ -45,6 +46,13 @@ def block(result: Any) -> None:
         import jax
 
         jax.block_until_ready(result)
+
+
+def warm_up(job: Job) -> None:
+    """Calls for `WARM` seconds: after another process, or an idle time, short calls take up to twice as long."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < WARM:
+        block(job.run())
 
 
 def seconds(job: Job, calls: int, clock: Callable[[], float]) -> float:
@@ -112,8 +120,8 @@ def serve(name: str, libraries: list[str], quick: bool, clock: Callable[[], floa
         library, form, what = json.loads(line)
         job = ready[library, form]
         if what == "time":
-            if row.calls > 1:  # a short call right after another process has worked takes up to a third longer
-                block(job.run())
+            if row.calls > 1:
+                warm_up(job)
             say(seconds=seconds(job, row.calls, clock))
         elif what == "losses":
             say(losses=losses(job))
